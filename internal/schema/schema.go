@@ -1,0 +1,227 @@
+// Package schema describes the rows of a collection: fields and their types,
+// and Column and Batch, the columnar form in which rows move between the
+// write-ahead log, segments, files and filters.
+package schema
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+)
+
+// Type is the type of a field. The numbers are Milvus', and are stored.
+type Type uint8
+
+// The types of a field.
+const (
+	None        Type = 0
+	Bool        Type = 1
+	Int8        Type = 2
+	Int16       Type = 3
+	Int32       Type = 4
+	Int64       Type = 5
+	Float       Type = 10
+	Double      Type = 11
+	VarChar     Type = 21
+	JSON        Type = 23
+	FloatVector Type = 101
+)
+
+var typeNames = map[Type]string{
+	Bool: "Bool", Int8: "Int8", Int16: "Int16", Int32: "Int32", Int64: "Int64",
+	Float: "Float", Double: "Double", VarChar: "VarChar", JSON: "JSON", FloatVector: "FloatVector",
+}
+
+// String returns the name as it stands in the API and in manifests.
+func (t Type) String() string {
+	if n, ok := typeNames[t]; ok {
+		return n
+	}
+	return fmt.Sprintf("Type(%d)", uint8(t))
+}
+
+// Valid reports whether t is a known type.
+func (t Type) Valid() bool { _, ok := typeNames[t]; return ok }
+
+// IsInt reports whether values of t are held in Column.Int.
+func (t Type) IsInt() bool { return t >= Int8 && t <= Int64 }
+
+// IsVector reports whether t is a vector type.
+func (t Type) IsVector() bool { return t == FloatVector }
+
+// MarshalText writes the name.
+func (t Type) MarshalText() ([]byte, error) {
+	if !t.Valid() {
+		return nil, errclass.New(errclass.Invalid, "unknown field type %d", uint8(t))
+	}
+	return []byte(t.String()), nil
+}
+
+// UnmarshalText reads a name.
+func (t *Type) UnmarshalText(b []byte) error {
+	for k, n := range typeNames {
+		if n == string(b) {
+			*t = k
+			return nil
+		}
+	}
+	return errclass.New(errclass.Invalid, "unknown field type %q", b)
+}
+
+// Limits on a schema. They bound what a request can make the node allocate.
+const (
+	MaxFields      = 256
+	MaxVectorDim   = 32_768
+	MaxNameBytes   = 255
+	MaxVarChar     = 65_535
+	DynamicFieldID = 2   // id of the hidden JSON field of a schema with Dynamic
+	FirstFieldID   = 100 // ids of named fields start here, as in Milvus
+)
+
+// DynamicFieldName is the name of the hidden JSON field of a schema with Dynamic.
+const DynamicFieldName = "$meta"
+
+// Field is one column of a collection.
+type Field struct {
+	ID         int64  `json:"id"`                    // stable, unique in the collection, >= FirstFieldID
+	Name       string `json:"name"`                  // [A-Za-z_][A-Za-z0-9_]*
+	Type       Type   `json:"type"`                  // see Type
+	PrimaryKey bool   `json:"primary_key,omitempty"` // exactly one field, Int64 or VarChar
+	AutoID     bool   `json:"auto_id,omitempty"`     // primary key given by the node (Int64 only)
+	Dim        int    `json:"dim,omitempty"`         // FloatVector: 1..MaxVectorDim
+	MaxLength  int    `json:"max_length,omitempty"`  // VarChar: bytes, 1..MaxVarChar; 0 = MaxVarChar
+	Nullable   bool   `json:"nullable,omitempty"`    // scalar fields other than the primary key
+}
+
+// Schema is the ordered list of fields. It is immutable once validated.
+type Schema struct {
+	Version int32   `json:"version"`           // grows with each change; starts at 1
+	Fields  []Field `json:"fields"`            // without the hidden dynamic field
+	Dynamic bool    `json:"dynamic,omitempty"` // a hidden JSON field "$meta" takes unknown keys
+}
+
+var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// CheckName reports what is wrong with a name of a field, collection, partition or alias.
+func CheckName(kind, name string) error {
+	if len(name) > MaxNameBytes || !nameRE.MatchString(name) {
+		return errclass.New(errclass.Invalid, "%s name %q: want a letter or _, then letters, digits or _, at most %d bytes", kind, name, MaxNameBytes)
+	}
+	return nil
+}
+
+// Validate reports every problem of the schema in one error of class Invalid.
+func (s *Schema) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, errors.Newf(format, args...)) }
+	if len(s.Fields) == 0 || len(s.Fields) > MaxFields {
+		bad("a schema has 1 to %d fields, this one has %d", MaxFields, len(s.Fields))
+	}
+	names, ids, keys, vectors := map[string]bool{}, map[int64]bool{}, 0, 0
+	for i := range s.Fields {
+		f := &s.Fields[i]
+		if err := f.validate(); err != nil {
+			errs = append(errs, err)
+		}
+		if names[f.Name] {
+			bad("field %q: the name is there twice", f.Name)
+		}
+		if ids[f.ID] {
+			bad("field %q: id %d is there twice", f.Name, f.ID)
+		}
+		names[f.Name], ids[f.ID] = true, true
+		if f.PrimaryKey {
+			keys++
+		}
+		if f.Type.IsVector() {
+			vectors++
+		}
+	}
+	if keys != 1 {
+		bad("want exactly one primary key field, got %d", keys)
+	}
+	if vectors == 0 {
+		bad("want at least one vector field")
+	}
+	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
+}
+
+func (f *Field) validate() error {
+	if err := CheckName("field", f.Name); err != nil {
+		return err
+	}
+	switch {
+	case !f.Type.Valid():
+		return errors.Newf("field %q: unknown type %d", f.Name, uint8(f.Type))
+	case f.ID < FirstFieldID:
+		return errors.Newf("field %q: id %d, want >= %d", f.Name, f.ID, FirstFieldID)
+	case f.PrimaryKey && f.Type != Int64 && f.Type != VarChar:
+		return errors.Newf("field %q: a primary key is Int64 or VarChar, not %s", f.Name, f.Type)
+	case f.PrimaryKey && f.Nullable:
+		return errors.Newf("field %q: a primary key cannot be nullable", f.Name)
+	case f.AutoID && !(f.PrimaryKey && f.Type == Int64):
+		return errors.Newf("field %q: auto_id is for an Int64 primary key", f.Name)
+	case f.Type.IsVector() && (f.Dim < 1 || f.Dim > MaxVectorDim):
+		return errors.Newf("field %q: dim %d, want 1 to %d", f.Name, f.Dim, MaxVectorDim)
+	case f.Type.IsVector() && f.Nullable:
+		return errors.Newf("field %q: a vector field cannot be nullable", f.Name)
+	case !f.Type.IsVector() && f.Dim != 0:
+		return errors.Newf("field %q: dim is for vector fields", f.Name)
+	case f.MaxLength < 0 || f.MaxLength > MaxVarChar:
+		return errors.Newf("field %q: max_length %d, want 1 to %d", f.Name, f.MaxLength, MaxVarChar)
+	case f.MaxLength != 0 && f.Type != VarChar:
+		return errors.Newf("field %q: max_length is for VarChar", f.Name)
+	}
+	return nil
+}
+
+// Field returns the field called name, the hidden dynamic field included.
+func (s *Schema) Field(name string) (Field, bool) {
+	for i := range s.Fields {
+		if s.Fields[i].Name == name {
+			return s.Fields[i], true
+		}
+	}
+	if s.Dynamic && name == DynamicFieldName {
+		return dynamicField(), true
+	}
+	return Field{}, false
+}
+
+// FieldByID returns the field with the id, the hidden dynamic field included.
+func (s *Schema) FieldByID(id int64) (Field, bool) {
+	for i := range s.Fields {
+		if s.Fields[i].ID == id {
+			return s.Fields[i], true
+		}
+	}
+	if s.Dynamic && id == DynamicFieldID {
+		return dynamicField(), true
+	}
+	return Field{}, false
+}
+
+// Primary returns the primary key field of a valid schema.
+func (s *Schema) Primary() Field {
+	for i := range s.Fields {
+		if s.Fields[i].PrimaryKey {
+			return s.Fields[i]
+		}
+	}
+	return Field{}
+}
+
+// Columns returns every field a row has in storage order: Fields, then the hidden dynamic field.
+func (s *Schema) Columns() []Field {
+	if !s.Dynamic {
+		return s.Fields
+	}
+	return append(append(make([]Field, 0, len(s.Fields)+1), s.Fields...), dynamicField())
+}
+
+func dynamicField() Field {
+	return Field{ID: DynamicFieldID, Name: DynamicFieldName, Type: JSON}
+}
