@@ -1,0 +1,275 @@
+package mqtest
+
+import (
+	"context"
+	"sync"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/mq"
+)
+
+// memProducer implements mq.Producer.
+type memProducer struct {
+	q     *Memory
+	what  string
+	topic *memTopic // guarded by Broker.mu like all topics
+
+	mu struct {
+		sync.Mutex
+		closed  bool
+		unknown bool          // an append's outcome is unknown: refuse the rest
+		running int           // appends inside
+		idle    chan struct{} // closed while running is 0
+	}
+}
+
+// take makes p the owner of topic if its term allows.
+func (p *memProducer) take(topic string, term uint64) error {
+	b := p.q.Broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.topicLocked(topic)
+	if term < t.term {
+		return errors.Wrapf(mq.ErrFenced, "open producer %s: term %d, the topic is at %d", topic, term, t.term)
+	}
+	t.term, t.owner, p.topic = term, p, t
+	return nil
+}
+
+func (p *memProducer) letGo() {
+	b := p.q.Broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.topic.owner == p {
+		p.topic.owner = nil
+	}
+}
+
+func (p *memProducer) enter() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.closed {
+		return errors.Wrapf(mq.ErrClosed, "append by %s", p.what)
+	}
+	if p.mu.unknown {
+		return errors.Wrapf(mq.ErrUnknownOutcome, "%s refuses: an earlier append is in doubt", p.what)
+	}
+	if p.mu.running == 0 {
+		p.mu.idle = make(chan struct{})
+	}
+	p.mu.running++
+	return nil
+}
+
+func (p *memProducer) leave(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(err, mq.ErrUnknownOutcome) {
+		p.mu.unknown = true
+	}
+	p.mu.running--
+	if p.mu.running == 0 {
+		close(p.mu.idle)
+	}
+}
+
+// Append implements mq.Producer.
+func (p *memProducer) Append(ctx context.Context, msgs ...mq.Message) (at []mq.Position, err error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.leave(err) }()
+	for i, m := range msgs {
+		if len(m.Key) > mq.MaxKeyBytes || len(m.Payload) > p.q.maxPayload {
+			return nil, errors.Wrapf(mq.ErrTooLarge, "append by %s: message %d: key %d, payload %d bytes",
+				p.what, i, len(m.Key), len(m.Payload))
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Wrapf(err, "append by %s", p.what)
+	}
+	hooks := p.q.hooks()
+	if hooks.BeforeAppend != nil {
+		if err := hooks.BeforeAppend(ctx, p.topic.name, msgs); err != nil {
+			return nil, errors.Wrapf(err, "append by %s", p.what)
+		}
+	}
+	if at, err = p.store(msgs); err != nil {
+		return nil, err
+	}
+	if hooks.AfterAppend != nil {
+		if err := hooks.AfterAppend(ctx, p.topic.name, at); err != nil {
+			return nil, errors.Wrapf(mq.ErrUnknownOutcome, "append by %s: %v", p.what, err)
+		}
+	}
+	return at, nil
+}
+
+func (p *memProducer) store(msgs []mq.Message) ([]mq.Position, error) {
+	p.mu.Lock()
+	closed := p.mu.closed
+	p.mu.Unlock()
+	b := p.q.Broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := p.topic
+	if t.owner != p {
+		if closed {
+			return nil, errors.Wrapf(mq.ErrClosed, "append by %s", p.what)
+		}
+		return nil, errors.Wrapf(mq.ErrFenced, "append by %s", p.what)
+	}
+	if len(msgs) == 0 {
+		return nil, nil
+	}
+	at := make([]mq.Position, len(msgs))
+	for i, m := range msgs {
+		m = cloneMessage(m)
+		m.Position = mq.Position{ID: encodeSeq(t.next()), Timestamp: m.Timestamp}
+		t.msgs = append(t.msgs, memMessage{Message: m})
+		at[i] = m.Position
+	}
+	t.wake()
+	return at, nil
+}
+
+// Close implements mq.Producer.
+func (p *memProducer) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.mu.closed = true
+	idle := p.mu.idle
+	p.mu.Unlock()
+	var waitErr error
+	select {
+	case <-idle:
+	default:
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			waitErr = errors.Wrapf(ctx.Err(), "close %s: appends still run", p.what)
+		}
+	}
+	p.letGo()
+	if h := p.q.hooks().BeforeClose; h != nil {
+		if err := h(ctx, p.what); err != nil {
+			return errors.Wrapf(err, "close %s", p.what)
+		}
+	}
+	if waitErr == nil {
+		p.q.forget(p)
+	}
+	return waitErr
+}
+
+// memReader implements mq.Reader.
+type memReader struct {
+	q       *Memory
+	what    string
+	topic   *memTopic
+	closing context.Context // ended by Close
+	wake    context.CancelFunc
+
+	// next and since are touched by Next only.
+	next  uint64 // sequence number to give out next
+	since uint64 // skip what is older than this timestamp, until one is not
+}
+
+// seek finds where to start.
+func (r *memReader) seek(topic string, o mq.ReaderOptions) error {
+	b := r.q.Broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.topicLocked(topic)
+	r.topic = t
+	switch {
+	case o.Latest:
+		r.next = t.next()
+	case o.From.IsZero():
+		r.next, r.since = t.base, o.FromTimestamp
+	default:
+		r.next = decodeSeq(o.From.ID)
+		if r.next >= t.next() {
+			return mq.ErrAhead
+		}
+		if o.Exclusive {
+			r.next++
+		}
+		if r.next < t.base {
+			return mq.ErrTrimmed
+		}
+	}
+	return nil
+}
+
+// Next implements mq.Reader.
+func (r *memReader) Next(ctx context.Context) (mq.Message, error) {
+	if r.closing.Err() != nil {
+		return mq.Message{}, errors.Wrapf(mq.ErrClosed, "next of %s", r.what)
+	}
+	if h := r.q.hooks().BeforeNext; h != nil {
+		hookCtx, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(r.closing, cancel)
+		err := h(hookCtx, r.topic.name)
+		stop()
+		cancel()
+		if r.closing.Err() != nil {
+			return mq.Message{}, errors.Wrapf(mq.ErrClosed, "next of %s", r.what)
+		}
+		if err != nil {
+			return mq.Message{}, errors.Wrapf(err, "next of %s", r.what)
+		}
+	}
+	for {
+		m, changed, err := r.step()
+		if err != nil || changed == nil {
+			return m, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return mq.Message{}, errors.Wrapf(ctx.Err(), "next of %s", r.what)
+		case <-r.closing.Done():
+			return mq.Message{}, errors.Wrapf(mq.ErrClosed, "next of %s", r.what)
+		}
+	}
+}
+
+// step returns a message, an error, or the channel to wait on.
+func (r *memReader) step() (mq.Message, <-chan struct{}, error) {
+	b := r.q.Broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := r.topic
+	if r.since != 0 && r.next < t.base {
+		r.next = t.base
+	}
+	if r.next < t.base {
+		return mq.Message{}, nil, errors.Wrapf(mq.ErrTrimmed, "next of %s: at %d, the topic begins at %d", r.what, r.next, t.base)
+	}
+	for r.next < t.next() {
+		m := t.msgs[r.next-t.base]
+		if m.Timestamp < r.since {
+			r.next++
+			continue
+		}
+		r.next, r.since = r.next+1, 0
+		if m.corrupt {
+			return mq.Message{}, nil, &mq.CorruptError{Topic: t.name, Position: m.Position, Detail: "marked corrupt"}
+		}
+		return cloneMessage(m.Message), nil, nil
+	}
+	return mq.Message{}, t.changed, nil
+}
+
+// Close implements mq.Reader.
+func (r *memReader) Close(ctx context.Context) error {
+	r.wake()
+	if h := r.q.hooks().BeforeClose; h != nil {
+		if err := h(ctx, r.what); err != nil {
+			return errors.Wrapf(err, "close %s", r.what)
+		}
+	}
+	r.q.forget(r)
+	return nil
+}
