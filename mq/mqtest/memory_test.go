@@ -133,3 +133,14 @@ func TestCorruptMessageIsPassed(t *testing.T) {
 		t.Fatalf("%+v %v", m, err)
 	}
 }
+
+func TestMemoryConforms(t *testing.T) {
+	mqtest.Run(t, func(t *testing.T) mqtest.Fixture {
+		b := mqtest.NewBroker(mqtest.MemoryOptions{MaxPayloadBytes: 2 << 20})
+		connect := func(*testing.T) mq.Queue { return b.Connect() }
+		return mqtest.Fixture{
+			Queue: b.Connect(), Reopen: connect, Connect: connect, MaxPayload: 2 << 20,
+			Open: func(*testing.T) []string { return append(b.OpenProducers(), b.OpenReaders()...) },
+		}
+	})
+}
