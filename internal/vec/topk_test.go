@@ -1,0 +1,79 @@
+package vec
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func drawNeighbors(t *rapid.T, name string) []Neighbor {
+	// Few distinct distances, so that ties are common.
+	distance := rapid.SampledFrom([]float32{-2.5, -1, float32(math.Copysign(0, -1)), 0, 1e-40, 0.5, 3, float32(math.Inf(1)), float32(math.NaN())})
+	return rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Neighbor {
+		return Neighbor{Row: rapid.Uint32().Draw(t, "row"), Distance: distance.Draw(t, "distance")}
+	}), 0, 60, func(n Neighbor) uint32 { return n.Row }).Draw(t, name)
+}
+
+func sameKeys(a, b []Neighbor) bool {
+	return slices.EqualFunc(a, b, func(x, y Neighbor) bool { return x.Compare(y) == 0 })
+}
+
+func TestTopKKeepsTheNearest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := drawNeighbors(t, "all")
+		k := rapid.IntRange(0, 70).Draw(t, "k")
+		var one, many TopK
+		one.Reset(k)
+		many.Reset(k)
+		ids, ds := make([]uint32, len(all)), make([]float32, len(all))
+		for i, n := range all {
+			one.Push(n.Row, n.Distance)
+			ids[i], ds[i] = n.Row, n.Distance
+		}
+		many.PushAll(ids, ds)
+		want := slices.SortedFunc(slices.Values(all), Neighbor.Compare)
+		want = want[:min(k, len(want))]
+		if one.Full() && k > 0 && Key(one.Bound(), 0) != Key(want[k-1].Distance, 0) {
+			t.Fatalf("bound %v, want %v", one.Bound(), want[k-1].Distance)
+		}
+		if got := one.AppendSorted(nil); !sameKeys(got, want) {
+			t.Fatalf("Push: got %v, want %v", got, want)
+		}
+		if got := many.AppendSorted(nil); !sameKeys(got, want) {
+			t.Fatalf("PushAll: got %v, want %v", got, want)
+		}
+	})
+}
+
+func TestMergeIsOneSort(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var lists [][]Neighbor
+		var all []Neighbor
+		for range rapid.IntRange(0, 6).Draw(t, "lists") {
+			l := drawNeighbors(t, "list")
+			slices.SortFunc(l, Neighbor.Compare)
+			lists = append(lists, l)
+			all = append(all, l...)
+		}
+		slices.SortStableFunc(all, Neighbor.Compare)
+		k := rapid.IntRange(0, 100).Draw(t, "k")
+		if got := AppendMerged(nil, k, lists...); !sameKeys(got, all[:min(k, len(all))]) {
+			t.Fatalf("got %v, want %v", got, all[:min(k, len(all))])
+		}
+	})
+}
+
+func TestKeyKeepsValueAndOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := Neighbor{Row: rapid.Uint32().Draw(t, "row"), Distance: rapid.Float32().Draw(t, "distance")}
+		b := Neighbor{Row: rapid.Uint32().Draw(t, "row"), Distance: rapid.Float32().Draw(t, "distance")}
+		if got := Unkey(Key(a.Distance, a.Row)); got.Row != a.Row || got.Distance != a.Distance {
+			t.Fatalf("%v came back as %v", a, got)
+		}
+		if a.Distance < b.Distance && a.Compare(b) != -1 || a.Distance > b.Distance && a.Compare(b) != 1 {
+			t.Fatalf("%v and %v are in the wrong order", a, b)
+		}
+	})
+}
