@@ -1,0 +1,121 @@
+package pool
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
+)
+
+// Batch is the answer to come of tasks that were admitted together.
+type Batch struct {
+	pool    *Pool
+	futures []Future
+	left    atomic.Int64
+	done    chan struct{}
+}
+
+// Run submits the tasks together and waits for all of them. It returns each
+// one's error in its place. The second result is not nil if they were refused
+// as a whole (nothing has run, the slice is nil), or if ctx ended while some of
+// them were still running: then it is an ErrUnfinished that names them, and
+// what those tasks use must stay valid. Use SubmitAll and Batch.Done to learn
+// when they are through.
+func (p *Pool) Run(ctx context.Context, tasks ...Task) ([]error, error) {
+	b, err := p.SubmitAll(ctx, tasks...)
+	if err != nil {
+		return nil, err
+	}
+	err = b.Wait(ctx)
+	return b.Errs(), err
+}
+
+// SubmitAll admits all the tasks or none. A batch longer than the whole queue
+// is admitted when no other task waits, one costlier than MaxCost when no other
+// is admitted: it could never run otherwise. A single task costlier than MaxCost
+// is refused as ErrTooCostly.
+func (p *Pool) SubmitAll(ctx context.Context, tasks ...Task) (*Batch, error) {
+	b := &Batch{pool: p, futures: make([]Future, len(tasks)), done: make(chan struct{})}
+	if len(tasks) == 0 {
+		close(b.done)
+		return b, nil
+	}
+	b.left.Store(int64(len(tasks)))
+	taskCtx, cancel := p.taskContext(ctx)
+	for i := range tasks {
+		f := &b.futures[i]
+		f.pool, f.batch, f.task, f.ctx, f.cancel = p, b, tasks[i], taskCtx, cancel
+	}
+	if err := p.admit(ctx, b.all()); err != nil {
+		cancel(err)
+		return nil, err
+	}
+	return b, nil
+}
+
+// Done is closed when every task has been answered.
+func (b *Batch) Done() <-chan struct{} { return b.done }
+
+// Wait returns nil once every task has been answered, whatever the answers. If
+// ctx ends first, tasks that have not started and whose own context has ended
+// are dropped at once, and if others are left it returns ErrUnfinished with
+// their names.
+func (b *Batch) Wait(ctx context.Context) error {
+	if err := b.pool.checkNested(ctx, "wait for", "a batch"); err != nil {
+		return err
+	}
+	select {
+	case <-b.done:
+		return nil
+	default:
+	}
+	select {
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+	}
+	b.pool.dropExpired(b.all())
+	select {
+	case <-b.done:
+		return nil
+	default:
+	}
+	var names []string
+	for i := range b.futures {
+		if f := &b.futures[i]; !f.answered.Load() {
+			names = append(names, f.task.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return unfinished(ctx, names...)
+}
+
+// Errs returns each task's error in its place; a task that has not been
+// answered yet has ErrUnfinished.
+func (b *Batch) Errs() []error {
+	errs := make([]error, len(b.futures))
+	for i := range b.futures {
+		if f := &b.futures[i]; f.answered.Load() {
+			errs[i] = f.err
+		} else {
+			errs[i] = errors.Wrapf(ErrUnfinished, "task %s", f.task.Name)
+		}
+	}
+	return errs
+}
+
+func (b *Batch) all() []*Future {
+	all := make([]*Future, len(b.futures))
+	for i := range b.futures {
+		all[i] = &b.futures[i]
+	}
+	return all
+}
+
+// unfinished is the error of a wait that ended before these tasks did. It is
+// both ErrUnfinished and the context's error.
+func unfinished(ctx context.Context, names ...string) error {
+	return errors.Mark(errors.Wrapf(context.Cause(ctx), "tasks %q have not ended", names), ErrUnfinished)
+}
