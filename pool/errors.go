@@ -29,7 +29,7 @@ var (
 	// not run. The error also is the context's error.
 	ErrExpired = errors.New("pool: expired before it ran")
 	// ErrGoexit: the task ended its goroutine with runtime.Goexit. Class Internal.
-	ErrGoexit = errclass.Mark(errors.New("pool: task called runtime.Goexit"), errclass.Internal)
+	ErrGoexit = lifecycle.ErrGoexit
 	// ErrUnfinished: the wait ended before the task did. The error also is the
 	// context's error. The task may still be running.
 	ErrUnfinished = errors.New("pool: wait ended before the task")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"sync"
 
@@ -41,6 +42,9 @@ func Call(task string, fn func() error) (err error) {
 // ErrGroupClosed is returned by Group.Go after Close has begun.
 var ErrGroupClosed = errclass.Mark(errors.New("lifecycle: group is closing"), errclass.Closed)
 
+// ErrGoexit is how a goroutine or task ended that called runtime.Goexit.
+var ErrGoexit = errclass.Mark(errors.New("lifecycle: ended by runtime.Goexit"), errclass.Internal)
+
 // Group owns goroutines: it names each, recovers its panics, tells the owner
 // how it ended, and waits for all of them. It is the only place in the module
 // with a go statement. Create it with NewGroup; Close it once no more is needed.
@@ -60,7 +64,8 @@ type Group struct {
 
 // NewGroup returns a group whose goroutines get a context derived from parent.
 // onExit (may be nil) is called in the ending goroutine with the name and the
-// error it returned; a panic arrives as *PanicError. onExit must not block.
+// error it returned; a panic arrives as *PanicError, runtime.Goexit as
+// ErrGoexit. Close waits for onExit too. onExit must not block.
 func NewGroup(parent context.Context, onExit func(name string, err error)) *Group {
 	g := &Group{onExit: onExit}
 	g.ctx, g.cancel = context.WithCancel(parent)
@@ -86,15 +91,25 @@ func (g *Group) Go(name string, fn func(ctx context.Context) error) error {
 	g.mu.running[id] = name
 	g.mu.Unlock()
 
-	go func() {
-		err := Call(name, func() error { return fn(g.ctx) })
+	go g.run(id, name, fn)
+	return nil
+}
+
+// run is the goroutine. What must happen is deferred, so that it happens also
+// when fn ends the goroutine with runtime.Goexit, which no recover sees.
+func (g *Group) run(id uint64, name string, fn func(ctx context.Context) error) {
+	err := ErrGoexit
+	defer g.done(id)
+	defer func() {
 		if g.onExit != nil {
 			// The owner's callback must not be able to kill the process either.
 			_ = Call(name+" exit", func() error { g.onExit(name, err); return nil })
 		}
-		g.done(id)
 	}()
-	return nil
+	// The label shows the name in goroutine and CPU profiles.
+	pprof.Do(g.ctx, pprof.Labels(goroutineLabel, name), func(ctx context.Context) {
+		err = Call(name, func() error { return fn(ctx) })
+	})
 }
 
 func (g *Group) done(id uint64) {
