@@ -1,0 +1,221 @@
+package flatparquet
+
+import (
+	"io"
+	"reflect"
+	"unsafe"
+
+	"github.com/cockroachdb/errors"
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// Field is a column to write.
+type Field struct {
+	Name     string
+	ID       int // Parquet's field_id; 0 = none
+	Type     schema.Type
+	Unsigned bool // Int64 values are the bits of unsigned ones
+	Nullable bool
+	Sorted   bool // neighbours are close: keys, timestamps
+	Unique   bool // a dictionary would not help
+}
+
+const (
+	groupRows      = 128 << 10 // rows of a row group
+	groupBytes     = 64 << 20  // of values in a row group, if that comes first
+	pageBytes      = 256 << 10
+	dictionaryMax  = 1 << 20
+	valuesPerWrite = 1024
+)
+
+// Writer writes columns to a Parquet file, zstd-compressed. The caller owns
+// the io.Writer. Not safe for concurrent use.
+type Writer struct {
+	out    *parquet.Writer
+	fields []Field
+	buf    []parquet.Value
+	rows   int   // in the row group
+	bytes  int64 // in the row group
+}
+
+// NewWriter returns a writer of the fields, in this order, to out. meta goes to
+// the footer as key-value metadata.
+func NewWriter(out io.Writer, fields []Field, meta map[string]string) *Writer {
+	root := orderedGroup{Group: parquet.Group{}}
+	var noBounds []parquet.WriterOption
+	for _, f := range fields {
+		node := fieldNode(f)
+		root.Group[f.Name] = node
+		root.fields = append(root.fields, orderedField{Node: node, name: f.Name})
+		if f.Type == schema.VarChar || f.Type == schema.JSON {
+			// Bounds of long texts would double the file; readers of segments
+			// take theirs from the manifest.
+			noBounds = append(noBounds, parquet.SkipPageBounds(f.Name))
+		}
+	}
+	opts := []parquet.WriterOption{
+		parquet.NewSchema("rows", root),
+		parquet.Compression(&parquet.Zstd),
+		parquet.PageBufferSize(pageBytes),
+		parquet.DictionaryMaxBytes(dictionaryMax),
+		parquet.CreatedBy("querynode", "1", ""),
+	}
+	for k, v := range meta {
+		opts = append(opts, parquet.KeyValueMetadata(k, v))
+	}
+	return &Writer{out: parquet.NewWriter(out, append(opts, noBounds...)...), fields: fields}
+}
+
+// orderedGroup is a group that keeps the order of its fields; parquet.Group
+// sorts them by name.
+type orderedGroup struct {
+	parquet.Group
+	fields []parquet.Field
+}
+
+// Fields lists the fields in the order they were given.
+func (g orderedGroup) Fields() []parquet.Field { return g.fields }
+
+func fieldNode(f Field) parquet.Node {
+	var n parquet.Node
+	switch f.Type {
+	case schema.Bool:
+		n = parquet.Leaf(parquet.BooleanType)
+	case schema.Int8:
+		n = parquet.Int(8)
+	case schema.Int16:
+		n = parquet.Int(16)
+	case schema.Int32:
+		n = parquet.Int(32)
+	case schema.Int64:
+		n = parquet.Int(64)
+		if f.Unsigned {
+			n = parquet.Uint(64)
+		}
+	case schema.Float:
+		n = parquet.Leaf(parquet.FloatType)
+	case schema.Double:
+		n = parquet.Leaf(parquet.DoubleType)
+	case schema.JSON:
+		n = parquet.JSON()
+	default:
+		n = parquet.String()
+	}
+	switch {
+	case f.Type == schema.Bool, f.Type == schema.Float, f.Type == schema.Double:
+		n = parquet.Encoded(n, &parquet.Plain)
+	case f.Type.IsInt() && f.Sorted:
+		n = parquet.Encoded(n, &parquet.DeltaBinaryPacked)
+	case f.Unique:
+		n = parquet.Encoded(n, &parquet.Plain)
+	default:
+		n = parquet.Encoded(n, &parquet.RLEDictionary)
+	}
+	if f.Nullable {
+		n = parquet.Optional(n)
+	}
+	if f.ID != 0 {
+		n = parquet.FieldID(n, f.ID)
+	}
+	return n
+}
+
+// Write appends rows: one column per field, all equally long.
+func (w *Writer) Write(cols []*schema.Column) error {
+	if len(cols) != len(w.fields) {
+		return errclass.New(errclass.Invalid, "got %d columns for %d fields", len(cols), len(w.fields))
+	}
+	rows := 0
+	for i, c := range cols {
+		if i == 0 {
+			rows = c.Rows()
+		}
+		if c.Rows() != rows || c.Type != w.fields[i].Type || c.Valid != nil && len(c.Valid) != rows {
+			return errclass.New(errclass.Invalid, "column %q: got %d rows of %s, want %d of %s", w.fields[i].Name, c.Rows(), c.Type, rows, w.fields[i].Type)
+		}
+	}
+	for from := 0; from < rows; {
+		to := min(rows, from+groupRows-w.rows)
+		if err := w.writeRange(cols, from, to); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+func (w *Writer) writeRange(cols []*schema.Column, from, to int) error {
+	for i, cw := range w.out.ColumnWriters() {
+		if err := w.writeColumn(cw, i, cols[i].Slice(from, to)); err != nil {
+			return errors.Wrapf(err, "write column %q", w.fields[i].Name)
+		}
+		w.bytes += cols[i].Slice(from, to).Bytes()
+	}
+	w.rows += to - from
+	if w.rows < groupRows && w.bytes < groupBytes {
+		return nil
+	}
+	w.rows, w.bytes = 0, 0
+	return errors.Wrap(w.out.Flush(), "write row group")
+}
+
+func (w *Writer) writeColumn(cw *parquet.ColumnWriter, i int, c *schema.Column) error {
+	rows, def := c.Rows(), 0
+	if w.fields[i].Nullable {
+		def = 1
+	}
+	for from := 0; from < rows; from += valuesPerWrite {
+		w.buf = w.buf[:0]
+		for row := from; row < min(rows, from+valuesPerWrite); row++ {
+			if c.Null(row) {
+				w.buf = append(w.buf, parquet.NullValue().Level(0, 0, i))
+			} else {
+				w.buf = append(w.buf, value(c, row).Level(0, def, i))
+			}
+		}
+		if _, err := cw.WriteRowValues(w.buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func value(c *schema.Column, i int) parquet.Value {
+	switch c.Type {
+	case schema.Bool:
+		return parquet.BooleanValue(c.Bool[i])
+	case schema.Int8, schema.Int16, schema.Int32:
+		return parquet.Int32Value(int32(c.Int[i]))
+	case schema.Int64:
+		return parquet.Int64Value(c.Int[i])
+	case schema.Float:
+		return parquet.FloatValue(c.Float[i])
+	case schema.Double:
+		return parquet.DoubleValue(c.Double[i])
+	}
+	// The column buffer copies the bytes before it returns.
+	s := c.Str[i]
+	return parquet.ByteArrayValue(unsafe.Slice(unsafe.StringData(s), len(s)))
+}
+
+// Close writes the last row group and the footer. It does not close the io.Writer.
+func (w *Writer) Close() error {
+	return errors.Wrap(w.out.Close(), "write Parquet footer")
+}
+
+// orderedField is a named child of an orderedGroup.
+type orderedField struct {
+	parquet.Node
+	name string
+}
+
+// Name of the field.
+func (f orderedField) Name() string { return f.name }
+
+// Value is for Go structs, of which this package uses none.
+func (f orderedField) Value(reflect.Value) reflect.Value {
+	panic("flatparquet: fields have no Go value")
+}
