@@ -75,6 +75,18 @@ func (t *TopK) Bound() float32 {
 	return Unkey(t.heap[0]).Distance
 }
 
+// BoundKey is the Key of the farthest row held if t is full, else larger than
+// any Key: only rows with a smaller one are taken.
+func (t *TopK) BoundKey() uint64 {
+	if !t.Full() {
+		return math.MaxUint64
+	}
+	if t.k == 0 {
+		return 0
+	}
+	return t.heap[0]
+}
+
 // Push offers a row and reports whether it is held now.
 func (t *TopK) Push(row uint32, distance float32) bool {
 	return t.PushKey(Key(distance, row))
@@ -97,22 +109,28 @@ func (t *TopK) PushKey(key uint64) bool {
 
 // PushAll offers rows ids[i] at distances[i].
 func (t *TopK) PushAll(ids []uint32, distances []float32) {
-	if t.k == 0 {
-		return
-	}
-	bound := ^uint64(0) // no key is as large
-	if t.Full() {
-		bound = t.heap[0]
-	}
+	bound := t.BoundKey()
 	for i, id := range ids {
 		if key := Key(distances[i], id); key < bound {
 			t.PushKey(key)
-			if t.Full() {
-				bound = t.heap[0]
-			}
+			bound = t.BoundKey()
 		}
 	}
 }
+
+// PushRun offers the rows first, first+1, ... at distances[0], distances[1], ...
+func (t *TopK) PushRun(first uint32, distances []float32) {
+	bound := t.BoundKey()
+	for i, d := range distances {
+		if key := Key(d, first+uint32(i)); key < bound {
+			t.PushKey(key)
+			bound = t.BoundKey()
+		}
+	}
+}
+
+// Bytes is the memory that t holds.
+func (t *TopK) Bytes() int { return 8 * cap(t.heap) }
 
 // AppendSorted appends the rows held to dst, nearest first, and empties t.
 func (t *TopK) AppendSorted(dst []Neighbor) []Neighbor {

@@ -1,0 +1,91 @@
+package index
+
+import (
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// noBudget lets a walk compute as many distances as it wants.
+const noBudget = int(^uint(0) >> 1)
+
+// scanGain is how many rows a scan reads in the time in which a walk, whose
+// rows come in no order, computes one distance and keeps its books.
+const scanGain = 3
+
+// cheaperToScan decides between scanning the c allowed ones of n rows and a
+// walk that keeps ef allowed rows.
+//
+// A walk follows the links of about ef*n/c rows, and each gives some m rows
+// that it has not seen yet; a scan computes c distances.
+func cheaperToScan(c, n, ef, m int) bool {
+	if c == 0 {
+		return true
+	}
+	hops := float64(ef) * float64(n) / float64(c)
+	return float64(c) <= scanGain*float64(m)*hops
+}
+
+// searchFiltered scans if few rows are allowed. Otherwise it walks through
+// disallowed rows as well, and scans after all if the walk has cost as much as
+// that would have: the allowed rows are then far from the query.
+func (h *HNSW) searchFiltered(q []float32, scale float32, k, ef int, allowed *bitset.Set, s *Scratch) []Neighbor {
+	words := nonNil(allowed.Words())
+	c, n := allowed.Count(), h.Len()
+	c = min(c, n)
+	ef = filteredEf(k, ef, c, n)
+	if cheaperToScan(c, n, ef, h.m) {
+		return h.exact(q, scale, k, words, s)
+	}
+	row, level, _ := h.start()
+	row, d := h.descend(q, scale, row, level, 0, s)
+	s.seen.reset(h.capacity)
+	s.seen.add(row)
+	if !h.walkAllowed(q, scale, Neighbor{Row: row, Distance: d}, ef, words, c, s) {
+		return h.exact(q, scale, k, words, s)
+	}
+	return h.take(k, s)
+}
+
+// filteredEf is how many allowed rows a filtered walk keeps.
+func filteredEf(k, ef, c, n int) int {
+	return min(ef, c)
+}
+
+// walkAllowed walks level 0 from a row on and keeps the ef nearest rows that
+// are complete and in the set (nil: all) in s.top. It gives up and reports
+// false after budget distances.
+func (h *HNSW) walkAllowed(q []float32, scale float32, from Neighbor, ef int, allowed []uint64, budget int, s *Scratch) bool {
+	s.top.Reset(ef)
+	spent := s.stats.Distances
+	offer := func(key uint64) {
+		row := uint32(key)
+		if (allowed == nil || has(allowed, row)) && h.isReady(row) {
+			s.top.PushKey(key)
+		}
+	}
+	first := vec.Key(from.Distance, from.Row)
+	offer(first)
+	s.cand.push(first)
+	for len(s.cand) > 0 {
+		key := s.cand.pop()
+		if key >= s.top.BoundKey() {
+			break
+		}
+		n := h.gather(h.list(uint32(key), 0), s)
+		h.byID(q, scale, s.ids[:n], s.dist)
+		s.stats.Distances += n
+		for i, id := range s.ids[:n] {
+			if key := vec.Key(s.dist[i], id); key < s.top.BoundKey() {
+				s.cand.push(key)
+				offer(key)
+			}
+		}
+		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {
+			break
+		}
+		if s.stats.Distances-spent > budget {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,68 @@
+package index
+
+import (
+	"strings"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// Neighbor is a row and its distance from the query; smaller is nearer.
+type Neighbor = vec.Neighbor
+
+// Metric says how near two vectors are. The zero Metric is not valid. The
+// numbers are part of the file format.
+type Metric uint8
+
+const (
+	// L2 is the squared Euclidean distance.
+	L2 Metric = 1
+	// IP is the inner product. Its distance is the product's negative.
+	IP Metric = 2
+	// Cosine is the cosine of the angle. Its distance is 1 - cosine, and 1 where
+	// one of the vectors has length 0.
+	Cosine Metric = 3
+)
+
+var metricNames = [...]string{L2: "L2", IP: "IP", Cosine: "COSINE"}
+
+// String returns the name that users write.
+func (m Metric) String() string {
+	if m.Valid() {
+		return metricNames[m]
+	}
+	return "unknown"
+}
+
+// Valid reports whether m is one of the metrics.
+func (m Metric) Valid() bool { return m >= L2 && m <= Cosine }
+
+// ParseMetric returns the metric of that name, in any case of letters.
+func ParseMetric(s string) (Metric, error) {
+	for m := L2; m <= Cosine; m++ {
+		if strings.EqualFold(s, metricNames[m]) {
+			return m, nil
+		}
+	}
+	return 0, errclass.New(errclass.Invalid, "metric %q: want one of %s", s, strings.Join(metricNames[L2:], ", "))
+}
+
+// Score turns a distance into what users see: the squared distance (L2), the
+// inner product (IP) or the cosine in [-1, 1] (Cosine).
+func (m Metric) Score(distance float32) float32 {
+	switch m {
+	case IP:
+		return -distance
+	case Cosine:
+		return min(max(1-distance, -1), 1)
+	}
+	return distance
+}
+
+// Better reports whether score a is nearer than score b under m.
+func (m Metric) Better(a, b float32) bool {
+	if m == L2 {
+		return a < b
+	}
+	return a > b
+}
