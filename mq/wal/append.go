@@ -1,0 +1,85 @@
+package wal
+
+import (
+	"context"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/mq"
+)
+
+// Receipt says where an entry is stored and when it was written.
+type Receipt struct {
+	Position  mq.Position
+	Timestamp uint64
+}
+
+// doubtError says that nobody knows whether an entry is stored.
+type doubtError struct{ cause error }
+
+func (e *doubtError) Error() string        { return "append outcome unknown: " + e.cause.Error() }
+func (e *doubtError) Unwrap() error        { return e.cause }
+func (e *doubtError) Is(target error) bool { return target == mq.ErrUnknownOutcome }
+
+// inDoubt makes errors.Is(err, mq.ErrUnknownOutcome) true and keeps the cause.
+func inDoubt(err error, c errclass.Class) error {
+	if errors.Is(err, mq.ErrUnknownOutcome) {
+		return errclass.Mark(err, c)
+	}
+	return errclass.Mark(&doubtError{cause: err}, c)
+}
+
+// Append writes e and returns once it is durable. Of e it uses Type, VChannel
+// and Body, which it copies. An append before Ready waits for it; appends that
+// find no room wait for that. Both end with ctx, and at once when the WAL closes.
+//
+// On an error the entry is not stored, unless errors.Is(err,
+// mq.ErrUnknownOutcome): then it may be, now or within AppendTimeout. Such an
+// error may carry the context's. Other errors: class Exhausted (too many
+// pending, or the queue has no room), Invalid (mq.ErrTooLarge, no type),
+// Closed (ErrClosed), Fenced (mq.ErrFenced), Retryable (ErrFailed).
+func (w *WAL) Append(ctx context.Context, e Entry) (Receipt, error) {
+	if e.Type == TimeTick {
+		return Receipt{}, errclass.New(errclass.Invalid, "wal %s: append: timeticks are written by the WAL itself", w.o.PChannel)
+	}
+	e.Term = w.o.Term
+	m, err := Encode(e)
+	if err != nil {
+		return Receipt{}, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
+	}
+	if err := ctx.Err(); err != nil {
+		return Receipt{}, errors.Wrapf(context.Cause(ctx), "wal %s: append", w.o.PChannel)
+	}
+	r := newRequest(m)
+	if err := w.pending.add(r); err != nil {
+		w.count.refused.Add(1)
+		return Receipt{}, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
+	}
+	select {
+	case <-r.done:
+		return r.receipt, r.err
+	case <-ctx.Done():
+		return w.giveUp(ctx, r)
+	}
+}
+
+// giveUp ends an append whose context has ended.
+func (w *WAL) giveUp(ctx context.Context, r *request) (Receipt, error) {
+	cause := context.Cause(ctx)
+	switch was := w.pending.drop(r); was {
+	case waiting:
+		return Receipt{}, errclass.Wrap(cause, errclass.Exhausted, "wal %s: append: no room came", w.o.PChannel)
+	case queued:
+		return Receipt{}, errclass.Wrap(cause, errclass.Retryable, "wal %s: append: not written, the wal is %s", w.o.PChannel, w.State())
+	case gone: // its answer is on the way, and it is not stored
+		<-r.done
+		return r.receipt, r.err
+	}
+	select {
+	case <-r.done:
+		return r.receipt, r.err
+	default:
+		return Receipt{}, inDoubt(errors.Wrapf(cause, "wal %s: append", w.o.PChannel), errclass.Retryable)
+	}
+}

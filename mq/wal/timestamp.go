@@ -1,0 +1,51 @@
+package wal
+
+import "time"
+
+// A hybrid timestamp is physical milliseconds since 1970 << 18 | logical. The
+// form is Milvus', so that its clients can read it.
+const (
+	logicalBits = 18
+	logicalMask = 1<<logicalBits - 1
+	// maxTimestamp is in the year 3084. A stored message beyond it is not
+	// believed: following it would use up the timestamps that are left.
+	maxTimestamp = 1<<63 - 1
+)
+
+// Compose returns the timestamp for ms milliseconds since 1970 and a logical
+// part, of which the lower 18 bits count. A negative ms counts as 0.
+func Compose(ms int64, logical uint32) uint64 {
+	return uint64(max(ms, 0))<<logicalBits | uint64(logical)&logicalMask
+}
+
+// Physical returns the milliseconds since 1970 in ts.
+func Physical(ts uint64) int64 { return int64(ts >> logicalBits) }
+
+// Logical returns the logical part of ts.
+func Logical(ts uint64) uint32 { return uint32(ts & logicalMask) }
+
+// FromTime returns the first timestamp of t's millisecond.
+func FromTime(t time.Time) uint64 { return Compose(t.UnixMilli(), 0) }
+
+// Time returns the wall time of ts, to the millisecond.
+func Time(ts uint64) time.Time { return time.UnixMilli(Physical(ts)) }
+
+// clock gives out strictly increasing timestamps. It follows the wall clock;
+// when that stands or jumps back only the logical part grows, running over into
+// the physical one after 2^18 in a millisecond. Used by one goroutine at a time.
+type clock struct{ last uint64 }
+
+// observe makes every later timestamp greater than ts.
+func (c *clock) observe(ts uint64) { c.last = max(c.last, ts) }
+
+// next returns a new timestamp. back tells that the wall clock is behind by
+// more than the timestamps given out can explain: it has jumped.
+func (c *clock) next(now time.Time) (ts uint64, back bool) {
+	ts = FromTime(now)
+	if ts <= c.last {
+		back = Physical(c.last)-Physical(ts) > 1
+		ts = c.last + 1
+	}
+	c.last = ts
+	return ts, back
+}
