@@ -16,22 +16,23 @@ var errClosed = errclass.Mark(errors.New("the bucket is closed"), errclass.Close
 // gate counts the calls that run in a bucket, so that Close can refuse, cancel,
 // wait and name. Checking and counting happen under one lock.
 type gate struct {
-	closing context.Context // ends when Close begins
-	close   context.CancelCauseFunc
-
 	mu struct {
 		sync.Mutex
 		closed  bool
 		next    uint64
-		running map[uint64]string
+		running map[uint64]running
 		idle    chan struct{} // closed when closed and running is empty
 	}
 }
 
+type running struct {
+	name   string
+	cancel context.CancelCauseFunc
+}
+
 func newGate() *gate {
 	g := &gate{}
-	g.closing, g.close = context.WithCancelCause(context.Background())
-	g.mu.running = map[uint64]string{}
+	g.mu.running = map[uint64]running{}
 	g.mu.idle = make(chan struct{})
 	return g
 }
@@ -42,20 +43,18 @@ func (g *gate) enter(ctx context.Context, op, key string) (_ context.Context, le
 	if err := ctx.Err(); err != nil {
 		return nil, nil, errclass.Wrap(context.Cause(ctx), errclass.Retryable, "%s %s", op, key)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	g.mu.Lock()
 	if g.mu.closed {
 		g.mu.Unlock()
+		cancel(errClosed)
 		return nil, nil, errors.Wrapf(errClosed, "%s %s", op, key)
 	}
 	id := g.mu.next
 	g.mu.next++
-	g.mu.running[id] = op + " " + key
+	g.mu.running[id] = running{op + " " + key, cancel}
 	g.mu.Unlock()
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(g.closing, func() { cancel(errClosed) })
 	return ctx, sync.OnceFunc(func() {
-		stop()
 		cancel(context.Canceled)
 		g.leave(id)
 	}), nil
@@ -78,8 +77,14 @@ func (g *gate) shut(ctx context.Context) error {
 			close(g.mu.idle)
 		}
 	}
+	cancels := make([]context.CancelCauseFunc, 0, len(g.mu.running))
+	for _, r := range g.mu.running {
+		cancels = append(cancels, r.cancel)
+	}
 	g.mu.Unlock()
-	g.close(errClosed)
+	for _, cancel := range cancels {
+		cancel(errClosed)
+	}
 	select {
 	case <-g.mu.idle:
 		return nil
@@ -97,8 +102,8 @@ func (g *gate) names() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	names := make([]string, 0, len(g.mu.running))
-	for _, n := range g.mu.running {
-		names = append(names, n)
+	for _, r := range g.mu.running {
+		names = append(names, r.name)
 	}
 	slices.Sort(names)
 	return names
