@@ -43,8 +43,8 @@ func codeFindings(s *source) []finding {
 				add(n, "interface of %d methods, at most %d: split it by who uses what, or pass the concrete type", m, maxMethods)
 			}
 		case *ast.CallExpr:
-			if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "panic" && !s.explained(n.Pos()) {
-				add(n, "panic without an // invariant: comment on its line or above: return an error, or say why it cannot happen")
+			if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "panic" && !asserts(n) && !s.explained(n.Pos()) {
+				add(n, "panic without errors.AssertionFailedf or an // invariant: comment on its line or above: return an error, or say why it cannot happen")
 			}
 		case *ast.SelectorExpr:
 			pkg, ok := n.X.(*ast.Ident)
@@ -109,6 +109,20 @@ func (s *source) explained(pos token.Pos) bool {
 	return false
 }
 
+// asserts says whether a panic's value is a call of AssertionFailedf, which
+// says itself which invariant does not hold.
+func asserts(panicCall *ast.CallExpr) bool {
+	if len(panicCall.Args) != 1 {
+		return false
+	}
+	call, ok := panicCall.Args[0].(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && sel.Sel.Name == "AssertionFailedf"
+}
+
 func lengthFindings(s *source) []finding {
 	if s.generated || s.lines <= maxLines {
 		return nil
@@ -159,6 +173,7 @@ func TestTheCodeRulesThemselves(t *testing.T) {
 		{"pool/x.go", "func init() {}", false},
 		{"pool/x.go", "type t int\nfunc (t) init() {}", true},
 		{"pool/x.go", "func f() { panic(1) }", false},
+		{"pool/x.go", "func f() { panic(errors.AssertionFailedf(``)) }", true},
 		{"pool/x.go", "func f() { panic(1) // invariant: nobody calls f\n}", true},
 		{"pool/x.go", "func f() {\n// invariant: nobody\n// calls f.\npanic(1) }", true},
 		{"pool/x.go", "func f() {\n// invariant: nobody\n\n\npanic(1) }", false},
