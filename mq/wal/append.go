@@ -54,6 +54,9 @@ func (w *WAL) Append(ctx context.Context, e Entry) (Receipt, error) {
 	r := newRequest(m)
 	if err := w.pending.add(r); err != nil {
 		w.count.refused.Add(1)
+		if errors.Is(err, errNoService) {
+			return Receipt{}, w.refusal()
+		}
 		return Receipt{}, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
 	}
 	select {

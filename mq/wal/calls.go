@@ -102,7 +102,7 @@ func acquire[T closer](ctx context.Context, w *WAL, name string, open func(conte
 			return err
 		}
 		if !w.resources.keep(name, c) {
-			w.shut(name, c)
+			w.noteLeak(w.shut(name, c))
 			return errors.Wrapf(ErrClosed, "wal %s: %s came after the end", w.o.PChannel, name)
 		}
 		got = c
@@ -115,16 +115,35 @@ func acquire[T closer](ctx context.Context, w *WAL, name string, open func(conte
 	return got, nil
 }
 
-// shut closes c, bounded, and remembers a failure for Close to report.
-func (w *WAL) shut(name string, c closer) {
+// shut closes c, bounded.
+func (w *WAL) shut(name string, c closer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), w.o.CloseTimeout/2)
 	defer cancel()
 	err := lifecycle.Call("close "+name, func() error { return c.Close(ctx) })
+	if err != nil {
+		w.log.Warn("wal could not close", "what", name, "error", err)
+	}
+	return errors.Wrapf(err, "wal %s: close %s", w.o.PChannel, name)
+}
+
+// letGo closes c at the end of the WAL. What may have kept it open is a call
+// that hangs inside, so that it tries once more when all of those have ended.
+// Close reports the second failure.
+func (w *WAL) letGo(name string, c closer) {
+	if w.shut(name, c) == nil {
+		return
+	}
+	// The only error is that of the context, which has no end.
+	_ = w.calls.group.Close(context.Background())
+	w.noteLeak(w.shut(name, c))
+}
+
+// noteLeak remembers, for Close to report, that something could not be closed.
+func (w *WAL) noteLeak(err error) {
 	if err == nil {
 		return
 	}
-	w.log.Warn("wal could not close", "what", name, "error", err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mu.closeErrs = append(w.mu.closeErrs, errors.Wrapf(err, "wal %s: close %s", w.o.PChannel, name))
+	w.mu.closeErrs = append(w.mu.closeErrs, err)
 }

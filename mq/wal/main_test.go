@@ -145,7 +145,9 @@ type stalled struct {
 	free     chan struct{}
 }
 
-func newStalled(obedient bool) *stalled { return &stalled{obedient: obedient, free: make(chan struct{})} }
+func newStalled(obedient bool) *stalled {
+	return &stalled{obedient: obedient, free: make(chan struct{})}
+}
 
 func (s *stalled) wait(ctx context.Context) error {
 	if !s.obedient {

@@ -3,6 +3,8 @@ package wal
 import (
 	"sync"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/mq"
 )
@@ -100,7 +102,7 @@ type pending struct {
 
 	mu struct {
 		sync.Mutex
-		refuse  error // set by close
+		closed  bool
 		queued  fifo
 		waiting fifo
 		entries int   // with room: queued or taken
@@ -115,6 +117,9 @@ func newPending(o Options) *pending {
 	}
 }
 
+// errNoService is what add returns after close; WAL.refusal knows the reason.
+var errNoService = errors.New("wal: no service")
+
 // add queues r, or lets it wait for room, or refuses it.
 func (p *pending) add(r *request) error {
 	if r.size > p.maxBytes {
@@ -123,8 +128,8 @@ func (p *pending) add(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.mu.refuse != nil:
-		return p.mu.refuse
+	case p.mu.closed:
+		return errNoService
 	case p.mu.waiting.n == 0 && p.fitsLocked(r):
 		p.admitLocked(r)
 	case p.mu.waiting.n < p.maxWaiting && p.mu.waiting.bytes+r.size <= p.maxBytes:
@@ -211,15 +216,12 @@ func (p *pending) drop(r *request) stage {
 	return was
 }
 
-// close makes add return err and hands all that was not taken to the caller,
-// who must answer it. Only the first close has an effect.
-func (p *pending) close(err error) []*request {
+// close makes add return errNoService and hands all that was not taken to the
+// caller, who must answer it.
+func (p *pending) close() []*request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.refuse != nil {
-		return nil
-	}
-	p.mu.refuse = err
+	p.mu.closed = true
 	var out []*request
 	for _, l := range []*fifo{&p.mu.queued, &p.mu.waiting} {
 		for r := l.head; r != nil; r = l.head {

@@ -127,19 +127,20 @@ func (r *recovery) acquireReader(ctx context.Context, from mq.ReaderOptions) (mq
 	})
 }
 
-// letReaderGo closes the reader without waiting for it.
+// letReaderGo closes the reader without waiting for it. If that fails the
+// reaper will try again.
 func (r *recovery) letReaderGo() {
-	c := r.w.resources.take("reader")
+	w, c := r.w, r.w.resources.take("reader")
 	if c == nil {
 		return // the reaper has it
 	}
-	err := r.w.calls.group.Go("close reader", func(context.Context) error {
-		r.w.shut("reader", c)
+	err := w.closers.Go("close reader", func(context.Context) error {
+		if err := w.shut("reader", c); err != nil && !w.resources.keep("reader", c) {
+			w.letGo("reader", c)
+		}
 		return nil
 	})
-	if err != nil {
-		r.w.resources.keep("reader", c)
-	}
+	w.noteLeak(err) // not before the reaper has gone, which waits for recovery
 }
 
 // item is what one Next returned.

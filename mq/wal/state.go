@@ -110,7 +110,7 @@ func (w *WAL) transition(to State, cause error) bool {
 // leave ends the service: refuse, close the closing channel, cancel, answer.
 func (w *WAL) leave() {
 	err := w.refusal()
-	waiting := w.pending.close(err)
+	waiting := w.pending.close()
 	close(w.closing)
 	w.cancel()
 	for _, r := range waiting {
@@ -139,7 +139,7 @@ func (w *WAL) refusal() error {
 	case state == Fenced || errors.Is(cause, mq.ErrFenced):
 		return errors.Wrapf(mq.ErrFenced, "wal %s term %d", w.o.PChannel, w.o.Term)
 	case state == Failed:
-		return errors.Wrapf(ErrFailed, "wal %s: %v", w.o.PChannel, cause)
+		return errors.Wrapf(ErrFailed, "%v", cause)
 	}
 	return errors.Wrapf(ErrClosed, "wal %s", w.o.PChannel)
 }

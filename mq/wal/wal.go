@@ -30,7 +30,8 @@ type WAL struct {
 
 	workers *lifecycle.Group // recovery, then the writer
 	calls   calls            // calls into the queue
-	reapers *lifecycle.Group // the one that waits for those two
+	closers *lifecycle.Group // closing producer and reader
+	reapers *lifecycle.Group // the one that waits for those three
 
 	pending   *pending
 	resources resources
@@ -82,6 +83,7 @@ func prepare(o Options) (*WAL, error) {
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.workers = lifecycle.NewGroup(w.ctx, w.workerEnded)
 	w.calls = calls{group: lifecycle.NewGroup(context.Background(), nil)}
+	w.closers = lifecycle.NewGroup(context.Background(), nil)
 	w.reapers = lifecycle.NewGroup(context.Background(), nil)
 	return w, nil
 }
@@ -181,7 +183,7 @@ func (w *WAL) Close(ctx context.Context) error {
 
 // Running names the goroutines and queue calls of the WAL that have not ended.
 func (w *WAL) Running() []string {
-	names := slices.Concat(w.workers.Running(), w.calls.group.Running())
+	names := slices.Concat(w.workers.Running(), w.calls.group.Running(), w.closers.Running())
 	slices.Sort(names)
 	return names
 }
@@ -196,16 +198,13 @@ func (w *WAL) reap(context.Context) error {
 		w.log.Warn("wal closes under its workers", "error", err)
 	}
 	for name, c := range w.resources.sweep() {
-		err := w.calls.group.Go("close "+name, func(context.Context) error {
-			w.shut(name, c)
+		w.noteLeak(w.closers.Go("close "+name, func(context.Context) error {
+			w.letGo(name, c)
 			return nil
-		})
-		if err != nil {
-			w.shut(name, c)
-		}
+		}))
 	}
 	unbounded := context.Background()
-	for _, g := range []*lifecycle.Group{w.workers, w.calls.group} {
+	for _, g := range []*lifecycle.Group{w.calls.group, w.workers, w.closers} {
 		if err := g.Close(unbounded); err != nil {
 			return err
 		}
