@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # The build stage runs on the builder's own architecture; Go compiles for the target.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
