@@ -241,9 +241,6 @@ func (r *memReader) step() (mq.Message, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := r.topic
-	if r.since != 0 && r.next < t.base {
-		r.next = t.base
-	}
 	if r.next < t.base {
 		return mq.Message{}, nil, errors.Wrapf(mq.ErrTrimmed, "next of %s: at %d, the topic begins at %d", r.what, r.next, t.base)
 	}
