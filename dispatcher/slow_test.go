@@ -1,0 +1,214 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/mqtest"
+)
+
+func repeat(n int, key string) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = key
+	}
+	return keys
+}
+
+func TestJoinLateIsHandedOver(t *testing.T) {
+	inBubble(t, Options{BufferMessages: 4}, func(w *world) {
+		var a, b recorder
+		ha := w.subscribe("p", "a", mq.Position{}, &a)
+		w.in(ha, Tailing)
+		from := w.put("p", "a", "b", "")
+		for range 50 {
+			w.put("p", "b", "a", "")
+			synctest.Wait()
+		}
+		hb := w.subscribe("p", "b", from, &b)
+		w.in(hb, Tailing)
+		w.got(&b, "p", "b", from)
+		w.put("p", "b", "a", "")
+		w.got(&a, "p", "a", mq.Position{})
+		w.got(&b, "p", "b", from)
+		if st := w.m.Stats(); st.Handovers != 1 || st.Registered != 2 || st.Closed != 1 {
+			t.Errorf("%+v, want one hand-over and the catch-up consumer gone", st)
+		}
+	})
+}
+
+func TestSlowSinkDoesNotStallOthers(t *testing.T) {
+	inBubble(t, Options{BufferMessages: 4}, func(w *world) {
+		hook, open := gate()
+		slow, fast := recorder{hook: hook}, recorder{}
+		hs := w.subscribe("p", "slow", mq.Position{}, &slow)
+		hf := w.subscribe("p", "fast", mq.Position{}, &fast)
+		w.in(hf, Tailing)
+		for range 100 {
+			w.put("p", "slow", "fast", "")
+			synctest.Wait()
+		}
+		w.got(&fast, "p", "fast", mq.Position{})
+		w.in(hf, Tailing)
+		if hs.State() == Tailing {
+			t.Errorf("slow is %s", hs.State())
+		}
+		if info := hs.Info(); info.Buffered > 4 {
+			t.Errorf("%d messages buffered, the bound is 4", info.Buffered)
+		}
+		if w.consumers("p", Shared) != 1 || w.consumers("p", CatchUp) != 1 {
+			t.Errorf("consumers %+v", w.m.Consumers())
+		}
+		open()
+		w.got(&slow, "p", "slow", mq.Position{})
+		w.in(hs, Tailing)
+		if n := len(w.m.Consumers()); n != 1 {
+			t.Errorf("%d consumers after the hand-over", n)
+		}
+	})
+}
+
+func TestOnlySubscriptionIsWaitedForWithoutASecondReader(t *testing.T) {
+	inBubble(t, Options{BufferMessages: 4, InboxMessages: 4}, func(w *world) {
+		hook, open := gate()
+		slow := recorder{hook: hook}
+		h := w.subscribe("p", "slow", mq.Position{}, &slow)
+		w.in(h, Tailing)
+		w.put("p", repeat(100, "slow")...)
+		w.in(h, Lagging)
+		if c := w.m.Consumers(); len(c) != 1 || c[0].Kind != CatchUp || c[0].State != ConsumerPaused {
+			t.Errorf("consumers %+v", c)
+		}
+		open()
+		w.got(&slow, "p", "slow", mq.Position{})
+		w.in(h, Tailing)
+		if st := w.m.Stats(); st.Registered != 1 || st.ReadersOpened != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// With both caps reached the slow ones wait their turn, and all get it.
+func TestCapsOnCatchUp(t *testing.T) {
+	o := Options{BufferMessages: 2, MaxCatchUpPerPChannel: 2, MaxCatchUp: 3, ShareWindow: -1}
+	inBubble(t, o, func(w *world) {
+		hook, open := gate()
+		slow := map[string]*recorder{}
+		handles := []*Handle{}
+		for _, p := range []string{"p", "q"} {
+			w.in(w.subscribe(p, p+"-fast", mq.Position{}, &recorder{}), Tailing)
+			for i := range 6 {
+				v := fmt.Sprint(p, i)
+				slow[v] = &recorder{hook: hook}
+				handles = append(handles, w.subscribe(p, v, mq.Position{}, slow[v]))
+			}
+		}
+		synctest.Wait()
+		for range 20 { // each falls behind at a place of its own
+			for v := range slow {
+				w.put(v[:1], v)
+			}
+			synctest.Wait()
+		}
+		p, q := w.consumers("p", CatchUp), w.consumers("q", CatchUp)
+		if p > 2 || q > 2 || p+q != 3 || w.m.Stats().CatchUpSlotsFree != 0 {
+			t.Errorf("%d and %d catch-up consumers, the caps are 2 and 3", p, q)
+		}
+		states := w.m.Stats().Subscriptions
+		if states[CatchingUp] != 3 || states[Lagging] != 9 {
+			t.Errorf("%v, want 3 catching up and 9 waiting", states)
+		}
+		open()
+		for v, s := range slow {
+			w.got(s, v[:1], v, mq.Position{})
+		}
+		for _, h := range handles {
+			w.in(h, Tailing)
+		}
+		if n := len(w.m.Consumers()); n != 2 {
+			t.Errorf("%d consumers, want one a pchannel", n)
+		}
+	})
+}
+
+func TestNeighboursShareACatchUpConsumer(t *testing.T) {
+	inBubble(t, Options{MaxCatchUpPerPChannel: 1}, func(w *world) {
+		w.in(w.subscribe("p", "tail", mq.Position{}, &recorder{}), Tailing)
+		var from []mq.Position
+		for range 40 {
+			from = append(from, w.put("p", "", "a", "b"))
+		}
+		// The first takes the only slot and holds it; the others gather.
+		hook, open := gate()
+		holder := w.subscribe("p", "holder", mq.Position{}, &recorder{hook: hook})
+		w.put("p", repeat(2000, "holder")...)
+		w.in(holder, CatchingUp)
+		sinks := make([]recorder, 40)
+		handles := make([]*Handle, 40)
+		for i := range sinks {
+			handles[i] = w.subscribe("p", fmt.Sprint("v", i), from[i], &sinks[i])
+		}
+		w.in(handles[0], Subscribing)
+		before := w.m.Stats().Registered
+		open()
+		for i := range sinks {
+			w.got(&sinks[i], "p", fmt.Sprint("v", i), from[i])
+			w.in(handles[i], Tailing)
+		}
+		if n := w.m.Stats().Registered - before; n > 2 {
+			t.Errorf("%d consumers for 40 neighbours", n)
+		}
+	})
+}
+
+// One that holds up its catch-up consumer longer than SharePatience gets its own.
+func TestSharePatience(t *testing.T) {
+	inBubble(t, Options{BufferMessages: 4, InboxMessages: 4}, func(w *world) {
+		for range 50 {
+			w.put("p", "slow", "other", "")
+		}
+		hook, open := gate()
+		slow, other := recorder{hook: hook}, recorder{}
+		both := make(chan struct{})
+		w.q.SetHooks(mqtest.Hooks{BeforeBounds: func(context.Context, string) error { <-both; return nil }})
+		hs := w.subscribe("p", "slow", mq.Position{}, &slow)
+		ho := w.subscribe("p", "other", mq.Position{}, &other)
+		close(both)
+		w.in(ho, CatchingUp)
+		time.Sleep(2 * time.Second)
+		w.got(&other, "p", "other", mq.Position{})
+		w.in(ho, Tailing)
+		if hs.State() == Tailing || len(w.m.Consumers()) != 2 {
+			t.Errorf("slow is %s, consumers %+v", hs.State(), w.m.Consumers())
+		}
+		open()
+		w.got(&slow, "p", "slow", mq.Position{})
+		w.in(hs, Tailing)
+	})
+}
+
+func TestGlobalByteBudget(t *testing.T) {
+	inBubble(t, Options{MaxBufferedBytes: 1000}, func(w *world) {
+		hook, open := gate()
+		sinks := make([]recorder, 5)
+		for i := range sinks {
+			sinks[i].hook = hook
+			w.subscribe("p", fmt.Sprint("v", i), mq.Position{}, &sinks[i])
+		}
+		for i := range 200 {
+			w.put("p", fmt.Sprint("v", i%5))
+			synctest.Wait()
+		}
+		if n := w.m.Stats().BufferedBytes; n > 1500 {
+			t.Errorf("%d bytes buffered under a budget of 1000 and one message each", n)
+		}
+		open()
+		for i := range sinks {
+			w.got(&sinks[i], "p", fmt.Sprint("v", i), mq.Position{})
+		}
+	})
+}
