@@ -1,0 +1,211 @@
+package expr
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// nodeKind tells the nodes of the syntax tree apart.
+type nodeKind uint8
+
+const (
+	nConst nodeKind = iota
+	nName           // field, or path into a JSON field
+	nArith
+	nNeg
+	nLength // array_length(name)
+	nCmp
+	nIn
+	nLike
+	nExists
+	nIsNull
+	nContains
+	nNot
+	nAnd
+	nOr
+)
+
+// containsMode tells json_contains, _any and _all apart.
+type containsMode uint8
+
+const (
+	containsOne containsMode = iota
+	containsAny
+	containsAll
+)
+
+var containsNames = [...]string{"json_contains", "json_contains_any", "json_contains_all"}
+
+// step is one step of a JSON path: key into an object, or index into an array.
+type step struct {
+	key    string
+	index  int  // -1: the key is no number
+	quoted bool // as it was written; only for printing
+}
+
+// node is a node of the syntax tree. The parser makes it, the binder fills in
+// field and typ. Constants are folded by the parser.
+type node struct {
+	kind  nodeKind
+	op    uint8 // cmpOp, arithOp or containsMode
+	typ   kind
+	not   bool // nIsNull: is not null; nIn, nLike: not in, not like
+	depth int32
+	pos   int
+	kids  []*node
+	val   value  // nConst
+	name  string // nName as written
+	path  []step // nName: the steps; with the binder's name in front for a dynamic key
+	field schema.Field
+}
+
+func newNode(k nodeKind, pos int, kids ...*node) *node {
+	n := &node{kind: k, pos: pos, kids: kids}
+	for _, c := range kids {
+		n.depth = max(n.depth, c.depth+1)
+	}
+	return n
+}
+
+// Binding strength of what is printed, as in the parser.
+const (
+	bindOr = iota + 1
+	bindAnd
+	bindNot
+	bindEq
+	bindRel
+	bindIn
+	bindAdd
+	bindMul
+	bindUnary
+	bindPow
+	bindPrimary
+)
+
+func arithBinding(o arithOp) int {
+	switch o {
+	case opAdd, opSub:
+		return bindAdd
+	case opPow:
+		return bindPow
+	}
+	return bindMul
+}
+
+func (n *node) binding() int {
+	switch n.kind {
+	case nOr:
+		return bindOr
+	case nAnd:
+		return bindAnd
+	case nNot:
+		return bindNot
+	case nCmp:
+		if cmpOp(n.op) <= opNe {
+			return bindEq
+		}
+		return bindRel
+	case nIn, nLike, nIsNull:
+		return bindIn
+	case nArith:
+		return arithBinding(arithOp(n.op))
+	case nNeg:
+		return bindUnary
+	case nConst:
+		if n.val.k == kInt && n.val.i < 0 || n.val.k == kFloat && math.Signbit(n.val.f) {
+			return bindUnary
+		}
+	}
+	return bindPrimary
+}
+
+// print writes n in normal form: one spelling per operator, names resolved,
+// variables and constants replaced by their values, no parentheses that are not needed.
+func (n *node) print(b *strings.Builder, outer int) {
+	if n.binding() < outer {
+		b.WriteByte('(')
+		defer b.WriteByte(')')
+	}
+	switch n.kind {
+	case nConst:
+		n.val.append(b)
+	case nName:
+		n.printName(b)
+	case nArith:
+		bind := n.binding()
+		n.kids[0].print(b, bind)
+		b.WriteString(" " + arithOp(n.op).String() + " ")
+		n.kids[1].print(b, bind+1)
+	case nNeg:
+		b.WriteByte('-')
+		n.kids[0].print(b, bindPow)
+	case nLength:
+		b.WriteString("array_length(")
+		n.kids[0].print(b, 0)
+		b.WriteByte(')')
+	case nCmp:
+		n.kids[0].print(b, bindAdd)
+		b.WriteString(" " + cmpOp(n.op).String() + " ")
+		n.kids[1].print(b, bindAdd)
+	case nIn, nLike:
+		n.kids[0].print(b, bindAdd)
+		b.WriteString(pick(n.not, " not", ""))
+		b.WriteString(pick(n.kind == nIn, " in ", " like "))
+		n.kids[1].print(b, bindAdd)
+	case nExists:
+		b.WriteString("exists ")
+		n.kids[0].print(b, bindPrimary)
+	case nIsNull:
+		n.kids[0].print(b, bindPrimary)
+		b.WriteString(pick(n.not, " is not null", " is null"))
+	case nContains:
+		b.WriteString(containsNames[n.op] + "(")
+		n.kids[0].print(b, 0)
+		b.WriteString(", ")
+		n.kids[1].print(b, 0)
+		b.WriteByte(')')
+	case nNot:
+		b.WriteString("not ")
+		n.kids[0].print(b, bindNot)
+	case nAnd, nOr:
+		word := pick(n.kind == nAnd, " and ", " or ")
+		for i, k := range n.kids {
+			if i > 0 {
+				b.WriteString(word)
+			}
+			k.print(b, n.binding()+1)
+		}
+	}
+}
+
+func (n *node) printName(b *strings.Builder) {
+	b.WriteString(n.field.Name)
+	for _, s := range n.path {
+		b.WriteByte('[')
+		if s.quoted {
+			quote(b, s.key)
+		} else {
+			b.WriteString(strconv.Itoa(s.index))
+		}
+		b.WriteByte(']')
+	}
+}
+
+func pick(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
+}
+
+// isKeyword reports whether an identifier of the language is one of its words.
+func isKeyword(w string) bool {
+	switch strings.ToLower(w) {
+	case "and", "or", "not", "in", "like", "is", "null", "exists", "true", "false":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,89 @@
+// Package expr is the filter language: Milvus' boolean expressions, compiled
+// against a schema into a plan that is evaluated column at a time into 64-row
+// bitmap words.
+//
+//	text -> lexer, Pratt parser -> syntax tree -> binder (names, types,
+//	constants folded) -> plan (negations pushed to the leaves, ranges and lists
+//	merged, cheap tests first) -> Eval
+//
+// # Language, loosest binding first
+//
+//	a or b, a || b
+//	a and b, a && b
+//	not a, !a
+//	== !=
+//	< <= > >=        also chained: 1 < a <= 5, 5 >= a > 1
+//	a in [1, 2], a not in [..], a like "x%", a is null, a is not null
+//	+ -
+//	* / %
+//	-a, +a
+//	**               left to right: 2 ** 3 ** 2 is 64
+//	name, meta["key"][0], $meta["key"], {variable}, literals, [lists], (a),
+//	exists meta["a"], json_contains(meta["a"], 1), json_contains_all(..),
+//	json_contains_any(..), array_length(meta["a"])
+//
+// Words are case-insensitive; array_contains* are other names of
+// json_contains*. A name that is no field is a key of the dynamic field when
+// the schema has one: color means $meta["color"]. `not` binds looser than
+// comparisons, where Milvus' binds tighter: what Milvus accepts means the same,
+// and `not a == 1` is legal here as in Milvus' own documentation.
+// A bool field may stand alone as a condition.
+//
+// Strings take the escapes of C; \% and \_ keep their backslash, for like.
+// r"..." keeps every backslash. In like, % is any text, _ one character, and
+// \%, \_ and \\ stand for the character itself. Integers are decimal, 0x, 0b, 0o or
+// octal by a leading 0; one that does not fit 64 bits is an error.
+//
+// # Nulls and missing paths
+//
+// Conditions have three values (Kleene): a condition on a null, on a missing
+// JSON path, on a JSON null or on a JSON value of another type is unknown, and
+// so is its negation; a row matches when the whole is true. So neither
+// meta["a"] == 1 nor meta["a"] != 1 nor not (meta["a"] == 1) matches a row without
+// meta["a"], which is what Milvus does since 2.6 (earlier versions matched !=).
+// Unknown as well: integer arithmetic that overflows or divides by zero.
+//
+//   - x in [] is false and x not in [] is true for every row, null or not.
+//   - exists p is false for a missing path, a JSON null and a value with
+//     nothing in it ({}, [], [{}]); unknown if the column itself is null.
+//   - p is null, for a JSON path, is true where exists p is not true. It is
+//     never unknown.
+//   - json_contains* is unknown unless the path holds an array.
+//   - A mixed list, p in [1, "a"], is unknown for a type it has no member of.
+//
+// # Numbers
+//
+// Integers are compared as 64-bit integers, integers with floats exactly. A
+// literal compared with a Float (32-bit) field is rounded to 32 bits first, so
+// that f == 1.1 finds what was stored as 1.1. Arithmetic on integers is 64-bit and / truncates;
+// with a float on either side it is 64-bit floating point; % is for integers;
+// ** gives a float (a folded constant stays an integer while it fits). NaN equals nothing,
+// and != holds for it.
+//
+// # JSON
+//
+// JSON text is walked per row, only as far as the path needs; of keys that are
+// there twice the first counts. Text that is malformed up to that point counts as a missing path. A
+// path step is an object's key and, if it is a number, an array's index, quoted
+// or not, as in a JSON pointer.
+package expr
+
+// Limits on a filter. Beyond them Compile returns an error.
+const (
+	// MaxText is the length of the text in bytes, literal lists not counted.
+	MaxText = 64 << 10
+	// MaxTextWithLists is the length of the text with its lists: room for
+	// MaxList 64-bit integers, which is how clients send keys.
+	MaxTextWithLists = 2 << 20
+	// MaxDepth is how deep parentheses, negations, lists and steps of
+	// arithmetic nest. Chains of and/or are flat and have no limit of their own.
+	MaxDepth = 256
+	// MaxList is the number of elements of one list, literal or variable.
+	MaxList = 65_536
+	// MaxPattern is the length in bytes of a like pattern.
+	MaxPattern = 4096
+	// MaxPath is the number of steps of a JSON path.
+	MaxPath = 64
+	// MaxJSONDepth is the nesting of a JSON document; deeper is malformed.
+	MaxJSONDepth = 512
+)

@@ -1,0 +1,825 @@
+package expr
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// The model: a second evaluator, row by row, on Go values, with exact numbers
+// (math/big), encoding/json and regexp. It shares no code with the plan.
+
+const modelSchema = `
+id Int64 pk
+i Int64 nullable
+j Int8
+d Double nullable
+f Float
+s VarChar nullable
+b Bool nullable
+meta JSON nullable
+v FloatVector
+dynamic`
+
+// term is a condition as text and as the model sees it.
+type term struct {
+	text string
+	eval func(row int) tri
+}
+
+// model draws rows and conditions.
+type model struct {
+	r    *rand.Rand
+	s    *schema.Schema
+	cols table
+	n    int
+}
+
+func newModel(t testing.TB, seed uint64, n int) *model {
+	m := &model{r: rand.New(rand.NewPCG(seed, 1)), s: parseSchema(t, modelSchema), cols: table{}, n: n}
+	for _, f := range m.s.Columns() {
+		c := schema.NewColumn(f, n)
+		nulls := f.Nullable && m.r.IntN(4) > 0
+		for range n {
+			valid := !nulls || m.r.IntN(4) > 0
+			if nulls {
+				c.Valid = append(c.Valid, valid)
+			}
+			m.addCell(c, f, valid)
+		}
+		m.cols[f.ID] = c
+	}
+	return m
+}
+
+func (m *model) addCell(c *schema.Column, f schema.Field, valid bool) {
+	switch {
+	case f.Type == schema.Bool:
+		c.Bool = append(c.Bool, valid && m.r.IntN(2) == 0)
+	case f.Type == schema.Int8:
+		c.Int = append(c.Int, int64(m.r.IntN(9)-4))
+	case f.Type.IsInt():
+		c.Int = append(c.Int, pickOf(m, ints)*b2i(valid))
+	case f.Type == schema.Float:
+		c.Float = append(c.Float, float32(pickOf(m, floats)))
+	case f.Type == schema.Double:
+		c.Double = append(c.Double, pickOf(m, append(floats, math.NaN(), math.Inf(1)))*float64(b2i(valid)))
+	case f.Type == schema.VarChar:
+		c.Str = append(c.Str, strings.Repeat(pickOf(m, words), int(b2i(valid))))
+	case f.Type == schema.JSON:
+		c.Str = append(c.Str, strings.Repeat(m.document(), int(b2i(valid))))
+	default:
+		c.Float = append(c.Float, 0, 0)
+	}
+}
+
+var (
+	ints = []int64{
+		0, 1, 2, 3, -1, -2, 5, 7, 100, 1000, 1 << 40, 1<<53 + 1, -1<<53 - 1,
+		math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1,
+	}
+	floats = []float64{
+		0, math.Copysign(0, -1), 1, 1.5, 2, -1, -2.5, 0.1, 1.1, 3, 100, 1 << 53, 1<<53 + 2, 1e18, 9.2e18, two63, -two63, 1e-9,
+	}
+	words = []string{"", "a", "ab", "abc", "b", "ba", "red", "blue", "grün", "üb", "a%b", "a_b", `a\b`, "aab", "aabaab", "é", "\n"}
+	keys  = []string{"a", "b", "c", `q"k`, "é", "0"}
+)
+
+func pickOf[T any](m *model, from []T) T { return from[m.r.IntN(len(from))] }
+
+// document draws a JSON object as text, with escapes and spaces here and there.
+func (m *model) document() string {
+	var b bytes.Buffer
+	raw, err := json.Marshal(m.jsonObject(2))
+	if err != nil {
+		panic(err)
+	}
+	if m.r.IntN(2) == 0 {
+		raw = []byte(strings.NewReplacer("é", `\u00e9`, "ü", `\u00fc`, `"b"`, `"\u0062"`).Replace(string(raw)))
+	}
+	if m.r.IntN(2) == 0 {
+		if err := json.Indent(&b, raw, " ", "\t"); err != nil {
+			panic(err)
+		}
+		return b.String()
+	}
+	return string(raw)
+}
+
+func (m *model) jsonObject(depth int) map[string]any {
+	o := map[string]any{}
+	for range m.r.IntN(5) {
+		o[pickOf(m, keys)] = m.jsonValue(depth)
+	}
+	return o
+}
+
+func (m *model) jsonValue(depth int) any {
+	k := m.r.IntN(10)
+	switch {
+	case k < 3:
+		return pickOf(m, ints)
+	case k < 5:
+		return pickOf(m, floats)
+	case k < 7:
+		return pickOf(m, words)
+	case k == 7:
+		return []any{true, false, nil}[m.r.IntN(3)]
+	case depth == 0:
+		return nil
+	case k == 8:
+		return m.jsonObject(depth - 1)
+	}
+	a := []any{}
+	for range m.r.IntN(4) {
+		a = append(a, m.jsonValue(depth-1))
+	}
+	return a
+}
+
+// at decodes the document and follows the path; nil when there is nothing.
+func at(doc string, path []any) any {
+	d := json.NewDecoder(strings.NewReader(doc))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil
+	}
+	for _, p := range path {
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[fmt.Sprint(p)]
+		case []any:
+			i, err := strconv.Atoi(fmt.Sprint(p))
+			if err != nil || i >= len(x) || strconv.Itoa(i) != fmt.Sprint(p) {
+				return nil
+			}
+			v = x[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+// exact turns a number into a big.Float, or a NaN into nil with ok.
+func exact(v any) (f *big.Float, ok bool) {
+	switch x := v.(type) {
+	case int64:
+		return new(big.Float).SetPrec(200).SetInt64(x), true
+	case float32:
+		return exact(float64(x))
+	case float64:
+		if math.IsNaN(x) {
+			return nil, true
+		}
+		return new(big.Float).SetPrec(200).SetFloat64(x), true
+	case json.Number:
+		if i, err := strconv.ParseInt(string(x), 10, 64); err == nil {
+			return exact(i)
+		}
+		y, _ := x.Float64()
+		return exact(y)
+	}
+	return nil, false
+}
+
+// compareModel compares Go values by the rules of the package.
+func compareModel(op string, a, b any) tri {
+	if x, ok := exact(a); ok {
+		y, ok := exact(b)
+		if !ok {
+			return unknown
+		}
+		if x == nil || y == nil {
+			return triOf(op == "!=")
+		}
+		return ordered(op, x.Cmp(y))
+	}
+	switch x := a.(type) {
+	case string:
+		if y, ok := b.(string); ok {
+			return ordered(op, strings.Compare(x, y))
+		}
+	case bool:
+		if y, ok := b.(bool); ok && (op == "==" || op == "!=") {
+			return triOf((x == y) == (op == "=="))
+		}
+	case []any:
+		if y, ok := b.([]any); ok && (op == "==" || op == "!=") {
+			return triOf(equalModel(x, y) == (op == "=="))
+		}
+	}
+	return unknown
+}
+
+func equalModel(x, y []any) bool {
+	if len(x) != len(y) {
+		return false
+	}
+	for i := range x {
+		if compareModel("==", x[i], y[i]) != yes {
+			return false
+		}
+	}
+	return true
+}
+
+func ordered(op string, c int) tri {
+	return triOf(map[string]bool{
+		"==": c == 0, "!=": c != 0, "<": c < 0, "<=": c <= 0, ">": c > 0, ">=": c >= 0,
+	}[op])
+}
+
+var cmpTexts = []string{"==", "!=", "<", "<=", ">", ">="}
+
+// literal writes a Go value in the language.
+func literal(v any) string {
+	switch x := v.(type) {
+	case int64:
+		return strconv.FormatInt(x, 10)
+	case float64:
+		return formatFloat(x)
+	case string:
+		if strings.ContainsAny(x, "\\\n\"'") {
+			return strings.ReplaceAll(strconv.Quote(x), `\'`, `'`)
+		}
+		return "'" + x + "'"
+	case []any:
+		parts := make([]string, len(x))
+		for i := range x {
+			parts[i] = literal(x[i])
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	}
+	return fmt.Sprint(v)
+}
+
+// cellOf is the value of a field in a row; nil for null.
+func (m *model) cellOf(name string, row int) any {
+	f, _ := m.s.Field(name)
+	c := m.cols[f.ID]
+	switch {
+	case c.Null(row):
+		return nil
+	case f.Type == schema.Bool:
+		return c.Bool[row]
+	case f.Type.IsInt():
+		return c.Int[row]
+	case f.Type == schema.Float:
+		return c.Float[row]
+	case f.Type == schema.Double:
+		return c.Double[row]
+	}
+	return c.Str[row]
+}
+
+// operand is a value as text and in the model; typed says what it may be compared with.
+type operand struct {
+	text string
+	typ  string // num, str, bool, json
+	f32  bool
+	get  func(row int) any
+}
+
+func (m *model) field() operand {
+	name := pickOf(m, []string{"id", "i", "j", "d", "f", "s", "b"})
+	typ := map[string]string{"s": "str", "b": "bool"}[name]
+	if typ == "" {
+		typ = "num"
+	}
+	return operand{name, typ, name == "f", func(row int) any { return m.cellOf(name, row) }}
+}
+
+func (m *model) path() operand {
+	name := pickOf(m, []string{"meta", "$meta"})
+	text := name
+	path := []any{}
+	for range 1 + m.r.IntN(2) {
+		var s any = pickOf(m, keys)
+		if m.r.IntN(4) == 0 {
+			s = int64(m.r.IntN(3))
+		}
+		path = append(path, s)
+		text += "[" + literal(s) + "]"
+	}
+	if k, ok := path[0].(string); ok && name == "$meta" && len(path) == 1 && (k == "a" || k == "c") { // names of no field
+		text = k
+	}
+	return operand{text, "json", false, func(row int) any {
+		doc, ok := m.cellOf(name, row).(string)
+		if !ok {
+			return nil
+		}
+		return at(doc, path)
+	}}
+}
+
+func (m *model) constant(typ string) any {
+	switch typ {
+	case "num":
+		if m.r.IntN(2) == 0 {
+			return pickOf(m, floats)
+		}
+		return pickOf(m, ints)
+	case "str":
+		return pickOf(m, words)
+	case "bool":
+		return m.r.IntN(2) == 0
+	}
+	return m.constant(pickOf(m, []string{"num", "num", "str", "bool"}))
+}
+
+func (m *model) any() operand {
+	if m.r.IntN(3) == 0 {
+		return m.path()
+	}
+	return m.field()
+}
+
+func (m *model) leaf() term {
+	switch m.r.IntN(11) {
+	case 0, 1, 2:
+		return m.compareConstant()
+	case 3:
+		return m.chained()
+	case 4:
+		return m.inList()
+	case 5:
+		return m.likeLeaf()
+	case 6:
+		return m.nullLeaf()
+	case 7:
+		return m.containsLeaf()
+	case 8, 9:
+		return m.arithLeaf()
+	}
+	return m.compareOperands()
+}
+
+func (m *model) compareConstant() term {
+	o := m.any()
+	c := m.constant(o.typ)
+	op := pickOf(m, cmpTexts)
+	if _, ok := c.(bool); ok {
+		op = pickOf(m, cmpTexts[:2])
+	}
+	if o.typ == "json" && m.r.IntN(6) == 0 {
+		c, op = []any{m.constant("num"), m.constant("json")}[:m.r.IntN(3)], pickOf(m, cmpTexts[:2])
+	}
+	rounded := round32(o, c)
+	eval := func(row int) tri { return compareModel(op, o.get(row), rounded) }
+	if m.r.IntN(3) == 0 {
+		flip := map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+		if f, ok := flip[op]; ok {
+			return term{literal(c) + f + o.text, eval}
+		}
+	}
+	return term{o.text + " " + op + " " + literal(c), eval}
+}
+
+// round32 rounds a constant to 32 bits when it meets a Float field.
+func round32(o operand, c any) any {
+	if f, ok := exact(c); ok && o.f32 {
+		x, _ := f.Float64()
+		return float32(x)
+	}
+	return c
+}
+
+func (m *model) chained() term {
+	o := m.any()
+	for o.typ == "bool" {
+		o = m.any()
+	}
+	typ := o.typ
+	if typ == "json" {
+		typ = "num"
+	}
+	lo, hi := m.constant(typ), m.constant(typ)
+	op1, op2 := pickOf(m, cmpTexts[2:4]), pickOf(m, cmpTexts[2:4])
+	flip := map[string]string{"<": ">", "<=": ">="}
+	lo2, hi2 := round32(o, lo), round32(o, hi)
+	return term{literal(lo) + op1 + o.text + op2 + literal(hi), func(row int) tri {
+		v := o.get(row)
+		return and(compareModel(flip[op1], v, lo2), compareModel(op2, v, hi2))
+	}}
+}
+
+func (m *model) inList() term {
+	o := m.any()
+	list := []any{}
+	for range m.r.IntN(12) {
+		list = append(list, m.constant(o.typ))
+	}
+	if o.typ == "json" && m.r.IntN(4) == 0 {
+		list = append(list, []any{m.constant("num")})
+	}
+	not := pickOf(m, []string{"", "not "})
+	return term{o.text + " " + not + "in " + literal(list), func(row int) tri {
+		t := m.memberOf(o, row, list)
+		if t != unknown && not != "" {
+			t = 1 - t
+		}
+		return t
+	}}
+}
+
+func (m *model) memberOf(o operand, row int, list []any) tri {
+	if len(list) == 0 {
+		return no
+	}
+	v := o.get(row)
+	result := unknown
+	for _, c := range list {
+		switch compareModel("==", v, round32(o, c)) {
+		case yes:
+			return yes
+		case no:
+			result = no
+		}
+	}
+	return result
+}
+
+func (m *model) likeLeaf() term {
+	o := pickOf(m, []operand{m.path(), {"s", "str", false, func(row int) any { return m.cellOf("s", row) }}})
+	var pattern, re strings.Builder
+	re.WriteString("(?s)^")
+	for range m.r.IntN(5) {
+		switch m.r.IntN(5) {
+		case 0, 1:
+			pattern.WriteByte('%')
+			re.WriteString(".*")
+		case 2:
+			pattern.WriteByte('_')
+			re.WriteByte('.')
+		default:
+			w := pickOf(m, words)
+			pattern.WriteString(strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(w))
+			re.WriteString(regexp.QuoteMeta(w))
+		}
+	}
+	re.WriteByte('$')
+	x := regexp.MustCompile(re.String())
+	return term{o.text + " like " + literal(pattern.String()), func(row int) tri {
+		v, ok := o.get(row).(string)
+		if !ok {
+			return unknown
+		}
+		return triOf(x.MatchString(v))
+	}}
+}
+
+func (m *model) nullLeaf() term {
+	if m.r.IntN(2) == 0 {
+		o := m.field()
+		return term{o.text + " is null", func(row int) tri { return triOf(o.get(row) == nil) }}
+	}
+	o := m.path()
+	if m.r.IntN(2) == 0 {
+		return term{o.text + " is not null", func(row int) tri { return triOf(solid(o.get(row))) }}
+	}
+	column := "meta"
+	if !strings.HasPrefix(o.text, "meta[") {
+		column = "$meta"
+	}
+	return term{"exists " + o.text, func(row int) tri {
+		if m.cellOf(column, row) == nil {
+			return unknown
+		}
+		return triOf(solid(o.get(row)))
+	}}
+}
+
+func solid(v any) bool {
+	switch x := v.(type) {
+	case nil:
+		return false
+	case []any:
+		for _, e := range x {
+			if solid(e) {
+				return true
+			}
+		}
+		return false
+	case map[string]any:
+		for _, e := range x {
+			if solid(e) {
+				return true
+			}
+		}
+		return false
+	}
+	return true
+}
+
+func (m *model) containsLeaf() term {
+	o := m.path()
+	list := []any{}
+	for range m.r.IntN(8) {
+		list = append(list, m.constant("json"))
+	}
+	has := func(a []any, c any) bool {
+		for _, e := range a {
+			if compareModel("==", e, c) == yes {
+				return true
+			}
+		}
+		return false
+	}
+	mode := m.r.IntN(3)
+	var arg any = list
+	if mode == 0 {
+		arg = m.constant("json")
+		list = []any{arg}
+	}
+	name := []string{"json_contains", "json_contains_any", "array_contains_all"}[mode]
+	return term{name + "(" + o.text + ", " + literal(arg) + ")", func(row int) tri {
+		a, ok := o.get(row).([]any)
+		if !ok {
+			return unknown
+		}
+		n := 0
+		for _, c := range list {
+			n += int(b2i(has(a, c)))
+		}
+		return triOf(mode < 2 && n > 0 || mode == 2 && n == len(list))
+	}}
+}
+
+// arithLeaf is o <op> c compared with a constant.
+func (m *model) arithLeaf() term {
+	o := m.any()
+	for o.typ != "num" && o.typ != "json" {
+		o = m.any()
+	}
+	op := pickOf(m, []string{"+", "-", "*", "/", "%", "**"})
+	var c any = pickOf(m, ints)
+	if op == "%" && (o.text == "d" || o.text == "f") {
+		op = "+"
+	}
+	if op != "%" && m.r.IntN(2) == 0 {
+		c = pickOf(m, floats)
+	}
+	if f, _ := exact(c); f.Sign() == 0 && (op == "/" || op == "%") {
+		c = int64(2)
+	}
+	rhs, cmp := m.constant("num"), pickOf(m, cmpTexts)
+	return term{o.text + " " + op + " " + literal(c) + cmp + literal(rhs), func(row int) tri {
+		return compareModel(cmp, arithModel(op, o.get(row), c), rhs)
+	}}
+}
+
+func arithModel(op string, a, b any) any {
+	x, ok1 := exact(a)
+	y, ok2 := exact(b)
+	if !ok1 || !ok2 {
+		return nil
+	}
+	_, float1 := whole(a)
+	_, float2 := whole(b)
+	if !float1 && !float2 && op != "**" {
+		i, _ := x.Int(nil)
+		k, _ := y.Int(nil)
+		z := new(big.Int)
+		switch op {
+		case "+":
+			z.Add(i, k)
+		case "-":
+			z.Sub(i, k)
+		case "*":
+			z.Mul(i, k)
+		case "/":
+			z.Quo(i, k)
+		case "%":
+			z.Rem(i, k)
+		}
+		if !z.IsInt64() {
+			return nil
+		}
+		return z.Int64()
+	}
+	p, q := double(a), double(b)
+	switch op {
+	case "+":
+		return p + q
+	case "-":
+		return p - q
+	case "*":
+		return p * q
+	case "/":
+		return p / q
+	case "%":
+		return nil
+	}
+	return math.Pow(p, q)
+}
+
+// whole reports whether a number is an integer by type.
+func whole(v any) (i int64, float bool) {
+	switch x := v.(type) {
+	case int64:
+		return x, false
+	case json.Number:
+		i, err := strconv.ParseInt(string(x), 10, 64)
+		return i, err != nil
+	}
+	return 0, true
+}
+
+func double(v any) float64 {
+	switch x := v.(type) {
+	case int64:
+		return float64(x)
+	case float32:
+		return float64(x)
+	case json.Number:
+		if i, float := whole(v); !float {
+			return float64(i)
+		}
+		f, _ := x.Float64()
+		return f
+	}
+	return v.(float64)
+}
+
+func (m *model) compareOperands() term {
+	a, b := m.any(), m.any()
+	for a.typ != b.typ && a.typ != "json" && b.typ != "json" {
+		b = m.any()
+	}
+	op := pickOf(m, cmpTexts)
+	if a.typ == "bool" || b.typ == "bool" {
+		op = pickOf(m, cmpTexts[:2])
+	}
+	return term{a.text + " " + op + " " + b.text, func(row int) tri {
+		x, y := a.get(row), b.get(row)
+		if _, ok := x.([]any); ok {
+			return unknown // two arrays from JSON are not compared
+		}
+		return compareModel(op, x, y)
+	}}
+}
+
+func and(a, b tri) tri {
+	if a == no || b == no {
+		return no
+	}
+	if a == unknown || b == unknown {
+		return unknown
+	}
+	return yes
+}
+
+func not(a tri) tri {
+	if a == unknown {
+		return a
+	}
+	return 1 - a
+}
+
+// condition draws a tree.
+func (m *model) condition(depth int) term {
+	if depth == 0 || m.r.IntN(4) == 0 {
+		return m.leaf()
+	}
+	if m.r.IntN(4) == 0 {
+		t := m.condition(depth - 1)
+		return term{pickOf(m, []string{"not (", "!("}) + t.text + ")", func(row int) tri { return not(t.eval(row)) }}
+	}
+	all := make([]term, 2+m.r.IntN(3))
+	texts := make([]string, len(all))
+	for i := range all {
+		all[i] = m.condition(depth - 1)
+		texts[i] = "(" + all[i].text + ")"
+	}
+	if m.r.IntN(2) == 0 {
+		return term{strings.Join(texts, " and "), func(row int) tri {
+			r := yes
+			for _, t := range all {
+				r = and(r, t.eval(row))
+			}
+			return r
+		}}
+	}
+	return term{strings.Join(texts, " || "), func(row int) tri {
+		r := yes // a or b is not (not a and not b)
+		for _, t := range all {
+			r = and(r, not(t.eval(row)))
+		}
+		return not(r)
+	}}
+}
+
+// TestPlanAgreesWithRowByRowModel compares random filters on random rows.
+func TestPlanAgreesWithRowByRowModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := newModel(t, rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, 150).Draw(rt, "rows"))
+		for range 20 {
+			m.check(rt, m.condition(rapid.IntRange(0, 3).Draw(rt, "depth")))
+		}
+	})
+}
+
+func (m *model) check(rt *rapid.T, c term) {
+	if !utf8.ValidString(c.text) {
+		rt.Fatalf("the model wrote %q", c.text)
+	}
+	p, err := Compile(c.text, m.s, nil)
+	if err != nil {
+		rt.Fatalf("%s: %v", c.text, err)
+	}
+	again, err := Compile(p.String(), m.s, nil)
+	if err != nil || again.String() != p.String() {
+		rt.Fatalf("%s\nin normal form %s\nbecomes %s, %v", c.text, p, again, err)
+	}
+	got := map[uint32]bool{}
+	for _, r := range matching(rt, p, m.cols, m.n) {
+		got[r] = true
+	}
+	for row := range m.n {
+		if want := c.eval(row) == yes; got[uint32(row)] != want {
+			rt.Fatalf("%s\nrow %d: got %v, want %v\n%s", c.text, row, got[uint32(row)], want, m.show(row))
+		}
+	}
+	m.checkPruning(rt, p, len(got))
+}
+
+func (m *model) show(row int) string {
+	var b strings.Builder
+	for _, f := range m.s.Columns() {
+		if !f.Type.IsVector() {
+			fmt.Fprintf(&b, "%s=%v ", f.Name, m.cellOf(f.Name, row))
+		}
+	}
+	return b.String()
+}
+
+// checkPruning verifies that MayMatch never excludes rows that match.
+func (m *model) checkPruning(rt *rapid.T, p *Plan, matches int) {
+	may := p.MayMatch(m.stats)
+	if !may && matches > 0 {
+		rt.Fatalf("%s matches %d rows, but MayMatch says none", p, matches)
+	}
+	if pk := m.s.Primary(); matches > 0 {
+		if keys, ok := p.PrimaryKeys(pk); ok {
+			for _, r := range matching(rt, p, m.cols, m.n) {
+				id := m.cols[pk.ID].Int[r]
+				if !containsInt(keys.Int, id) {
+					rt.Fatalf("%s matches key %d, which is not in %v", p, id, keys.Int)
+				}
+			}
+		}
+	}
+}
+
+func containsInt(list []int64, x int64) bool {
+	for _, y := range list {
+		if x == y {
+			return true
+		}
+	}
+	return false
+}
+
+// stats gives the exact bounds of a column.
+func (m *model) stats(id int64) (lo, hi any, nulls, rows int64, ok bool) {
+	f, _ := m.s.FieldByID(id)
+	for row := range m.n {
+		v := m.cellOf(f.Name, row)
+		if v == nil {
+			nulls++
+			continue
+		}
+		if x, num := exact(v); num && x == nil || f.Type == schema.JSON {
+			continue
+		}
+		if lo == nil || less(v, lo) {
+			lo = v
+		}
+		if hi == nil || less(hi, v) {
+			hi = v
+		}
+	}
+	return lo, hi, nulls, int64(m.n), true
+}
+
+func less(a, b any) bool {
+	if x, ok := a.(bool); ok {
+		return !x && b.(bool)
+	}
+	return compareModel("<", a, b) == yes
+}

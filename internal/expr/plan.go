@@ -1,0 +1,315 @@
+package expr
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// Plan is a compiled filter. It is immutable and may be used by any number of
+// goroutines.
+type Plan struct {
+	root    pred
+	fields  []schema.Field // what root reads, by slot
+	text    string
+	scratch *sync.Pool // of *scratch
+}
+
+// Compile compiles a filter for collections with schema s. Blank text matches
+// all rows. vars are the values of {name} in the text: bool, int64, float64,
+// string, slices of them and []any (int, int32 and float32 are taken too). Plan and
+// vars share nothing afterwards but strings. Errors are of class Invalid and hold an *Error.
+func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) {
+	n, err := parse(text, vars)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{root: &constPred{value: true}}
+	if n != nil {
+		if n, err = (&binder{text: text, schema: s}).condition(n); err != nil {
+			return nil, err
+		}
+		var b strings.Builder
+		n.print(&b, 0)
+		p.text = b.String()
+		pl := &planner{}
+		p.root = pl.plan(n, false)
+		p.fields = pl.used(p.root)
+	}
+	slots := len(p.fields)
+	p.scratch = &sync.Pool{New: func() any { return &scratch{cols: make([]*schema.Column, slots)} }}
+	return p, nil
+}
+
+// All reports whether every row matches, whatever it holds.
+func (p *Plan) All() bool {
+	c, ok := p.root.(*constPred)
+	return ok && c.value
+}
+
+// None reports whether no row can match, whatever it holds.
+func (p *Plan) None() bool {
+	c, ok := p.root.(*constPred)
+	return ok && !c.value
+}
+
+// Fields returns the ids of the fields the plan reads, in no special order.
+func (p *Plan) Fields() []int64 {
+	ids := make([]int64, len(p.fields))
+	for i, f := range p.fields {
+		ids[i] = f.ID
+	}
+	return ids
+}
+
+// String returns the filter in normal form: names resolved, variables replaced
+// by their values, constants folded. It compiles to the same plan; "" matches all rows.
+func (p *Plan) String() string { return p.text }
+
+// planner turns a bound tree into a plan.
+type planner struct{ fields []schema.Field }
+
+// ref gives the field its slot.
+func (pl *planner) ref(f schema.Field) ref {
+	for i := range pl.fields {
+		if pl.fields[i].ID == f.ID {
+			return ref{slot: i, field: f}
+		}
+	}
+	pl.fields = append(pl.fields, f)
+	return ref{slot: len(pl.fields) - 1, field: f}
+}
+
+// used returns the fields; slots of leaves that were folded away stay, unless all were.
+func (pl *planner) used(root pred) []schema.Field {
+	if _, ok := root.(*constPred); ok {
+		return nil
+	}
+	return pl.fields
+}
+
+// plan builds the plan of n, or of its negation.
+func (pl *planner) plan(n *node, neg bool) pred {
+	switch n.kind {
+	case nNot:
+		return pl.plan(n.kids[0], !neg)
+	case nAnd, nOr:
+		terms := make([]pred, len(n.kids))
+		for i, k := range n.kids {
+			terms[i] = pl.plan(k, neg)
+		}
+		// De Morgan's laws hold in three-valued logic.
+		if (n.kind == nAnd) != neg {
+			return joinAnd(terms)
+		}
+		return joinOr(terms)
+	case nCmp:
+		return pl.comparison(n, neg)
+	case nIn:
+		return pl.in(n, neg != n.not)
+	case nLike:
+		return pl.like(n, neg != n.not)
+	case nExists:
+		return pl.json(n.kids[0], neg, jsonExists{})
+	case nIsNull:
+		return pl.isNull(n, neg == n.not)
+	case nContains:
+		return pl.contains(n, neg)
+	}
+	return &constPred{value: (n.val.i != 0) != neg}
+}
+
+func (pl *planner) json(name *node, neg bool, t jsonTest) pred {
+	return &jsonPred{ref: pl.ref(name.field), path: name.path, neg: neg, cond: t}
+}
+
+func (pl *planner) isNull(n *node, null bool) pred {
+	k := n.kids[0]
+	if len(k.path) > 0 {
+		return &jsonNullPred{ref: pl.ref(k.field), path: k.path, null: null}
+	}
+	return &nullPred{ref: pl.ref(k.field), null: null}
+}
+
+func (pl *planner) comparison(n *node, neg bool) pred {
+	l, r, op := n.kids[0], n.kids[1], cmpOp(n.op)
+	if l.kind == nName && r.kind == nConst {
+		return pl.withConstant(l, op, r.val, neg)
+	}
+	if l.typ.numeric() && r.typ.numeric() {
+		p := &vectorPred{lf: l.typ == kFloat, rf: r.typ == kFloat, op: op, neg: neg}
+		p.compile(pl, l, 0)
+		p.compile(pl, r, 1)
+		return p
+	}
+	p := &rowPred{op: op, neg: neg}
+	p.compile(pl, l)
+	p.compile(pl, r)
+	return p
+}
+
+// withConstant plans the comparison of a field or a path with a constant.
+func (pl *planner) withConstant(l *node, op cmpOp, v value, neg bool) pred {
+	if l.typ == kDyn {
+		return pl.json(l, neg, &jsonCompare{all: []comparison{{op, v}}})
+	}
+	f := pl.ref(l.field)
+	switch l.typ {
+	case kBool:
+		return &boolPred{ref: f, want: (v.i != 0) == (op == opEq) != neg}
+	case kString:
+		if neg {
+			op = negated(op)
+		}
+		return &stringPred{ref: f, op: op, val: v.s}
+	}
+	// Numbers: != is the negation of ==, which NaN satisfies.
+	if op == opNe {
+		op, neg = opEq, !neg
+	}
+	switch l.field.Type {
+	case schema.Float:
+		return newRange(f, floatInterval(op, v), neg)
+	case schema.Double:
+		return newRange(f, doubleInterval(op, v), neg)
+	}
+	if neg && op != opEq { // integers have a total order
+		op, neg = negated(op), false
+	}
+	return newRange(f, intInterval(op, v), neg)
+}
+
+// negated is the opposite of op where values have a total order.
+func negated(op cmpOp) cmpOp {
+	return [...]cmpOp{opEq: opNe, opNe: opEq, opLt: opGe, opLe: opGt, opGt: opLe, opGe: opLt}[op]
+}
+
+func newRange[T number](f ref, iv interval[T], neg bool) pred {
+	if iv.empty() {
+		if !neg {
+			return &constPred{}
+		}
+		return &nullPred{ref: f} // true for every value, unknown for a null
+	}
+	return &rangePred[T]{ref: f, lo: iv.lo, hi: iv.hi, neg: neg}
+}
+
+func (pl *planner) in(n *node, neg bool) pred {
+	l, list := n.kids[0], n.kids[1].val.list
+	if len(list) == 0 {
+		return &constPred{value: neg}
+	}
+	if l.kind == nName && l.typ == kDyn {
+		return pl.json(l, neg, &jsonIn{set: newValueSet(list)})
+	}
+	if l.kind != nName {
+		p := &rowPred{set: newValueSet(list), neg: neg}
+		p.compile(pl, l)
+		return p
+	}
+	f := pl.ref(l.field)
+	switch {
+	case l.typ == kBool:
+		return newBoolIn(f, list, neg)
+	case l.typ == kString:
+		words := make([]string, len(list))
+		for i, v := range list {
+			words[i] = v.s
+		}
+		return newStringIn(f, words, neg)
+	case l.typ == kInt:
+		var ints []int64
+		for _, v := range list {
+			if v = integral(v); v.k == kInt {
+				ints = append(ints, v.i)
+			}
+		}
+		return newIntIn(f, ints, neg)
+	}
+	return newFloatIn(f, list, neg)
+}
+
+func newBoolIn(f ref, list []value, neg bool) pred {
+	has := [2]bool{}
+	for _, v := range list {
+		has[v.i] = true
+	}
+	if has[0] && has[1] {
+		if neg {
+			return &constPred{}
+		}
+		return &nullPred{ref: f}
+	}
+	return &boolPred{ref: f, want: has[1] != neg}
+}
+
+func newStringIn(f ref, words []string, neg bool) pred {
+	words = sortedUnique(words)
+	if len(words) == 1 {
+		op := opEq
+		if neg {
+			op = opNe
+		}
+		return &stringPred{ref: f, op: op, val: words[0]}
+	}
+	return &stringInPred{ref: f, set: newStringSet(words), neg: neg}
+}
+
+func newIntIn(f ref, ints []int64, neg bool) pred {
+	ints = sortedUnique(ints)
+	if n := len(ints); n == 0 || uint64(ints[n-1])-uint64(ints[0]) == uint64(n-1) {
+		// Nothing, one number, or numbers without a gap.
+		iv := interval[int64]{1, 0}
+		if n > 0 {
+			iv = interval[int64]{ints[0], ints[n-1]}
+		}
+		return newRange(f, iv, neg)
+	}
+	return &intInPred{ref: f, set: newIntSet(ints), neg: neg}
+}
+
+func newFloatIn(f ref, list []value, neg bool) pred {
+	var floats []float64
+	for _, v := range list {
+		if f.field.Type == schema.Float {
+			if iv := floatInterval(opEq, v); !iv.empty() {
+				floats = append(floats, float64(iv.lo))
+			}
+		} else if iv := doubleInterval(opEq, v); !iv.empty() {
+			floats = append(floats, iv.lo)
+		}
+	}
+	if len(floats) == 0 {
+		return newRange(f, interval[float64]{1, 0}, neg)
+	}
+	return &floatInPred{ref: f, list: sortedUnique(floats), neg: neg}
+}
+
+func (pl *planner) like(n *node, neg bool) pred {
+	l, pat := n.kids[0], compileLike(n.kids[1].val.s)
+	if l.typ == kDyn {
+		return pl.json(l, neg, &jsonLike{pattern: pat})
+	}
+	f := pl.ref(l.field)
+	if pat.exact && pat.head.wild == nil {
+		return newStringIn(f, []string{pat.head.text}, neg)
+	}
+	return &likePred{ref: f, pattern: pat, neg: neg}
+}
+
+func (pl *planner) contains(n *node, neg bool) pred {
+	j := &jsonContains{mode: containsMode(n.op)}
+	list := n.kids[1].val.list
+	if j.mode == containsOne {
+		j.mode, list = containsAny, []value{n.kids[1].val}
+	}
+	j.set = newValueSet(list)
+	return pl.json(n.kids[0], neg, j)
+}
+
+// byCost puts cheap terms first; the order does not change the result.
+func byCost(terms []pred) {
+	slices.SortStableFunc(terms, func(a, b pred) int { return a.cost() - b.cost() })
+}

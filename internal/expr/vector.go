@@ -1,0 +1,258 @@
+package expr
+
+import (
+	"cmp"
+	"math"
+
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// register holds the values of 64 rows, as integers or as floats, and which of
+// them there are.
+type register struct {
+	i     [64]int64
+	f     [64]float64
+	valid uint64
+}
+
+// vectorOp is an instruction of arithmetic on numeric columns: it works on the
+// top of a stack of registers, 64 rows at a time.
+type vectorOp struct {
+	code vectorCode
+	op   arithOp
+	slot int
+	i    int64
+	f    float64
+}
+
+type vectorCode uint8
+
+const (
+	vColumn  vectorCode = iota // push a column
+	vInt                       // push the constant i
+	vFloat                     // push the constant f
+	vToFloat                   // top becomes float
+	vUnder                     // the one below the top becomes float
+	vNeg                       // negate an integer
+	vNegF                      // negate a float
+	vArith                     // integer arithmetic of the two on top
+	vArithF                    // float arithmetic of the two on top
+)
+
+// vectorPred compares the results of two programs, which stand one after the
+// other in code.
+type vectorPred struct {
+	refs   []ref
+	code   []vectorOp
+	depth  int // registers the code needs
+	lf, rf bool
+	op     cmpOp
+	neg    bool
+}
+
+func (p *vectorPred) eval(s *scratch, b block, in, out []uint64) {
+	for len(s.regs) < p.depth {
+		s.regs = append(s.regs, register{})
+	}
+	for w, m := range in {
+		if m == 0 {
+			out[w] = 0
+			continue
+		}
+		lo, hi := b.rows(w)
+		top := 0
+		for k := range p.code {
+			top = p.code[k].run(s, top, lo, hi)
+		}
+		l, r := &s.regs[0], &s.regs[1]
+		m &= l.valid & r.valid
+		out[w] = (p.compare(l, r, m) ^ maskOf(p.neg)) & m
+	}
+}
+
+func (p *vectorPred) cost() int { return 5 * len(p.code) }
+
+// run executes the instruction with top registers in use; it returns how many are then.
+func (v *vectorOp) run(s *scratch, top, lo, hi int) int {
+	switch v.code {
+	case vColumn:
+		s.regs[top].load(s.cols[v.slot], lo, hi)
+		return top + 1
+	case vInt, vFloat:
+		r := &s.regs[top]
+		r.valid = ^uint64(0)
+		if v.code == vFloat {
+			fill(&r.f, v.f)
+		} else {
+			fill(&r.i, v.i)
+		}
+		return top + 1
+	case vToFloat:
+		s.regs[top-1].toFloat()
+		return top
+	case vUnder:
+		s.regs[top-2].toFloat()
+		return top
+	case vNeg:
+		r := &s.regs[top-1]
+		for i, x := range r.i {
+			r.i[i] = -x
+			r.valid &^= uint64(b2i(x == math.MinInt64)) << i
+		}
+		return top
+	case vNegF:
+		r := &s.regs[top-1]
+		for i, x := range r.f {
+			r.f[i] = -x
+		}
+		return top
+	}
+	a, b := &s.regs[top-2], &s.regs[top-1]
+	a.valid &= b.valid
+	if v.code == vArith {
+		a.arithInt(v.op, b)
+	} else {
+		a.arithFloat(v.op, b)
+	}
+	return top - 1
+}
+
+func fill[T any](r *[64]T, x T) {
+	for i := range r {
+		r[i] = x
+	}
+}
+
+func (r *register) load(c *schema.Column, lo, hi int) {
+	r.valid = validWord(c, lo, hi)
+	switch {
+	case c.Type == schema.Float:
+		for i, x := range c.Float[lo:hi] {
+			r.f[i] = float64(x)
+		}
+	case c.Type == schema.Double:
+		copy(r.f[:], c.Double[lo:hi])
+	default:
+		copy(r.i[:], c.Int[lo:hi])
+	}
+}
+
+func (r *register) toFloat() {
+	for i, x := range r.i {
+		r.f[i] = float64(x)
+	}
+}
+
+func (r *register) arithInt(op arithOp, o *register) {
+	switch op {
+	case opAdd:
+		for i, x := range r.i {
+			y := o.i[i]
+			z := x + y
+			r.valid &^= uint64((x^z)&(y^z)) >> 63 << i
+			r.i[i] = z
+		}
+	case opSub:
+		for i, x := range r.i {
+			y := o.i[i]
+			z := x - y
+			r.valid &^= uint64((x^y)&(x^z)) >> 63 << i
+			r.i[i] = z
+		}
+	default:
+		for i, x := range r.i {
+			z, ok := arithInt(op, x, o.i[i])
+			r.i[i] = z
+			r.valid &^= uint64(1-b2i(ok)) << i
+		}
+	}
+}
+
+func (r *register) arithFloat(op arithOp, o *register) {
+	for i, x := range r.f {
+		r.f[i] = arithFloat(op, x, o.f[i])
+	}
+}
+
+// compare returns the rows of m for which the comparison holds.
+func (p *vectorPred) compare(l, r *register, m uint64) (out uint64) {
+	switch {
+	case !p.lf && !p.rf:
+		for i, x := range l.i {
+			out |= uint64(b2i(p.op.holds(cmp.Compare(x, r.i[i])))) << i
+		}
+	case p.lf && p.rf:
+		for i, x := range l.f {
+			out |= uint64(b2i(floatHolds(p.op, x, r.f[i]))) << i
+		}
+	default:
+		for m != 0 {
+			i := nextBit(&m)
+			a, b := value{k: kInt, i: l.i[i]}, value{k: kInt, i: r.i[i]}
+			if p.lf {
+				a = floatValue(l.f[i])
+			}
+			if p.rf {
+				b = floatValue(r.f[i])
+			}
+			out |= uint64(b2i(compareValues(p.op, a, b) == yes)) << i
+		}
+	}
+	return out
+}
+
+func floatHolds(op cmpOp, a, b float64) bool {
+	switch op {
+	case opEq:
+		return a == b
+	case opNe:
+		return a != b
+	case opLt:
+		return a < b
+	case opLe:
+		return a <= b
+	case opGt:
+		return a > b
+	}
+	return a >= b
+}
+
+// compile appends the instructions that push n's value; used counts the
+// registers in use before.
+func (p *vectorPred) compile(pl *planner, n *node, used int) {
+	p.depth = max(p.depth, used+1)
+	switch n.kind {
+	case nName:
+		r := pl.ref(n.field)
+		p.refs = append(p.refs, r)
+		p.code = append(p.code, vectorOp{code: vColumn, slot: r.slot})
+	case nConst:
+		if n.typ == kFloat {
+			p.code = append(p.code, vectorOp{code: vFloat, f: n.val.f})
+		} else {
+			p.code = append(p.code, vectorOp{code: vInt, i: n.val.i})
+		}
+	case nNeg:
+		p.compile(pl, n.kids[0], used)
+		code := vNeg
+		if n.typ == kFloat {
+			code = vNegF
+		}
+		p.code = append(p.code, vectorOp{code: code})
+	case nArith:
+		l, r := n.kids[0], n.kids[1]
+		p.compile(pl, l, used)
+		p.compile(pl, r, used+1)
+		code := vArith
+		if n.typ == kFloat {
+			code = vArithF
+			if l.typ == kInt {
+				p.code = append(p.code, vectorOp{code: vUnder})
+			}
+			if r.typ == kInt {
+				p.code = append(p.code, vectorOp{code: vToFloat})
+			}
+		}
+		p.code = append(p.code, vectorOp{code: code, op: arithOp(n.op)})
+	}
+}
