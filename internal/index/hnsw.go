@@ -226,21 +226,27 @@ func (h *HNSW) start() (row uint32, level int, ok bool) {
 	return uint32(e), int(e>>32) - 1, e != 0
 }
 
-// gather writes the linked rows that were not seen yet to s.ids and returns how many.
+// gather writes the linked rows that were not seen yet to s.ids, marks them as
+// seen, and returns how many they are. Whether a row is new is as good as
+// random, so nothing branches on it.
 func (h *HNSW) gather(links []uint32, s *Scratch) int {
-	n := 0
-	ids := s.ids
+	n, ids, seen := 0, s.ids, s.seen.words
 	for i := range links {
 		link := atomic.LoadUint32(&links[i])
 		if link == 0 {
 			break
 		}
-		// A link past the end is possible only in a damaged image.
-		if row := link - 1; int(row) < h.capacity && n < len(ids) && s.seen.add(row) {
-			ids[n] = row
-			n++
+		row := link - 1
+		if int(row) >= h.capacity || n >= len(ids) {
+			break // only a damaged image has such links
 		}
+		word := &seen[row>>6]
+		old := *word
+		*word = old | 1<<(row&63)
+		ids[n] = row
+		n += int(^(old >> (row & 63)) & 1)
 	}
+	s.seen.touched = append(s.seen.touched, ids[:n]...)
 	return n
 }
 
@@ -298,6 +304,9 @@ func (h *HNSW) walk(q []float32, scale float32, level, ef int, s *Scratch) {
 		}
 		pool[at] |= 1
 		n := h.gather(h.list(poolRow(pool[at]), level), s)
+		if at+1 < len(pool) { // likely the next one
+			vec.Prefetch(h.list(poolRow(pool[at+1]), level))
+		}
 		h.byID(q, scale, s.ids[:n], s.dist)
 		s.stats.Distances += n
 		at++

@@ -1,6 +1,8 @@
 package index
 
 import (
+	"math"
+
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -8,21 +10,24 @@ import (
 // noBudget lets a walk compute as many distances as it wants.
 const noBudget = int(^uint(0) >> 1)
 
-// scanGain is how many rows a scan reads in the time in which a walk, whose
-// rows come in no order, computes one distance and keeps its books.
-const scanGain = 3
+// scanGain is how many rows a scan reads in the time in which a walk follows the
+// links of one row, as a multiple of M. Measured on 20,000 rows of 100 values
+// (scan and walk cost the same at 20 % selected, ef 64) and 150,000 of 128 (4.5 %).
+const scanGain = 1.5
 
 // cheaperToScan decides between scanning the c allowed ones of n rows and a
-// walk that keeps ef allowed rows.
-//
-// A walk follows the links of about ef*n/c rows, and each gives some m rows
-// that it has not seen yet; a scan computes c distances.
+// walk that keeps ef allowed rows, and so follows the links of about ef*n/c.
 func cheaperToScan(c, n, ef, m int) bool {
-	if c == 0 {
-		return true
-	}
-	hops := float64(ef) * float64(n) / float64(c)
+	hops := float64(ef) * float64(n) / float64(max(c, 1))
 	return float64(c) <= scanGain*float64(m)*hops
+}
+
+// filteredEf is how many allowed rows a filtered walk keeps, so that it finds
+// about as much as an unfiltered one with ef. The walk passes n/c rows for each
+// that it keeps: keeping ef of them would be far more than asked for.
+func filteredEf(k, ef, c, n int) int {
+	want := int(math.Ceil(float64(ef) * math.Sqrt(float64(c)/float64(max(n, 1)))))
+	return min(max(want, k), c)
 }
 
 // searchFiltered scans if few rows are allowed. Otherwise it walks through
@@ -30,8 +35,8 @@ func cheaperToScan(c, n, ef, m int) bool {
 // that would have: the allowed rows are then far from the query.
 func (h *HNSW) searchFiltered(q []float32, scale float32, k, ef int, allowed *bitset.Set, s *Scratch) []Neighbor {
 	words := nonNil(allowed.Words())
-	c, n := allowed.Count(), h.Len()
-	c = min(c, n)
+	n := h.Len()
+	c := min(allowed.Count(), n)
 	ef = filteredEf(k, ef, c, n)
 	if cheaperToScan(c, n, ef, h.m) {
 		return h.exact(q, scale, k, words, s)
@@ -44,11 +49,6 @@ func (h *HNSW) searchFiltered(q []float32, scale float32, k, ef int, allowed *bi
 		return h.exact(q, scale, k, words, s)
 	}
 	return h.take(k, s)
-}
-
-// filteredEf is how many allowed rows a filtered walk keeps.
-func filteredEf(k, ef, c, n int) int {
-	return min(ef, c)
 }
 
 // walkAllowed walks level 0 from a row on and keeps the ef nearest rows that
@@ -72,6 +72,9 @@ func (h *HNSW) walkAllowed(q []float32, scale float32, from Neighbor, ef int, al
 			break
 		}
 		n := h.gather(h.list(uint32(key), 0), s)
+		if len(s.cand) > 0 { // likely the next one
+			vec.Prefetch(h.list(uint32(s.cand[0]), 0))
+		}
 		h.byID(q, scale, s.ids[:n], s.dist)
 		s.stats.Distances += n
 		for i, id := range s.ids[:n] {

@@ -61,7 +61,7 @@ func (s *Scratch) begin(batch int) {
 	s.pool = s.pool[:0]
 	s.cand = s.cand[:0]
 	s.out = s.out[:0]
-	batch = max(batch, scanChunk)
+	batch = max(batch+1, scanChunk)
 	s.ids = grown(s.ids, batch)
 	s.dist = grown(s.dist, batch)
 }

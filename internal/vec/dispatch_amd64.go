@@ -59,3 +59,5 @@ func (k Kernels) dotRows(q, rows []float32, dim, n int, out *float32) {
 		dotRowsPortable(q, rows, dim, n, out)
 	}
 }
+
+func prefetch(s []uint32) { prefetchAMD64(&s[0], 4*len(s)) }

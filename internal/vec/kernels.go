@@ -169,6 +169,14 @@ func (k Kernels) Normalize(dst, a []float32) float32 {
 	return inv
 }
 
+// Prefetch asks the processor for the memory of s, if it is not in its cache,
+// without waiting for it. It changes nothing else.
+func Prefetch(s []uint32) {
+	if len(s) > 0 {
+		prefetch(s)
+	}
+}
+
 func sameLen(a, b []float32) {
 	if len(a) != len(b) {
 		panic(errors.AssertionFailedf("vectors of %d and %d values", len(a), len(b)))
@@ -190,12 +198,11 @@ func checkIDs(q, base []float32, dim int, ids []uint32, out []float32) bool {
 		panic(errors.AssertionFailedf("%d ids of dimension %d: query has %d values, out %d",
 			len(ids), dim, len(q), len(out)))
 	}
-	var top uint32
+	rows := len(base) / dim
 	for _, id := range ids {
-		top = max(top, id)
-	}
-	if len(ids) > 0 && int(top) >= len(base)/dim {
-		panic(errors.AssertionFailedf("row %d of a base of %d rows", top, len(base)/dim))
+		if int(id) >= rows {
+			panic(errors.AssertionFailedf("row %d of a base of %d rows", id, rows))
+		}
 	}
 	return len(ids) > 0
 }

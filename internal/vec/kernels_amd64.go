@@ -43,3 +43,8 @@ func dotIDsAVX2(q *float32, base *float32, dim int, ids *uint32, n int, out *flo
 //
 //go:noescape
 func dotRowsAVX2(q *float32, base *float32, dim int, n int, out *float32)
+
+// prefetchAMD64 asks the processor for the cache lines of the n bytes at p.
+//
+//go:noescape
+func prefetchAMD64(p *uint32, n int)

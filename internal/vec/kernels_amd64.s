@@ -1685,3 +1685,20 @@ singleSum:
 done:
 	VZEROUPPER
 	RET
+
+// func prefetchAMD64(p *uint32, n int)
+// Requires: MMX+
+TEXT ·prefetchAMD64(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), AX
+	MOVQ n+8(FP), CX
+	ADDQ AX, CX
+
+line:
+	CMPQ       AX, CX
+	JGE        done
+	PREFETCHT0 (AX)
+	ADDQ       $0x40, AX
+	JMP        line
+
+done:
+	RET

@@ -24,7 +24,26 @@ func main() {
 			}
 		}
 	}
+	emitPrefetch()
 	Generate()
+}
+
+// emitPrefetch emits a function that asks for the lines of n bytes.
+func emitPrefetch() {
+	TEXT("prefetchAMD64", NOSPLIT, "func(p *uint32, n int)")
+	Pragma("noescape")
+	Doc("prefetchAMD64 asks the processor for the cache lines of the n bytes at p.")
+	p := Load(Param("p"), GP64())
+	n := Load(Param("n"), GP64())
+	ADDQ(p, n)
+	Label("line")
+	CMPQ(p, n)
+	JGE(LabelRef("done"))
+	PREFETCHT0(Mem{Base: p})
+	ADDQ(Imm(64), p)
+	JMP(LabelRef("line"))
+	Label("done")
+	RET()
 }
 
 // group is how many rows are worked on together.
