@@ -1,0 +1,254 @@
+package catalog
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// CreatePartition adds a partition to a collection. A name that is taken is of
+// class Exists, and the partition that has it is returned with the error.
+func (c *Catalog) CreatePartition(ctx context.Context, collection, partition string, ts uint64) (Partition, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	if err := schema.CheckName("partition", partition); err != nil {
+		return Partition{}, err
+	}
+	id, err := c.AllocateIDs(ctx, 1)
+	if err != nil {
+		return Partition{}, errors.Wrapf(err, "create partition %s", partition)
+	}
+	made := Partition{ID: id, Name: partition, CreatedTimestamp: ts}
+	_, err = c.alter(ctx, "create partition "+partition+" of", collection, func(m *Collection, _ bool) error {
+		old, there := m.Partition(partition)
+		switch {
+		case there && old.ID == id:
+			return errUnchanged
+		case there:
+			made = old
+			return errclass.New(errclass.Exists, "there is a partition %q already", partition)
+		case len(m.Partitions) >= MaxPartitions:
+			return errclass.New(errclass.Exhausted, "the collection has %d partitions, at most %d", len(m.Partitions), MaxPartitions)
+		}
+		m.Partitions = append(m.Partitions, made)
+		return nil
+	})
+	if err != nil && !errclass.Is(err, errclass.Exists) {
+		return Partition{}, err
+	}
+	return made, err
+}
+
+// DropPartition removes a partition other than "_default" and returns it. Its
+// segments stay in their channels until the channel's owner removes them with
+// CommitFlush: nobody reads the rows of a partition that is not there.
+func (c *Catalog) DropPartition(ctx context.Context, collection, partition string) (Partition, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	if partition == DefaultPartition {
+		return Partition{}, errclass.New(errclass.Invalid, "the partition %s cannot be dropped", DefaultPartition)
+	}
+	var gone Partition
+	_, err := c.alter(ctx, "drop partition "+partition+" of", collection, func(m *Collection, repeated bool) error {
+		old, there := m.Partition(partition)
+		switch {
+		case !there && repeated && gone.ID != 0:
+			return errUnchanged
+		case !there:
+			return errclass.New(errclass.NotFound, "there is no partition %q; the collection has %s", partition, partitionNames(m))
+		}
+		gone = old
+		m.Partitions = slices.DeleteFunc(m.Partitions, func(p Partition) bool { return p.Name == partition })
+		return nil
+	})
+	if err != nil {
+		return Partition{}, err
+	}
+	return gone, nil
+}
+
+func partitionNames(c *Collection) string {
+	var b strings.Builder
+	for i, p := range c.Partitions {
+		if i == 10 {
+			b.WriteString(", ...")
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p.Name)
+	}
+	return b.String()
+}
+
+func sameIndex(a, b Index) bool {
+	return a.Name == b.Name && a.FieldID == b.FieldID && a.Type == b.Type && a.Metric == b.Metric && a.Default == b.Default && maps.Equal(a.Params, b.Params)
+}
+
+// CreateIndex sets the index of a vector field and returns it with its defaults.
+// It replaces the default index that CreateCollection gave the field; any other
+// must be dropped first (class Exists; no error if it is equal).
+func (c *Catalog) CreateIndex(ctx context.Context, collection string, x Index) (Index, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	x.Default = false
+	x.Params = maps.Clone(x.Params)
+	_, err := c.alter(ctx, "create index on", collection, func(m *Collection, _ bool) error {
+		x.ensureDefaults(&m.Schema)
+		if err := x.validate(&m.Schema); err != nil {
+			return err
+		}
+		old, there := m.IndexOf(x.FieldID)
+		switch {
+		case there && sameIndex(old, x):
+			return errUnchanged
+		case there && !old.Default:
+			return errclass.New(errclass.Exists, "the field has the index %q (%s, %s): drop it first", old.Name, old.Type, old.Metric)
+		}
+		m.Indexes = slices.DeleteFunc(m.Indexes, func(o Index) bool { return o.FieldID == x.FieldID })
+		if slices.ContainsFunc(m.Indexes, func(o Index) bool { return o.Name == x.Name }) {
+			return errclass.New(errclass.Exists, "another field has an index %q: choose another name", x.Name)
+		}
+		m.Indexes = append(m.Indexes, x)
+		return nil
+	})
+	if err != nil {
+		return Index{}, err
+	}
+	return x, nil
+}
+
+// DropIndex removes an index; the field is searched exactly from now on.
+func (c *Catalog) DropIndex(ctx context.Context, collection, index string) error {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	_, err := c.alter(ctx, "drop index "+index+" of", collection, func(m *Collection, repeated bool) error {
+		n := len(m.Indexes)
+		m.Indexes = slices.DeleteFunc(m.Indexes, func(o Index) bool { return o.Name == index })
+		switch {
+		case len(m.Indexes) < n:
+			return nil
+		case repeated:
+			return errUnchanged
+		}
+		return errclass.New(errclass.NotFound, "there is no index %q", index)
+	})
+	return err
+}
+
+// CreateAlias gives a collection a further name. Collections and aliases share
+// one name space; a name that is taken is of class Exists.
+func (c *Catalog) CreateAlias(ctx context.Context, collection, alias string) error {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	if err := schema.CheckName("alias", alias); err != nil {
+		return err
+	}
+	col, err := c.resolve(ctx, collection)
+	if err == nil && len(col.Aliases) >= MaxAliases {
+		err = tooManyAliases(col)
+	}
+	if err == nil {
+		err = c.claimName(ctx, alias, col.ID)
+	}
+	if err == nil {
+		_, err = c.changeLive(ctx, col.ID, func(m *Collection, _ bool) error { return m.addAlias(alias) })
+	}
+	return errors.Wrapf(err, "create alias %s of %s", alias, collection)
+}
+
+func tooManyAliases(c *Collection) error {
+	return errclass.New(errclass.Exhausted, "collection %q has %d aliases, at most %d", c.Name, len(c.Aliases), MaxAliases)
+}
+
+func (c *Collection) addAlias(alias string) error {
+	i, there := slices.BinarySearch(c.Aliases, alias)
+	switch {
+	case there:
+		return errUnchanged
+	case len(c.Aliases) >= MaxAliases:
+		return tooManyAliases(c)
+	}
+	c.Aliases = slices.Insert(c.Aliases, i, alias)
+	return nil
+}
+
+func (c *Collection) removeAlias(alias string) error {
+	i, there := slices.BinarySearch(c.Aliases, alias)
+	if !there {
+		return errUnchanged
+	}
+	c.Aliases = slices.Delete(c.Aliases, i, i+1)
+	return nil
+}
+
+// AlterAlias makes an alias lead to another collection, in one step for readers.
+func (c *Catalog) AlterAlias(ctx context.Context, collection, alias string) error {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	err := c.alterAlias(ctx, collection, alias)
+	return errors.Wrapf(err, "alter alias %s to %s", alias, collection)
+}
+
+func (c *Catalog) alterAlias(ctx context.Context, collection, alias string) error {
+	from, err := c.byAlias(ctx, alias)
+	if err != nil {
+		return err
+	}
+	to, err := c.resolve(ctx, collection)
+	if err != nil || to.ID == from.ID {
+		return err
+	}
+	if _, err := c.changeLive(ctx, to.ID, func(m *Collection, _ bool) error {
+		// Written even if it is listed already (a broken call left it): the new
+		// version keeps Sweep from removing the listing under our feet.
+		if err := m.addAlias(alias); !errors.Is(err, errUnchanged) {
+			return err
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := c.moveName(ctx, alias, from.ID, to.ID); err != nil {
+		return err
+	}
+	_, err = c.changeLive(ctx, from.ID, func(m *Collection, _ bool) error { return m.removeAlias(alias) })
+	if err != nil && !errclass.Is(err, errclass.NotFound) {
+		// The alias has moved; that the old collection still lists it is for Sweep.
+		c.o.Logger.Warn("catalog: a collection lists an alias that has moved", "alias", alias, "collection", from.Name, "error", err)
+	}
+	return nil
+}
+
+// DropAlias removes an alias.
+func (c *Catalog) DropAlias(ctx context.Context, alias string) error {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	col, err := c.byAlias(ctx, alias)
+	if err == nil {
+		_, err = c.changeLive(ctx, col.ID, func(m *Collection, _ bool) error { return m.removeAlias(alias) })
+	}
+	if err != nil {
+		return errors.Wrapf(err, "drop alias %s", alias)
+	}
+	c.freeName(ctx, alias, col.ID)
+	return nil
+}
+
+func (c *Catalog) byAlias(ctx context.Context, alias string) (*Collection, error) {
+	col, err := c.resolve(ctx, alias)
+	if err != nil {
+		return nil, err
+	}
+	if col.Name == alias {
+		return nil, errclass.New(errclass.Invalid, "%q is a collection, not an alias", alias)
+	}
+	return col, nil
+}

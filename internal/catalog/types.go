@@ -1,0 +1,317 @@
+package catalog
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// Format is the format of the manifests this build writes, and the newest it reads.
+const Format = 1
+
+// Limits of a catalog. Dropped collections count until Sweep has removed them.
+const (
+	MaxCollections   = 10_000
+	MaxPartitions    = 1_024 // of a collection
+	MaxAliases       = 64    // of a collection
+	MaxProperties    = 256   // of a collection
+	MaxPropertyBytes = 4_096 // of one value; keys have the limit of names
+	MaxShards        = 64
+	MaxSegments      = 65_536 // of a channel; as many deltas
+	MaxPosition      = 4_096  // bytes of the text of a queue position
+	MaxPChannelBytes = 200
+)
+
+// DefaultPartition is the partition that every collection has.
+const DefaultPartition = "_default"
+
+// The types of an index and its metrics.
+const (
+	IndexFlat = "FLAT"
+	IndexHNSW = "HNSW"
+	IndexAuto = "AUTOINDEX"
+
+	MetricL2     = "L2"
+	MetricIP     = "IP"
+	MetricCosine = "COSINE"
+)
+
+// Header is what every manifest begins with. Users read it, the catalog writes it.
+type Header struct {
+	Format  int    `json:"format"`
+	Version uint64 `json:"version"` // 1 at creation, one more with each change
+}
+
+func (h *Header) header() *Header { return h }
+
+// Collection is what the catalog knows of a collection. What a Catalog returns
+// belongs to the caller.
+type Collection struct {
+	Header
+	ID               int64             `json:"id"` // never used twice, > 0
+	Name             string            `json:"name"`
+	Schema           schema.Schema     `json:"schema"`
+	Partitions       []Partition       `json:"partitions"` // "_default" first, then in order of creation
+	Indexes          []Index           `json:"indexes,omitempty"`
+	Aliases          []string          `json:"aliases,omitempty"` // sorted
+	VChannels        []VChannel        `json:"vchannels"`         // one per shard, in order
+	Properties       map[string]string `json:"properties,omitempty"`
+	CreatedTimestamp uint64            `json:"created_timestamp"`           // hybrid
+	DroppedTimestamp uint64            `json:"dropped_timestamp,omitempty"` // hybrid; 0 = live
+}
+
+// Partition is a part of a collection that can be searched by itself.
+type Partition struct {
+	ID               int64  `json:"id"` // never used twice, > 0
+	Name             string `json:"name"`
+	CreatedTimestamp uint64 `json:"created_timestamp"` // hybrid
+}
+
+// Index says how a vector field is indexed. A field has at most one.
+type Index struct {
+	Name    string            `json:"name"` // "" when creating = "<field>_index"
+	FieldID int64             `json:"field_id"`
+	Type    string            `json:"type"`              // IndexFlat, IndexHNSW or IndexAuto; "" when creating = IndexAuto
+	Metric  string            `json:"metric"`            // MetricL2, MetricIP or MetricCosine; "" when creating = MetricCosine
+	Params  map[string]string `json:"params,omitempty"`  // HNSW: "M" 2 to 512, "efConstruction" 1 to 65536
+	Default bool              `json:"default,omitempty"` // given by CreateCollection, not asked for; CreateIndex replaces it
+}
+
+// VChannel is a shard of a collection and the topic that carries it.
+type VChannel struct {
+	Name     string `json:"name"` // "<pchannel>_<collection id>v<shard>"
+	PChannel string `json:"pchannel"`
+}
+
+// Channel is what is sealed of a shard, and from where the rest is replayed.
+type Channel struct {
+	Header
+	VChannel            string    `json:"vchannel"`
+	PChannel            string    `json:"pchannel"`
+	CollectionID        int64     `json:"collection_id"`
+	Term                uint64    `json:"term"`                 // of the last commit; a lower one is fenced
+	Checkpoint          string    `json:"checkpoint"`           // text of a queue position, not read here; "" = the oldest
+	CheckpointTimestamp uint64    `json:"checkpoint_timestamp"` // hybrid; all up to it is in Segments and Deltas
+	Segments            []Segment `json:"segments"`             // in order of id
+	Deltas              []Delta   `json:"deltas"`               // in order of path
+}
+
+// Segment is a sealed segment.
+type Segment struct {
+	ID            int64  `json:"id"` // never used twice, > 0
+	CollectionID  int64  `json:"collection_id"`
+	PartitionID   int64  `json:"partition_id"`
+	VChannel      string `json:"vchannel"`
+	Path          string `json:"path"` // its folder in the bucket
+	Rows          int64  `json:"rows"`
+	Bytes         int64  `json:"bytes"`
+	MinTimestamp  uint64 `json:"min_timestamp"` // hybrid, of its rows, inclusive
+	MaxTimestamp  uint64 `json:"max_timestamp"`
+	StartPosition string `json:"start_position,omitempty"` // text of queue positions, not read here
+	EndPosition   string `json:"end_position,omitempty"`
+}
+
+// Delta is a file of deletes of a channel.
+type Delta struct {
+	Path         string `json:"path"`                   // its key in the bucket
+	PartitionID  int64  `json:"partition_id,omitempty"` // only rows of this partition; 0 = all
+	Rows         int64  `json:"rows"`
+	Bytes        int64  `json:"bytes"`
+	MinTimestamp uint64 `json:"min_timestamp"` // hybrid, of the deletes, inclusive
+	MaxTimestamp uint64 `json:"max_timestamp"`
+}
+
+// Partition returns the partition called name.
+func (c *Collection) Partition(name string) (Partition, bool) {
+	i := slices.IndexFunc(c.Partitions, func(p Partition) bool { return p.Name == name })
+	if i < 0 {
+		return Partition{}, false
+	}
+	return c.Partitions[i], true
+}
+
+// IndexOf returns the index of the field.
+func (c *Collection) IndexOf(fieldID int64) (Index, bool) {
+	i := slices.IndexFunc(c.Indexes, func(x Index) bool { return x.FieldID == fieldID })
+	if i < 0 {
+		return Index{}, false
+	}
+	return c.Indexes[i], true
+}
+
+func (c *Collection) calls(name string) bool {
+	return c.Name == name || slices.Contains(c.Aliases, name)
+}
+
+// problems collects what is wrong with a manifest or a request.
+type problems []error
+
+func (p *problems) add(format string, args ...any) { *p = append(*p, errors.Newf(format, args...)) }
+
+func (p *problems) check(ok bool, format string, args ...any) {
+	if !ok {
+		p.add(format, args...)
+	}
+}
+
+func (p *problems) err(err error) {
+	if err != nil {
+		*p = append(*p, err)
+	}
+}
+
+func (p problems) join(c errclass.Class) error { return errclass.Mark(errors.Join(p...), c) }
+
+// validate reports what cannot be in a collection's manifest.
+func (c *Collection) validate() error {
+	var p problems
+	p.check(c.ID > 0, "collection id %d, want > 0", c.ID)
+	p.err(schema.CheckName("collection", c.Name))
+	p.err(c.Schema.Validate())
+	p.check(len(c.Partitions) >= 1 && len(c.Partitions) <= MaxPartitions, "%d partitions, want 1 to %d", len(c.Partitions), MaxPartitions)
+	p.check(len(c.Partitions) > 0 && c.Partitions[0].Name == DefaultPartition, "the first partition must be %s", DefaultPartition)
+	ids, names := map[int64]bool{}, map[string]bool{}
+	for _, part := range c.Partitions {
+		p.err(schema.CheckName("partition", part.Name))
+		p.check(part.ID > 0, "partition %s: id %d, want > 0", part.Name, part.ID)
+		p.check(!ids[part.ID] && !names[part.Name], "partition %s (id %d) is there twice", part.Name, part.ID)
+		ids[part.ID], names[part.Name] = true, true
+	}
+	p.err(checkIndexes(c.Indexes, &c.Schema))
+	p.check(len(c.Aliases) <= MaxAliases, "%d aliases, at most %d", len(c.Aliases), MaxAliases)
+	for i, a := range c.Aliases {
+		p.err(schema.CheckName("alias", a))
+		p.check(i == 0 || c.Aliases[i-1] < a, "aliases are not in order at %q", a)
+		p.check(a != c.Name, "alias %q is also the name", a)
+	}
+	p.check(len(c.VChannels) >= 1 && len(c.VChannels) <= MaxShards, "%d shards, want 1 to %d", len(c.VChannels), MaxShards)
+	for i, v := range c.VChannels {
+		p.err(checkPChannel(v.PChannel))
+		p.check(v.Name == vchannelName(v.PChannel, c.ID, i), "shard %d is called %q, want %q", i, v.Name, vchannelName(v.PChannel, c.ID, i))
+	}
+	p.err(checkProperties(c.Properties))
+	return p.join(errclass.Invalid)
+}
+
+func checkProperties(m map[string]string) error {
+	var p problems
+	p.check(len(m) <= MaxProperties, "%d properties, at most %d", len(m), MaxProperties)
+	for k, v := range m {
+		p.check(k != "" && len(k) <= schema.MaxNameBytes, "property key of %d bytes, want 1 to %d", len(k), schema.MaxNameBytes)
+		p.check(len(v) <= MaxPropertyBytes, "property %q has %d bytes, at most %d", k, len(v), MaxPropertyBytes)
+	}
+	return p.join(errclass.Invalid)
+}
+
+func checkIndexes(indexes []Index, s *schema.Schema) error {
+	var p problems
+	names, fields := map[string]bool{}, map[int64]bool{}
+	for _, x := range indexes {
+		p.err(x.validate(s))
+		p.check(!names[x.Name], "index %q is there twice", x.Name)
+		p.check(!fields[x.FieldID], "index %q: field %d has another index", x.Name, x.FieldID)
+		names[x.Name], fields[x.FieldID] = true, true
+	}
+	return p.join(errclass.Invalid)
+}
+
+func (x *Index) validate(s *schema.Schema) error {
+	var p problems
+	p.err(schema.CheckName("index", x.Name))
+	f, ok := s.FieldByID(x.FieldID)
+	p.check(ok && f.Type.IsVector(), "index %q: field %d is not a vector field of the schema", x.Name, x.FieldID)
+	p.check(x.Type == IndexFlat || x.Type == IndexHNSW || x.Type == IndexAuto, "index %q: type %q, want FLAT, HNSW or AUTOINDEX", x.Name, x.Type)
+	p.check(x.Metric == MetricL2 || x.Metric == MetricIP || x.Metric == MetricCosine, "index %q: metric %q, want L2, IP or COSINE", x.Name, x.Metric)
+	for k, v := range x.Params {
+		limit := map[string][2]int{"M": {2, 512}, "efConstruction": {1, 65_536}}[k]
+		if x.Type != IndexHNSW || limit[1] == 0 {
+			p.add("index %q: unknown parameter %q of %s; HNSW has M and efConstruction, the others have none", x.Name, k, x.Type)
+			continue
+		}
+		n, err := strconv.Atoi(v)
+		p.check(err == nil && n >= limit[0] && n <= limit[1], "index %q: %s is %q, want %d to %d", x.Name, k, v, limit[0], limit[1])
+	}
+	return p.join(errclass.Invalid)
+}
+
+// ensureDefaults fills what may be left empty when an index is created.
+func (x *Index) ensureDefaults(s *schema.Schema) {
+	if f, ok := s.FieldByID(x.FieldID); ok && x.Name == "" {
+		// A field's name fits the limit; with the suffix it might not.
+		x.Name = f.Name[:min(len(f.Name), schema.MaxNameBytes-len("_index"))] + "_index"
+	}
+	if x.Type == "" {
+		x.Type = IndexAuto
+	}
+	if x.Metric == "" {
+		x.Metric = MetricCosine
+	}
+}
+
+var pchannelRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+
+func checkPChannel(name string) error {
+	if len(name) > MaxPChannelBytes || !pchannelRE.MatchString(name) {
+		return errclass.New(errclass.Invalid, "pchannel %q: want letters, digits, '_', '.' and '-', not first a '.' or '-', at most %d bytes", name, MaxPChannelBytes)
+	}
+	return nil
+}
+
+func checkVChannel(name string) error {
+	if len(name) > MaxPChannelBytes+40 || !pchannelRE.MatchString(name) {
+		return errclass.New(errclass.Invalid, "vchannel %q: want \"<pchannel>_<collection id>v<shard>\"", name)
+	}
+	return nil
+}
+
+func vchannelName(pchannel string, collectionID int64, shard int) string {
+	return fmt.Sprintf("%s_%dv%d", pchannel, collectionID, shard)
+}
+
+// validate reports what cannot be in a channel's manifest.
+func (c *Channel) validate() error {
+	var p problems
+	p.err(checkPChannel(c.PChannel))
+	p.err(checkVChannel(c.VChannel))
+	p.check(c.CollectionID > 0, "collection id %d, want > 0", c.CollectionID)
+	p.check(len(c.Checkpoint) <= MaxPosition, "a checkpoint of %d bytes, at most %d", len(c.Checkpoint), MaxPosition)
+	p.check(len(c.Segments) <= MaxSegments && len(c.Deltas) <= MaxSegments, "%d segments and %d deltas, at most %d each", len(c.Segments), len(c.Deltas), MaxSegments)
+	for i := range c.Segments {
+		s := &c.Segments[i]
+		p.err(s.validate(c))
+		p.check(i == 0 || c.Segments[i-1].ID < s.ID, "segments are not in order at %d", s.ID)
+	}
+	for i := range c.Deltas {
+		d := &c.Deltas[i]
+		p.err(d.validate())
+		p.check(i == 0 || c.Deltas[i-1].Path < d.Path, "deltas are not in order at %q", d.Path)
+	}
+	return p.join(errclass.Invalid)
+}
+
+func (s *Segment) validate(c *Channel) error {
+	var p problems
+	p.check(s.ID > 0 && s.PartitionID > 0, "ids of segment and partition must be > 0")
+	p.check(s.CollectionID == c.CollectionID, "collection id %d, the channel has %d", s.CollectionID, c.CollectionID)
+	p.check(s.VChannel == c.VChannel, "vchannel %q, the channel is %q", s.VChannel, c.VChannel)
+	p.check(s.Rows >= 0 && s.Bytes >= 0, "%d rows, %d bytes", s.Rows, s.Bytes)
+	p.check(s.MinTimestamp <= s.MaxTimestamp, "timestamps from %d to %d", s.MinTimestamp, s.MaxTimestamp)
+	p.check(len(s.StartPosition) <= MaxPosition && len(s.EndPosition) <= MaxPosition, "a position has more than %d bytes", MaxPosition)
+	p.err(objstore.CheckKey(s.Path))
+	return errclass.Wrap(p.join(errclass.Invalid), errclass.Invalid, "segment %d", s.ID)
+}
+
+func (d *Delta) validate() error {
+	var p problems
+	p.check(d.Rows >= 0 && d.Bytes >= 0, "%d rows, %d bytes", d.Rows, d.Bytes)
+	p.check(d.MinTimestamp <= d.MaxTimestamp, "timestamps from %d to %d", d.MinTimestamp, d.MaxTimestamp)
+	p.err(objstore.CheckKey(d.Path))
+	return errclass.Wrap(p.join(errclass.Invalid), errclass.Invalid, "delta %q", d.Path)
+}
