@@ -263,9 +263,12 @@ func TestACallerThatGivesUpKnowsWhatItKnows(t *testing.T) {
 		synctest.Wait()
 		queued := appendLater(ctx, w, "queued")
 		synctest.Wait()
-		waits := appendLater(ctx, w, "waits")
+		impatient, leave := context.WithCancel(context.Background())
+		waits := appendLater(impatient, w, "waits")
 		synctest.Wait()
 		stays := appendLater(context.Background(), w, "stays")
+		synctest.Wait()
+		leave() // before the others: their room would let it in
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
@@ -289,6 +292,9 @@ func TestACallerThatGivesUpKnowsWhatItKnows(t *testing.T) {
 		}
 		if fmt.Sprint(got) != "[taken stays]" {
 			t.Fatalf("stored: %v", got)
+		}
+		if s := w.Stats(); s.PendingEntries != 0 || s.PendingBytes != 0 {
+			t.Fatalf("who gave up keeps room: %+v", s)
 		}
 		mustClose(t, w)
 	})

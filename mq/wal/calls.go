@@ -115,9 +115,10 @@ func acquire[T closer](ctx context.Context, w *WAL, name string, open func(conte
 	return got, nil
 }
 
-// shut closes c, bounded.
+// shut closes c, within a quarter of CloseTimeout: the wait for the workers and
+// two attempts fit into it.
 func (w *WAL) shut(name string, c closer) error {
-	ctx, cancel := context.WithTimeout(context.Background(), w.o.CloseTimeout/2)
+	ctx, cancel := context.WithTimeout(context.Background(), w.o.CloseTimeout/4)
 	defer cancel()
 	err := lifecycle.Call("close "+name, func() error { return c.Close(ctx) })
 	if err != nil {

@@ -366,7 +366,6 @@ func TestAQueueThatDoesNotMoveOnIsGivenUp(t *testing.T) {
 				q := mqtest.NewMemory(mqtest.MemoryOptions{})
 				raw(t, q, entryAt(t, 1, Insert, "x"))
 				o := quiet(twisted{q, change})
-				o.Checkpoint = mq.Position{}
 				if name == "same message" {
 					// Give out the one message again and again.
 					o.Queue = twisted{endless{q}, change}
@@ -450,4 +449,26 @@ func (r repeatingReader) Next(ctx context.Context) (m mq.Message, err error) {
 	m, err = r.Reader.Next(ctx)
 	*r.q.last = m
 	return m, err
+}
+
+func TestNothingSlipsInBetweenFencingAndTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := mqtest.NewMemory(mqtest.MemoryOptions{})
+		old := openReady(t, quiet(q))
+		var lastErr error
+		late := func(body string) { _, lastErr = old.Append(context.Background(), insert(body)) }
+		q.SetHooks(mqtest.Hooks{
+			BeforeOpenProducer: func(context.Context, string, mq.ProducerOptions) error { late("just in time"); return lastErr },
+			BeforeBounds:       func(context.Context, string) error { late("too late"); return nil },
+		})
+		var log replayLog
+		o := quiet(q)
+		o.Term, o.Replay = 2, log.replay
+		w := openReady(t, o)
+		if fmt.Sprint(log.bodies()) != "[just in time]" || !errors.Is(lastErr, mq.ErrFenced) {
+			t.Fatalf("replayed %q, the late append: %v", log.bodies(), lastErr)
+		}
+		mustClose(t, old)
+		mustClose(t, w)
+	})
 }
