@@ -52,6 +52,37 @@ func NewColumn(f Field, n int) *Column {
 	return c
 }
 
+// NullColumn returns a column of n nulls of field f, for rows that do not have
+// the field; class Invalid if f is not nullable. The hidden dynamic field gets
+// empty objects instead.
+func NullColumn(f Field, n int) (*Column, error) {
+	if !f.Nullable && f.ID != DynamicFieldID {
+		return nil, errclass.New(errclass.Invalid, "field %q is missing and not nullable", f.Name)
+	}
+	c := &Column{FieldID: f.ID, Type: f.Type}
+	if f.ID == DynamicFieldID {
+		c.Str = make([]string, n)
+		for i := range c.Str {
+			c.Str[i] = "{}"
+		}
+		return c, nil
+	}
+	c.Valid = make([]bool, n)
+	switch {
+	case f.Type == Bool:
+		c.Bool = make([]bool, n)
+	case f.Type.IsInt():
+		c.Int = make([]int64, n)
+	case f.Type == Float:
+		c.Float = make([]float32, n)
+	case f.Type == Double:
+		c.Double = make([]float64, n)
+	default:
+		c.Str = make([]string, n)
+	}
+	return c, nil
+}
+
 // Rows is the number of rows in the column.
 func (c *Column) Rows() int {
 	switch {

@@ -1,0 +1,283 @@
+package flush
+
+import (
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/errors"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/mq/wal"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// Flusher seals, builds, uploads and checkpoints for the logs this node owns.
+// Open it with New; Close it before the logs and the segments it uses.
+type Flusher struct {
+	o        Options
+	assigner *Assigner
+	group    *lifecycle.Group
+	kick     chan struct{} // capacity 1
+
+	mu struct {
+		sync.Mutex
+		ids     []int64                  // reserved segment ids
+		saved   map[string]saved         // by vchannel
+		waiting map[int64][]chan error   // who waits for a segment to be flushed
+		failing map[string]time.Duration // back-off by vchannel
+		retryAt map[string]time.Time
+	}
+}
+
+// saved is the checkpoint of a channel as the catalog has it.
+type saved struct {
+	timestamp uint64
+	at        time.Time
+}
+
+// New returns a running Flusher.
+func New(o Options) (*Flusher, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, errors.Wrapf(err, "create flush folder %s", o.Dir)
+	}
+	f := &Flusher{o: o, kick: make(chan struct{}, 1)}
+	f.mu.saved = map[string]saved{}
+	f.mu.waiting = map[int64][]chan error{}
+	f.mu.failing = map[string]time.Duration{}
+	f.mu.retryAt = map[string]time.Time{}
+	f.assigner = NewAssigner(f.nextID, func(rows int, bytes int64) bool { return rows >= o.SealRows || bytes >= o.SealBytes })
+	f.group = lifecycle.NewGroup(context.Background(), nil)
+	return f, f.group.Go("flush loop", f.loop)
+}
+
+// nextID gives out segment ids, reserved from the catalog in blocks.
+func (f *Flusher) nextID(ctx context.Context) (int64, error) {
+	const block = 16
+	f.mu.Lock()
+	if n := len(f.mu.ids); n > 0 {
+		id := f.mu.ids[0]
+		f.mu.ids = f.mu.ids[1:]
+		f.mu.Unlock()
+		return id, nil
+	}
+	f.mu.Unlock()
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	first, err := f.o.Catalog.AllocateIDs(ctx, block)
+	if err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := int64(1); i < block; i++ {
+		f.mu.ids = append(f.mu.ids, first+i)
+	}
+	return first, nil
+}
+
+// Assign returns the growing segment for a batch of rows; see Assigner.Assign.
+func (f *Flusher) Assign(ctx context.Context, vchannel string, partition int64, rows int, bytes int64) (int64, func(), error) {
+	id, done, err := f.assigner.Assign(ctx, vchannel, partition, rows, bytes)
+	if err != nil {
+		return 0, nil, err
+	}
+	return id, done, nil
+}
+
+// Seal seals every growing segment of the channel in the log and returns their
+// ids. Their rows are searchable throughout.
+func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, error) {
+	ids := f.assigner.Close(ch.Name(), time.Time{})
+	// Segments that the assigner does not know yet: those of an earlier run.
+	growing, release := ch.Growing()
+	for _, g := range growing {
+		if _, sealed := g.Sealed(); !sealed && !slices.Contains(ids, g.Meta().ID) {
+			ids = append(ids, g.Meta().ID)
+		}
+	}
+	release()
+	if err := f.seal(ctx, ch, ids); err != nil {
+		return nil, err
+	}
+	f.Kick()
+	return ids, nil
+}
+
+// seal writes one seal for ids, after every append that was given one of them has returned.
+func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	for _, id := range ids {
+		if err := f.assigner.Idle(ctx, id); err != nil {
+			return err
+		}
+	}
+	w, err := f.o.WAL(ch.PChannel)
+	if err != nil {
+		return errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
+	}
+	body, err := proto.Marshal(&qnpb.WalSeal{CollectionId: ch.Collection().Info().ID, SegmentIds: ids})
+	if err != nil {
+		return errors.Wrap(err, "encode seal")
+	}
+	if _, err := w.Append(ctx, wal.Entry{Type: wal.Seal, VChannel: ch.Name(), Body: body}); err != nil {
+		return errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
+	}
+	f.assigner.Sealed(ids...)
+	f.o.Logger.Info("flush: sealed", "vchannel", ch.Name(), "segments", ids)
+	return nil
+}
+
+// Wait waits until the segments are in the catalog.
+func (f *Flusher) Wait(ctx context.Context, ch Channel, ids ...int64) error {
+	for _, id := range ids {
+		done := make(chan error, 1)
+		f.mu.Lock()
+		f.mu.waiting[id] = append(f.mu.waiting[id], done)
+		f.mu.Unlock()
+		f.Kick()
+		if f.gone(ch, id) {
+			continue
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the flush of segment %d, which goes on", id)
+		case <-f.group.Context().Done():
+			return errclass.New(errclass.Closed, "flush: closing")
+		}
+	}
+	return nil
+}
+
+// gone reports whether the segment is flushed already: in the catalog.
+func (f *Flusher) gone(ch Channel, id int64) bool { return ch.IsFlushed(id) }
+
+// tell answers those who wait for a segment.
+func (f *Flusher) tell(id int64, err error) {
+	f.mu.Lock()
+	waiting := f.mu.waiting[id]
+	delete(f.mu.waiting, id)
+	f.mu.Unlock()
+	for _, w := range waiting {
+		w <- err
+	}
+}
+
+// Forget drops what is known about a vchannel that is not watched or owned any more.
+func (f *Flusher) Forget(vchannel string) {
+	f.assigner.Forget(vchannel)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.mu.saved, vchannel)
+	delete(f.mu.failing, vchannel)
+	delete(f.mu.retryAt, vchannel)
+}
+
+// Kick makes the loop look for work now.
+func (f *Flusher) Kick() {
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (f *Flusher) loop(ctx context.Context) error {
+	tick := time.NewTicker(f.o.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-f.kick:
+		}
+		for _, ch := range f.o.Channels() {
+			if ctx.Err() != nil {
+				return nil
+			}
+			f.channel(ctx, ch)
+		}
+	}
+}
+
+// channel does what is due on one channel. A failure is retried with back-off
+// and does not hold up other channels; a panic is a failure.
+func (f *Flusher) channel(ctx context.Context, ch Channel) {
+	name := ch.Name()
+	f.mu.Lock()
+	wait := time.Now().Before(f.mu.retryAt[name])
+	f.mu.Unlock()
+	if wait {
+		return
+	}
+	err := lifecycle.Call("flush "+name, func() error { return f.due(ctx, ch) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil || ctx.Err() != nil {
+		delete(f.mu.failing, name)
+		delete(f.mu.retryAt, name)
+		return
+	}
+	delay := min(max(2*f.mu.failing[name], 250*time.Millisecond), 30*time.Second)
+	f.mu.failing[name] = delay
+	f.mu.retryAt[name] = time.Now().Add(delay)
+	f.o.Logger.Warn("flush: will be tried again", "vchannel", name, "in", delay, "error", err)
+}
+
+// due seals what is full or old, flushes what is sealed, and moves the checkpoint.
+func (f *Flusher) due(ctx context.Context, ch Channel) error {
+	w, err := f.o.WAL(ch.PChannel)
+	if err != nil || w.State() != wal.Ready {
+		return nil // not the owner, or not yet: nothing is due here
+	}
+	if err := f.sealDue(ctx, ch); err != nil {
+		return err
+	}
+	flushed, err := f.flushSealed(ctx, ch, w)
+	if err != nil {
+		return err
+	}
+	return f.checkpoint(ctx, ch, w, flushed)
+}
+
+func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
+	ids := f.assigner.Close(ch.Name(), time.Now().Add(-f.o.SealAge))
+	growing, release := ch.Growing()
+	for _, g := range growing {
+		m := g.Meta()
+		if _, sealed := g.Sealed(); sealed || slices.Contains(ids, m.ID) {
+			continue
+		}
+		if !f.assigner.Adopt(ch.Name(), m.PartitionID, m.ID, g.Rows(), g.Bytes()) {
+			ids = append(ids, m.ID)
+		}
+	}
+	release()
+	return f.seal(ctx, ch, ids)
+}
+
+// Close stops the loop and waits for the step under way until ctx ends. What is
+// not flushed stays in the log.
+func (f *Flusher) Close(ctx context.Context) error {
+	err := f.group.Close(ctx)
+	if err != nil {
+		return errors.Wrap(err, "flush")
+	}
+	return errors.Wrap(os.RemoveAll(f.o.Dir), "remove flush folder")
+}

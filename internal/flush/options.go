@@ -1,0 +1,136 @@
+package flush
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/segments"
+)
+
+// Options configure a Flusher.
+type Options struct {
+	// Catalog, Bucket and Dir (scratch space, owned by the Flusher) are required.
+	Catalog *catalog.Catalog
+	Bucket  objstore.Bucket
+	Dir     string
+	// WAL returns the log of a pchannel that this node owns. Required.
+	WAL func(pchannel string) (*wal.WAL, error)
+	// Channels returns the watched channels. Required.
+	Channels func() []Channel
+	// SealRows, SealBytes and SealAge say when a growing segment is full.
+	// 0 = 500,000 rows, 256 MiB, 30 minutes.
+	SealRows  int
+	SealBytes int64
+	SealAge   time.Duration
+	// Interval is how often the loop looks for work without being asked. 0 = 1 s.
+	Interval time.Duration
+	// CheckpointInterval is how often an idle channel's checkpoint is moved. 0 = 30 s.
+	CheckpointInterval time.Duration
+	// StepTimeout bounds the upload of one file and each call of the log and the
+	// catalog. 0 = 2 minutes.
+	StepTimeout time.Duration
+	// Workers build an index. 0 = GOMAXPROCS.
+	Workers int
+	// OnFlushed is called when a segment is in the catalog. Nil = ignored.
+	OnFlushed func(f Flushed)
+	// OnProgress is called while a segment is built and uploaded. Nil = ignored.
+	OnProgress func(p Progress)
+	// Logger gets what an operator should see. Nil = discard.
+	Logger *slog.Logger
+}
+
+// Channel is a watched channel.
+type Channel struct {
+	*segments.Channel
+	PChannel string
+}
+
+// Flushed says that a segment is in the catalog.
+type Flushed struct {
+	CollectionID int64
+	VChannel     string
+	SegmentID    int64
+	Rows         int64
+	Bytes        int64
+}
+
+// Progress says how far a flush is.
+type Progress struct {
+	SegmentID int64
+	Phase     string // "index" (rows) or "upload" (bytes)
+	Done      int64
+	Total     int64
+}
+
+// EnsureDefaults fills what was left zero.
+func (o *Options) EnsureDefaults() {
+	if o.SealRows == 0 {
+		o.SealRows = 500_000
+	}
+	if o.SealBytes == 0 {
+		o.SealBytes = 256 << 20
+	}
+	if o.SealAge == 0 {
+		o.SealAge = 30 * time.Minute
+	}
+	if o.Interval == 0 {
+		o.Interval = time.Second
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = 30 * time.Second
+	}
+	if o.StepTimeout == 0 {
+		o.StepTimeout = 2 * time.Minute
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.OnFlushed == nil {
+		o.OnFlushed = func(Flushed) {}
+	}
+	if o.OnProgress == nil {
+		o.OnProgress = func(Progress) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate lists all problems in one error.
+func (o *Options) Validate() error {
+	var errs []error
+	need := func(ok bool, name string) {
+		if !ok {
+			errs = append(errs, errors.Newf("flush: %s is required", name))
+		}
+	}
+	need(o.Catalog != nil, "Catalog")
+	need(o.Bucket != nil, "Bucket")
+	need(o.Dir != "", "Dir")
+	need(o.WAL != nil, "WAL")
+	need(o.Channels != nil, "Channels")
+	for _, v := range []struct {
+		name string
+		n    int64
+	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)},
+		{"Interval", int64(o.Interval)}, {"CheckpointInterval", int64(o.CheckpointInterval)},
+		{"StepTimeout", int64(o.StepTimeout)}, {"Workers", int64(o.Workers)}} {
+		if v.n < 0 {
+			errs = append(errs, errors.Newf("flush: %s is %d, want 0 (default) or more", v.name, v.n))
+		}
+	}
+	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
+}
+
+// step returns a context for one remote call.
+func (o *Options) step(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, o.StepTimeout)
+}

@@ -1,0 +1,291 @@
+package flush
+
+import (
+	"context"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/segments"
+)
+
+// batchRows is the number of rows that are copied out of a growing segment at a time.
+const batchRows = 8192
+
+// flushSealed flushes every sealed growing segment whose seal has been applied.
+func (f *Flusher) flushSealed(ctx context.Context, ch Channel, w *wal.WAL) (flushed bool, err error) {
+	growing, release := ch.Growing()
+	defer release()
+	for _, g := range growing {
+		id := g.Meta().ID
+		sealedAt, sealed := g.Sealed()
+		if !sealed || ch.Tsafe() < sealedAt || ch.IsFlushed(id) {
+			continue
+		}
+		if err := f.flush(ctx, ch, g, w); err != nil {
+			return flushed, errors.Wrapf(err, "flush segment %d", id)
+		}
+		flushed = true
+	}
+	return flushed, nil
+}
+
+// flush builds, uploads and commits one segment.
+func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w *wal.WAL) error {
+	meta, info, start := g.Meta(), ch.Collection().Info(), time.Now()
+	// An earlier try may have ended without knowing that its commit had arrived.
+	if done, err := f.committed(ctx, ch, meta.ID); err != nil || done {
+		return err
+	}
+	dir := filepath.Join(f.o.Dir, strconv.FormatInt(meta.ID, 10))
+	if err := os.RemoveAll(dir); err != nil {
+		return errors.Wrapf(err, "remove leftovers %s", dir)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // what stays is removed by the next try or the next start
+	at, total := 0, g.Rows()
+	m, err := segments.Build(ctx, segments.BuildOptions{
+		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
+		Progress: func(done, total int) {
+			f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "index", Done: int64(done), Total: int64(total)})
+		},
+	}, func() (*schema.Batch, error) {
+		if at == total {
+			return nil, io.EOF
+		}
+		b := g.Batch(at, min(at+batchRows, total))
+		at += b.Rows
+		return b, nil
+	})
+	if err != nil {
+		return err
+	}
+	prefix := segmentPath(info.ID, meta.ID)
+	if err := Upload(ctx, f.o.Bucket, dir, prefix, m, f.o.StepTimeout, func(done, total int64) {
+		f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "upload", Done: done, Total: total})
+	}); err != nil {
+		return err
+	}
+	commit := catalog.FlushCommit{Term: w.Term(), AddSegments: []catalog.Segment{{
+		ID: meta.ID, CollectionID: info.ID, PartitionID: meta.PartitionID, VChannel: meta.VChannel, Path: prefix,
+		Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
+		StartPosition: m.StartPosition, EndPosition: m.EndPosition,
+	}}}
+	if err := f.commit(ctx, ch, commit); err != nil {
+		return err
+	}
+	f.o.Logger.Info("flush: stored", "segment", meta.ID, "rows", m.Rows, "bytes", m.DiskBytes(), "took", time.Since(start))
+	f.flushed(ch, Flushed{CollectionID: info.ID, VChannel: meta.VChannel, SegmentID: meta.ID, Rows: m.Rows, Bytes: m.DiskBytes()})
+	return nil
+}
+
+// flushed tells everyone that the segment is in the catalog.
+func (f *Flusher) flushed(ch Channel, done Flushed) {
+	ch.MarkFlushed(done.SegmentID)
+	f.o.OnFlushed(done)
+	f.tell(done.SegmentID, nil)
+}
+
+// committed reports whether the catalog has the segment.
+func (f *Flusher) committed(ctx context.Context, ch Channel, id int64) (bool, error) {
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	c, err := f.o.Catalog.Channel(ctx, ch.Name())
+	if err != nil {
+		return false, errors.Wrap(err, "read the catalog")
+	}
+	for _, s := range c.Segments {
+		if s.ID == id {
+			f.flushed(ch, Flushed{CollectionID: s.CollectionID, VChannel: s.VChannel, SegmentID: id, Rows: s.Rows, Bytes: s.Bytes})
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func segmentPath(collection, id int64) string {
+	return path.Join("segments", strconv.FormatInt(collection, 10), strconv.FormatInt(id, 10))
+}
+
+func positionText(p segments.Position) string { return mq.Position(p).String() }
+
+func (f *Flusher) commit(ctx context.Context, ch Channel, c catalog.FlushCommit) error {
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	_, err := f.o.Catalog.CommitFlush(ctx, ch.Name(), c)
+	return errors.Wrapf(err, "commit to the catalog")
+}
+
+// Upload puts the files of the segment in dir under prefix, the manifest last:
+// without it the segment does not exist. Each file has timeout.
+func Upload(ctx context.Context, b objstore.Bucket, dir, prefix string, m *segfile.Manifest, timeout time.Duration, progress func(done, total int64)) error {
+	var done int64
+	total := m.DiskBytes()
+	put := func(name string) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		n, err := putFile(ctx, b, path.Join(prefix, name), filepath.Join(dir, name))
+		done += n
+		if progress != nil {
+			progress(min(done, total), total)
+		}
+		return err
+	}
+	for _, file := range m.Files {
+		if err := put(file.Name); err != nil {
+			return err
+		}
+	}
+	return put(segfile.ManifestName)
+}
+
+func putFile(ctx context.Context, b objstore.Bucket, key, name string) (n int64, err error) {
+	in, err := os.Open(name)
+	if err != nil {
+		return 0, errors.Wrapf(err, "upload %s", key)
+	}
+	defer func() { err = errors.CombineErrors(err, in.Close()) }()
+	st, err := in.Stat()
+	if err != nil {
+		return 0, errors.Wrapf(err, "upload %s", key)
+	}
+	_, err = b.Put(ctx, key, in, st.Size(), objstore.PutOptions{})
+	return st.Size(), errors.Wrapf(err, "upload %s", key)
+}
+
+// checkpoint moves the channel's checkpoint as far as it can: deletes before it
+// go to a file, then one conditional put moves it, then the queue is trimmed.
+func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushed bool) error {
+	last, err := f.saved(ctx, ch)
+	if err != nil {
+		return err
+	}
+	to := ch.Checkpoint()
+	if to.Timestamp <= last.timestamp || to.ID == "" {
+		return nil
+	}
+	deletes := ch.DeletesUpTo(last.timestamp, to.Timestamp)
+	if !flushed && time.Since(last.at) < f.o.CheckpointInterval {
+		return nil
+	}
+	commit := catalog.FlushCommit{Term: w.Term(), Checkpoint: positionText(to), CheckpointTimestamp: to.Timestamp}
+	if commit.AddDeltas, err = f.storeDeletes(ctx, ch, deletes, last.timestamp, to.Timestamp); err != nil {
+		return err
+	}
+	if err := f.commit(ctx, ch, commit); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.mu.saved[ch.Name()] = saved{timestamp: to.Timestamp, at: time.Now()}
+	f.mu.Unlock()
+	ch.TrimDeletes(to.Timestamp)
+	return f.trim(ctx, ch.PChannel, w)
+}
+
+// saved returns the channel's checkpoint, from the catalog the first time.
+func (f *Flusher) saved(ctx context.Context, ch Channel) (saved, error) {
+	f.mu.Lock()
+	s, ok := f.mu.saved[ch.Name()]
+	f.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	c, err := f.o.Catalog.Channel(ctx, ch.Name())
+	if err != nil {
+		return saved{}, errors.Wrap(err, "read the checkpoint")
+	}
+	s = saved{timestamp: c.CheckpointTimestamp, at: time.Now()}
+	f.mu.Lock()
+	f.mu.saved[ch.Name()] = s
+	f.mu.Unlock()
+	return s, nil
+}
+
+// storeDeletes writes the deletes in (from, to] to object storage, one file per
+// partition they are limited to.
+func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, batches []*segments.DeleteBatch, from, to uint64) ([]catalog.Delta, error) {
+	pk := ch.Collection().Info().Schema.Primary()
+	byPartition := map[int64]*segments.DeleteBatch{}
+	for _, b := range batches {
+		d := byPartition[b.Partition]
+		if d == nil {
+			d = &segments.DeleteBatch{Partition: b.Partition, Keys: schema.NewColumn(pk, len(b.Timestamps))}
+			byPartition[b.Partition] = d
+		}
+		d.Keys.AppendRange(b.Keys, 0, len(b.Timestamps))
+		d.Timestamps = append(d.Timestamps, b.Timestamps...)
+	}
+	var deltas []catalog.Delta
+	for partition, d := range byPartition {
+		name := strconv.FormatUint(from, 10) + "-" + strconv.FormatUint(to, 10) + "-p" + strconv.FormatInt(partition, 10) + ".parquet"
+		file := filepath.Join(f.o.Dir, "delta-"+name)
+		if err := segfile.WriteDeletes(file, d.Keys, d.Timestamps); err != nil {
+			return nil, errors.Wrap(err, "write deletes")
+		}
+		key := path.Join("deltas", strconv.FormatInt(ch.Collection().Info().ID, 10), ch.Name(), name)
+		step, cancel := f.o.step(ctx)
+		bytes, err := putFile(step, f.o.Bucket, key, file)
+		cancel()
+		if err = errors.CombineErrors(err, os.Remove(file)); err != nil {
+			return nil, err
+		}
+		deltas = append(deltas, catalog.Delta{Path: key, PartitionID: partition, Rows: int64(len(d.Timestamps)), Bytes: bytes,
+			MinTimestamp: d.Timestamps[0], MaxTimestamp: d.Timestamps[len(d.Timestamps)-1]})
+	}
+	return deltas, nil
+}
+
+// trim lets the queue drop what no channel on the pchannel needs any more.
+func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	lowest, ok, err := LowestCheckpoint(ctx, f.o.Catalog, pchannel)
+	if err != nil || !ok {
+		return err
+	}
+	return errors.Wrapf(w.Trim(ctx, lowest), "trim %s", pchannel)
+}
+
+// LowestCheckpoint returns the position from which every vchannel on the
+// pchannel can be rebuilt; ok is false while one of them has no checkpoint yet.
+func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest mq.Position, ok bool, err error) {
+	colls, err := c.ListCollections(ctx)
+	if err != nil {
+		return mq.Position{}, false, err
+	}
+	for _, coll := range colls {
+		for _, v := range coll.VChannels {
+			if v.PChannel != pchannel {
+				continue
+			}
+			ch, err := c.Channel(ctx, v.Name)
+			if err != nil {
+				return mq.Position{}, false, err
+			}
+			if ch.Checkpoint == "" {
+				return mq.Position{}, false, nil
+			}
+			var p mq.Position
+			if err := p.UnmarshalText([]byte(ch.Checkpoint)); err != nil {
+				return mq.Position{}, false, errclass.Wrap(err, errclass.Corrupt, "checkpoint of %s", v.Name)
+			}
+			if !ok || p.Before(lowest) {
+				lowest, ok = p, true
+			}
+		}
+	}
+	return lowest, ok, nil
+}

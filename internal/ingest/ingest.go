@@ -1,0 +1,161 @@
+// Package ingest turns messages of the queue into changes of segments. It is the
+// only place that knows both.
+package ingest
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/rowpb"
+	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/wal"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
+)
+
+// Options configure a Sink. The zero value works.
+type Options struct {
+	// OnDropCollection is called when the log says that the collection is gone. Nil = ignored.
+	OnDropCollection func(collectionID int64)
+	// OnQuarantine is called for each message that was set aside. Nil = only counted and logged.
+	OnQuarantine func(vchannel string, at mq.Position, err error)
+	// Logger gets one line per message set aside. Nil = discard.
+	Logger *slog.Logger
+}
+
+// Sink applies the messages of one vchannel to its segments.Channel. A message
+// that cannot be read is set aside: counted, logged with its position, skipped.
+type Sink struct {
+	ch          *segments.Channel
+	o           Options
+	quarantined atomic.Int64
+	applied     atomic.Int64
+}
+
+// NewSink returns a sink for ch.
+func NewSink(ch *segments.Channel, o Options) *Sink {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Sink{ch: ch, o: o}
+}
+
+// Quarantined is the number of messages set aside.
+func (s *Sink) Quarantined() int64 { return s.quarantined.Load() }
+
+// Applied is the number of messages applied.
+func (s *Sink) Applied() int64 { return s.applied.Load() }
+
+// Apply applies messages in order. An error of class Exhausted means that there
+// was no room for a message: it and those after it may be sent again, those
+// before it are remembered and not applied twice.
+func (s *Sink) Apply(ctx context.Context, msgs []mq.Message) error {
+	for i := range msgs {
+		if err := ctx.Err(); err != nil {
+			return errors.Wrap(err, "apply messages")
+		}
+		m := &msgs[i]
+		if err := s.apply(m); err != nil {
+			if c := errclass.Of(err); c == errclass.Exhausted || c == errclass.Retryable {
+				return errors.Wrapf(err, "apply message at %s", m.Position)
+			}
+			s.setAside(m, err)
+		}
+		s.ch.Advance(segments.Position(at(m)))
+		s.applied.Add(1)
+	}
+	return nil
+}
+
+// at is the message's position with its timestamp, whatever the backend filled in.
+func at(m *mq.Message) mq.Position {
+	return mq.Position{ID: m.Position.ID, Timestamp: m.Timestamp}
+}
+
+func (s *Sink) setAside(m *mq.Message, err error) {
+	s.quarantined.Add(1)
+	s.o.Logger.Error("ingest: message set aside", "vchannel", s.ch.Name(), "position", m.Position.String(), "error", err)
+	if s.o.OnQuarantine != nil {
+		s.o.OnQuarantine(s.ch.Name(), m.Position, err)
+	}
+}
+
+func (s *Sink) apply(m *mq.Message) error {
+	e, err := wal.Decode(*m)
+	if err != nil {
+		return err
+	}
+	pos := segments.Position(at(m))
+	switch e.Type {
+	case wal.Insert, wal.Upsert:
+		return s.rows(e, pos)
+	case wal.Delete:
+		return s.deletes(e, pos)
+	case wal.Seal:
+		var body qnpb.WalSeal
+		if err := decode(e, &body); err != nil {
+			return err
+		}
+		s.ch.ApplySeal(body.GetSegmentIds(), pos)
+	case wal.DropPartition, wal.DropCollection:
+		return s.drop(e)
+	case wal.TimeTick:
+	default:
+		return errclass.New(errclass.Unimplemented, "message type %d is unknown to this version", e.Type)
+	}
+	return nil
+}
+
+func decode(e wal.Entry, into proto.Message) error {
+	return errclass.Wrap(proto.Unmarshal(e.Body, into), errclass.Corrupt, "decode %v", e.Type)
+}
+
+func (s *Sink) rows(e wal.Entry, at segments.Position) error {
+	var body qnpb.WalRows
+	if err := decode(e, &body); err != nil {
+		return err
+	}
+	info := s.ch.Collection().Info()
+	if body.GetCollectionId() != info.ID {
+		return errclass.New(errclass.Invalid, "rows of collection %d on a channel of collection %d", body.GetCollectionId(), info.ID)
+	}
+	// The number of rows is the message's word until the columns have been compared with it.
+	b, err := rowpb.ToBatch(int(body.GetRows()), body.GetFields(), info.Schema)
+	if err != nil {
+		return err
+	}
+	return s.ch.ApplyRows(segments.Rows{
+		SegmentID: body.GetSegmentId(), PartitionID: body.GetPartitionId(), Batch: b, Upsert: e.Type == wal.Upsert,
+	}, at)
+}
+
+func (s *Sink) deletes(e wal.Entry, at segments.Position) error {
+	var body qnpb.WalDelete
+	if err := decode(e, &body); err != nil {
+		return err
+	}
+	keys, err := rowpb.FromIDs(body.GetIds(), s.ch.Collection().Info().Schema.Primary())
+	if err != nil {
+		return err
+	}
+	s.ch.ApplyDeletes(body.GetPartitionId(), keys, at)
+	return nil
+}
+
+func (s *Sink) drop(e wal.Entry) error {
+	var body qnpb.WalDrop
+	if err := decode(e, &body); err != nil {
+		return err
+	}
+	if e.Type == wal.DropPartition {
+		s.ch.Collection().DropPartition(body.GetPartitionId())
+	} else if s.o.OnDropCollection != nil {
+		s.o.OnDropCollection(body.GetCollectionId())
+	}
+	return nil
+}

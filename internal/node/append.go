@@ -1,0 +1,377 @@
+package node
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+
+	"github.com/cockroachdb/errors"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/rowpb"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/mq/wal"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// pieceBytes is how much of a batch goes into one entry of the log: small enough
+// for any queue, large enough that its overhead does not count.
+const pieceBytes = 1 << 20
+
+// memoryReserve is the part of the memory limit that inserts leave free, so that
+// rows already in the log, deletes and searches still have room: 1/memoryReserve.
+const memoryReserve = 20
+
+// Appended tells what a change wrote.
+type Appended struct {
+	Keys      *schema.Column // in the order of the request
+	Rows      int
+	Timestamp uint64 // highest of the change
+}
+
+// Insert adds rows to a partition ("" = the default one), durably. The batch has
+// a column for each field of the schema, except an auto_id key, which is added.
+// With upsert, older rows of the same keys are deleted by the same change; of
+// rows with the same key in the batch the last one stays.
+//
+// A batch that is spread over several log entries is not atomic: after an error
+// some of it may be written, and repeating an upsert is safe.
+func (n *Node) Insert(ctx context.Context, collection, partition string, b *schema.Batch, upsert bool) (Appended, error) {
+	coll, part, err := n.place(ctx, collection, partition)
+	if err != nil {
+		return Appended{}, err
+	}
+	if err := n.roomForRows(); err != nil {
+		return Appended{}, err
+	}
+	if upsert {
+		b = lastOfEachKey(b, coll.Schema.Primary())
+	} else if b, err = n.giveKeys(ctx, b, &coll.Schema); err != nil {
+		return Appended{}, err
+	}
+	if b.Rows < 1 {
+		return Appended{}, errclass.New(errclass.Invalid, "insert: no rows")
+	}
+	if err := b.Check(&coll.Schema); err != nil {
+		return Appended{}, err
+	}
+	keys := b.Column(coll.Schema.Primary().ID)
+	typ := wal.Insert
+	if upsert {
+		typ = wal.Upsert
+	}
+	var pieces []piece
+	for v, rows := range n.shard(coll, keys) {
+		for _, p := range cut(b, rows) {
+			pieces = append(pieces, piece{vchannel: coll.VChannels[v], typ: typ, batch: p})
+		}
+	}
+	ts, err := n.appendPieces(ctx, coll, part, pieces)
+	return Appended{Keys: keys, Rows: b.Rows, Timestamp: ts}, err
+}
+
+// Delete removes keys from a partition ("" = all partitions), durably.
+func (n *Node) Delete(ctx context.Context, collection, partition string, keys *schema.Column) (Appended, error) {
+	coll, err := n.Collection(ctx, collection)
+	if err != nil {
+		return Appended{}, err
+	}
+	part := int64(0)
+	if partition != "" {
+		p, ok := coll.Partition(partition)
+		if !ok {
+			return Appended{}, errclass.New(errclass.NotFound, "collection %q has no partition %q", coll.Name, partition)
+		}
+		part = p.ID
+	}
+	if keys.Rows() == 0 {
+		return Appended{}, errclass.New(errclass.Invalid, "delete: no keys")
+	}
+	var pieces []piece
+	for v, rows := range n.shard(coll, keys) {
+		for some := range slices.Chunk(rows, 16_384) {
+			c := schema.NewColumn(coll.Schema.Primary(), len(some))
+			for _, r := range some {
+				c.AppendRow(keys, r)
+			}
+			pieces = append(pieces, piece{vchannel: coll.VChannels[v], typ: wal.Delete, keys: c})
+		}
+	}
+	ts, err := n.appendPieces(ctx, coll, part, pieces)
+	return Appended{Keys: keys, Rows: keys.Rows(), Timestamp: ts}, err
+}
+
+// piece is one entry of the log to be.
+type piece struct {
+	vchannel catalog.VChannel
+	typ      wal.Type
+	batch    *schema.Batch  // insert, upsert
+	keys     *schema.Column // delete
+}
+
+func (n *Node) place(ctx context.Context, collection, partition string) (*catalog.Collection, int64, error) {
+	coll, err := n.Collection(ctx, collection)
+	if err != nil {
+		return nil, 0, err
+	}
+	if partition == "" {
+		partition = catalog.DefaultPartition
+	}
+	p, ok := coll.Partition(partition)
+	if !ok {
+		return nil, 0, errclass.New(errclass.NotFound, "collection %q has no partition %q: create it first", coll.Name, partition)
+	}
+	return coll, p.ID, nil
+}
+
+// roomForRows refuses inserts while memory is nearly used up; deletes always pass.
+func (n *Node) roomForRows() error {
+	l := n.o.Segments.Ledger()
+	if l.Limit() > 0 && l.Total() > l.Limit()-l.Limit()/memoryReserve {
+		return errclass.New(errclass.Exhausted, "memory is nearly used up: %d of %d bytes; flush, release segments, or give the node more memory", l.Total(), l.Limit())
+	}
+	return nil
+}
+
+// giveKeys adds the primary key column if the node gives the keys.
+func (n *Node) giveKeys(ctx context.Context, b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
+	pk := s.Primary()
+	if !pk.AutoID {
+		return b, nil
+	}
+	if b.Column(pk.ID) != nil {
+		return nil, errclass.New(errclass.Invalid, "field %q has auto_id: leave it out", pk.Name)
+	}
+	if b.Rows < 1 {
+		return nil, errclass.New(errclass.Invalid, "insert: no rows")
+	}
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	first, err := n.o.Catalog.AllocateIDs(ctx, b.Rows)
+	if err != nil {
+		return nil, errors.Wrap(err, "give keys")
+	}
+	keys := schema.NewColumn(pk, b.Rows)
+	for i := range b.Rows {
+		keys.Int = append(keys.Int, first+int64(i))
+	}
+	out := &schema.Batch{Rows: b.Rows}
+	given := b.Columns
+	for _, f := range s.Columns() {
+		if f.ID == pk.ID {
+			out.Columns = append(out.Columns, keys)
+		} else if len(given) > 0 {
+			out.Columns, given = append(out.Columns, given[0]), given[1:]
+		}
+	}
+	return out, nil
+}
+
+// lastOfEachKey drops rows whose key comes again later in the batch.
+func lastOfEachKey(b *schema.Batch, pk schema.Field) *schema.Batch {
+	keys := b.Column(pk.ID)
+	if keys == nil || keys.Rows() != b.Rows {
+		return b // Check will say what is wrong
+	}
+	ints, strs := map[int64]int{}, map[string]int{}
+	for r := range b.Rows {
+		if pk.Type == schema.VarChar {
+			strs[keys.Str[r]] = r
+		} else {
+			ints[keys.Int[r]] = r
+		}
+	}
+	if len(ints)+len(strs) == b.Rows {
+		return b
+	}
+	var rows []int
+	for r := range b.Rows {
+		if (pk.Type == schema.VarChar && strs[keys.Str[r]] == r) || (pk.Type != schema.VarChar && ints[keys.Int[r]] == r) {
+			rows = append(rows, r)
+		}
+	}
+	return take(b, rows)
+}
+
+// take returns the given rows of b as a batch of their own.
+func take(b *schema.Batch, rows []int) *schema.Batch {
+	out := &schema.Batch{Rows: len(rows)}
+	for _, c := range b.Columns {
+		n := &schema.Column{FieldID: c.FieldID, Type: c.Type, Dim: c.Dim}
+		for _, r := range rows {
+			n.AppendRow(c, r)
+		}
+		out.Columns = append(out.Columns, n)
+	}
+	return out
+}
+
+// shard returns the rows of keys that belong to each vchannel, in order.
+func (n *Node) shard(coll *catalog.Collection, keys *schema.Column) map[int][]int {
+	out := map[int][]int{}
+	shards := uint64(len(coll.VChannels))
+	for r := range keys.Rows() {
+		v := 0
+		if shards > 1 {
+			v = int(hashKey(keys, r) % shards)
+		}
+		out[v] = append(out[v], r)
+	}
+	return out
+}
+
+// hashKey is stored implicitly in where rows are: it never changes.
+func hashKey(keys *schema.Column, r int) uint64 {
+	h := fnv.New64a()
+	if keys.Type == schema.VarChar {
+		_, _ = h.Write([]byte(keys.Str[r]))
+	} else {
+		k := uint64(keys.Int[r])
+		_, _ = h.Write([]byte{byte(k), byte(k >> 8), byte(k >> 16), byte(k >> 24), byte(k >> 32), byte(k >> 40), byte(k >> 48), byte(k >> 56)})
+	}
+	// The low bits of FNV of small integers are regular; mix them.
+	x := h.Sum64()
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	return x ^ x>>33
+}
+
+// cut splits rows of b into batches of about pieceBytes.
+func cut(b *schema.Batch, rows []int) []*schema.Batch {
+	per := max(1, int(pieceBytes/max(1, b.Bytes()/int64(b.Rows))))
+	if len(rows) == b.Rows && b.Rows <= per {
+		return []*schema.Batch{b}
+	}
+	var out []*schema.Batch
+	for some := range slices.Chunk(rows, per) {
+		out = append(out, take(b, some))
+	}
+	return out
+}
+
+// appendPieces appends all pieces and waits for all: entries of one call join
+// the same group commit.
+func (n *Node) appendPieces(ctx context.Context, coll *catalog.Collection, partition int64, pieces []piece) (uint64, error) {
+	if len(pieces) == 1 {
+		return n.appendPiece(ctx, coll, partition, pieces[0])
+	}
+	type result struct {
+		ts  uint64
+		err error
+	}
+	results := make(chan result, len(pieces))
+	var last uint64
+	var errs []error
+	sem := make(chan struct{}, 64)
+	started := 0
+	for _, p := range pieces {
+		sem <- struct{}{} // given back when an append returns, which ctx bounds
+		err := n.group.Go("append", func(context.Context) error {
+			defer func() { <-sem }()
+			res := result{err: errclass.New(errclass.Internal, "append ended without a result")}
+			defer func() { results <- res }()
+			res.ts, res.err = n.appendPiece(ctx, coll, partition, p)
+			return nil
+		})
+		if err != nil {
+			<-sem
+			errs = append(errs, err)
+			break
+		}
+		started++
+	}
+	for range started {
+		r := <-results
+		last = max(last, r.ts)
+		if r.err != nil {
+			errs = append(errs, r.err)
+		}
+	}
+	if len(errs) > 0 {
+		return last, errclass.Mark(errors.Wrapf(errs[0], "%d of %d parts of the change were not written; the first", len(errs), len(pieces)), errclass.Of(errs[0]))
+	}
+	return last, nil
+}
+
+func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partition int64, p piece) (uint64, error) {
+	w, err := n.wals.Get(p.vchannel.PChannel)
+	if err != nil {
+		return 0, errclass.Mark(errors.Wrapf(err, "this node does not own the log of %s", p.vchannel.PChannel), errclass.Conflict)
+	}
+	entry := wal.Entry{Type: p.typ, VChannel: p.vchannel.Name}
+	if p.typ == wal.Delete {
+		entry.Body, err = proto.Marshal(&qnpb.WalDelete{CollectionId: coll.ID, PartitionId: partition, Ids: rowpb.ToIDs(p.keys)})
+	} else {
+		segment, done, aerr := n.flusher.Assign(ctx, p.vchannel.Name, partition, p.batch.Rows, p.batch.Bytes())
+		if aerr != nil {
+			return 0, aerr
+		}
+		defer done()
+		entry.Body, err = proto.Marshal(&qnpb.WalRows{
+			CollectionId: coll.ID, PartitionId: partition, SegmentId: segment, Rows: int64(p.batch.Rows),
+			Fields: rowpb.FromBatch(p.batch, &coll.Schema), SchemaVersion: coll.Schema.Version,
+		})
+	}
+	if err != nil {
+		return 0, errclass.Wrap(err, errclass.Invalid, "encode rows")
+	}
+	r, err := w.Append(ctx, entry)
+	if err != nil {
+		return 0, errors.Wrapf(err, "append to %s", p.vchannel.Name)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.acked[p.vchannel.Name] = max(n.mu.acked[p.vchannel.Name], r.Timestamp)
+	return r.Timestamp, nil
+}
+
+// tellDropped writes the drop to the logs, so that other nodes that follow the
+// channels let go of the rows at once; the catalog has the last word.
+func (n *Node) tellDropped(ctx context.Context, coll *catalog.Collection, partition int64) {
+	typ := wal.DropCollection
+	if partition != 0 {
+		typ = wal.DropPartition
+	}
+	body, err := proto.Marshal(&qnpb.WalDrop{CollectionId: coll.ID, PartitionId: partition})
+	for _, v := range coll.VChannels {
+		w, werr := n.wals.Get(v.PChannel)
+		if err == nil && werr == nil {
+			_, werr = w.Append(ctx, wal.Entry{Type: typ, VChannel: v.Name, Body: body})
+		}
+		if err := errors.CombineErrors(err, werr); err != nil {
+			n.o.Logger.Warn("node: drop not written to the log; other nodes see it in the catalog", "vchannel", v.Name, "error", err)
+		}
+	}
+}
+
+// Flush seals the growing segments of a collection; with wait it returns once
+// they are in object storage and in the catalog.
+func (n *Node) Flush(ctx context.Context, collection string, wait bool) (sealed, flushed []int64, err error) {
+	coll, err := n.Collection(ctx, collection)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, ch := range n.watched() {
+		if ch.Collection().Info().ID != coll.ID {
+			continue
+		}
+		// What is acknowledged must be seen here before it can be sealed.
+		if _, err := ch.WaitTsafe(ctx, n.strong(ch.Name(), ch.PChannel)); err != nil {
+			return sealed, flushed, err
+		}
+		ids, err := n.flusher.Seal(ctx, ch)
+		if err != nil {
+			return sealed, flushed, err
+		}
+		sealed = append(sealed, ids...)
+		if wait {
+			if err := n.flusher.Wait(ctx, ch, ids...); err != nil {
+				return sealed, flushed, err
+			}
+			flushed = append(flushed, ids...)
+		}
+	}
+	return sealed, flushed, nil
+}

@@ -1,0 +1,317 @@
+package node
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/dispatcher"
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/internal/ingest"
+	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/segments"
+)
+
+// serving is a collection that this node serves, whole or in part.
+type serving struct {
+	turn     chan struct{} // capacity 1: one change at a time, waiting ends with its context
+	coll     *segments.Collection
+	whole    bool // every segment of the catalog is to be loaded, those to come too
+	channels map[string]*watch
+}
+
+// watch is a vchannel that this node follows.
+type watch struct {
+	pchannel string
+	channel  *segments.Channel
+	handle   *dispatcher.Handle
+	sink     *ingest.Sink
+}
+
+// enter takes the collection's turn; the caller gives it back with leave. It
+// creates the entry if make is set.
+func (n *Node) enter(ctx context.Context, coll *catalog.Collection, create bool) (s *serving, leave func(), err error) {
+	n.mu.Lock()
+	s, ok := n.mu.serving[coll.ID]
+	if !ok && create {
+		s = &serving{turn: make(chan struct{}, 1), channels: map[string]*watch{}}
+		n.mu.serving[coll.ID] = s
+	}
+	n.mu.Unlock()
+	if s == nil {
+		return nil, nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+	}
+	select {
+	case s.turn <- struct{}{}:
+		return s, func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, nil, errclass.Wrap(ctx.Err(), errclass.Retryable, "another change of collection %q is under way", coll.Name)
+	case <-n.group.Context().Done():
+		return nil, nil, errclass.New(errclass.Closed, "the node is closing")
+	}
+}
+
+// WatchChannels follows vchannels of a collection; none named = all. It returns
+// those that are watched then.
+func (n *Node) WatchChannels(ctx context.Context, collection string, vchannels []string) ([]string, error) {
+	coll, err := n.Collection(ctx, collection)
+	if err != nil {
+		return nil, err
+	}
+	s, leave, err := n.enter(ctx, coll, true)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := n.watch(ctx, s, coll, vchannels); err != nil {
+		return nil, err
+	}
+	return n.watchedOf(s), nil
+}
+
+func (n *Node) watchedOf(s *serving) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.channels))
+}
+
+// pick returns the named vchannels of the collection, all if none is named.
+func pick(coll *catalog.Collection, names []string) ([]catalog.VChannel, error) {
+	if len(names) == 0 {
+		return coll.VChannels, nil
+	}
+	var out []catalog.VChannel
+	for _, name := range names {
+		i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == name })
+		if i < 0 {
+			return nil, errclass.New(errclass.NotFound, "collection %q has no channel %q", coll.Name, name)
+		}
+		out = append(out, coll.VChannels[i])
+	}
+	return out, nil
+}
+
+// watch follows what is not followed yet. The caller has the turn.
+func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, names []string) error {
+	vchannels, err := pick(coll, names)
+	if err != nil {
+		return err
+	}
+	if s.coll == nil {
+		info, err := collectionInfo(coll)
+		if err != nil {
+			return err
+		}
+		s.coll = n.o.Segments.Add(info)
+	}
+	for _, v := range vchannels {
+		n.mu.Lock()
+		w := s.channels[v.Name]
+		n.mu.Unlock()
+		if w != nil && w.handle.State() != dispatcher.Failed {
+			continue
+		}
+		if w != nil {
+			// Its subscription has ended for good: begin anew from the checkpoint.
+			if err := n.unwatch(ctx, s, v.Name); err != nil {
+				return err
+			}
+		}
+		if err := n.watchOne(ctx, s, coll, v); err != nil {
+			return errors.Wrapf(err, "watch channel %s", v.Name)
+		}
+	}
+	return nil
+}
+
+func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	c, err := n.o.Catalog.Channel(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	var from mq.Position
+	if c.Checkpoint != "" {
+		if err := from.UnmarshalText([]byte(c.Checkpoint)); err != nil {
+			return errclass.Wrap(err, errclass.Corrupt, "checkpoint")
+		}
+	}
+	var flushed []int64
+	for _, seg := range c.Segments {
+		flushed = append(flushed, seg.ID)
+	}
+	ch, err := s.coll.Watch(v.Name, segments.Position(from), flushed)
+	if err != nil {
+		return err
+	}
+	sink := ingest.NewSink(ch, ingest.Options{Logger: n.o.Logger, OnDropCollection: func(int64) { n.names.forget(); n.Kick() }})
+	h, err := n.o.Dispatcher.Subscribe(ctx, dispatcher.Subscription{PChannel: v.PChannel, VChannel: v.Name, From: from, Sink: sink})
+	if err != nil {
+		s.coll.Unwatch(v.Name)
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, sink: sink}
+	return nil
+}
+
+// unwatch ends one subscription and drops the channel's growing segments.
+func (n *Node) unwatch(ctx context.Context, s *serving, vchannel string) error {
+	n.mu.Lock()
+	w := s.channels[vchannel]
+	delete(s.channels, vchannel)
+	n.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	n.flusher.Forget(vchannel)
+	err := w.handle.Close(ctx)
+	s.coll.Unwatch(vchannel)
+	return errors.Wrapf(err, "unwatch channel %s", vchannel)
+}
+
+// UnwatchChannels stops following vchannels, all if none is named, and releases
+// their sealed segments too: without the channel they would miss deletes.
+func (n *Node) UnwatchChannels(ctx context.Context, collection string, vchannels []string) ([]string, error) {
+	coll, err := n.Collection(ctx, collection)
+	if err != nil {
+		return nil, err
+	}
+	picked, err := pick(coll, vchannels)
+	if err != nil {
+		return nil, err
+	}
+	s, leave, err := n.enter(ctx, coll, false)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	s.whole = false
+	var gone []string
+	var errs []error
+	for _, v := range picked {
+		if !slices.Contains(n.watchedOf(s), v.Name) {
+			continue
+		}
+		s.coll.Release(sealedOf(s.coll, v.Name)...)
+		errs = append(errs, n.unwatch(ctx, s, v.Name))
+		gone = append(gone, v.Name)
+	}
+	return gone, errors.Join(errs...)
+}
+
+// sealedOf returns the ids of the loaded sealed segments; vchannel "" = of all channels.
+func sealedOf(c *segments.Collection, vchannel string) (ids []int64) {
+	for _, st := range c.Segments() {
+		if (vchannel == "" || st.VChannel == vchannel) && st.State != "growing" && st.State != "sealed" {
+			ids = append(ids, st.ID)
+		}
+	}
+	return ids
+}
+
+// unserve stops serving a collection that is gone.
+func (n *Node) unserve(ctx context.Context, id int64) error {
+	n.mu.Lock()
+	s := n.mu.serving[id]
+	delete(n.mu.serving, id)
+	n.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	select {
+	case s.turn <- struct{}{}: // kept: nothing more is to happen to it
+	case <-ctx.Done():
+		return errclass.Wrap(ctx.Err(), errclass.Retryable, "another change of the collection is under way")
+	}
+	var errs []error
+	for _, name := range n.watchedOf(s) {
+		errs = append(errs, n.unwatch(ctx, s, name))
+	}
+	n.o.Segments.Remove(id)
+	return errors.Join(errs...)
+}
+
+func (n *Node) unwatchAll(ctx context.Context) error {
+	n.mu.Lock()
+	ids := slices.Collect(maps.Keys(n.mu.serving))
+	n.mu.Unlock()
+	var errs []error
+	for _, id := range ids {
+		errs = append(errs, n.unserve(ctx, id))
+	}
+	return errors.Join(errs...)
+}
+
+// watched lists the channels for the flusher.
+func (n *Node) watched() []flush.Channel {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []flush.Channel
+	for _, s := range n.mu.serving {
+		for _, w := range s.channels {
+			out = append(out, flush.Channel{Channel: w.channel, PChannel: w.pchannel})
+		}
+	}
+	slices.SortFunc(out, func(a, b flush.Channel) int {
+		if a.Name() < b.Name() {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// AssignChannel makes this node the owner of a pchannel's log for a term; 0 = the
+// next one from the catalog. It returns the term and whether the command was too late.
+func (n *Node) AssignChannel(ctx context.Context, pchannel string, term uint64) (uint64, bool, error) {
+	if pchannel == "" {
+		return 0, false, errclass.New(errclass.Invalid, "pchannel: the name is missing")
+	}
+	if term == 0 {
+		call, cancel := n.call(ctx)
+		defer cancel()
+		next, err := n.o.Catalog.NextTerm(call, pchannel, n.o.Name)
+		if err != nil {
+			return 0, false, errors.Wrapf(err, "next term of %s", pchannel)
+		}
+		term = next
+	}
+	outcome, err := n.wals.Assign(ctx, pchannel, term)
+	return term, outcome == wal.Ignored, err
+}
+
+// RemoveChannel ends the ownership of a pchannel's log; term 0 = whatever is in force.
+func (n *Node) RemoveChannel(ctx context.Context, pchannel string, term uint64) (ignored bool, err error) {
+	if term == 0 {
+		w, err := n.wals.Get(pchannel)
+		if err != nil {
+			return false, err
+		}
+		term = w.Term()
+	}
+	outcome, err := n.wals.Remove(ctx, pchannel, term)
+	return outcome == wal.Ignored, err
+}
+
+// walOptions says how the log of a pchannel is opened: replay begins at the
+// lowest checkpoint of the channels it carries.
+func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.Options, error) {
+	o := n.o.WAL
+	o.Queue, o.Owner, o.Logger, o.Now = n.o.Queue, n.o.Name, n.o.Logger, n.o.Now
+	from, ok, err := flush.LowestCheckpoint(ctx, n.o.Catalog, pchannel)
+	if err != nil {
+		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
+	}
+	if ok {
+		o.Checkpoint = from
+	}
+	return o, nil
+}

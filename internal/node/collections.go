@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/segments"
+)
+
+// Collection returns the collection of a name or alias. What it returns is
+// shared: do not change it.
+func (n *Node) Collection(ctx context.Context, name string) (*catalog.Collection, error) {
+	if name == "" {
+		return nil, errclass.New(errclass.Invalid, "collection: the name is missing")
+	}
+	return n.names.get(ctx, name, func(ctx context.Context, name string) (*catalog.Collection, error) {
+		ctx, cancel := n.call(ctx)
+		defer cancel()
+		return n.o.Catalog.Collection(ctx, name)
+	})
+}
+
+// Collections returns all collections in order of their names.
+func (n *Node) Collections(ctx context.Context) ([]*catalog.Collection, error) {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	return n.o.Catalog.ListCollections(ctx)
+}
+
+// NewCollection describes a collection to create. Indexes name their fields by
+// id, which are set by position: schema.FirstFieldID for the first field.
+type NewCollection struct {
+	Name       string
+	Schema     schema.Schema // field ids are assigned here
+	Shards     int           // 0 = 1
+	Indexes    []catalog.Index
+	Properties map[string]string
+}
+
+// CreateCollection makes a collection; a standalone node serves it from then on.
+func (n *Node) CreateCollection(ctx context.Context, c NewCollection) (*catalog.Collection, error) {
+	if c.Shards == 0 {
+		c.Shards = 1
+	}
+	defer n.names.forget()
+	call, cancel := n.call(ctx)
+	defer cancel()
+	coll, err := n.o.Catalog.CreateCollection(call, catalog.CollectionSpec{
+		Name: c.Name, Schema: c.Schema, Shards: c.Shards, PChannels: n.o.PChannels,
+		Indexes: c.Indexes, Properties: c.Properties, CreatedTimestamp: n.now(),
+	})
+	if err != nil {
+		return coll, err
+	}
+	n.names.forget()
+	if n.o.Standalone {
+		// The collection exists whatever becomes of this: the keeper tries again.
+		if _, err := n.LoadCollection(ctx, coll.Name); err != nil {
+			n.o.Logger.Warn("node: new collection is not served yet", "collection", coll.Name, "error", err)
+			n.Kick()
+		}
+	}
+	return coll, nil
+}
+
+// AlterCollection renames a collection or changes its properties.
+func (n *Node) AlterCollection(ctx context.Context, name, newName string, properties map[string]string) (*catalog.Collection, error) {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	if newName != "" && newName != name {
+		if _, err := n.o.Catalog.RenameCollection(ctx, name, newName); err != nil {
+			return nil, err
+		}
+		name = newName
+	}
+	if len(properties) > 0 {
+		return n.o.Catalog.AlterProperties(ctx, name, properties)
+	}
+	return n.o.Catalog.Collection(ctx, name)
+}
+
+// DropCollection removes a collection: readers lose it at once, its files go later.
+func (n *Node) DropCollection(ctx context.Context, name string) error {
+	defer n.names.forget()
+	call, cancel := n.call(ctx)
+	defer cancel()
+	coll, err := n.o.Catalog.Collection(call, name)
+	if err != nil {
+		return err
+	}
+	if _, err := n.o.Catalog.DropCollection(call, name, n.now()); err != nil {
+		return err
+	}
+	n.names.forget()
+	n.tellDropped(ctx, coll, 0)
+	return n.unserve(ctx, coll.ID)
+}
+
+// CreatePartition adds a partition.
+func (n *Node) CreatePartition(ctx context.Context, collection, name string) (catalog.Partition, error) {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	return n.o.Catalog.CreatePartition(ctx, collection, name, n.now())
+}
+
+// DropPartition removes a partition and its rows.
+func (n *Node) DropPartition(ctx context.Context, collection, name string) error {
+	defer n.names.forget()
+	call, cancel := n.call(ctx)
+	defer cancel()
+	coll, err := n.o.Catalog.Collection(call, collection)
+	if err != nil {
+		return err
+	}
+	p, err := n.o.Catalog.DropPartition(call, collection, name)
+	if err != nil {
+		return err
+	}
+	n.names.forget()
+	if c, ok := n.o.Segments.Collection(coll.ID); ok {
+		c.DropPartition(p.ID)
+	}
+	n.tellDropped(ctx, coll, p.ID)
+	return nil
+}
+
+// CreateIndex says how a field is indexed from now on.
+func (n *Node) CreateIndex(ctx context.Context, collection string, ix catalog.Index) (catalog.Index, error) {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	made, err := n.o.Catalog.CreateIndex(ctx, collection, ix)
+	if err != nil {
+		return made, err
+	}
+	return made, n.refreshInfo(ctx, collection)
+}
+
+// DropIndex removes an index: new segments are searched exactly.
+func (n *Node) DropIndex(ctx context.Context, collection, name string) error {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	if err := n.o.Catalog.DropIndex(ctx, collection, name); err != nil {
+		return err
+	}
+	return n.refreshInfo(ctx, collection)
+}
+
+func (n *Node) refreshInfo(ctx context.Context, collection string) error {
+	coll, err := n.o.Catalog.Collection(ctx, collection)
+	if err != nil {
+		return err
+	}
+	if c, ok := n.o.Segments.Collection(coll.ID); ok {
+		info, err := collectionInfo(coll)
+		if err != nil {
+			return err
+		}
+		c.Update(info)
+	}
+	return nil
+}
+
+// CreateAlias gives a collection a second name.
+func (n *Node) CreateAlias(ctx context.Context, collection, alias string) error {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	return n.o.Catalog.CreateAlias(ctx, collection, alias)
+}
+
+// AlterAlias points an alias elsewhere.
+func (n *Node) AlterAlias(ctx context.Context, collection, alias string) error {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	return n.o.Catalog.AlterAlias(ctx, collection, alias)
+}
+
+// DropAlias removes an alias.
+func (n *Node) DropAlias(ctx context.Context, alias string) error {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	return n.o.Catalog.DropAlias(ctx, alias)
+}
+
+// SealedRows counts what the catalog has of a collection as sealed.
+func (n *Node) SealedRows(ctx context.Context, coll *catalog.Collection) (rows int64, segments int64, err error) {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	for _, v := range coll.VChannels {
+		ch, err := n.o.Catalog.Channel(ctx, v.Name)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, s := range ch.Segments {
+			rows += s.Rows
+			segments++
+		}
+	}
+	return rows, segments, nil
+}
+
+// collectionInfo translates the catalog's entry for the segments.
+func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
+	info := segments.CollectionInfo{ID: c.ID, Name: c.Name, Schema: &c.Schema, Indexes: map[int64]segments.VectorIndex{}}
+	for _, f := range c.Schema.Fields {
+		if f.Type.IsVector() {
+			info.Indexes[f.ID] = segments.VectorIndex{Type: catalog.IndexFlat, Metric: index.Cosine}
+		}
+	}
+	for _, x := range c.Indexes {
+		m, err := index.ParseMetric(x.Metric)
+		if err != nil {
+			return info, err
+		}
+		v := segments.VectorIndex{Type: x.Type, Metric: m}
+		if v.M, err = intParam(x.Params, "M"); err != nil {
+			return info, err
+		}
+		if v.EfConstruction, err = intParam(x.Params, "efConstruction"); err != nil {
+			return info, err
+		}
+		info.Indexes[x.FieldID] = v
+	}
+	return info, nil
+}
+
+func intParam(params map[string]string, name string) (int, error) {
+	s, ok := params[name]
+	if !ok {
+		return 0, nil
+	}
+	v, err := strconv.Atoi(s)
+	return v, errclass.Wrap(err, errclass.Invalid, "index parameter %s", name)
+}
+
+// partitionIDs returns the ids of the named partitions; no names = none = all.
+func partitionIDs(c *catalog.Collection, names []string) ([]int64, error) {
+	ids := make([]int64, 0, len(names))
+	for _, name := range names {
+		p, ok := c.Partition(name)
+		if !ok {
+			return nil, errclass.New(errclass.NotFound, "collection %q has no partition %q", c.Name, name)
+		}
+		if !slices.Contains(ids, p.ID) {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids, nil
+}

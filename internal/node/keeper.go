@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/mq/wal"
+)
+
+// Kick makes the keeper look for work now.
+func (n *Node) Kick() {
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// keep brings what is served to what is to be served, again and again: it looks
+// at the state and does what is missing, so that a failure or a crash is
+// repaired by the next pass.
+func (n *Node) keep(ctx context.Context) error {
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	first := true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wait.C:
+		case <-n.kick:
+		}
+		err := lifecycle.Call("keeper", func() error { return n.pass(ctx) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.mu.Lock()
+		n.mu.problem = err
+		n.mu.Unlock()
+		next := n.o.RefreshInterval
+		switch {
+		case err != nil:
+			n.o.Logger.Warn("node: not everything is served; trying again", "error", err)
+			next = min(next, time.Second)
+		case first:
+			first = false
+			close(n.ready)
+		}
+		wait.Reset(next)
+	}
+}
+
+func (n *Node) pass(ctx context.Context) error {
+	var errs []error
+	if n.o.Standalone {
+		errs = append(errs, n.ownLogs(ctx))
+	}
+	colls, err := n.Collections(ctx)
+	if err != nil {
+		return errors.Join(append(errs, errors.Wrap(err, "list collections"))...)
+	}
+	live := map[int64]bool{}
+	for i := range colls {
+		live[colls[i].ID] = true
+		if err := n.refresh(ctx, colls[i]); err != nil {
+			errs = append(errs, errors.Wrapf(err, "serve collection %q", colls[i].Name))
+		}
+	}
+	n.mu.Lock()
+	var gone []int64
+	for id := range n.mu.serving {
+		if !live[id] {
+			gone = append(gone, id)
+		}
+	}
+	n.mu.Unlock()
+	for _, id := range gone {
+		errs = append(errs, n.dropIfGone(ctx, id))
+	}
+	return errors.Join(errs...)
+}
+
+// dropIfGone stops serving a collection that the catalog does not list; it was
+// perhaps created after the list was read, so it is asked for by its id.
+func (n *Node) dropIfGone(ctx context.Context, id int64) error {
+	call, cancel := n.call(ctx)
+	defer cancel()
+	c, err := n.o.Catalog.CollectionByID(call, id)
+	switch {
+	case errclass.Is(err, errclass.NotFound), err == nil && c.DroppedTimestamp != 0:
+		return n.unserve(ctx, id)
+	}
+	return err
+}
+
+// ownLogs takes the pchannels that this node does not own.
+func (n *Node) ownLogs(ctx context.Context) error {
+	owned := map[string]bool{}
+	for _, st := range n.wals.List() {
+		owned[st.PChannel] = st.Assigned
+		if st.Assigned && st.State != wal.Ready {
+			return errclass.New(errclass.Retryable, "log of %s is %v", st.PChannel, st.State)
+		}
+	}
+	for _, p := range n.o.PChannels {
+		if owned[p] {
+			continue
+		}
+		if _, _, err := n.AssignChannel(ctx, p, 0); err != nil {
+			return errors.Wrapf(err, "own %s", p)
+		}
+	}
+	return nil
+}
+
+// refresh watches and loads what is missing of a collection that is served
+// whole. A standalone node serves all.
+func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
+	n.mu.Lock()
+	s := n.mu.serving[coll.ID]
+	n.mu.Unlock()
+	if s == nil && !n.o.Standalone {
+		return nil
+	}
+	created := s == nil
+	s, leave, err := n.enter(ctx, coll, true)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if created {
+		s.whole = true // known to nobody else yet, or about to be loaded whole anyway
+	}
+	if !s.whole {
+		return nil
+	}
+	if err := n.watch(ctx, s, coll, nil); err != nil {
+		return err
+	}
+	_, err = n.load(ctx, s, coll, nil)
+	return err
+}

@@ -1,0 +1,221 @@
+// Package node is what a query node does: the use cases behind the API, in Go
+// terms. It knows every part and owns the order in which they work together;
+// internal/server translates the API to it.
+package node
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/dispatcher"
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/segments"
+)
+
+// Options configure a Node. The parts belong to the caller, who opens them
+// before the Node and closes them after it.
+type Options struct {
+	// Name of the node in lists and logs. Required.
+	Name string
+	// Dir is scratch space of this run. Required.
+	Dir string
+	// The parts; all required.
+	Catalog    *catalog.Catalog
+	Bucket     objstore.Bucket
+	Queue      mq.Queue
+	Segments   *segments.Set
+	Dispatcher *dispatcher.Manager
+	// PChannels are the topics that new collections are spread over. Required.
+	PChannels []string
+	// Standalone makes the node its own coordinator: it owns all PChannels and
+	// serves every collection of the catalog.
+	Standalone bool
+	// BoundedStaleness is how old a BOUNDED read may be. 0 = 5 s.
+	BoundedStaleness time.Duration
+	// RefreshInterval is how often the catalog is looked at for segments that
+	// other nodes have flushed, and for collections to serve. 0 = 5 s.
+	RefreshInterval time.Duration
+	// CallTimeout bounds each call of catalog and queue. 0 = 30 s.
+	CallTimeout time.Duration
+	// Flush configures sealing; its parts are filled in by the Node.
+	Flush flush.Options
+	// WAL configures the logs; its parts are filled in by the Node.
+	WAL wal.Options
+	// Now is the clock. Nil = time.Now.
+	Now func() time.Time
+	// Logger gets what an operator should see. Nil = discard.
+	Logger *slog.Logger
+}
+
+// EnsureDefaults fills what was left zero.
+func (o *Options) EnsureDefaults() {
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&o.BoundedStaleness, 5 * time.Second}, {&o.RefreshInterval, 5 * time.Second}, {&o.CallTimeout, 30 * time.Second}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate lists all problems in one error.
+func (o *Options) Validate() error {
+	var errs []error
+	need := func(ok bool, name string) {
+		if !ok {
+			errs = append(errs, errors.Newf("node: %s is required", name))
+		}
+	}
+	need(o.Name != "", "Name")
+	need(o.Dir != "", "Dir")
+	need(o.Catalog != nil, "Catalog")
+	need(o.Bucket != nil, "Bucket")
+	need(o.Queue != nil, "Queue")
+	need(o.Segments != nil, "Segments")
+	need(o.Dispatcher != nil, "Dispatcher")
+	need(len(o.PChannels) > 0, "PChannels")
+	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
+}
+
+// Node is a running query node. Open it with Open, Close it before its parts.
+type Node struct {
+	o       Options
+	wals    *wal.Manager
+	flusher *flush.Flusher
+	group   *lifecycle.Group
+	names   *nameCache
+	kick    chan struct{} // wakes the keeper; capacity 1
+	ready   chan struct{} // closed once everything to be served at the start is
+	started time.Time
+
+	mu struct {
+		sync.Mutex
+		serving map[int64]*serving
+		acked   map[string]uint64 // vchannel to its highest acknowledged timestamp
+		problem error             // why the keeper is not done yet
+	}
+	onFlush struct {
+		sync.Mutex
+		next int
+		subs map[int]func(flush.Progress)
+	}
+}
+
+// Open returns a running node. In standalone mode it takes its pchannels and
+// loads the catalog's collections in the background: see Ready.
+func Open(o Options) (n *Node, err error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
+	n.mu.serving = map[int64]*serving{}
+	n.mu.acked = map[string]uint64{}
+	n.onFlush.subs = map[int]func(flush.Progress){}
+	n.group = lifecycle.NewGroup(context.Background(), n.ended)
+	if n.wals, err = wal.NewManager(wal.ManagerOptions{Open: n.walOptions, Logger: o.Logger}); err != nil {
+		return nil, err
+	}
+	fo := o.Flush
+	fo.Catalog, fo.Bucket, fo.Dir, fo.Logger = o.Catalog, o.Bucket, filepath.Join(o.Dir, "flush"), o.Logger
+	fo.WAL, fo.Channels = n.wals.Get, n.watched
+	fo.OnFlushed = func(flush.Flushed) { n.Kick() }
+	fo.OnProgress = n.flushProgress
+	if n.flusher, err = flush.New(fo); err != nil {
+		return nil, err
+	}
+	return n, n.group.Go("keeper", n.keep)
+}
+
+func (n *Node) ended(name string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		n.o.Logger.Error("node: goroutine ended with an error", "name", name, "error", err)
+	}
+}
+
+// Name is the node's name.
+func (n *Node) Name() string { return n.o.Name }
+
+// Started is when the node was opened.
+func (n *Node) Started() time.Time { return n.started }
+
+// Segments is what is searchable.
+func (n *Node) Segments() *segments.Set { return n.o.Segments }
+
+// Dispatcher owns the consumers.
+func (n *Node) Dispatcher() *dispatcher.Manager { return n.o.Dispatcher }
+
+// WALs are the logs that this node owns.
+func (n *Node) WALs() *wal.Manager { return n.wals }
+
+// Ready is closed once the node serves what it is to serve from the start: at
+// once if it is not standalone.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Problem says what the keeper could not do at its last try, and will try
+// again; nil when all is well.
+func (n *Node) Problem() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.problem
+}
+
+// call returns a context for one call of catalog or queue.
+func (n *Node) call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, n.o.CallTimeout)
+}
+
+func (n *Node) now() uint64 { return wal.FromTime(n.o.Now()) }
+
+// Close stops in order: keeper, flusher, subscriptions, logs. It waits until ctx
+// ends and returns what did not stop. Sets, queue and dispatcher are the caller's.
+func (n *Node) Close(ctx context.Context) error {
+	errs := []error{
+		errors.Wrap(n.group.Close(ctx), "node"),
+		n.flusher.Close(ctx),
+		n.unwatchAll(ctx),
+		errors.Wrap(n.wals.Close(ctx), "write-ahead logs"),
+	}
+	return errors.Join(errs...)
+}
+
+// OnFlushProgress calls fn with the progress of flushes until the returned
+// function is called. fn must not block.
+func (n *Node) OnFlushProgress(fn func(flush.Progress)) (cancel func()) {
+	n.onFlush.Lock()
+	defer n.onFlush.Unlock()
+	id := n.onFlush.next
+	n.onFlush.next++
+	n.onFlush.subs[id] = fn
+	return func() {
+		n.onFlush.Lock()
+		defer n.onFlush.Unlock()
+		delete(n.onFlush.subs, id)
+	}
+}
+
+func (n *Node) flushProgress(p flush.Progress) {
+	n.onFlush.Lock()
+	defer n.onFlush.Unlock()
+	for _, fn := range n.onFlush.subs {
+		fn(p)
+	}
+}

@@ -1,0 +1,378 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/expr"
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/segments"
+)
+
+// Consistency says how fresh an answer has to be.
+type Consistency uint8
+
+// The levels; the zero value is Bounded.
+const (
+	Bounded Consistency = iota
+	Strong
+	Session
+	Eventually
+)
+
+// Freshness says at which point in time a read happens.
+type Freshness struct {
+	Level     Consistency
+	Guarantee uint64 // Session: hybrid timestamp that must have been applied
+	Read      uint64 // read as of this hybrid timestamp; 0 = now
+}
+
+// Select is what searches and queries have in common.
+type Select struct {
+	Collection    string
+	Partitions    []string
+	Filter        string
+	Values        map[string]any // for the filter's {placeholders}
+	OutputFields  []string       // "*" = see the use
+	IgnoreGrowing bool
+	AllowPartial  bool
+	Freshness     Freshness
+}
+
+// Limits of a search.
+const (
+	MaxNQ = 16_384
+	MaxEF = 32_768
+)
+
+// Search asks for the nearest rows to each of a number of vectors.
+type Search struct {
+	Select
+	Field       string // "" = the only vector field
+	Vectors     []float32
+	Dim         int
+	TopK        int64
+	Offset      int64
+	Metric      string // "" = the index's
+	EF          int
+	Radius      *float32
+	RangeFilter *float32
+}
+
+// Found is the answer to a Search.
+type Found struct {
+	*segments.SearchResult
+	Output []schema.Field // of SearchResult.Fields
+	Metric index.Metric
+}
+
+// Search answers q.
+func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
+	coll, err := n.Collection(ctx, q.Collection)
+	if err != nil {
+		return nil, err
+	}
+	served, ok := n.o.Segments.Collection(coll.ID)
+	if !ok {
+		return nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+	}
+	req := &segments.SearchRequest{Vectors: q.Vectors, EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
+	field, err := vectorField(&coll.Schema, q.Field)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSearch(q, field); err != nil {
+		return nil, err
+	}
+	req.FieldID, req.NQ, req.TopK, req.Offset = field.ID, len(q.Vectors)/q.Dim, int(q.TopK), int(q.Offset)
+	if req.Metric, err = metricOf(served.Info(), field, q.Metric); err != nil {
+		return nil, err
+	}
+	scalar := func(f schema.Field) bool { return !f.Type.IsVector() && !f.PrimaryKey }
+	var out []schema.Field
+	if req.Read, out, err = n.read(coll, &q.Select, scalar, false); err != nil {
+		return nil, err
+	}
+	res, err := served.Search(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &Found{SearchResult: res, Output: out, Metric: req.Metric}, nil
+}
+
+func checkSearch(q *Search, field schema.Field) error {
+	switch {
+	case q.Dim != field.Dim:
+		return errclass.New(errclass.Invalid, "vectors have dimension %d, field %q has %d", q.Dim, field.Name, field.Dim)
+	case len(q.Vectors) == 0:
+		return errclass.New(errclass.Invalid, "vectors: send at least one")
+	case len(q.Vectors)/q.Dim > MaxNQ:
+		return errclass.New(errclass.Invalid, "%d vectors in one search, at most %d: send them in several", len(q.Vectors)/q.Dim, MaxNQ)
+	case q.TopK < 1:
+		return errclass.New(errclass.Invalid, "top_k is %d, want 1 to %d", q.TopK, segments.MaxTopK)
+	case q.Offset < 0:
+		return errclass.New(errclass.Invalid, "offset is %d, want 0 or more", q.Offset)
+	case q.TopK > segments.MaxTopK || q.Offset > segments.MaxTopK || q.TopK+q.Offset > segments.MaxTopK:
+		return errclass.New(errclass.Invalid, "top_k + offset is %d + %d, at most %d", q.TopK, q.Offset, segments.MaxTopK)
+	case q.EF < 0 || q.EF > MaxEF:
+		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", q.EF, MaxEF)
+	}
+	for i, v := range q.Vectors {
+		if v-v != 0 {
+			return errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", i/q.Dim, i%q.Dim, v)
+		}
+	}
+	return nil
+}
+
+func vectorField(s *schema.Schema, name string) (schema.Field, error) {
+	var found []schema.Field
+	for _, f := range s.Fields {
+		if f.Type.IsVector() && (name == "" || f.Name == name) {
+			found = append(found, f)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return schema.Field{}, errclass.New(errclass.Invalid, "the collection has %d vector fields: name the one to search", len(found))
+	}
+	if f, ok := s.Field(name); ok {
+		return f, errclass.New(errclass.Invalid, "field %q is %s, not a vector", name, f.Type)
+	}
+	return schema.Field{}, errclass.New(errclass.NotFound, "no vector field %q", name)
+}
+
+func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.Metric, error) {
+	have := info.Indexes[f.ID].Metric
+	if name == "" {
+		return have, nil
+	}
+	m, err := index.ParseMetric(name)
+	if err != nil {
+		return 0, err
+	}
+	if m != have {
+		return 0, errclass.New(errclass.Invalid, "metric %s: field %q is indexed by %s; leave the metric empty or create another index", m, f.Name, have)
+	}
+	return m, nil
+}
+
+// read translates what reads have in common. star says what "*" stands for;
+// withKey puts the primary key first.
+func (n *Node) read(coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
+	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read}
+	var err error
+	if r.Partitions, err = partitionIDs(coll, q.Partitions); err != nil {
+		return r, nil, err
+	}
+	if r.Plan, err = expr.Compile(q.Filter, &coll.Schema, q.Values); err != nil {
+		return r, nil, err
+	}
+	out, err := outputFields(&coll.Schema, q.OutputFields, star, withKey)
+	if err != nil {
+		return r, nil, err
+	}
+	for _, f := range out {
+		r.OutputFields = append(r.OutputFields, f.ID)
+	}
+	r.Guarantee, err = n.guarantee(coll, q.Freshness)
+	return r, out, err
+}
+
+func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool, withKey bool) ([]schema.Field, error) {
+	var out []schema.Field
+	add := func(f schema.Field) {
+		if !slices.ContainsFunc(out, func(o schema.Field) bool { return o.ID == f.ID }) {
+			out = append(out, f)
+		}
+	}
+	if withKey {
+		add(s.Primary())
+	}
+	for _, name := range names {
+		if name == "*" {
+			for _, f := range s.Columns() {
+				if star(f) {
+					add(f)
+				}
+			}
+			continue
+		}
+		f, ok := s.Field(name)
+		if !ok {
+			return nil, errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name)
+		}
+		add(f)
+	}
+	return out, nil
+}
+
+// guarantee returns the timestamp that must have been applied, per channel.
+func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) uint64, error) {
+	if f.Read != 0 {
+		return nil, nil
+	}
+	switch f.Level {
+	case Strong:
+		return func(vchannel string) uint64 {
+			i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
+			if i < 0 {
+				return n.now()
+			}
+			return n.strong(vchannel, coll.VChannels[i].PChannel)
+		}, nil
+	case Session:
+		return func(string) uint64 { return f.Guarantee }, nil
+	case Eventually:
+		return nil, nil
+	case Bounded:
+		ts := wal.FromTime(n.o.Now().Add(-n.o.BoundedStaleness))
+		return func(string) uint64 { return ts }, nil
+	}
+	return nil, errclass.New(errclass.Invalid, "consistency level %d is unknown", f.Level)
+}
+
+// strong is the timestamp at which everything acknowledged on the channel is
+// seen. The owner of the log knows the last one; anybody else has to wait for a
+// timetick after now.
+func (n *Node) strong(vchannel, pchannel string) uint64 {
+	n.mu.Lock()
+	acked := n.mu.acked[vchannel]
+	n.mu.Unlock()
+	w, err := n.wals.Get(pchannel)
+	if err != nil || w.State() != wal.Ready {
+		return n.now()
+	}
+	if acked == 0 {
+		// Nothing was appended by this run: what an earlier one acknowledged is
+		// at or before the end of the log as it was opened.
+		return w.LastTimestamp()
+	}
+	return acked
+}
+
+// Query asks for the rows that match a filter, in order of their keys.
+type Query struct {
+	Select
+	Limit  int64
+	Offset int64
+}
+
+// countStar as the only output field asks for the number of rows.
+const countStar = "count(*)"
+
+// Rows is one piece of the answer to a Query.
+type Rows struct {
+	Batch         *schema.Batch
+	Fields        []schema.Field // of Batch.Columns
+	ReadTimestamp uint64
+}
+
+// Query calls emit for each piece of the answer. counted says that the result's
+// Count is what was asked for.
+func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res *segments.QueryResult, counted bool, err error) {
+	coll, err := n.Collection(ctx, q.Collection)
+	if err != nil {
+		return nil, false, err
+	}
+	served, ok := n.o.Segments.Collection(coll.ID)
+	if !ok {
+		return nil, false, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+	}
+	if q.Limit < 0 || q.Offset < 0 {
+		return nil, false, errclass.New(errclass.Invalid, "limit %d, offset %d: want 0 or more", q.Limit, q.Offset)
+	}
+	req := &segments.QueryRequest{Limit: clamp(q.Limit), Offset: clamp(q.Offset)}
+	sel := q.Select
+	if slices.Contains(sel.OutputFields, countStar) {
+		if len(sel.OutputFields) > 1 || q.Limit > 0 || q.Offset > 0 {
+			return nil, false, errclass.New(errclass.Invalid, "count(*) stands alone: no other output fields, no limit, no offset")
+		}
+		req.CountOnly, sel.OutputFields = true, nil
+	}
+	var out []schema.Field
+	if req.Read, out, err = n.read(coll, &sel, func(schema.Field) bool { return true }, true); err != nil {
+		return nil, false, err
+	}
+	res, err = served.Query(ctx, req, func(b *schema.Batch, at uint64) error {
+		return emit(&Rows{Batch: b, Fields: out, ReadTimestamp: at})
+	})
+	return res, req.CountOnly, err
+}
+
+func clamp(n int64) int { return int(min(n, 1<<31-1)) }
+
+// Get returns rows by primary key, in order of the keys.
+func (n *Node) Get(ctx context.Context, s Select, keys *schema.Column) (*Rows, error) {
+	coll, err := n.Collection(ctx, s.Collection)
+	if err != nil {
+		return nil, err
+	}
+	if k := keys.Rows(); k < 1 || k > MaxNQ {
+		return nil, errclass.New(errclass.Invalid, "get: %d keys, want 1 to %d", k, MaxNQ)
+	}
+	if len(s.OutputFields) == 0 {
+		s.OutputFields = []string{"*"}
+	}
+	s.Filter = coll.Schema.Primary().Name + " in {keys}"
+	s.Values = map[string]any{"keys": keys.Int}
+	if keys.Type == schema.VarChar {
+		s.Values = map[string]any{"keys": keys.Str}
+	}
+	var all *Rows
+	res, _, err := n.Query(ctx, &Query{Select: s}, func(r *Rows) error {
+		if all == nil {
+			all = r
+			return nil
+		}
+		for i, c := range r.Batch.Columns {
+			all.Batch.Columns[i].AppendRange(c, 0, r.Batch.Rows)
+		}
+		all.Batch.Rows += r.Batch.Rows
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if all == nil {
+		all = &Rows{Batch: &schema.Batch{}, ReadTimestamp: res.ReadTimestamp}
+	}
+	return all, nil
+}
+
+// DeleteWhere deletes the rows that match a filter now.
+func (n *Node) DeleteWhere(ctx context.Context, collection, partition, filter string, values map[string]any) (Appended, error) {
+	if filter == "" {
+		return Appended{}, errclass.New(errclass.Invalid, "delete: send ids or a filter")
+	}
+	coll, err := n.Collection(ctx, collection)
+	if err != nil {
+		return Appended{}, err
+	}
+	pk := coll.Schema.Primary()
+	q := &Query{Select: Select{Collection: collection, Filter: filter, Values: values, OutputFields: []string{pk.Name}, Freshness: Freshness{Level: Strong}}}
+	if partition != "" {
+		q.Partitions = []string{partition}
+	}
+	keys := schema.NewColumn(pk, 0)
+	if _, _, err := n.Query(ctx, q, func(r *Rows) error {
+		keys.AppendRange(r.Batch.Columns[0], 0, r.Batch.Rows)
+		return nil
+	}); err != nil {
+		return Appended{}, err
+	}
+	if keys.Rows() == 0 {
+		return Appended{Keys: keys}, nil
+	}
+	return n.Delete(ctx, collection, partition, keys)
+}
+
+// Uptime is the time since the node was opened.
+func (n *Node) Uptime() time.Duration { return n.o.Now().Sub(n.started) }

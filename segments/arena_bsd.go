@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package segments
+
+const mapNoReserve = 0
