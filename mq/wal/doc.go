@@ -48,7 +48,7 @@
 //	reaper   -> closing; then the end of everything the WAL started
 //	Close    -> its context, the reaper
 //
-// Locks (WAL.mu, pending.mu, resources.mu, progress.mu) are leaves: none is
+// Locks (mu of WAL, pending, resources, progress, Manager, slot) are leaves: none is
 // held while another is taken, nor across a wait, a channel operation that can
 // block, a callback or I/O.
 package wal

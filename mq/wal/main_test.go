@@ -31,6 +31,7 @@ func mustOpen(t testing.TB, o Options) *WAL {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = w.Close(context.Background()) }) // for stories that fail
 	return w
 }
 

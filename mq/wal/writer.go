@@ -221,13 +221,14 @@ func position(p mq.Position, ts uint64) mq.Position {
 type ticker struct {
 	interval time.Duration
 	timer    *time.Timer
+	first    bool // not written yet
 }
 
 func newTicker(interval time.Duration) *ticker {
 	if interval < 0 {
 		return &ticker{}
 	}
-	return &ticker{interval: interval, timer: time.NewTimer(0)}
+	return &ticker{interval: interval, timer: time.NewTimer(interval), first: true}
 }
 
 func (t *ticker) channel() <-chan time.Time {
@@ -238,6 +239,10 @@ func (t *ticker) channel() <-chan time.Time {
 }
 
 func (t *ticker) due() bool {
+	if t.first {
+		t.first = false
+		return true
+	}
 	select {
 	case <-t.channel():
 		return true
