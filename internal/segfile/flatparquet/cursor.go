@@ -164,6 +164,9 @@ func (c *Cursor) nextGroup() error {
 	}
 	leaf := c.col.leaf.Index()
 	group := &c.f.file.Metadata().RowGroups[c.group]
+	if n := group.Columns[leaf].MetaData.NumValues; !c.col.List && n != group.NumRows {
+		return errors.Newf("row group %d has %d rows, but %d values", c.group, group.NumRows, n)
+	}
 	if err := c.f.checkPages(&group.Columns[leaf].MetaData, group.NumRows, &c.unpacked); err != nil {
 		return errors.Wrapf(err, "row group %d", c.group)
 	}

@@ -37,6 +37,7 @@ type Writer struct {
 	out    *parquet.Writer
 	fields []Field
 	buf    []parquet.Value
+	text   []int // bytes of text in the current page, by field
 	rows   int   // in the row group
 	bytes  int64 // in the row group
 }
@@ -60,13 +61,14 @@ func NewWriter(out io.Writer, fields []Field, meta map[string]string) *Writer {
 		parquet.NewSchema("rows", root),
 		parquet.Compression(&parquet.Zstd),
 		parquet.PageBufferSize(pageBytes),
+		parquet.DataPageStatistics(false), // they are in the footer, too
 		parquet.DictionaryMaxBytes(dictionaryMax),
 		parquet.CreatedBy("querynode", "1", ""),
 	}
 	for k, v := range meta {
 		opts = append(opts, parquet.KeyValueMetadata(k, v))
 	}
-	return &Writer{out: parquet.NewWriter(out, append(opts, noBounds...)...), fields: fields}
+	return &Writer{out: parquet.NewWriter(out, append(opts, noBounds...)...), fields: fields, text: make([]int, len(fields))}
 }
 
 // orderedGroup is a group that keeps the order of its fields; parquet.Group
@@ -162,21 +164,36 @@ func (w *Writer) writeRange(cols []*schema.Column, from, to int) error {
 	return errors.Wrap(w.out.Flush(), "write row group")
 }
 
+// writeColumn hands values on in portions small enough to keep pages, and the
+// dictionary, near their limits: the library looks at these only in between.
 func (w *Writer) writeColumn(cw *parquet.ColumnWriter, i int, c *schema.Column) error {
 	rows, def := c.Rows(), 0
 	if w.fields[i].Nullable {
 		def = 1
 	}
-	for from := 0; from < rows; from += valuesPerWrite {
+	for row := 0; row < rows; {
 		w.buf = w.buf[:0]
-		for row := from; row < min(rows, from+valuesPerWrite); row++ {
+		size := 0
+		for ; row < rows && len(w.buf) < valuesPerWrite && size < pageBytes; row++ {
 			if c.Null(row) {
 				w.buf = append(w.buf, parquet.NullValue().Level(0, 0, i))
-			} else {
-				w.buf = append(w.buf, value(c, row).Level(0, def, i))
+				continue
 			}
+			if c.Str != nil {
+				size += len(c.Str[row])
+			}
+			w.buf = append(w.buf, value(c, row).Level(0, def, i))
 		}
 		if _, err := cw.WriteRowValues(w.buf); err != nil {
+			return err
+		}
+		if w.text[i] += size; w.text[i] < dictionaryMax {
+			continue
+		}
+		// As far as the library knows, a page of dictionary indexes is still
+		// tiny; end it, so that an overgrown dictionary is given up.
+		w.text[i] = 0
+		if err := cw.Flush(); err != nil {
 			return err
 		}
 	}

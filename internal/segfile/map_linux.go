@@ -1,0 +1,8 @@
+package segfile
+
+import "golang.org/x/sys/unix"
+
+const (
+	mapPopulate  = unix.MAP_POPULATE
+	madvHugePage = unix.MADV_HUGEPAGE
+)

@@ -1,0 +1,383 @@
+package segfile
+
+import (
+	"context"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"unsafe"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/segfile/flatparquet"
+	"github.com/querynode/querynode/internal/segfile/npy"
+)
+
+// timestampName is the column of rows.parquet that holds the rows' hybrid timestamps.
+const timestampName = "$timestamp"
+
+// MaxValueBytes bounds one text or JSON value of a segment.
+const MaxValueBytes = 16 << 20
+
+// Writer writes a new segment: Append rows, then at will Vectors, WriteIndex
+// and WriteDeletes, then Finish or Abort. After a failed call only Abort makes
+// sense. Not safe for concurrent use.
+type Writer struct {
+	dir   string
+	m     Manifest
+	err   error // sticky
+	done  bool  // finished or aborted
+	rows  *fileWriter
+	table *flatparquet.Writer
+	stats []statsBuilder
+	keys  []uint64 // hashes of the primary keys
+	vecs  []*vectorWriter
+}
+
+// vectorWriter writes the file of one vector field.
+type vectorWriter struct {
+	field  schema.Field
+	out    *fileWriter
+	mapped []byte // of the whole file; nil until asked for
+}
+
+// Create starts a segment in the folder dir, which must not exist; its parent
+// must. The folder is no segment before Finish has returned.
+func Create(dir string, meta Meta) (*Writer, error) {
+	if err := littleEndian(); err != nil {
+		return nil, err
+	}
+	if err := meta.validate(); err != nil {
+		return nil, errclass.Wrap(err, errclass.Invalid, "create segment %d", meta.SegmentID)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, ioError(err, "create segment")
+	}
+	w := &Writer{dir: dir, m: Manifest{Format: FormatName, Version: FormatVersion, Meta: meta, MinTimestamp: math.MaxUint64}}
+	if err := w.open(); err != nil {
+		return nil, errors.CombineErrors(errors.Wrapf(err, "create segment %d", meta.SegmentID), w.Abort())
+	}
+	return w, nil
+}
+
+func (w *Writer) open() (err error) {
+	cols := []flatparquet.Field{{Name: timestampName, Type: schema.Int64, Unsigned: true, Sorted: true}}
+	for _, f := range w.m.Schema.Columns() {
+		if !f.Type.IsVector() {
+			cols = append(cols, flatparquet.Field{Name: f.Name, ID: int(f.ID), Type: f.Type, Nullable: f.Nullable, Sorted: f.PrimaryKey, Unique: f.PrimaryKey})
+			w.stats = append(w.stats, statsBuilder{FieldStats: FieldStats{FieldID: f.ID}})
+			continue
+		}
+		v := &vectorWriter{field: f}
+		if v.out, err = createFile(w.dir, fileName(KindVector, f.ID)); err != nil {
+			return err
+		}
+		w.vecs = append(w.vecs, v)
+		if _, err := v.out.Write(make([]byte, vectorOffset)); err != nil { // the header comes with Finish
+			return err
+		}
+	}
+	if w.rows, err = createFile(w.dir, fileName(KindRows, 0)); err != nil {
+		return err
+	}
+	w.table = flatparquet.NewWriter(w.rows, cols, nil)
+	return nil
+}
+
+// Append adds the rows of a batch that fits the schema and has timestamps, in
+// the order given. It keeps nothing of the batch but a hash per key. Errors of
+// class Invalid leave the writer as it was.
+func (w *Writer) Append(b *schema.Batch) error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if err := w.check(b); err != nil {
+		return errors.Wrapf(err, "append to segment %d", w.m.SegmentID)
+	}
+	if b.Rows == 0 {
+		return nil
+	}
+	w.err = errors.Wrapf(w.append(b), "append to segment %d", w.m.SegmentID)
+	return w.err
+}
+
+func (w *Writer) usable() error {
+	if w.done {
+		return errclass.New(errclass.Closed, "segment %d is finished or aborted", w.m.SegmentID)
+	}
+	return w.err
+}
+
+func (w *Writer) check(b *schema.Batch) error {
+	if slices.ContainsFunc(w.vecs, func(v *vectorWriter) bool { return v.mapped != nil }) {
+		return errclass.New(errclass.Conflict, "no more rows once Vectors was called")
+	}
+	if err := b.Check(&w.m.Schema); err != nil {
+		return err
+	}
+	if len(b.Timestamps) != b.Rows {
+		return errclass.New(errclass.Invalid, "%d timestamps for %d rows", len(b.Timestamps), b.Rows)
+	}
+	if int64(b.Rows) > MaxRows-w.m.Rows {
+		return errclass.New(errclass.Invalid, "a segment has at most %d rows", int64(MaxRows))
+	}
+	for _, c := range b.Columns {
+		for i, s := range c.Str {
+			if len(s) > MaxValueBytes {
+				return errclass.New(errclass.Invalid, "field %d, row %d: %d bytes, want at most %d", c.FieldID, i, len(s), MaxValueBytes)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *Writer) append(b *schema.Batch) error {
+	// The bits of a uint64 travel as an int64; the file's type is unsigned.
+	ts := unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(b.Timestamps))), len(b.Timestamps))
+	cols := []*schema.Column{{Type: schema.Int64, Int: ts}}
+	vec, stat := 0, 0
+	for _, c := range b.Columns {
+		if c.Type.IsVector() {
+			if _, err := w.vecs[vec].out.Write(floatBytes(c.Float)); err != nil {
+				return err
+			}
+			vec++
+			continue
+		}
+		cols = append(cols, c)
+		w.stats[stat].add(c)
+		stat++
+		if c.FieldID == w.m.Schema.Primary().ID {
+			w.keys = hashKeys(w.keys, c)
+		}
+	}
+	if err := w.table.Write(cols); err != nil {
+		return err
+	}
+	w.m.Rows += int64(b.Rows)
+	w.m.MinTimestamp = min(w.m.MinTimestamp, slices.Min(b.Timestamps))
+	w.m.MaxTimestamp = max(w.m.MaxTimestamp, slices.Max(b.Timestamps))
+	return nil
+}
+
+// Rows is the number of rows appended.
+func (w *Writer) Rows() int64 { return w.m.Rows }
+
+// Vectors returns the vectors of a field that were written, row after row, from
+// the mapped file, so that an index can be built of them. No more rows can be
+// appended afterwards. The slice is gone when Finish or Abort returns.
+func (w *Writer) Vectors(fieldID int64) ([]float32, error) {
+	if err := w.usable(); err != nil {
+		return nil, err
+	}
+	for _, v := range w.vecs {
+		if v.field.ID != fieldID {
+			continue
+		}
+		if w.m.Rows == 0 {
+			return nil, w.noRows()
+		}
+		if v.mapped == nil {
+			if w.err = v.out.flush(); w.err != nil {
+				return nil, w.err
+			}
+			if v.mapped, w.err = mapFile(v.out.f, v.out.sums.size, Options{}); w.err != nil {
+				return nil, w.err
+			}
+		}
+		return floats(v.mapped[vectorOffset:]), nil
+	}
+	return nil, errclass.New(errclass.NotFound, "segment %d has no vector field %d", w.m.SegmentID, fieldID)
+}
+
+func (w *Writer) noRows() error {
+	return errclass.New(errclass.Invalid, "segment %d has no rows", w.m.SegmentID)
+}
+
+// WriteIndex stores the image that write produces as the index of a vector
+// field, of which it can have one. It is given back as bytes that start on a page.
+func (w *Writer) WriteIndex(x IndexMeta, write func(io.Writer) error) error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if err := x.validate(&w.m.Schema); err != nil {
+		return errclass.Wrap(err, errclass.Invalid, "write index of segment %d", w.m.SegmentID)
+	}
+	out, err := createFile(w.dir, fileName(KindIndex, x.FieldID))
+	if err != nil {
+		return errors.Wrapf(err, "write index of segment %d", w.m.SegmentID)
+	}
+	err = write(out)
+	if err == nil && out.sums.size == 0 {
+		err = errclass.New(errclass.Invalid, "the image is empty")
+	}
+	var f File
+	if err == nil {
+		f, err = out.finish(KindIndex)
+	}
+	if err != nil {
+		w.err = errors.Wrapf(errors.CombineErrors(err, out.close()), "write index of segment %d, field %d", w.m.SegmentID, x.FieldID)
+		return w.err
+	}
+	f.Index = &x
+	w.m.Files = append(w.m.Files, f)
+	return nil
+}
+
+// WriteDeletes stores deletes of primary keys; see EncodeDeletes. It can be
+// called once.
+func (w *Writer) WriteDeletes(keys *schema.Column, timestamps []uint64) error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if p := w.m.Schema.Primary(); keys.Type != p.Type {
+		return errclass.New(errclass.Invalid, "deletes of %s keys, the primary key is %s", keys.Type, p.Type)
+	}
+	b, err := EncodeDeletes(keys, timestamps)
+	if err != nil {
+		return errors.Wrapf(err, "write deletes of segment %d", w.m.SegmentID)
+	}
+	if err := w.addFile(KindDeletes, b); err != nil {
+		return err
+	}
+	w.m.DeleteRows = int64(len(timestamps))
+	return nil
+}
+
+func (w *Writer) addFile(kind Kind, data []byte) error {
+	out, err := createFile(w.dir, fileName(kind, 0))
+	if err != nil {
+		return errors.Wrapf(err, "write segment %d", w.m.SegmentID)
+	}
+	var f File
+	if _, err = out.Write(data); err == nil {
+		f, err = out.finish(kind)
+	}
+	if err != nil {
+		w.err = errors.Wrapf(errors.CombineErrors(err, out.close()), "write segment %d", w.m.SegmentID)
+		return w.err
+	}
+	w.m.Files = append(w.m.Files, f)
+	return nil
+}
+
+// Finish makes all files durable, then writes the manifest, and with it the
+// segment exists. A segment without rows is refused (class Invalid). After an
+// error call Abort.
+func (w *Writer) Finish(ctx context.Context) (*Manifest, error) {
+	if err := w.usable(); err != nil {
+		return nil, err
+	}
+	if w.m.Rows == 0 {
+		return nil, w.noRows()
+	}
+	if err := w.finish(ctx); err != nil {
+		w.err = errors.Wrapf(err, "finish segment %d", w.m.SegmentID)
+		return nil, w.err
+	}
+	w.done = true
+	return &w.m, nil
+}
+
+func (w *Writer) finish(ctx context.Context) error {
+	if err := w.unmap(); err != nil {
+		return err
+	}
+	if err := w.table.Close(); err != nil {
+		return err
+	}
+	f, err := w.rows.finish(KindRows)
+	if err != nil {
+		return err
+	}
+	w.m.Files = append(w.m.Files, f)
+	for _, v := range w.vecs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.finishVectors(v); err != nil {
+			return err
+		}
+	}
+	if err := w.addFile(KindBloom, encodeBloom(w.keys)); err != nil {
+		return err
+	}
+	w.sumUp()
+	b, err := w.m.Encode()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(w.dir, ManifestName), b); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(w.dir))
+}
+
+func (w *Writer) finishVectors(v *vectorWriter) error {
+	head, err := npy.Encode(npy.Header{Descr: "<f4", Shape: []int64{w.m.Rows, int64(v.field.Dim)}}, vectorOffset)
+	if err != nil {
+		return err
+	}
+	if err := v.out.replaceHead(head); err != nil {
+		return err
+	}
+	f, err := v.out.finish(KindVector)
+	if err != nil {
+		return err
+	}
+	f.Vector = &VectorMeta{FieldID: v.field.ID, Dim: int64(v.field.Dim), Rows: w.m.Rows, Offset: vectorOffset}
+	w.m.Files = append(w.m.Files, f)
+	return nil
+}
+
+// sumUp puts the stats into the manifest and its files into a fixed order.
+func (w *Writer) sumUp() {
+	w.m.ScalarBytes = 8 * w.m.Rows // timestamps
+	i := 0
+	for _, f := range w.m.Schema.Columns() {
+		if f.Type.IsVector() {
+			continue
+		}
+		w.m.Stats = append(w.m.Stats, w.stats[i].result())
+		w.m.ScalarBytes += w.stats[i].heapBytes(f.Type, w.m.Rows)
+		i++
+	}
+	order := []Kind{KindRows, KindVector, KindIndex, KindBloom, KindDeletes}
+	slices.SortStableFunc(w.m.Files, func(a, b File) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) })
+}
+
+func (w *Writer) unmap() error {
+	for _, v := range w.vecs {
+		if v.mapped == nil {
+			continue
+		}
+		b := v.mapped
+		v.mapped = nil
+		if err := unmapFile(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Abort removes the folder. After Finish succeeded, and a second time, it does nothing.
+func (w *Writer) Abort() error {
+	if w.done {
+		return nil
+	}
+	w.done = true
+	err := w.unmap()
+	err = errors.CombineErrors(err, w.rows.close())
+	for _, v := range w.vecs {
+		err = errors.CombineErrors(err, v.out.close())
+	}
+	err = errors.CombineErrors(err, os.RemoveAll(w.dir))
+	return errors.Wrapf(err, "abort segment %d", w.m.SegmentID)
+}
