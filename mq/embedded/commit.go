@@ -219,28 +219,36 @@ func (t *topic) seal() {
 	}
 }
 
-// trim drops the files that hold only messages before seq.
-func (t *topic) trim(seq uint64) error {
+// trim drops files that hold only messages before seq, at most trimAtOnce of
+// them so that appends get their turn; more tells that there are others.
+func (t *topic) trim(seq uint64) (more bool, err error) {
 	if seq >= t.next {
-		return errors.Wrapf(mq.ErrAhead, "trim %s to message %d, the next is %d", t.name, seq, t.next)
+		return false, errors.Wrapf(mq.ErrAhead, "trim %s to message %d, the next is %d", t.name, seq, t.next)
 	}
 	segs := t.segments()
 	drop := 0
-	for drop+1 < len(segs) && segs[drop+1].base <= seq {
+	for drop+1 < len(segs) && segs[drop+1].base <= seq && drop < trimAtOnce {
 		drop++
 	}
 	if drop == 0 {
-		return nil
+		return false, nil
 	}
 	t.publishFrom(segs[drop:]) // readers are told first, then the files go
 	for i, s := range segs[:drop] {
-		if err := t.o.fs.remove(s.path); err != nil {
+		err := t.o.fs.remove(s.path)
+		if err == nil {
+			// One by one: after a power failure the files must not have a gap.
+			// (A floor in the meta files would need room, which a full disk has not.)
+			err = t.o.fs.syncDir(t.dir)
+		} else {
 			t.publishFrom(segs[i:])
-			return ioError(err, "trim %s: remove %s", t.name, s.path)
+		}
+		if err != nil {
+			return false, ioError(err, "trim %s: remove %s", t.name, s.path)
 		}
 		t.stats.trimmed.Add(1)
 	}
-	return ioError(t.o.fs.syncDir(t.dir), "trim %s", t.name)
+	return drop == trimAtOnce, nil
 }
 
 // publishFrom makes segs all there is.

@@ -28,8 +28,9 @@ const (
 	maxPayloadHard     = 256 << 20 // no frame on disk is larger, whatever the options say
 	maxTopicNameBytes  = 1024
 	indexEveryBytes    = 64 << 10 // one sparse index entry per this many bytes
+	trimAtOnce         = 8        // files that Trim removes before appends get a turn
 	maxGroupBytes      = 4 << 20  // what one write carries, unless a batch is larger
-	cancelGrace        = 500 * time.Millisecond
+	defaultGrace       = 500 * time.Millisecond
 	defaultReadBuffer  = 256 << 10
 	defaultSegment     = 64 << 20
 	defaultMaxPayload  = 16 << 20
@@ -58,7 +59,8 @@ type Options struct {
 	// Logger gets what was repaired or found damaged. nil = nothing is logged.
 	Logger *slog.Logger
 
-	fs *fileSystem // nil = the real one; tests inject faults
+	fs    *fileSystem   // nil = the real one; tests inject faults
+	grace time.Duration // how long Append waits for an outcome after its context; 0 = half a second
 }
 
 // EnsureDefaults fills in what is zero.
@@ -68,6 +70,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxPendingBytes, max(defaultMaxPending, o.MaxPayloadBytes+frameHeaderBytes+1024))
 	setDefault(&o.ReadBufferBytes, defaultReadBuffer)
 	setDefault(&o.SyncInterval, defaultSyncEvery)
+	setDefault(&o.grace, defaultGrace)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -138,7 +138,7 @@ func (p *producer) await(ctx context.Context, r *request) outcome {
 	case <-p.abandoned:
 		return outcome{err: errors.Wrapf(mq.ErrUnknownOutcome, "append by %s: closed during a write", p.what)}
 	}
-	grace := time.NewTimer(cancelGrace)
+	grace := time.NewTimer(p.q.o.grace)
 	defer grace.Stop()
 	select {
 	case res := <-r.done:

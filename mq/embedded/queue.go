@@ -129,17 +129,20 @@ func (q *Queue) topic(ctx context.Context, name string) (*topic, error) {
 	}
 }
 
-// host opens a topic and is its writer until ctx ends.
+// host opens a topic and is its writer until ctx ends. If it cannot, or dies of
+// a panic, the next use of the topic tries again from the files.
 func (q *Queue) host(ctx context.Context, name string, slot *topicSlot) error {
-	done := false
+	ready := false
 	defer func() {
-		if !done { // an error, or a panic on its way
+		if ctx.Err() == nil {
+			q.mu.Lock()
+			delete(q.mu.topics, name)
+			q.mu.Unlock()
+		}
+		if !ready {
 			if slot.err == nil {
 				slot.err = errclass.New(errclass.Internal, "open topic %s: panic", name)
 			}
-			q.mu.Lock()
-			delete(q.mu.topics, name) // the next use tries again
-			q.mu.Unlock()
 			close(slot.ready)
 		}
 	}()
@@ -148,7 +151,7 @@ func (q *Queue) host(ctx context.Context, name string, slot *topicSlot) error {
 		slot.err = err
 		return err
 	}
-	slot.topic, done = t, true
+	slot.topic, ready = t, true
 	close(slot.ready)
 	return t.run(ctx)
 }
@@ -231,8 +234,13 @@ func (q *Queue) Trim(ctx context.Context, topic string, pos mq.Position) error {
 	if err != nil {
 		return errors.Wrapf(err, "trim %q", topic)
 	}
-	err = t.do(ctx, func() error { return t.trim(seq) })
-	return errors.Wrapf(err, "trim %q", topic)
+	for {
+		more := false
+		err := t.do(ctx, func() (err error) { more, err = t.trim(seq); return err })
+		if err != nil || !more {
+			return errors.Wrapf(err, "trim %q", topic)
+		}
+	}
 }
 
 // Stats returns the counters and what is open.

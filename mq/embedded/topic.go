@@ -37,7 +37,8 @@ type topic struct {
 	doubt    error       // why the tail of the file is unknown; nil: it is known
 	unsaved  bool        // written but not synced (policies interval and none)
 	lastSync time.Time
-	out      []byte // what is about to be written
+	out      []byte     // what is about to be written
+	hand     []*request // taken and perhaps not answered yet
 
 	firstSeq atomic.Uint64 // of the oldest segment; behind it is trimmed
 
@@ -167,17 +168,26 @@ func (t *topic) run(ctx context.Context) (err error) {
 			why = errclass.New(errclass.Internal, "topic %s: its writer has died", t.name)
 		}
 		t.stop(why)
+		for _, r := range t.hand {
+			select {
+			case r.done <- outcome{err: errors.Wrapf(mq.ErrUnknownOutcome, "%v", why)}:
+			default: // it has its answer
+			}
+		}
+		t.closeFile()
 	}()
 	timer := time.NewTimer(t.o.SyncInterval)
 	defer timer.Stop()
 	for {
 		for reqs := t.take(); len(reqs) > 0; reqs = t.take() {
+			t.hand = reqs
 			if reqs[0].fn != nil {
 				reqs[0].done <- outcome{err: reqs[0].fn()}
 				continue
 			}
 			t.commit(reqs)
 		}
+		t.hand = nil
 		var tick <-chan time.Time
 		if t.unsaved && t.o.Sync == SyncInterval && t.doubt == nil {
 			timer.Reset(t.o.SyncInterval - time.Since(t.lastSync))
