@@ -94,14 +94,16 @@ func findIndex(s string, i, n int) int {
 
 // skipString reads the string whose opening quote is at i.
 func skipString(s string, i int) (end int, escaped bool) {
-	for i++; i < len(s); i++ {
-		c := s[i]
+	for i++; ; i++ {
+		for i < len(s) && s[i] != '"' && s[i] != '\\' && s[i] >= ' ' {
+			i++
+		}
 		switch {
-		case c == '"':
-			return i + 1, escaped
-		case c < ' ':
+		case i >= len(s), s[i] < ' ':
 			return -1, false
-		case c == '\\':
+		case s[i] == '"':
+			return i + 1, escaped
+		default:
 			escaped = true
 			i++
 			if i >= len(s) {
@@ -119,7 +121,6 @@ func skipString(s string, i int) (end int, escaped bool) {
 			}
 		}
 	}
-	return -1, false
 }
 
 func hex4(s string, i int) (r rune, ok bool) {
@@ -346,23 +347,8 @@ func readNumber(s string, i int) value {
 	if end < 0 {
 		return value{}
 	}
-	if integer && end-i <= 18 {
-		// Too short to overflow: strconv's checks are not needed.
-		var n int64
-		j := i
-		if s[j] == '-' {
-			j++
-		}
-		for ; j < end; j++ {
-			n = n*10 + int64(s[j]-'0')
-		}
-		if s[i] == '-' {
-			n = -n
-		}
-		return intValue(n)
-	}
 	if integer {
-		if n, err := strconv.ParseInt(s[i:end], 10, 64); err == nil {
+		if n, ok := readInt(s[i:end]); ok {
 			return intValue(n)
 		}
 	}
@@ -371,6 +357,26 @@ func readNumber(s string, i int) value {
 		return value{}
 	}
 	return floatValue(f)
+}
+
+// readInt converts digits with perhaps a sign; not ok when they do not fit.
+// Unlike strconv it does not allocate then.
+func readInt(s string) (n int64, ok bool) {
+	digits := s
+	if s[0] == '-' {
+		digits = s[1:]
+	}
+	if len(digits) > 19 {
+		return 0, false
+	}
+	var u uint64 // 19 digits fit
+	for i := range len(digits) {
+		u = u*10 + uint64(digits[i]-'0')
+	}
+	if len(digits) < len(s) {
+		return -int64(u), u <= 1<<63
+	}
+	return int64(u), u < 1<<63
 }
 
 // nextRune decodes the first character of raw, the inside of a valid string

@@ -45,7 +45,7 @@ func parse(text string, vars map[string]any) (*node, error) {
 
 func (p *parser) advance() (err error) {
 	p.tok, err = p.lex.next()
-	if err == nil && p.lists == 0 && p.tok.end-p.listBytes > MaxText {
+	if err == nil && p.tok.kind != tEOF && p.lists == 0 && p.tok.end-p.listBytes > MaxText {
 		return p.fail(p.tok.pos, "the filter is longer than %d bytes (lists not counted)", MaxText)
 	}
 	return err

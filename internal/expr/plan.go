@@ -139,10 +139,7 @@ func (pl *planner) comparison(n *node, neg bool) pred {
 		return pl.withConstant(l, op, r.val, neg)
 	}
 	if l.typ.numeric() && r.typ.numeric() {
-		p := &vectorPred{lf: l.typ == kFloat, rf: r.typ == kFloat, op: op, neg: neg}
-		p.compile(pl, l, 0)
-		p.compile(pl, r, 1)
-		return p
+		return pl.newVector(l, op, r, neg)
 	}
 	p := &rowPred{op: op, neg: neg}
 	p.compile(pl, l)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -243,16 +244,12 @@ func arithInt(o arithOp, a, b int64) (r int64, ok bool) {
 	switch o {
 	case opAdd:
 		r = a + b
-		return r, (r > a) == (b > 0)
+		return r, (a^r)&(b^r) >= 0
 	case opSub:
 		r = a - b
-		return r, (r < a) == (b > 0)
+		return r, (a^b)&(a^r) >= 0
 	case opMul:
-		if a == 0 || b == 0 {
-			return 0, true
-		}
-		r = a * b
-		return r, r/b == a && !(a == -1 && b == math.MinInt64) && !(b == -1 && a == math.MinInt64)
+		return mulInt(a, b)
 	case opDiv:
 		if b == 0 || b == -1 && a == math.MinInt64 {
 			return 0, false
@@ -268,6 +265,14 @@ func arithInt(o arithOp, a, b int64) (r int64, ok bool) {
 		return a % b, true
 	}
 	return 0, false
+}
+
+// mulInt multiplies; it fits when the high half of the 128-bit product is
+// nothing but the sign of the low one.
+func mulInt(a, b int64) (r int64, ok bool) {
+	hi, lo := bits.Mul64(uint64(a), uint64(b))
+	high := int64(hi) - a>>63&b - b>>63&a
+	return int64(lo), high == int64(lo)>>63
 }
 
 func arithFloat(o arithOp, a, b float64) float64 {

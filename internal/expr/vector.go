@@ -48,6 +48,12 @@ type vectorPred struct {
 	lf, rf bool
 	op     cmpOp
 	neg    bool
+
+	// The right side is a constant: the left side is compared with an interval,
+	// and the code is that of the left side alone.
+	constant bool
+	ints     interval[int64]
+	floats   interval[float64]
 }
 
 func (p *vectorPred) eval(s *scratch, b block, in, out []uint64) {
@@ -64,9 +70,19 @@ func (p *vectorPred) eval(s *scratch, b block, in, out []uint64) {
 		for k := range p.code {
 			top = p.code[k].run(s, top, lo, hi)
 		}
-		l, r := &s.regs[0], &s.regs[1]
-		m &= l.valid & r.valid
-		out[w] = (p.compare(l, r, m) ^ maskOf(p.neg)) & m
+		l := &s.regs[0]
+		m &= l.valid
+		var r uint64
+		switch {
+		case !p.constant:
+			m &= s.regs[1].valid
+			r = p.compare(l, &s.regs[1], m)
+		case p.lf:
+			r = inRange(l.f[:], p.floats.lo, p.floats.hi)
+		default:
+			r = inRange(l.i[:], p.ints.lo, p.ints.hi)
+		}
+		out[w] = (r ^ maskOf(p.neg)) & m
 	}
 }
 
@@ -159,18 +175,42 @@ func (r *register) arithInt(op arithOp, o *register) {
 			r.valid &^= uint64((x^y)&(x^z)) >> 63 << i
 			r.i[i] = z
 		}
-	default:
+	case opMul:
 		for i, x := range r.i {
-			z, ok := arithInt(op, x, o.i[i])
+			z, ok := mulInt(x, o.i[i])
 			r.i[i] = z
 			r.valid &^= uint64(1-b2i(ok)) << i
+		}
+	default:
+		for i, x := range r.i {
+			y := o.i[i]
+			if uint64(y+1) <= 1 { // 0 or -1: the cases that can fail
+				z, ok := arithInt(op, x, y)
+				r.i[i] = z
+				r.valid &^= uint64(1-b2i(ok)) << i
+			} else if op == opDiv {
+				r.i[i] = x / y
+			} else {
+				r.i[i] = x % y
+			}
 		}
 	}
 }
 
 func (r *register) arithFloat(op arithOp, o *register) {
-	for i, x := range r.f {
-		r.f[i] = arithFloat(op, x, o.f[i])
+	switch op {
+	case opAdd:
+		for i, x := range r.f {
+			r.f[i] = x + o.f[i]
+		}
+	case opMul:
+		for i, x := range r.f {
+			r.f[i] = x * o.f[i]
+		}
+	default:
+		for i, x := range r.f {
+			r.f[i] = arithFloat(op, x, o.f[i])
+		}
 	}
 }
 
@@ -215,6 +255,26 @@ func floatHolds(op cmpOp, a, b float64) bool {
 		return a > b
 	}
 	return a >= b
+}
+
+// newVector plans l op r, both numbers.
+func (pl *planner) newVector(l *node, op cmpOp, r *node, neg bool) pred {
+	p := &vectorPred{lf: l.typ == kFloat, rf: r.typ == kFloat, op: op, neg: neg}
+	p.compile(pl, l, 0)
+	if r.kind != nConst {
+		p.compile(pl, r, 1)
+		return p
+	}
+	p.constant = true
+	if op == opNe {
+		op, p.neg = opEq, !neg
+	}
+	if p.lf {
+		p.floats = doubleInterval(op, r.val)
+	} else {
+		p.ints = intInterval(op, r.val)
+	}
+	return p
 }
 
 // compile appends the instructions that push n's value; used counts the

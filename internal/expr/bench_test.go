@@ -1,0 +1,95 @@
+package expr
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+const benchSchema = `
+id Int64 pk
+a Int64
+f Float
+color VarChar
+meta JSON
+v FloatVector`
+
+func benchTable(b *testing.B, s *schema.Schema, n int) table {
+	r := rand.New(rand.NewPCG(1, 2))
+	tab := table{}
+	for _, f := range s.Columns() {
+		tab[f.ID] = schema.NewColumn(f, n)
+	}
+	colors := []string{"red", "blue", "green", "black", "white", "orange", "violet", "yellow"}
+	col := func(name string) *schema.Column { f, _ := s.Field(name); return tab[f.ID] }
+	for i := range n {
+		col("id").Int = append(col("id").Int, int64(i))
+		col("a").Int = append(col("a").Int, int64(r.IntN(1000)))
+		col("f").Float = append(col("f").Float, r.Float32())
+		col("color").Str = append(col("color").Str, string([]byte(colors[r.IntN(len(colors))])))
+		doc := fmt.Sprintf(`{"color":%q,"size":%d,"price":%.2f,"tags":["x","y","z"]}`, colors[i&7], r.IntN(100), r.Float64()*100)
+		col("meta").Str = append(col("meta").Str, doc)
+	}
+	return tab
+}
+
+func BenchmarkEval(b *testing.B) {
+	s := parseSchema(b, benchSchema)
+	ids := make([]int64, 10_000)
+	for i := range ids {
+		ids[i] = int64(i) * 7919 << 20
+	}
+	for _, n := range []int{100_000, 1_000_000} {
+		tab := benchTable(b, s, n)
+		for _, c := range []struct{ name, filter string }{
+			{"int", `a > 500`},
+			{"range", `100 < a <= 500`},
+			{"float", `f < 0.5`},
+			{"in-3", `a in [1, 500, 900]`},
+			{"in-20-dense", `a in [1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35,37,39]`},
+			{"in-10000-hash", `id in {ids}`},
+			{"string", `color == "red"`},
+			{"string-in-2", `color in ["red", "blue"]`},
+			{"string-in-6", `color in ["red", "blue", "c", "d", "e", "f"]`},
+			{"int-and-string-in", `a > 500 and color in ["red", "blue"]`},
+			{"like-prefix", `color like "re%"`},
+			{"like-infix", `color like "%ee%"`},
+			{"arith", `a % 7 == 3`},
+			{"arith2", `a * 2 + 1 > 1000`},
+			{"or-5", `a < 10 or a > 990 or f < 0.01 or color == "red" or id == 5`},
+			{"json-first", `meta["color"] == "red"`},
+			{"json-third", `meta["price"] > 50`},
+			{"json-contains", `json_contains(meta["tags"], "z")`},
+			{"int-and-json", `a < 10 and meta["price"] > 50`},
+		} {
+			p := mustCompile(b, s, c.filter, map[string]any{"ids": ids})
+			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) {
+				var out bitset.Set
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := p.Eval(tab, n, &out); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/row")
+			})
+		}
+	}
+}
+
+func BenchmarkCompile(b *testing.B) {
+	s := parseSchema(b, benchSchema)
+	for _, filter := range []string{`a > 500 and color in ["red", "blue"]`, `meta["a"]["b"] like "x%" or not (a + 1 == 2)`} {
+		b.Run(filter[:5], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Compile(filter, s, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,57 @@
+package expr
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/querynode/querynode/internal/errclass"
+)
+
+// FuzzCompile compiles any text: no panic, positions within the text, a normal
+// form that is its own normal form and matches the same rows.
+func FuzzCompile(f *testing.F) {
+	files, err := filepath.Glob("testdata/stories/*.txt")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			f.Add(strings.TrimSpace(line))
+		}
+	}
+	for _, filter := range documented {
+		f.Add(filter)
+	}
+	m := newModel(f, 7, 100)
+	vars := map[string]any{"x": int64(1), "y": []any{int64(1), "a", 2.5}, "z": "a%"}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := Compile(text, m.s, vars)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) || !errclass.Is(err, errclass.Invalid) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if e.Pos < 0 || e.Pos > len(text) || e.Line < 1 || e.Column < 1 || e.Column > len(text)+1 {
+				t.Fatalf("%q: %+v", text, e)
+			}
+			e.Caret(text)
+			return
+		}
+		again := mustCompile(t, m.s, p.String(), nil)
+		if again.String() != p.String() {
+			t.Fatalf("%q: normal form %q becomes %q", text, p, again)
+		}
+		sameRows(t, m.cols, m.n, p, again)
+		if !p.MayMatch(m.stats) && len(matching(t, p, m.cols, m.n)) > 0 {
+			t.Fatalf("%q: MayMatch denies rows that match", text)
+		}
+		p.PrimaryKeys(m.s.Primary())
+	})
+}

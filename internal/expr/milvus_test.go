@@ -1,0 +1,179 @@
+package expr
+
+import (
+	"testing"
+)
+
+// milvusSchema has the fields of the examples in Milvus' and pymilvus' documentation.
+const milvusSchema = `
+id Int64 pk
+status VarChar
+age Int64
+price Double
+rating Float
+discount Int32
+stock Int32
+quantity Int16
+color VarChar nullable
+name VarChar
+description VarChar nullable
+year Int64
+is_active Bool
+publish_time Int64
+film_id Int64
+book_intro VarChar
+title VarChar
+word_count Int64
+metadata JSON nullable
+product JSON
+user JSON
+history_temperatures JSON
+review JSON
+embedding FloatVector
+dynamic`
+
+// documented are filters as Milvus' documentation and pymilvus' examples write them.
+var documented = []string{
+	`status == "active"`,
+	`status != "inactive"`,
+	`age > 30`,
+	`price < 100`,
+	`rating >= 4`,
+	`discount <= 10`,
+	`color in ["red", "green", "blue"]`,
+	`name LIKE "Prod%"`,
+	`name LIKE "%XYZ"`,
+	`name LIKE "%Pro%"`,
+	`name like "AB_%"`,
+	`name LIKE r"\%"`,
+	`name LIKE r"\_%"`,
+	`name LIKE r"\\%"`,
+	`id % 2 == 0`,
+	`price ** 2 > 1000`,
+	`price > 100 AND stock > 50`,
+	`color == "red" OR color == "blue"`,
+	`NOT color == "green"`,
+	`NOT color LIKE "red%"`,
+	`description IS NULL`,
+	`description IS NOT NULL`,
+	`description IS NOT NULL AND price > 10`,
+	`description is null`,
+	`metadata IS NULL`,
+	`metadata IS NOT NULL`,
+	`product["price"] > 1000`,
+	`history_temperatures[0] > 30`,
+	`json_contains(product["tags"], "sale")`,
+	`JSON_CONTAINS(product["tags"], "sale")`,
+	`json_contains_all(product["tags"], ["electronics", "sale", "new"])`,
+	`json_contains_any(product["tags"], ["electronics", "new", "clearance"])`,
+	`ARRAY_CONTAINS(history_temperatures, 23)`,
+	`ARRAY_CONTAINS_ALL(history_temperatures, [23, 24])`,
+	`ARRAY_CONTAINS_ANY(history_temperatures, [23, 24])`,
+	`ARRAY_LENGTH(history_temperatures) < 10`,
+	`metadata["category"] == "electronics" and metadata["price"] < 150`,
+	`metadata["price"] > 50`,
+	`metadata["brand"] == "BrandA"`,
+	`json_contains(metadata["tags"], "featured")`,
+	`exists metadata["key"]`,
+	`EXISTS metadata["key"]`,
+	`not exists metadata["key"]`,
+	`metadata["category"] in ["electronics", "home_appliances"]`,
+	`metadata["rating"] >= 4.5 or metadata["price"] < 10`,
+	`overview["feature"] == "summary"`,
+	`dynamic_field > 1`,
+	`$meta["dynamic_field"] > 1`,
+	`$meta["a"]["b"] == 1`,
+	`color like "red%"`,
+	`color like "red%" and likes > 50`,
+	`color in ["red_7025", "red_4794", "red_9392"]`,
+	`color == "red" and 10 < likes < 20`,
+	`id in [1, 2, 3, 4]`,
+	`id not in [1, 2, 3, 4]`,
+	`id in [19, 29]`,
+	`id > 0 && id < 5`,
+	`id > 0 || id < -5`,
+	`!(id > 5)`,
+	`1 < id < 5`,
+	`5 >= id > 1`,
+	`id in []`,
+	`1 <= word_count <= 1000`,
+	`word_count <= 11000`,
+	`(age > 30 and status == "active") or (age <= 30 and status != "active")`,
+	`(color == "red" or color == "blue") and price > 100`,
+	`NOT (price < 50 OR stock == 0)`,
+	`age > 18 AND (rating > 3.5 OR stock in [1, 2, 3])`,
+	`is_active == true`,
+	`is_active == True`,
+	`is_active == FALSE`,
+	`is_active`,
+	`not is_active`,
+	`film_id + 1 > 10`,
+	`price * 0.9 <= 50`,
+	`-3 <= age`,
+	`age + 5 == 10`,
+	`quantity % 3 != 1`,
+	`quantity / 2 == 4`,
+	`year == 0x7cf`,
+	`title == "\"quoted\""`,
+	`title == 'it\'s'`,
+	`title > "a" and title < "n"`,
+	`age == year`,
+	`stock < quantity`,
+	`user["profile"]["age"] > 21`,
+	`user["tags"][0] == "vip"`,
+	`user["scores"] == [1, 2, 3]`,
+	`review["stars"] in [4, 5] and review["text"] like "%good%"`,
+	`"str14" > title > "str13"`,
+	`A in ["1", 2, "abc", 2.2]`,
+	`10 < A < 25`,
+	`A % 10 != 2`,
+	`product["price"] > discount`,
+	`age not in [1, 2] and name not in ["x"]`,
+	"  age > 1\n\tand age < 5\r\n",
+}
+
+func TestDocumentedFiltersCompile(t *testing.T) {
+	s := parseSchema(t, milvusSchema)
+	for _, filter := range documented {
+		p, err := Compile(filter, s, nil)
+		if err != nil {
+			t.Errorf("%s: %v", filter, err)
+			continue
+		}
+		if again := mustCompile(t, s, p.String(), nil); again.String() != p.String() {
+			t.Errorf("%s: %s becomes %s", filter, p, again)
+		}
+	}
+}
+
+func TestDocumentedTemplatesCompile(t *testing.T) {
+	s := parseSchema(t, milvusSchema)
+	for filter, vars := range map[string]map[string]any{
+		`age > {age} AND name in {name}`:              {"age": int64(25), "name": []string{"a", "b"}},
+		`age > {age}`:                                 {"age": 25},
+		`price < {p} or rating in {r}`:                {"p": 1.5, "r": []float64{1, 2.5}},
+		`id in {ids}`:                                 {"ids": []int64{1, 2, 3}},
+		`is_active == {yes}`:                          {"yes": true},
+		`metadata["x"] in {any}`:                      {"any": []any{int64(1), "a", 2.5, true}},
+		`json_contains_all(metadata["tags"], {tags})`: {"tags": []string{"x"}},
+		`{lo} < age <= {hi}`:                          {"lo": int64(1), "hi": int64(5)},
+		`name like {pattern}`:                         {"pattern": "a%"},
+	} {
+		mustCompile(t, s, filter, vars)
+	}
+	for filter, vars := range map[string]map[string]any{
+		`age > {age}`:     {"age": "25"},
+		`age > {x}`:       {"x": struct{}{}},
+		`age in {x}`:      {"x": []any{int64(1), nil}},
+		`age in {xs}`:     {"xs": int64(1)},
+		`name like {x}`:   {"x": int64(1)},
+		`age > {missing}`: nil,
+	} {
+		_, err := Compile(filter, s, vars)
+		if err == nil {
+			t.Errorf("%s with %v: no error", filter, vars)
+			continue
+		}
+		explain(t, err, filter)
+	}
+}
