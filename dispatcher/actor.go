@@ -190,6 +190,7 @@ func (a *actor) finish(s *subscription, st State, err error) {
 	if !s.state().Final() {
 		a.to(s, st, err)
 	}
+	s.cancelApply() // lets go of its context
 	delete(a.subs, s)
 	if s.state() == Closed {
 		a.m.forget(s)

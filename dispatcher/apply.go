@@ -17,18 +17,14 @@ var errStopping = errclass.Mark(errors.New("dispatcher: subscription is closing"
 // startApplier runs apply until the buffer is empty. There is one at a time:
 // push says when.
 func (a *actor) startApplier(s *subscription) {
-	if err := a.m.group.Go("sink of "+s.id.VChannel, s.apply); err != nil {
+	if err := a.m.group.Go(s.task, s.run); err != nil {
 		s.end() // the Manager has closed: nobody will take the messages
 		a.applierEnded(s)
 	}
 }
 
 func (s *subscription) apply(parent context.Context) error {
-	ctx, cancel := context.WithCancel(parent)
-	defer cancel()
-	s.mu.Lock()
-	s.mu.cancel = cancel
-	s.mu.Unlock()
+	ctx := s.context(parent)
 	for {
 		batch := s.take()
 		if batch == nil {
@@ -58,7 +54,18 @@ func (s *subscription) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopLocked()
-	s.mu.running, s.mu.cancel = false, nil
+	s.mu.running = false
+}
+
+// context returns the context of s, which is made once: an applier starts for
+// every timetick, and a context for each would be most of its cost.
+func (s *subscription) context(parent context.Context) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.ctx == nil {
+		s.mu.ctx, s.mu.cancel = context.WithCancel(parent)
+	}
+	return s.mu.ctx
 }
 
 // applyBatch applies msgs whole or, when that panics, one by one.
@@ -100,7 +107,7 @@ func (s *subscription) setAside(one []mq.Message, err error) {
 // been acknowledged when it returns nil.
 func (s *subscription) try(ctx context.Context, msgs []mq.Message) error {
 	for attempt := 0; ; attempt++ {
-		err := lifecycle.Call("Apply for "+s.id.VChannel, func() error { return s.sink.Apply(ctx, msgs) })
+		err := lifecycle.Call(s.task, func() error { return s.sink.Apply(ctx, msgs) })
 		if err == nil {
 			if attempt > 0 {
 				s.actor.post(func() { s.actor.sinkFails(s, false) })

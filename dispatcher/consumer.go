@@ -368,32 +368,17 @@ func (a *actor) abandon(p *pump, cause error) {
 	c := p.c
 	p.abandoned = true
 	p.stop()
-	a.loseReaderTo(c, cause, a.m.register.add(a.pchannel, c.kind, c.pos))
-}
-
-func (a *actor) loseReaderTo(c *consumer, cause error, e *entry) {
-	c.entry = e
+	c.entry = a.m.register.add(a.pchannel, c.kind, c.pos)
 	for _, s := range c.subs {
-		s.setConsumer(e.id)
+		s.setConsumer(c.entry.id)
 	}
 	a.loseReader(c, cause)
 }
 
-// loseReader hands out what was read before the failure, then plans a new reader.
+// loseReader decides by the error how c goes on. What has been read and not
+// handed out is read again.
 func (a *actor) loseReader(c *consumer, err error) {
-	if c.pausedBy == nil {
-		a.drain(c)
-	}
 	c.pump, c.opened, c.pending = nil, false, nil
-	if c.stopping {
-		a.consumerEnded(c, true)
-		return
-	}
-	a.readerFailed(c, err)
-}
-
-// readerFailed decides by the error how c goes on.
-func (a *actor) readerFailed(c *consumer, err error) {
 	c.entry.failed(err)
 	for _, s := range c.subs {
 		s.note(err)

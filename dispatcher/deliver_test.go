@@ -220,6 +220,12 @@ func TestStaleHandleIsANoOp(t *testing.T) {
 		w.must(stale.Close(w.ctx))
 		w.must(w.m.Unsubscribe(w.ctx, nil))
 		w.in(h, Tailing)
+		if infos := w.m.Subscriptions(); len(infos) != 1 || infos[0].ID != h.ID() {
+			t.Errorf("subscriptions %+v", infos)
+		}
+		if _, err := w.m.Subscribe(w.ctx, Subscription{PChannel: "p", VChannel: "a", Sink: &a}); !errclass.Is(err, errclass.Exists) {
+			t.Errorf("subscribe: %v", err)
+		}
 		w.put("p", "a")
 		w.got(&b, "p", "a", mq.Position{})
 		if a.count() != 0 {

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -44,6 +45,32 @@ func TestBrokenReaderIsRebuilt(t *testing.T) {
 		w.in(ha, Tailing)
 		w.got(&a, "p", "a", mq.Position{})
 		w.got(&b, "p", "b", mq.Position{})
+	})
+}
+
+// Each failure after a success begins with a short wait again.
+func TestBackoffStartsAgain(t *testing.T) {
+	var waits []time.Duration
+	o := Options{Events: Events{ConsumerFailed: func(_, _ string, _ error, wait time.Duration) { waits = append(waits, wait) }}}
+	inBubble(t, o, func(w *world) {
+		h := w.subscribe("p", "a", mq.Position{}, &recorder{})
+		for range 6 {
+			w.in(h, Tailing)
+			w.put("p", "a")
+			synctest.Wait()
+			once := true
+			w.q.SetHooks(mqtest.Hooks{BeforeNext: func(context.Context, string) error {
+				if once {
+					once = false
+					return errBroken
+				}
+				return nil
+			}})
+			time.Sleep(10 * time.Second)
+		}
+		if len(waits) != 6 || slices.Max(waits) > w.m.o.BackoffMin {
+			t.Errorf("waits %v", waits)
+		}
 	})
 }
 
@@ -203,6 +230,26 @@ func TestAheadIsNotTakenOnTrust(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		w.in(h, Failed)
 		w.in(near, Tailing)
+	})
+}
+
+// The same in a group that becomes the shared consumer.
+func TestAheadInAGroupIsNotTakenOnTrust(t *testing.T) {
+	inBubble(t, Options{}, func(w *world) {
+		early := w.put("p", "a")
+		last := w.put("p", "a")
+		both := make(chan struct{})
+		w.q.SetHooks(mqtest.Hooks{BeforeBounds: func(context.Context, string) error { <-both; return nil }})
+		ahead := mq.Position{ID: "\x00\x00\x00\x00\x00\x00\x10\x00", Timestamp: last.Timestamp + 1}
+		h := w.subscribe("p", "a", early, &recorder{})
+		ha := w.subscribe("p", "b", ahead, &recorder{})
+		synctest.Wait()
+		if n := len(w.m.Consumers()); n != 1 {
+			t.Fatalf("the story needs a group, there are %d consumers", n)
+		}
+		close(both)
+		w.in(ha, Failed)
+		w.in(h, Tailing)
 	})
 }
 

@@ -58,7 +58,7 @@ func (a *actor) joinable(s *subscription) *consumer {
 		return c
 	}
 	for c := range a.consumers {
-		if c.kind == CatchUp && !c.stopping && !c.solo && !c.latest && !s.solo &&
+		if c.kind == CatchUp && !c.stopping && !c.solo && !c.latest && !s.solo && c.pausedBy == nil &&
 			!s.place.Before(c.pos) && a.near(c.pos, s.place) {
 			return c
 		}

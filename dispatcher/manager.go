@@ -112,8 +112,9 @@ func (m *Manager) admit(sub Subscription) (*subscription, error) {
 	s := &subscription{
 		m: m, actor: a, sink: sub.Sink, since: time.Now(), place: sub.From, latest: sub.Latest,
 		id:   ID{PChannel: sub.PChannel, VChannel: sub.VChannel, Registration: m.mu.last},
-		done: make(chan struct{}),
+		done: make(chan struct{}), task: "sink of " + sub.VChannel,
 	}
+	s.run = s.apply
 	s.mu.pos = sub.From
 	m.mu.subs[sub.VChannel] = s
 	return s, nil

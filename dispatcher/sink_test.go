@@ -46,6 +46,20 @@ func TestSinkThatAsksForARetry(t *testing.T) {
 	}
 }
 
+// Closing does not wait for the next try.
+func TestCloseWhileTheSinkWaits(t *testing.T) {
+	inBubble(t, Options{BackoffMin: time.Hour, BackoffMax: time.Hour, DrainTimeout: time.Minute}, func(w *world) {
+		h := w.subscribe("p", "a", mq.Position{}, &recorder{hook: func(context.Context, []mq.Message) error { return errBroken }})
+		w.put("p", "a")
+		synctest.Wait()
+		began := time.Now()
+		w.must(h.Close(w.ctx))
+		if d := time.Since(began); d != 0 {
+			t.Errorf("Close took %s", d)
+		}
+	})
+}
+
 func TestSinkThatFails(t *testing.T) {
 	inBubble(t, Options{}, func(w *world) {
 		boom := errors.New("disk is on fire")

@@ -86,8 +86,54 @@ func TestOnlySubscriptionIsWaitedForWithoutASecondReader(t *testing.T) {
 		open()
 		w.got(&slow, "p", "slow", mq.Position{})
 		w.in(h, Tailing)
-		if st := w.m.Stats(); st.Registered != 1 || st.ReadersOpened != 1 {
+		if st := w.m.Stats(); st.Registered != 1 || st.ReadersOpened != 1 || st.Promotions > 2 {
 			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// The reader of one that fell behind starts right after what it was given, not
+// after its last message.
+func TestCatchUpStartsAtTheOverflow(t *testing.T) {
+	var opened []mq.Position
+	o := Options{BufferMessages: 4, Events: Events{ConsumerOpened: func(_, _ string, from mq.Position) { opened = append(opened, from) }}}
+	inBubble(t, o, func(w *world) {
+		hook, open := gate()
+		slow := recorder{hook: hook}
+		w.subscribe("p", "slow", mq.Position{}, &slow)
+		w.subscribe("p", "fast", mq.Position{}, &recorder{})
+		w.put("p", repeat(4, "slow")...)
+		var place mq.Position
+		for range 100 {
+			place = w.put("p", "fast")
+			synctest.Wait()
+		}
+		w.put("p", "slow")
+		synctest.Wait()
+		if len(opened) != 2 || opened[1] != place {
+			t.Errorf("opened at %v, want %s", opened, place)
+		}
+		open()
+		w.got(&slow, "p", "slow", mq.Position{})
+	})
+}
+
+// The consumer that remains gives its slot back when the first one has gone.
+func TestLastConsumerHoldsNoSlot(t *testing.T) {
+	inBubble(t, Options{BufferMessages: 4}, func(w *world) {
+		w.put("p", repeat(2000, "first")...)
+		hook, _ := gate()
+		first := w.subscribe("p", "first", mq.Position{}, &recorder{hook: hook})
+		w.in(first, CatchingUp)
+		last := w.put("p", "")
+		w.in(w.subscribe("p", "second", last, &recorder{}), Tailing)
+		free := func() int { return w.m.Stats().CatchUpSlotsFree }
+		if free() != w.m.o.MaxCatchUp-1 {
+			t.Errorf("%d slots free with two consumers", free())
+		}
+		w.must(first.Close(w.ctx))
+		if free() != w.m.o.MaxCatchUp {
+			t.Errorf("%d slots free with one consumer", free())
 		}
 	})
 }

@@ -24,7 +24,9 @@ type subscription struct {
 	sink   Sink
 	since  time.Time
 	latest bool
-	done   chan struct{} // closed once final and no Apply runs
+	done   chan struct{}                   // closed once final and no Apply runs
+	task   string                          // name of the applier
+	run    func(ctx context.Context) error // apply, bound to s once
 
 	// Owned by the actor.
 	cons        *consumer
@@ -48,7 +50,8 @@ type subscription struct {
 		sleeping bool               // it waits before a retry
 		stopped  bool               // nothing more is taken or given
 		wantRoom bool               // the actor waits for the buffer to be half empty
-		cancel   context.CancelFunc // of the running applier
+		ctx      context.Context    // of Apply; nil before the first
+		cancel   context.CancelFunc // of ctx; called when s is finished, or before to hurry Apply
 		consumer uint64             // register id of the consumer it is attached to
 	}
 }
@@ -111,7 +114,7 @@ func (s *subscription) take() []mq.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.stopped || len(s.mu.buf) == 0 {
-		s.mu.running, s.mu.cancel = false, nil
+		s.mu.running = false
 		return nil
 	}
 	n, bytes := 0, int64(0)
