@@ -84,7 +84,7 @@ func (o *HNSWOptions) Validate() error {
 func (o HNSWOptions) Bytes() int64 {
 	o.EnsureDefaults()
 	n, m := int64(o.Capacity), int64(o.M)
-	perRow := 4*2*m + 4 // level 0, offset of the upper levels
+	perRow := 4*2*m + 4 + 4 // level 0, offset of the upper levels, twin
 	if o.Metric == Cosine {
 		perRow += 4
 	}
@@ -111,11 +111,13 @@ type HNSW struct {
 	links0   []uint32 // row i at [i*m0, (i+1)*m0)
 	upperOff []uint32 // row i has blocks [upperOff[i], upperOff[i+1]): one a level above 0
 	upper    []uint32 // block b at [b*m, (b+1)*m)
+	twins    []uint32 // see hnsw_twins.go; nil: there are none
 
 	claimed []uint64      // rows whose insert has begun
 	ready   []uint64      // rows whose insert is complete; nil: all of them
 	rows    atomic.Int64  // how many are complete
 	running atomic.Int64  // inserts under way
+	zero    atomic.Uint32 // Cosine: the row of length 0 in the graph, plus 1
 	entry   atomic.Uint64 // where searches start: (level+1)<<32 | row; 0: nowhere
 
 	top   sync.Mutex   // held by an insert that makes a new top level; before locks
@@ -143,6 +145,7 @@ func NewHNSW(o HNSWOptions, base []float32) (*HNSW, error) {
 		capacity: o.Capacity,
 		links0:   make([]uint32, o.Capacity*2*o.M),
 		upperOff: make([]uint32, o.Capacity+1),
+		twins:    make([]uint32, o.Capacity),
 		claimed:  make([]uint64, words),
 		ready:    make([]uint64, words),
 		locks:    make([]sync.Mutex, lockStripes),
@@ -193,7 +196,7 @@ func (h *HNSW) Metric() Metric { return h.metric }
 // Bytes is the memory of the graph, without the vectors. That of an index
 // opened from an image is part of the image.
 func (h *HNSW) Bytes() int64 {
-	return 4*int64(len(h.links0)+len(h.upperOff)+len(h.upper)+len(h.inv)) +
+	return 4*int64(len(h.links0)+len(h.upperOff)+len(h.upper)+len(h.twins)+len(h.inv)) +
 		8*int64(len(h.claimed)+len(h.ready)+len(h.locks))
 }
 

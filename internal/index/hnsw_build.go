@@ -56,7 +56,10 @@ func (h *HNSW) connect(row uint32, q []float32, s *Scratch) {
 			return
 		}
 	}
-	h.choose(row, q, start, top, s)
+	if first, twin := h.choose(row, q, start, top, s); twin {
+		h.hang(first, row)
+		return
+	}
 	// All own lists come before the first link to row: whoever gets here can go
 	// on, on every level.
 	for l := min(level, top); l >= 0; l-- {
@@ -75,8 +78,9 @@ func (h *HNSW) connect(row uint32, q []float32, s *Scratch) {
 	}
 }
 
-// choose finds the links of a new row on each of its levels.
-func (h *HNSW) choose(row uint32, q []float32, start uint32, top int, s *Scratch) {
+// choose finds the links of a new row on each of its levels, or the row in the
+// graph that it is a twin of.
+func (h *HNSW) choose(row uint32, q []float32, start uint32, top int, s *Scratch) (first uint32, twin bool) {
 	s.begin(h.m0 + 1)
 	level, scale := h.level(row), h.rowScale(row)
 	for len(s.chosen) <= level {
@@ -92,6 +96,11 @@ func (h *HNSW) choose(row uint32, q []float32, start uint32, top int, s *Scratch
 			s.seen.add(poolRow(key))
 		}
 		h.walk(q, scale, l, h.ef, s)
+		if l == 0 {
+			if first, twin = h.twinOf(row, q, s); twin {
+				return first, true
+			}
+		}
 		s.keys = s.keys[:0]
 		for _, key := range s.pool {
 			s.keys = append(s.keys, vec.Key(poolDistance(key), poolRow(key)))
@@ -99,6 +108,7 @@ func (h *HNSW) choose(row uint32, q []float32, start uint32, top int, s *Scratch
 		h.selectLinks(h.m, s)
 		s.chosen[l] = append(s.chosen[l][:0], s.kept...)
 	}
+	return 0, false
 }
 
 // link adds row to the links of `to` on a level. If they are full, the best of
@@ -138,43 +148,18 @@ func (h *HNSW) link(to, row uint32, level int, s *Scratch) {
 // distance to the row that is to be linked, and leaves them in s.kept. A row is
 // picked unless it is nearer to one picked before: that one leads to it, and
 // the links spread in all directions (algorithm 4 of the paper).
-//
-// Rows equal to the one to be linked would fill its list, or rule out all
-// others, being as near to them: a quarter of the list is theirs at most, and
-// they rule out nothing.
 func (h *HNSW) selectLinks(m int, s *Scratch) {
 	s.kept = s.kept[:0]
 	s.keptDist = grown(s.keptDist, m)
-	equal, from := 0, 0 // kept rows before from rule out nothing
 	for _, key := range s.keys {
 		if len(s.kept) == m {
 			return
 		}
 		c := vec.Unkey(key)
-		if h.same(c.Distance) {
-			if equal < max(m/4, 1) {
-				s.kept = append(s.kept, c.Row)
-				equal++
-				from = len(s.kept)
-			}
-			continue
-		}
-		if !h.shadowed(c, s.kept[from:], s.keptDist) {
+		if !h.shadowed(c, s.kept, s.keptDist) {
 			s.kept = append(s.kept, c.Row)
 		}
 	}
-}
-
-// same reports whether rows at this distance are equal (L2) or have the same
-// direction up to rounding (Cosine). Under IP no row is nearest to itself.
-func (h *HNSW) same(distance float32) bool {
-	switch h.metric {
-	case L2:
-		return distance == 0
-	case Cosine:
-		return distance <= 1e-6
-	}
-	return false
 }
 
 // shadowed reports whether c is nearer to one of the kept rows than its distance.

@@ -57,14 +57,8 @@ func (h *HNSW) searchFiltered(q []float32, scale float32, k, ef int, allowed *bi
 func (h *HNSW) walkAllowed(q []float32, scale float32, from Neighbor, ef int, allowed []uint64, budget int, s *Scratch) bool {
 	s.top.Reset(ef)
 	spent := s.stats.Distances
-	offer := func(key uint64) {
-		row := uint32(key)
-		if (allowed == nil || has(allowed, row)) && h.isReady(row) {
-			s.top.PushKey(key)
-		}
-	}
 	first := vec.Key(from.Distance, from.Row)
-	offer(first)
+	h.offer(first, allowed, s)
 	s.cand.push(first)
 	for len(s.cand) > 0 {
 		key := s.cand.pop()
@@ -80,7 +74,7 @@ func (h *HNSW) walkAllowed(q []float32, scale float32, from Neighbor, ef int, al
 		for i, id := range s.ids[:n] {
 			if key := vec.Key(s.dist[i], id); key < s.top.BoundKey() {
 				s.cand.push(key)
-				offer(key)
+				h.offer(key, allowed, s)
 			}
 		}
 		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {

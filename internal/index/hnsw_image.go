@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -28,6 +29,7 @@ import (
 //	32  u32 EfConstruction
 //	36  u32 level of the start plus 1, 0 if there are no rows
 //	40  u32 row of the start
+//	44  u32 1 if there are twins, else 0
 //	48  u64 rows
 //	56  u64 blocks of the upper levels
 //	64  u64 seed
@@ -38,6 +40,7 @@ import (
 //	offsets     rows + 1, u32 number of the row's first block
 //	upper       blocks * M, u32 as on level 0
 //	norms       rows, f32 inverse norm; Cosine only
+//	twins       rows, u32 next row with the same values plus 1; only if there are any
 const (
 	imageMagic   = "QNHNSW\r\n"
 	imageVersion = 1
@@ -49,15 +52,17 @@ const (
 type header struct {
 	dim, metric, m, m0, ef uint32
 	startLevel, startRow   uint32
+	twins                  uint32
 	rows, blocks, seed     uint64
 }
 
 // sections are the lengths in bytes of what follows the header.
-func (hd *header) sections() [4]uint64 {
-	s := [4]uint64{hd.rows * uint64(hd.m0) * 4, (hd.rows + 1) * 4, hd.blocks * uint64(hd.m) * 4, 0}
+func (hd *header) sections() [5]uint64 {
+	s := [5]uint64{hd.rows * uint64(hd.m0) * 4, (hd.rows + 1) * 4, hd.blocks * uint64(hd.m) * 4}
 	if Metric(hd.metric) == Cosine {
 		s[3] = hd.rows * 4
 	}
+	s[4] = hd.rows * 4 * uint64(hd.twins)
 	return s
 }
 
@@ -77,7 +82,7 @@ func (hd *header) encode() []byte {
 	b := make([]byte, headerBytes)
 	le := binary.LittleEndian
 	copy(b, imageMagic)
-	for i, x := range []uint32{imageVersion, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow} {
+	for i, x := range []uint32{imageVersion, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow, hd.twins} {
 		le.PutUint32(b[8+4*i:], x)
 	}
 	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {
@@ -105,14 +110,15 @@ func decodeHeader(b []byte) (*header, error) {
 	hd := &header{
 		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), m: le.Uint32(b[24:]), m0: le.Uint32(b[28:]),
 		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]),
-		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
+		twins: le.Uint32(b[44:]),
+		rows:  le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
 	case hd.dim < 1 || hd.dim > maxDim, hd.metric > math.MaxUint8, !Metric(hd.metric).Valid(),
 		hd.m < 2 || hd.m > maxM, hd.m0 < hd.m || hd.m0 > 2*maxM,
-		hd.rows > maxRows, hd.blocks > hd.rows*maxLevel:
+		hd.rows > maxRows, hd.twins > 1, hd.blocks > hd.rows*maxLevel:
 		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
 			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
@@ -143,6 +149,9 @@ func (h *HNSW) WriteTo(w io.Writer) (int64, error) {
 		dim: uint32(h.dim), metric: uint32(h.metric), m: uint32(h.m), m0: uint32(h.m0), ef: uint32(h.ef),
 		rows: uint64(n), blocks: uint64(blocks), seed: h.seed,
 	}
+	if h.twins != nil && slices.ContainsFunc(h.twins[:n], func(next uint32) bool { return next != 0 }) {
+		hd.twins = 1
+	}
 	if row, level, ok := h.start(); ok {
 		hd.startRow, hd.startLevel = row, uint32(level+1)
 	}
@@ -153,6 +162,9 @@ func (h *HNSW) WriteTo(w io.Writer) (int64, error) {
 	out.words(h.upper[:int(blocks)*h.m])
 	if h.metric == Cosine {
 		out.floats(h.inv[:n])
+	}
+	if hd.twins > 0 {
+		out.words(h.twins[:n])
 	}
 	if out.err == nil {
 		out.err = out.w.Flush()
@@ -232,17 +244,22 @@ func OpenHNSW(image []byte, base []float32) (*HNSW, error) {
 		seed:     hd.seed,
 		capacity: int(hd.rows),
 	}
-	at := uint64(headerBytes)
+	sections := hd.sections()
 	part := func(i int) unsafe.Pointer {
-		p := unsafe.Pointer(unsafe.SliceData(image[at:]))
-		at += aligned(hd.sections()[i])
-		return p
+		at := uint64(headerBytes)
+		for _, n := range sections[:i] {
+			at += aligned(n)
+		}
+		return unsafe.Pointer(unsafe.SliceData(image[at:]))
 	}
 	h.links0 = unsafe.Slice((*uint32)(part(0)), hd.rows*uint64(hd.m0))
 	h.upperOff = unsafe.Slice((*uint32)(part(1)), hd.rows+1)
 	h.upper = unsafe.Slice((*uint32)(part(2)), hd.blocks*uint64(hd.m))
 	if h.metric == Cosine {
 		h.inv = unsafe.Slice((*float32)(part(3)), hd.rows)
+	}
+	if hd.twins > 0 {
+		h.twins = unsafe.Slice((*uint32)(part(4)), hd.rows)
 	}
 	h.rows.Store(int64(hd.rows))
 	if hd.startLevel > 0 {

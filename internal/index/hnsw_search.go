@@ -1,6 +1,8 @@
 package index
 
 import (
+	"slices"
+
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -49,10 +51,9 @@ func (h *HNSW) Search(q []float32, k, ef int, allowed *bitset.Set, s *Scratch) [
 		if len(s.out) == k {
 			break
 		}
-		if row := poolRow(key); h.isReady(row) {
-			s.out = append(s.out, Neighbor{Row: row, Distance: poolDistance(key)})
-		}
+		h.emit(poolRow(key), poolDistance(key), k, s)
 	}
+	slices.SortFunc(s.out, Neighbor.Compare) // twins come in the order of their chain
 	return s.out
 }
 

@@ -16,13 +16,14 @@ type Scratch struct {
 
 	stats Stats
 
-	ids  []uint32  // rows of the batch at hand
-	dist []float32 // their distances
-	seen visited
-	pool []uint64 // the best rows so far, sorted; low bit: already expanded
-	cand minHeap  // rows to expand, when there is a filter
-	top  vec.TopK // the best allowed rows
-	out  []Neighbor
+	ids       []uint32  // rows of the batch at hand
+	dist      []float32 // their distances
+	seen      visited
+	pool      []uint64 // the best rows so far, sorted; low bit: already expanded
+	twinSteps int      // steps along chains of equal rows in this search
+	cand      minHeap  // rows to expand, when there is a filter
+	top       vec.TopK // the best allowed rows
+	out       []Neighbor
 
 	keys     []uint64   // candidates of a selection
 	kept     []uint32   // what a selection keeps
@@ -58,6 +59,7 @@ func (s *Scratch) Bytes() int {
 // begin readies s for a search whose batches have at most batch rows.
 func (s *Scratch) begin(batch int) {
 	s.stats = Stats{}
+	s.twinSteps = 0
 	s.pool = s.pool[:0]
 	s.cand = s.cand[:0]
 	s.out = s.out[:0]
