@@ -1,0 +1,44 @@
+package node
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/querynode/querynode/mq/wal"
+)
+
+// ChannelStatus is one watched channel.
+type ChannelStatus struct {
+	VChannel    string
+	PChannel    string
+	Collection  string
+	State       string // of the subscription
+	Tsafe       uint64
+	Lag         time.Duration // of tsafe behind the clock
+	Quarantined int64         // messages set aside
+	Err         error
+}
+
+// Channels describes the watched channels in order of their names.
+func (n *Node) Channels() []ChannelStatus {
+	now := n.o.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []ChannelStatus
+	for _, s := range n.mu.serving {
+		for name, w := range s.channels {
+			info := w.handle.Info()
+			tsafe := w.channel.Tsafe()
+			out = append(out, ChannelStatus{
+				VChannel: name, PChannel: w.pchannel, Collection: s.coll.Info().Name, State: info.State.String(), Tsafe: tsafe,
+				Lag: max(0, now.Sub(wal.Time(tsafe))), Quarantined: w.sink.Quarantined(), Err: w.handle.Err(),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b ChannelStatus) int { return cmp.Compare(a.VChannel, b.VChannel) })
+	return out
+}
+
+// Closing is closed when Close begins.
+func (n *Node) Closing() <-chan struct{} { return n.group.Context().Done() }

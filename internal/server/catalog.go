@@ -1,0 +1,258 @@
+package server
+
+import (
+	"context"
+	"slices"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/internal/schema"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// catalogService serves CatalogService.
+type catalogService struct {
+	qnpb.UnimplementedCatalogServiceServer
+	node *node.Node
+}
+
+// CreateCollection makes a collection.
+func (s *catalogService) CreateCollection(ctx context.Context, r *qnpb.CreateCollectionRequest) (*qnpb.CreateCollectionResponse, error) {
+	sc, err := toSchema(r.GetSchema())
+	if err != nil {
+		return nil, err
+	}
+	spec := node.NewCollection{Name: r.GetName(), Schema: sc, Shards: int(r.GetShards()), Properties: r.GetProperties()}
+	for _, x := range r.GetIndexes() {
+		ix, err := toIndex(x, &sc)
+		if err != nil {
+			return nil, err
+		}
+		spec.Indexes = append(spec.Indexes, ix)
+	}
+	coll, err := s.node.CreateCollection(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.describe(ctx, coll)
+	return &qnpb.CreateCollectionResponse{Collection: out}, err
+}
+
+// DescribeCollection shows one collection.
+func (s *catalogService) DescribeCollection(ctx context.Context, r *qnpb.DescribeCollectionRequest) (*qnpb.DescribeCollectionResponse, error) {
+	coll, err := s.node.Collection(ctx, r.GetCollection())
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.describe(ctx, coll)
+	return &qnpb.DescribeCollectionResponse{Collection: out}, err
+}
+
+// ListCollections shows all collections.
+func (s *catalogService) ListCollections(ctx context.Context, _ *qnpb.ListCollectionsRequest) (*qnpb.ListCollectionsResponse, error) {
+	colls, err := s.node.Collections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &qnpb.ListCollectionsResponse{}
+	for _, c := range colls {
+		d, err := s.describe(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		out.Collections = append(out.Collections, d)
+	}
+	return out, nil
+}
+
+// AlterCollection renames a collection or sets properties.
+func (s *catalogService) AlterCollection(ctx context.Context, r *qnpb.AlterCollectionRequest) (*qnpb.AlterCollectionResponse, error) {
+	coll, err := s.node.AlterCollection(ctx, r.GetCollection(), r.GetNewName(), r.GetProperties())
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.describe(ctx, coll)
+	return &qnpb.AlterCollectionResponse{Collection: out}, err
+}
+
+// DropCollection removes a collection.
+func (s *catalogService) DropCollection(ctx context.Context, r *qnpb.DropCollectionRequest) (*qnpb.DropCollectionResponse, error) {
+	return &qnpb.DropCollectionResponse{}, s.node.DropCollection(ctx, r.GetCollection())
+}
+
+// CreatePartition adds a partition.
+func (s *catalogService) CreatePartition(ctx context.Context, r *qnpb.CreatePartitionRequest) (*qnpb.CreatePartitionResponse, error) {
+	p, err := s.node.CreatePartition(ctx, r.GetCollection(), r.GetPartition())
+	return &qnpb.CreatePartitionResponse{Partition: fromPartition(p)}, err
+}
+
+// ListPartitions shows the partitions of a collection.
+func (s *catalogService) ListPartitions(ctx context.Context, r *qnpb.ListPartitionsRequest) (*qnpb.ListPartitionsResponse, error) {
+	coll, err := s.node.Collection(ctx, r.GetCollection())
+	if err != nil {
+		return nil, err
+	}
+	out := &qnpb.ListPartitionsResponse{}
+	for _, p := range coll.Partitions {
+		out.Partitions = append(out.Partitions, fromPartition(p))
+	}
+	return out, nil
+}
+
+// DropPartition removes a partition.
+func (s *catalogService) DropPartition(ctx context.Context, r *qnpb.DropPartitionRequest) (*qnpb.DropPartitionResponse, error) {
+	return &qnpb.DropPartitionResponse{}, s.node.DropPartition(ctx, r.GetCollection(), r.GetPartition())
+}
+
+// CreateIndex says how a vector field is indexed.
+func (s *catalogService) CreateIndex(ctx context.Context, r *qnpb.CreateIndexRequest) (*qnpb.CreateIndexResponse, error) {
+	coll, err := s.node.Collection(ctx, r.GetCollection())
+	if err != nil {
+		return nil, err
+	}
+	ix, err := toIndex(r.GetIndex(), &coll.Schema)
+	if err != nil {
+		return nil, err
+	}
+	made, err := s.node.CreateIndex(ctx, r.GetCollection(), ix)
+	if err != nil {
+		return nil, err
+	}
+	return &qnpb.CreateIndexResponse{Index: fromIndex(made, &coll.Schema)}, nil
+}
+
+// DescribeIndex shows the indexes of a collection.
+func (s *catalogService) DescribeIndex(ctx context.Context, r *qnpb.DescribeIndexRequest) (*qnpb.DescribeIndexResponse, error) {
+	coll, err := s.node.Collection(ctx, r.GetCollection())
+	if err != nil {
+		return nil, err
+	}
+	out := &qnpb.DescribeIndexResponse{}
+	for _, x := range coll.Indexes {
+		if r.GetIndex() == "" || r.GetIndex() == x.Name {
+			out.Indexes = append(out.Indexes, fromIndex(x, &coll.Schema))
+		}
+	}
+	if r.GetIndex() != "" && len(out.Indexes) == 0 {
+		return nil, errclass.New(errclass.NotFound, "collection %q has no index %q", coll.Name, r.GetIndex())
+	}
+	return out, nil
+}
+
+// DropIndex removes an index.
+func (s *catalogService) DropIndex(ctx context.Context, r *qnpb.DropIndexRequest) (*qnpb.DropIndexResponse, error) {
+	return &qnpb.DropIndexResponse{}, s.node.DropIndex(ctx, r.GetCollection(), r.GetIndex())
+}
+
+// CreateAlias gives a collection a second name.
+func (s *catalogService) CreateAlias(ctx context.Context, r *qnpb.CreateAliasRequest) (*qnpb.CreateAliasResponse, error) {
+	return &qnpb.CreateAliasResponse{}, s.node.CreateAlias(ctx, r.GetCollection(), r.GetAlias())
+}
+
+// AlterAlias points an alias to another collection.
+func (s *catalogService) AlterAlias(ctx context.Context, r *qnpb.AlterAliasRequest) (*qnpb.AlterAliasResponse, error) {
+	return &qnpb.AlterAliasResponse{}, s.node.AlterAlias(ctx, r.GetCollection(), r.GetAlias())
+}
+
+// ListAliases shows the aliases of a collection, or all.
+func (s *catalogService) ListAliases(ctx context.Context, r *qnpb.ListAliasesRequest) (*qnpb.ListAliasesResponse, error) {
+	var colls []*catalog.Collection
+	if r.GetCollection() != "" {
+		c, err := s.node.Collection(ctx, r.GetCollection())
+		if err != nil {
+			return nil, err
+		}
+		colls = []*catalog.Collection{c}
+	} else {
+		all, err := s.node.Collections(ctx)
+		if err != nil {
+			return nil, err
+		}
+		colls = all
+	}
+	out := &qnpb.ListAliasesResponse{Aliases: map[string]string{}}
+	for _, c := range colls {
+		for _, a := range c.Aliases {
+			out.Aliases[a] = c.Name
+		}
+	}
+	return out, nil
+}
+
+// DropAlias removes an alias.
+func (s *catalogService) DropAlias(ctx context.Context, r *qnpb.DropAliasRequest) (*qnpb.DropAliasResponse, error) {
+	return &qnpb.DropAliasResponse{}, s.node.DropAlias(ctx, r.GetAlias())
+}
+
+func (s *catalogService) describe(ctx context.Context, c *catalog.Collection) (*qnpb.Collection, error) {
+	rows, segs, err := s.node.SealedRows(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	out := &qnpb.Collection{
+		Id: c.ID, Name: c.Name, Schema: fromSchema(&c.Schema), Aliases: c.Aliases, Properties: c.Properties,
+		CreatedTimestamp: c.CreatedTimestamp, SealedRows: rows, SealedSegments: segs,
+	}
+	for _, p := range c.Partitions {
+		out.Partitions = append(out.Partitions, fromPartition(p))
+	}
+	for _, x := range c.Indexes {
+		out.Indexes = append(out.Indexes, fromIndex(x, &c.Schema))
+	}
+	for _, v := range c.VChannels {
+		out.Channels = append(out.Channels, &qnpb.ChannelRef{Vchannel: v.Name, Pchannel: v.PChannel})
+	}
+	return out, nil
+}
+
+func fromPartition(p catalog.Partition) *qnpb.Partition {
+	return &qnpb.Partition{Id: p.ID, Name: p.Name, CreatedTimestamp: p.CreatedTimestamp}
+}
+
+// toSchema gives the fields their ids, in order from schema.FirstFieldID.
+func toSchema(p *qnpb.CollectionSchema) (schema.Schema, error) {
+	s := schema.Schema{Version: 1, Dynamic: p.GetDynamic()}
+	for i, f := range p.GetFields() {
+		s.Fields = append(s.Fields, schema.Field{
+			ID: schema.FirstFieldID + int64(i), Name: f.GetName(), Type: schema.Type(f.GetType()),
+			PrimaryKey: f.GetPrimaryKey(), AutoID: f.GetAutoId(), Dim: int(f.GetDim()),
+			MaxLength: int(f.GetMaxLength()), Nullable: f.GetNullable(),
+		})
+		if f.GetType() < 0 || f.GetType() > 255 {
+			return s, errclass.New(errclass.Invalid, "field %q: unknown type %d", f.GetName(), f.GetType())
+		}
+	}
+	return s, s.Validate()
+}
+
+func fromSchema(s *schema.Schema) *qnpb.CollectionSchema {
+	out := &qnpb.CollectionSchema{Dynamic: s.Dynamic, Version: s.Version}
+	for _, f := range s.Fields {
+		out.Fields = append(out.Fields, &qnpb.FieldSchema{
+			Name: f.Name, Type: qnpb.DataType(f.Type), PrimaryKey: f.PrimaryKey, AutoId: f.AutoID, Dim: int32(f.Dim),
+			MaxLength: int32(f.MaxLength), Nullable: f.Nullable, Id: f.ID,
+		})
+	}
+	return out
+}
+
+func toIndex(p *qnpb.IndexSpec, s *schema.Schema) (catalog.Index, error) {
+	if p == nil {
+		return catalog.Index{}, errclass.New(errclass.Invalid, "index: missing")
+	}
+	f, ok := s.Field(p.GetField())
+	if !ok {
+		return catalog.Index{}, errclass.New(errclass.NotFound, "index: the collection has no field %q", p.GetField())
+	}
+	return catalog.Index{Name: p.GetName(), FieldID: f.ID, Type: p.GetType(), Metric: p.GetMetric(), Params: p.GetParams()}, nil
+}
+
+func fromIndex(x catalog.Index, s *schema.Schema) *qnpb.IndexSpec {
+	i := slices.IndexFunc(s.Fields, func(f schema.Field) bool { return f.ID == x.FieldID })
+	name := ""
+	if i >= 0 {
+		name = s.Fields[i].Name
+	}
+	return &qnpb.IndexSpec{Name: x.Name, Field: name, Type: x.Type, Metric: x.Metric, Params: x.Params}
+}

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"math"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/internal/rowpb"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
+)
+
+// queryService serves QueryService.
+type queryService struct {
+	qnpb.UnimplementedQueryServiceServer
+	node *node.Node
+}
+
+// Search finds the nearest rows to each of a number of vectors.
+func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb.SearchResponse, error) {
+	vectors, _, err := rowpb.Vectors(r.GetVectors())
+	if err != nil {
+		return nil, err
+	}
+	if d := r.RoundDecimal; d != nil && (*d < 0 || *d > 6) {
+		return nil, errclass.New(errclass.Invalid, "round_decimal is %d, want 0 to 6", *d)
+	}
+	values, err := toValues(r.GetFilterValues())
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := toFreshness(r.GetFreshness())
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.node.Search(ctx, &node.Search{
+		Select: node.Select{
+			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values,
+			OutputFields: r.GetOutputFields(), IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh,
+		},
+		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), TopK: r.GetTopK(), Offset: r.GetOffset(),
+		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &qnpb.SearchResponse{
+		Counts: found.Counts, Ids: rowpb.ToIDs(found.Keys), Scores: found.Scores,
+		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats),
+	}
+	for i, c := range found.Fields {
+		out.Fields = append(out.Fields, rowpb.FromColumn(c, found.Output[i]))
+	}
+	if r.RoundDecimal != nil {
+		round(out.Scores, int(*r.RoundDecimal))
+	}
+	return out, nil
+}
+
+func round(scores []float32, decimals int) {
+	p := math.Pow10(decimals)
+	for i, v := range scores {
+		scores[i] = float32(math.Round(float64(v)*p) / p)
+	}
+}
+
+// Query streams the rows that match a filter.
+func (s *queryService) Query(r *qnpb.QueryRequest, out qnpb.QueryService_QueryServer) error {
+	values, err := toValues(r.GetFilterValues())
+	if err != nil {
+		return err
+	}
+	fresh, err := toFreshness(r.GetFreshness())
+	if err != nil {
+		return err
+	}
+	q := &node.Query{
+		Select: node.Select{
+			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values,
+			OutputFields: r.GetOutputFields(), IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh,
+		},
+		Limit: r.GetLimit(), Offset: r.GetOffset(),
+	}
+	res, counted, err := s.node.Query(out.Context(), q, func(rows *node.Rows) error { return out.Send(fromRows(rows)) })
+	if err != nil {
+		return err
+	}
+	last := &qnpb.QueryResponse{ReadTimestamp: res.ReadTimestamp, Stats: fromStats(&res.Stats)}
+	if counted {
+		last.Count = res.Count
+	}
+	return out.Send(last)
+}
+
+func fromRows(r *node.Rows) *qnpb.QueryResponse {
+	out := &qnpb.QueryResponse{Rows: int64(r.Batch.Rows), ReadTimestamp: r.ReadTimestamp}
+	for i, c := range r.Batch.Columns {
+		out.Fields = append(out.Fields, rowpb.FromColumn(c, r.Fields[i]))
+	}
+	return out
+}
+
+// Get returns rows by primary key.
+func (s *queryService) Get(ctx context.Context, r *qnpb.GetRequest) (*qnpb.GetResponse, error) {
+	coll, err := s.node.Collection(ctx, r.GetCollection())
+	if err != nil {
+		return nil, err
+	}
+	keys, err := rowpb.FromIDs(r.GetIds(), coll.Schema.Primary())
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := toFreshness(r.GetFreshness())
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.node.Get(ctx, node.Select{
+		Collection: r.GetCollection(), Partitions: r.GetPartitions(), OutputFields: r.GetOutputFields(), Freshness: fresh,
+	}, keys)
+	if err != nil {
+		return nil, err
+	}
+	piece := fromRows(rows)
+	return &qnpb.GetResponse{Rows: piece.Rows, Fields: piece.Fields, ReadTimestamp: piece.ReadTimestamp}, nil
+}
+
+func toFreshness(f *qnpb.Freshness) (node.Freshness, error) {
+	out := node.Freshness{Guarantee: f.GetGuaranteeTimestamp(), Read: f.GetReadTimestamp()}
+	switch f.GetLevel() {
+	case qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_UNSPECIFIED, qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_BOUNDED:
+		out.Level = node.Bounded
+	case qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_STRONG:
+		out.Level = node.Strong
+	case qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION:
+		out.Level = node.Session
+	case qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_EVENTUALLY:
+		out.Level = node.Eventually
+	default:
+		return out, errclass.New(errclass.Invalid, "consistency level %d is unknown", f.GetLevel())
+	}
+	return out, nil
+}
+
+func toValues(m map[string]*qnpb.Value) (map[string]any, error) {
+	out := make(map[string]any, len(m))
+	for name, v := range m {
+		switch k := v.GetKind().(type) {
+		case *qnpb.Value_BoolValue:
+			out[name] = k.BoolValue
+		case *qnpb.Value_IntValue:
+			out[name] = k.IntValue
+		case *qnpb.Value_DoubleValue:
+			out[name] = k.DoubleValue
+		case *qnpb.Value_StringValue:
+			out[name] = k.StringValue
+		case *qnpb.Value_Ints:
+			out[name] = k.Ints.GetValues()
+		case *qnpb.Value_Doubles:
+			out[name] = k.Doubles.GetValues()
+		case *qnpb.Value_Strings:
+			out[name] = k.Strings.GetValues()
+		case *qnpb.Value_Bools:
+			out[name] = k.Bools.GetValues()
+		default:
+			return nil, errclass.New(errclass.Invalid, "filter value %q is not set", name)
+		}
+	}
+	return out, nil
+}
+
+func fromStats(s *segments.ReadStats) *qnpb.ReadStats {
+	out := &qnpb.ReadStats{
+		SealedSegments: s.Sealed, GrowingSegments: s.Growing, Channels: s.Channels, SearchedShare: s.SearchedShare,
+		PrunedSegments: int64(s.Pruned), WaitNanos: int64(s.Wait), SearchNanos: int64(s.Search),
+	}
+	for _, f := range s.Failures {
+		c := errclass.Of(f.Err)
+		out.Failures = append(out.Failures, &qnpb.SegmentFailure{
+			SegmentId: f.SegmentID, Vchannel: f.VChannel, Reason: c.String(), Message: f.Err.Error(), Retryable: c.Retry(),
+		})
+	}
+	return out
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"runtime"
+	"time"
+
+	"github.com/cockroachdb/errors"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/pool"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// Options configure a Server.
+type Options struct {
+	// Node answers the calls; Machine says in which state it is. Required. While
+	// the state does not accept requests they are refused as UNAVAILABLE, except
+	// those of health, reflection, AdminService and the status calls.
+	Node    *node.Node
+	Machine *lifecycle.Machine
+	// Pool is where searches run, for GetMetrics. Nil = not reported.
+	Pool *pool.Pool
+	// MaxRecvBytes bounds a request. 0 = 64 MiB.
+	MaxRecvBytes int
+	// MaxConcurrentStreams bounds the calls of one connection. 0 = 1024.
+	MaxConcurrentStreams uint32
+	// DefaultTimeout is the deadline of a call that brings none; MaxTimeout caps
+	// those that do. 0 = 30 s and 10 minutes.
+	DefaultTimeout time.Duration
+	MaxTimeout     time.Duration
+	// MinPing is how often a client may ping, also without calls. 0 = 5 s.
+	MinPing time.Duration
+	// MaxConnectionAge makes clients reconnect, so that they find new nodes. 0 = never.
+	MaxConnectionAge time.Duration
+	// Credentials are TLS credentials. Nil = plain text.
+	Credentials credentials.TransportCredentials
+	// NoReflection leaves server reflection out.
+	NoReflection bool
+	// Registerer takes the metrics. Nil = none are kept.
+	Registerer prometheus.Registerer
+	// LogLevel is what SetLogLevel changes. Nil = the call is refused.
+	LogLevel *slog.LevelVar
+	// Logger gets failed calls and panics. Nil = discard.
+	Logger *slog.Logger
+	// Version of the program, for GetMetrics.
+	Version string
+}
+
+// EnsureDefaults fills what was left zero.
+func (o *Options) EnsureDefaults() {
+	if o.MaxRecvBytes == 0 {
+		o.MaxRecvBytes = 64 << 20
+	}
+	if o.MaxConcurrentStreams == 0 {
+		o.MaxConcurrentStreams = 1024
+	}
+	if o.DefaultTimeout == 0 {
+		o.DefaultTimeout = 30 * time.Second
+	}
+	if o.MaxTimeout == 0 {
+		o.MaxTimeout = 10 * time.Minute
+	}
+	if o.MinPing == 0 {
+		o.MinPing = 5 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate lists all problems in one error.
+func (o *Options) Validate() error {
+	var errs []error
+	if o.Node == nil {
+		errs = append(errs, errors.New("server: Node is required"))
+	}
+	if o.Machine == nil {
+		errs = append(errs, errors.New("server: Machine is required"))
+	}
+	if o.MaxRecvBytes < 0 || o.DefaultTimeout < 0 || o.MaxTimeout < 0 || o.MinPing < 0 || o.MaxConnectionAge < 0 {
+		errs = append(errs, errors.New("server: sizes and times must not be negative"))
+	}
+	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
+}
+
+// Server serves the API on one listener. Open it with New; Close it before its Node.
+type Server struct {
+	o       Options
+	grpc    *grpc.Server
+	health  *health.Server
+	metrics *metrics
+}
+
+// New returns a server that is not listening yet; see Serve.
+func New(o Options) (*Server, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{o: o, health: health.NewServer(), metrics: newMetrics()}
+	if err := s.metrics.register(o.Registerer); err != nil {
+		return nil, errors.Wrap(err, "register metrics")
+	}
+	opts := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(o.MaxRecvBytes),
+		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.MinPing, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: o.MaxConnectionAge}),
+		grpc.ChainUnaryInterceptor(s.unary),
+		grpc.ChainStreamInterceptor(s.stream),
+	}
+	if o.Credentials != nil {
+		opts = append(opts, grpc.Creds(o.Credentials))
+	}
+	s.grpc = grpc.NewServer(opts...)
+	qnpb.RegisterQueryServiceServer(s.grpc, &queryService{node: o.Node})
+	qnpb.RegisterWriteServiceServer(s.grpc, &writeService{node: o.Node})
+	qnpb.RegisterControlServiceServer(s.grpc, &controlService{node: o.Node, metrics: s.load})
+	qnpb.RegisterCatalogServiceServer(s.grpc, &catalogService{node: o.Node})
+	qnpb.RegisterAdminServiceServer(s.grpc, &adminService{o: &s.o, load: s.load})
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	if !o.NoReflection {
+		reflection.Register(s.grpc)
+	}
+	s.SetServing(false)
+	return s, nil
+}
+
+// SetServing sets what the health service answers for each service.
+func (s *Server) SetServing(ok bool) {
+	st := healthpb.HealthCheckResponse_NOT_SERVING
+	if ok {
+		st = healthpb.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", st)
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, st)
+	}
+}
+
+// Serve answers on lis until Close; it closes lis.
+func (s *Server) Serve(lis net.Listener) error {
+	if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return errors.Wrapf(err, "serve gRPC on %s", lis.Addr())
+	}
+	return nil
+}
+
+// Close refuses new calls and waits for those that run until ctx ends; then it
+// cuts them. It returns an error if it had to.
+func (s *Server) Close(ctx context.Context) error {
+	s.health.Shutdown()
+	g := lifecycle.NewGroup(context.Background(), nil)
+	done := make(chan struct{})
+	if err := g.Go("grpc graceful stop", func(context.Context) error {
+		defer close(done)
+		s.grpc.GracefulStop()
+		return nil
+	}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.grpc.Stop() // makes GracefulStop return too
+		<-done
+		return errors.Wrap(ctx.Err(), "grpc: running calls were cut")
+	}
+}

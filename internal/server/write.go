@@ -1,0 +1,157 @@
+package server
+
+import (
+	"context"
+	"math"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/internal/rowpb"
+	"github.com/querynode/querynode/internal/schema"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// writeService serves WriteService.
+type writeService struct {
+	qnpb.UnimplementedWriteServiceServer
+	node *node.Node
+}
+
+// Append writes one change.
+func (s *writeService) Append(ctx context.Context, r *qnpb.AppendRequest) (*qnpb.AppendResponse, error) {
+	coll, err := s.node.Collection(ctx, r.GetCollection())
+	if err != nil {
+		return nil, err
+	}
+	var done node.Appended
+	switch op := r.GetOperation().(type) {
+	case *qnpb.AppendRequest_Insert:
+		done, err = s.rows(ctx, r, &coll.Schema, op.Insert.GetRows(), op.Insert.GetFields(), false)
+	case *qnpb.AppendRequest_Upsert:
+		done, err = s.rows(ctx, r, &coll.Schema, op.Upsert.GetRows(), op.Upsert.GetFields(), true)
+	case *qnpb.AppendRequest_Delete:
+		done, err = s.delete(ctx, r, coll.Schema.Primary(), op.Delete)
+	default:
+		err = errclass.New(errclass.Invalid, "append: say insert, upsert or delete")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &qnpb.AppendResponse{Ids: rowpb.ToIDs(done.Keys), Rows: int64(done.Rows), Timestamp: done.Timestamp}, nil
+}
+
+func (s *writeService) rows(ctx context.Context, r *qnpb.AppendRequest, sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert bool) (node.Appended, error) {
+	b, err := toBatch(sc, rows, fields, upsert)
+	if err != nil {
+		return node.Appended{}, err
+	}
+	return s.node.Insert(ctx, r.GetCollection(), r.GetPartition(), b, upsert)
+}
+
+// toBatch arranges the fields of a request in the order of the schema. Nullable
+// ones may be missing, and an auto_id key must be, unless rows are replaced.
+func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert bool) (*schema.Batch, error) {
+	if rows < 1 || rows > math.MaxInt32 {
+		return nil, errclass.New(errclass.Invalid, "rows is %d, want at least 1", rows)
+	}
+	byName := make(map[string]*qnpb.FieldData, len(fields))
+	for _, d := range fields {
+		if _, ok := sc.Field(d.GetField()); !ok {
+			return nil, errclass.New(errclass.NotFound, "the collection has no field %q", d.GetField())
+		}
+		if byName[d.GetField()] != nil {
+			return nil, errclass.New(errclass.Invalid, "field %q is there twice", d.GetField())
+		}
+		byName[d.GetField()] = d
+	}
+	// What the client says is believed only once a column that it sent has that many rows.
+	b := &schema.Batch{}
+	for _, f := range sc.Columns() {
+		if d := byName[f.Name]; d != nil {
+			c, err := rowpb.ToColumn(d, f)
+			if err != nil {
+				return nil, err
+			}
+			if int64(c.Rows()) != rows {
+				return nil, errclass.New(errclass.Invalid, "field %q has %d rows, the request says %d", f.Name, c.Rows(), rows)
+			}
+			b.Rows, b.Columns = int(rows), append(b.Columns, c)
+		}
+	}
+	if b.Rows == 0 {
+		return nil, errclass.New(errclass.Invalid, "no field has values")
+	}
+	return fillMissing(sc, b, upsert)
+}
+
+func fillMissing(sc *schema.Schema, b *schema.Batch, upsert bool) (*schema.Batch, error) {
+	out := &schema.Batch{Rows: b.Rows}
+	for _, f := range sc.Columns() {
+		c := b.Column(f.ID)
+		if c == nil && f.AutoID && !upsert {
+			continue
+		}
+		if c == nil {
+			null, err := schema.NullColumn(f, b.Rows)
+			if err != nil {
+				return nil, err
+			}
+			c = null
+		}
+		out.Columns = append(out.Columns, c)
+	}
+	return out, nil
+}
+
+func (s *writeService) delete(ctx context.Context, r *qnpb.AppendRequest, pk schema.Field, op *qnpb.DeleteOperation) (node.Appended, error) {
+	if op.GetIds().GetKeys() == nil {
+		values, err := toValues(op.GetFilterValues())
+		if err != nil {
+			return node.Appended{}, err
+		}
+		return s.node.DeleteWhere(ctx, r.GetCollection(), r.GetPartition(), op.GetFilter(), values)
+	}
+	if op.GetFilter() != "" {
+		return node.Appended{}, errclass.New(errclass.Invalid, "delete: send ids or a filter, not both")
+	}
+	keys, err := rowpb.FromIDs(op.GetIds(), pk)
+	if err != nil {
+		return node.Appended{}, err
+	}
+	return s.node.Delete(ctx, r.GetCollection(), r.GetPartition(), keys)
+}
+
+// Flush seals the growing segments of a collection.
+func (s *writeService) Flush(ctx context.Context, r *qnpb.FlushRequest) (*qnpb.FlushResponse, error) {
+	sealed, flushed, err := s.node.Flush(ctx, r.GetCollection(), r.GetWait())
+	return &qnpb.FlushResponse{SegmentIds: sealed, FlushedSegmentIds: flushed}, err
+}
+
+// AssignChannel makes this node the owner of a pchannel.
+func (s *writeService) AssignChannel(ctx context.Context, r *qnpb.AssignChannelRequest) (*qnpb.AssignChannelResponse, error) {
+	term, ignored, err := s.node.AssignChannel(ctx, r.GetPchannel(), r.GetTerm())
+	return &qnpb.AssignChannelResponse{Term: term, Ignored: ignored}, err
+}
+
+// RemoveChannel ends the ownership of a pchannel.
+func (s *writeService) RemoveChannel(ctx context.Context, r *qnpb.RemoveChannelRequest) (*qnpb.RemoveChannelResponse, error) {
+	ignored, err := s.node.RemoveChannel(ctx, r.GetPchannel(), r.GetTerm())
+	return &qnpb.RemoveChannelResponse{Ignored: ignored}, err
+}
+
+// ListChannels shows the write-ahead logs of this node.
+func (s *writeService) ListChannels(context.Context, *qnpb.ListChannelsRequest) (*qnpb.ListChannelsResponse, error) {
+	out := &qnpb.ListChannelsResponse{}
+	for _, st := range s.node.WALs().List() {
+		w := &qnpb.WalStatus{Pchannel: st.PChannel, Term: st.Term, State: st.State.String(), ReplayedMessages: int64(st.Progress.Messages),
+			ReplayedBytes: int64(st.Progress.Bytes), ReplayedShare: st.Progress.Share}
+		if st.Err != nil {
+			w.Error = st.Err.Error()
+		}
+		if l, err := s.node.WALs().Get(st.PChannel); err == nil {
+			w.LastTimestamp, w.Quarantined = l.LastTimestamp(), int64(len(l.Quarantined()))
+		}
+		out.Wals = append(out.Wals, w)
+	}
+	return out, nil
+}
