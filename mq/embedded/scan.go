@@ -48,13 +48,14 @@ func (seg *segment) scan(src io.ReaderAt, size int64, window int, durable mark) 
 		if err != nil {
 			return scanned{}, err
 		}
-		if len(pending) > 0 { // a batch with a hole stays as far as it is there
+		damaged := len(pending) > 0
+		if damaged { // a batch with a hole stays as far as it is there
 			r.add(pending)
 			pending, open = nil, false
 		}
 		if !open {
 			batch = r
-			batch.end, batch.next = at, f.seq
+			batch.end, batch.next, batch.seal = at, f.seq, damaged
 		}
 		open = f.left > 0
 		r.index = addIndex(r.index, at, f.seq, r.maxTimestamp)
