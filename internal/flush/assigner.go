@@ -39,7 +39,8 @@ type Assigner struct {
 	mu struct {
 		sync.Mutex
 		open    map[key]*open
-		closing map[int64]*open // full or asked to be sealed; until sealed in the log
+		closing map[int64]*open  // full or asked to be sealed; until sealed in the log
+		sealed  map[int64]string // sealed in the log, by vchannel; until flushed
 	}
 }
 
@@ -49,6 +50,7 @@ func NewAssigner(next func(ctx context.Context) (int64, error), full func(rows i
 	a := &Assigner{ids: next, full: full, now: time.Now}
 	a.mu.open = map[key]*open{}
 	a.mu.closing = map[int64]*open{}
+	a.mu.sealed = map[int64]string{}
 	return a
 }
 
@@ -145,26 +147,40 @@ func (a *Assigner) Idle(ctx context.Context, id int64) error {
 	}
 }
 
-// Sealed forgets segments whose seal is in the log.
-func (a *Assigner) Sealed(ids ...int64) {
+// Sealed says that the seal of segments is in the log. They are remembered until
+// Flushed: their growing copies do not know of the seal before it is applied,
+// and must not be adopted meanwhile.
+func (a *Assigner) Sealed(vchannel string, ids ...int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range ids {
 		delete(a.mu.closing, id)
+		a.mu.sealed[id] = vchannel
 	}
 }
 
-// Adopt takes on a growing segment that an earlier run opened. It reports false
-// if the partition has an open segment already: the caller then seals it.
+// Flushed forgets a segment that is in the catalog.
+func (a *Assigner) Flushed(id int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.mu.sealed, id)
+}
+
+// Adopt takes on a growing segment that an earlier run opened; one that is known
+// here stays as it is. It reports false if the partition has an open segment
+// already: the caller then seals it.
 func (a *Assigner) Adopt(vchannel string, partition, id int64, rows int, bytes int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := key{vchannel, partition}
-	if o := a.mu.open[k]; o != nil {
-		return o.id == id
+	if _, ok := a.mu.sealed[id]; ok {
+		return true
 	}
 	if _, ok := a.mu.closing[id]; ok {
 		return true
+	}
+	k := key{vchannel, partition}
+	if o := a.mu.open[k]; o != nil {
+		return o.id == id
 	}
 	o := &open{id: id, key: k, rows: rows, bytes: bytes, created: a.now(), idle: make(chan struct{})}
 	a.mu.open[k] = o
@@ -186,6 +202,11 @@ func (a *Assigner) Forget(vchannel string) {
 	for id, o := range a.mu.closing {
 		if o.key.vchannel == vchannel {
 			delete(a.mu.closing, id)
+		}
+	}
+	for id, v := range a.mu.sealed {
+		if v == vchannel {
+			delete(a.mu.sealed, id)
 		}
 	}
 }

@@ -135,7 +135,7 @@ func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) error {
 	if _, err := w.Append(ctx, wal.Entry{Type: wal.Seal, VChannel: ch.Name(), Body: body}); err != nil {
 		return errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
 	}
-	f.assigner.Sealed(ids...)
+	f.assigner.Sealed(ch.Name(), ids...)
 	f.o.Logger.Info("flush: sealed", "vchannel", ch.Name(), "segments", ids)
 	return nil
 }

@@ -93,6 +93,7 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 // flushed tells everyone that the segment is in the catalog.
 func (f *Flusher) flushed(ch Channel, done Flushed) {
 	ch.MarkFlushed(done.SegmentID)
+	f.assigner.Flushed(done.SegmentID)
 	f.o.OnFlushed(done)
 	f.tell(done.SegmentID, nil)
 }
