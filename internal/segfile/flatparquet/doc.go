@@ -9,6 +9,7 @@
 // refuse nesting, counts and sizes that cannot be true or exceed Limits. A
 // panic of the library becomes an error of class Corrupt.
 //
-// Not promised: a compressed page that unpacks to far more than its header says
-// is found before it is unpacked only in zstd, and only with Limits.Strict.
+// Not promised: that a compressed page unpacks to what its header says. Strict
+// bounds it closely; otherwise a few bytes of zstd, gzip or brotli can unpack to
+// far more, as anywhere. LZ4 is refused.
 package flatparquet

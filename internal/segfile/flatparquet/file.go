@@ -23,7 +23,7 @@ type Limits struct {
 	Total   int64 // bytes of all pages of a column, unpacked; 1 TiB
 	Rows    int64 // rows of the file; 2^31-1
 	Columns int   // nodes of the schema; 4096
-	Strict  bool  // only zstd pages (their blocks are checked) or pages not compressed
+	Strict  bool  // only pages compressed with zstd, whose blocks are checked, or not at all
 }
 
 func (l Limits) withDefaults() Limits {
@@ -224,10 +224,18 @@ func (f *File) checkChunk(m *format.ColumnMetaData, end int64) error {
 	if m.NumValues < 0 {
 		return errors.Newf("%d values", m.NumValues)
 	}
-	if f.limits.Strict && m.Codec != format.Zstd && m.Codec != format.Uncompressed {
-		return errors.Newf("compressed with %v, want ZSTD", m.Codec)
+	switch m.Codec {
+	case format.Zstd, format.Uncompressed:
+		return nil
+	case format.Snappy, format.Gzip, format.Brotli:
+		if !f.limits.Strict {
+			return nil
+		}
+	case format.LZO, format.Lz4, format.Lz4Raw:
+		// The library's LZ4 gives wrong values for files of other writers, and
+		// grows without bound on damaged ones.
 	}
-	return nil
+	return errors.Newf("compressed with %v, want ZSTD (or SNAPPY, GZIP, BROTLI in files to import)", m.Codec)
 }
 
 func chunkStart(m *format.ColumnMetaData) int64 {

@@ -63,14 +63,16 @@ func (f *File) checkPage(h *format.PageHeader, m *format.ColumnMetaData, data, e
 	case packed > f.limits.Page || unpacked < 0 || unpacked > f.limits.Page:
 		return errors.Newf("%d bytes unpacked, want at most %d", unpacked, f.limits.Page)
 	}
-	values, levels, zipped := int64(0), int64(0), m.Codec == format.Zstd
+	values, levels, codec := int64(0), int64(0), m.Codec
 	switch {
 	case h.DataPageHeaderV2.Valid:
 		v2 := &h.DataPageHeaderV2.V
 		values = int64(v2.NumValues)
 		rep, def := int64(v2.RepetitionLevelsByteLength), int64(v2.DefinitionLevelsByteLength)
 		levels = rep + def
-		zipped = zipped && (!v2.IsCompressed.Valid || v2.IsCompressed.V)
+		if v2.IsCompressed.Valid && !v2.IsCompressed.V {
+			codec = format.Uncompressed
+		}
 		if rep < 0 || def < 0 || levels > packed {
 			return errors.Newf("levels of %d and %d bytes in a page of %d", rep, def, packed)
 		}
@@ -83,15 +85,32 @@ func (f *File) checkPage(h *format.PageHeader, m *format.ColumnMetaData, data, e
 	if values < 0 || values > max(rows, m.NumValues) || values > f.limits.Page {
 		return errors.Newf("%d values in a column of %d", values, m.NumValues)
 	}
-	if !f.limits.Strict || !zipped || packed == levels {
-		return nil
+	switch {
+	case packed == levels:
+	case codec == format.Zstd:
+		return f.checkZstd(data+levels, packed-levels, unpacked)
+	case codec == format.Snappy:
+		return f.checkSnappy(data+levels, packed-levels, unpacked)
 	}
-	return f.checkZstd(data+levels, packed-levels, unpacked)
+	return nil
+}
+
+// checkSnappy compares the size that stands first in the data, by which the
+// decoder allocates, with that of the page.
+func (f *File) checkSnappy(pos, size, unpacked int64) error {
+	b := make([]byte, min(size, binary.MaxVarintLen64))
+	if err := readFull(f.in, b, pos); err != nil {
+		return err
+	}
+	if n, k := binary.Uvarint(b); k <= 0 || n > uint64(unpacked) {
+		return errors.Newf("snappy data of %d bytes in a page of %d", n, unpacked)
+	}
+	return nil
 }
 
 // checkZstd walks the blocks of compressed data without unpacking them. The
 // decoder trusts the data over the page header: without this, a few bytes could
-// unpack to gigabytes. Afterwards they unpack to at most 8*unpacked + 256 KiB.
+// unpack to gigabytes. If strict, they unpack to at most 8*unpacked + 256 KiB.
 func (f *File) checkZstd(pos, size, unpacked int64) error {
 	end := pos + size
 	b := make([]byte, min(size, zstd.HeaderMaxSize))
@@ -104,6 +123,9 @@ func (f *File) checkZstd(pos, size, unpacked int64) error {
 	}
 	if h.Skippable || h.DictionaryID != 0 || h.FrameContentSize > uint64(unpacked) || h.WindowSize > uint64(max(2*unpacked, maxWindow)) {
 		return errors.Newf("zstd frame of %d bytes (window %d) in a page of %d", h.FrameContentSize, h.WindowSize, unpacked)
+	}
+	if !f.limits.Strict { // others may cut blocks as they like
+		return nil
 	}
 	pos += int64(h.HeaderSize)
 	for left, last := 2+unpacked/minBlock, false; !last; left-- {
