@@ -130,14 +130,21 @@ func meanRecall(tb testing.TB, h *HNSW, f *Flat, queries []float32, k, ef int, a
 }
 
 func TestRecallOfAllMetricsAfterParallelBuild(t *testing.T) {
-	const n, dim = 3000, 24
+	const n, dim = 2000, 24
 	r := rng(1)
 	base := clustered(r, n+40, dim)
 	base, queries := base[:n*dim], base[n*dim:]
 	for m := L2; m <= Cosine; m++ {
-		h := newHNSW(t, HNSWOptions{Dim: dim, Metric: m, Capacity: n, EfConstruction: 100}, base)
+		h := newHNSW(t, HNSWOptions{Dim: dim, Metric: m, Capacity: n, M: 12, EfConstruction: 64}, base)
 		insertAll(t, h, n, 4)
 		h.Repair(new(Scratch))
+		top := 0
+		for row := range uint32(n) {
+			top = max(top, h.level(row))
+		}
+		if _, level, _ := h.start(); level != top || top == 0 {
+			t.Fatalf("%s: walks start on level %d of %d", m, level, top)
+		}
 		got, scanned := meanRecall(t, h, newFlat(t, dim, m, base), queries, 10, 64, nil)
 		if scanned > 0 {
 			t.Fatalf("%s: %d searches were scans and prove nothing", m, scanned)
@@ -167,14 +174,13 @@ func (h *HNSW) descendTo(q []float32, s *Scratch) Neighbor {
 }
 
 func TestFilteredRecall(t *testing.T) {
-	const n, dim = 6000, 16
+	const n, dim = 4000, 12
 	r := rng(2)
 	base := clustered(r, n+20, dim)
 	base, queries := base[:n*dim], base[n*dim:]
-	h := newHNSW(t, HNSWOptions{Dim: dim, Metric: L2, Capacity: n, M: 8, EfConstruction: 60}, base)
+	h := newHNSW(t, HNSWOptions{Dim: dim, Metric: L2, Capacity: n, M: 8, EfConstruction: 48}, base)
 	insertAll(t, h, n, 4)
 	f := newFlat(t, dim, L2, base)
-	walked := 0
 	for _, selected := range []float64{1, 0.9, 0.5, 0.1, 0.01, 0.001, 0} {
 		allowed := bitset.New(n)
 		for i := range n {
@@ -186,10 +192,9 @@ func TestFilteredRecall(t *testing.T) {
 		if got < 0.95 {
 			t.Errorf("%g selected: recall@10 is %.3f", selected, got)
 		}
-		walked += 20 - scanned
-	}
-	if walked < 40 {
-		t.Fatalf("only %d searches walked", walked)
+		if want := map[bool]int{true: 20}[selected <= 0.1]; scanned != want {
+			t.Errorf("%g selected: %d of 20 searches scanned, want %d", selected, scanned, want)
+		}
 	}
 }
 
@@ -210,7 +215,9 @@ func TestFilterFarFromTheQueryEndsInAScan(t *testing.T) {
 	if got < 0.95 {
 		t.Errorf("recall@10 is %.3f", got)
 	}
-	t.Logf("%d of 10 searches ended in a scan", scanned)
+	if scanned == 0 {
+		t.Error("no search gave up walking")
+	}
 }
 
 func TestSearchBesideInsertsReturnsCompleteRowsOnly(t *testing.T) {
@@ -253,21 +260,65 @@ func TestSearchBesideInsertsReturnsCompleteRowsOnly(t *testing.T) {
 }
 
 func TestRowWhoseInsertIsNotCompleteIsWalkedButNotReturned(t *testing.T) {
-	base := []float32{0, 1, 2, 3, 4, 5, 6, 7}
-	h := newHNSW(t, HNSWOptions{Dim: 1, Metric: L2, Capacity: 8}, base)
-	insertAll(t, h, 4, 1)
+	const n, hidden = 200, 77
+	base := make([]float32, n)
+	for i := range base {
+		base[i] = float32(i)
+	}
+	h := newHNSW(t, HNSWOptions{Dim: 1, Metric: L2, Capacity: n, M: 2}, base)
 	var s Scratch
-	h.running.Add(1)
-	h.connect(4, base[4:5], &s)
-	for _, allowed := range []*bitset.Set{nil, bitset.NewFull(8)} {
-		for _, g := range h.Search([]float32{4}, 8, 8, allowed, &s) {
-			if g.Row == 4 {
-				t.Fatal("row 4 was returned before its insert was complete")
+	for row := range uint32(n) {
+		if row != hidden {
+			if err := h.Insert(row, &s); err != nil {
+				t.Fatal(err)
 			}
 		}
-		h.walkAllowed([]float32{4}, 1, h.descendTo([]float32{4}, &s), 8, nil, noBudget, &s)
-		if got := h.take(8, &s); len(got) != 4 || got[0].Row != 3 {
-			t.Fatalf("walk past it found %v", got)
+	}
+	h.running.Add(1)
+	h.connect(hidden, base[hidden:][:1], &s)
+	q := []float32{hidden}
+	for name, search := range map[string]func() []Neighbor{
+		"walk":     func() []Neighbor { return h.Search(q, 8, 8, nil, &s) },
+		"scan":     func() []Neighbor { return h.Search(q, 8, n, nil, &s) },
+		"filtered": func() []Neighbor { return h.Search(q, 8, 8, bitset.NewFull(n), &s) },
+		"heaps": func() []Neighbor {
+			h.walkAllowed(q, 1, h.descendTo(q, &s), 8, nil, noBudget, &s)
+			return h.take(8, &s)
+		},
+	} {
+		got := search()
+		if len(got) != 8 || slices.ContainsFunc(got, func(g Neighbor) bool { return g.Row == hidden }) {
+			t.Errorf("%s: %v", name, got)
+		}
+		if s.Stats().Scanned != (name == "scan") {
+			t.Errorf("%s: %+v", name, s.Stats())
+		}
+	}
+}
+
+func TestFilterOlderThanTheRowsHidesThem(t *testing.T) {
+	const n, known = 1500, 1000
+	base := clustered(rng(12), n, 4)
+	h := newHNSW(t, HNSWOptions{Dim: 4, Metric: L2, Capacity: n, M: 4, EfConstruction: 20}, base)
+	insertAll(t, h, n, 2)
+	var s Scratch
+	for q := known; q < n; q += 50 {
+		got := h.Search(base[q*4:][:4], 10, 20, bitset.NewFull(known), &s)
+		if wantSorted(t, got, bitset.NewFull(n)); len(got) != 10 || s.Stats().Scanned {
+			t.Fatalf("query %d: %d results, %+v", q, len(got), s.Stats())
+		}
+		for _, g := range got {
+			if g.Row >= known {
+				t.Fatalf("query %d: row %d came after the filter", q, g.Row)
+			}
+		}
+	}
+	for _, none := range []*bitset.Set{{}, bitset.New(0), bitset.New(n)} {
+		if got := h.Search(base[:4], 10, 20, none, &s); len(got) != 0 {
+			t.Fatalf("nothing is allowed: %v", got)
+		}
+		if got := newFlat(t, 4, L2, base).Search(base[:4], 10, none, &s); len(got) != 0 {
+			t.Fatalf("flat, nothing is allowed: %v", got)
 		}
 	}
 }
@@ -308,6 +359,9 @@ func TestAllRowsEqual(t *testing.T) {
 		insertAll(t, h, n, 2)
 		if got := h.Search(base[:dim], 50, 50, nil, new(Scratch)); len(got) != 50 {
 			t.Errorf("%s: %d of 50 equal rows found", m, len(got))
+		}
+		if lost := h.Repair(new(Scratch)); lost > 0 {
+			t.Errorf("%s: %d equal rows count as out of reach", m, lost)
 		}
 	}
 }

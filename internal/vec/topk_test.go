@@ -77,3 +77,32 @@ func TestKeyKeepsValueAndOrder(t *testing.T) {
 		}
 	})
 }
+
+func TestNotANumberComesLast(t *testing.T) {
+	nan := math.Float32frombits(0xffc00001) // negative, as x86 makes them
+	if got := Unkey(Key(nan, 7)); got.Row != 7 || !math.IsInf(float64(got.Distance), 1) {
+		t.Fatal(got)
+	}
+	var top TopK
+	top.Reset(2)
+	for i, d := range []float32{nan, float32(math.Inf(1)), 3, -1} {
+		top.Push(uint32(i), d)
+	}
+	if got := top.AppendSorted(nil); got[0].Row != 3 || got[1].Row != 2 {
+		t.Fatal(got)
+	}
+}
+
+func TestMergePrefersTheEarlierList(t *testing.T) {
+	var m Merger
+	same := []Neighbor{{Row: 1, Distance: 2}}
+	m.Reset([][]Neighbor{same, same, same, same, same})
+	for want := range 5 {
+		if list, _, ok := m.Next(); !ok || list != want {
+			t.Fatalf("list %d, want %d", list, want)
+		}
+	}
+	if _, _, ok := m.Next(); ok {
+		t.Fatal("a sixth neighbor of five")
+	}
+}
