@@ -226,6 +226,7 @@ func (a *actor) sinkFatal(s *subscription, err error) {
 func (a *actor) room(s *subscription) {
 	switch c := s.cons; {
 	case c == nil:
+		a.unserved = true
 	case c.pausedBy == s:
 		a.resume(c)
 	default:

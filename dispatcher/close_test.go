@@ -203,13 +203,11 @@ func TestCloseOnASilentQueue(t *testing.T) {
 func TestNoEmptyConsumerStays(t *testing.T) {
 	inBubble(t, Options{BufferMessages: 4}, func(w *world) {
 		hook, _ := gate()
-		a := w.subscribe("p", "A", mq.Position{}, &recorder{})
+		last := w.put("p", repeat(20, "B")...)
+		a := w.subscribe("p", "A", last, &recorder{})
+		w.in(a, Tailing)
 		b := w.subscribe("p", "B", mq.Position{}, &recorder{hook: hook})
-		w.in(b, Tailing)
-		for range 20 {
-			w.put("p", "B")
-			synctest.Wait()
-		}
+		w.in(b, CatchingUp)
 		if w.consumers("p", Shared) != 1 || w.consumers("p", CatchUp) != 1 {
 			t.Fatalf("the story needs a shared and a catch-up consumer: %+v", w.m.Consumers())
 		}

@@ -151,15 +151,18 @@ func (a *actor) pause(c *consumer, s *subscription) {
 	a.limitPause(c)
 }
 
-// limitPause makes sure that s does not hold up others for long.
+// limitPause makes sure that the one c waits for does not hold up others for
+// long: those on c, or those who wait for a consumer. It loses nothing, as its
+// buffer is full.
 func (a *actor) limitPause(c *consumer) {
-	if c.pausedBy == nil || len(c.subs) < 2 {
-		return
-	}
 	pause := c.pauses
 	a.after(a.m.o.SharePatience, func() {
-		if s := c.pausedBy; s != nil && c.pauses == pause && len(c.subs) > 1 && !c.stopping {
+		switch s := c.pausedBy; {
+		case s == nil || c.pauses != pause || c.stopping:
+		case len(c.subs) > 1 || a.wanted(c):
 			a.fallBehind(s)
+		default:
+			a.limitPause(c)
 		}
 	})
 }
@@ -188,7 +191,8 @@ func (a *actor) demote(c *consumer) {
 	}
 }
 
-// fallBehind takes s off its consumer; it waits for a catch-up consumer of its own.
+// fallBehind takes s off its consumer. Once its buffer has room again it waits
+// for a catch-up consumer of its own.
 func (a *actor) fallBehind(s *subscription) {
 	a.m.count.overflows.Add(1)
 	s.behind, s.solo = true, true
@@ -209,7 +213,6 @@ func (a *actor) attach(s *subscription, c *consumer) {
 	}
 	s.setConsumer(c.entry.id)
 	a.restate(s)
-	a.limitPause(c)
 }
 
 // detach takes s off its consumer, which is closed when it was the last. s.place

@@ -26,8 +26,10 @@
 //     one, the consumer itself becomes a catch-up consumer instead.
 //   - catch-up, bounded per pchannel and per Manager: reads from an older (or
 //     not yet verified) place and waits for its subscriptions' buffers. Those
-//     that begin near one another share one; who holds the others up longer
-//     than Options.SharePatience gets its own.
+//     that begin near one another share one. One with a full buffer that holds up
+//     others on its consumer, or who wait for a slot, longer than
+//     Options.SharePatience is detached too; it waits, without a consumer, until
+//     its buffer is half empty, and then for its own.
 //
 // A new consumer begins as catch-up. When it reaches the newest message it
 // becomes the shared one if there is none; else its subscriptions are handed

@@ -22,29 +22,39 @@ func (a *actor) leaveQueue(s *subscription) {
 }
 
 // serve gives consumers to those who wait: an existing one at their place, or a
-// new one while there is a slot.
+// new one while there is a slot. Those whose buffers are too full to make use
+// of one are passed over: room brings us back.
 func (a *actor) serve() {
 	if a.closing {
+		a.m.slots.leave(a)
 		return
 	}
-	kept := a.waiting[:0]
-	for _, s := range a.waiting {
-		if c := a.joinable(s); c != nil {
-			a.attach(s, c)
-		} else {
-			kept = append(kept, s)
+	a.waiting = slices.DeleteFunc(a.waiting, func(s *subscription) bool {
+		c := a.joinable(s)
+		if c == nil || !s.roomy() {
+			return false
 		}
-	}
-	clear(a.waiting[len(kept):])
-	a.waiting = kept
-	for len(a.waiting) > 0 {
-		c := a.newConsumer(a.waiting[0])
+		a.attach(s, c)
+		return true
+	})
+	for {
+		i := slices.IndexFunc(a.waiting, (*subscription).roomy)
+		if i < 0 {
+			a.m.slots.leave(a)
+			return
+		}
+		c := a.newConsumer(a.waiting[i])
 		if c == nil {
 			return
 		}
-		a.takeGroup(c)
+		a.takeGroup(c, a.waiting[i])
 		a.startPump(c)
 	}
+}
+
+// wanted reports whether somebody could use c's place under the caps.
+func (a *actor) wanted(c *consumer) bool {
+	return slices.ContainsFunc(a.waiting, (*subscription).roomy) || c.onSlot && a.m.slots.wanted()
 }
 
 // joinable returns a consumer that s can join without waiting and without
@@ -100,24 +110,20 @@ func (a *actor) newConsumer(s *subscription) *consumer {
 	return c
 }
 
-// takeGroup attaches the first of those who wait to c, and all others that are
-// near it; c begins at the earliest of them.
-func (a *actor) takeGroup(c *consumer) {
-	first := a.waiting[0]
-	kept := a.waiting[:0]
-	for _, s := range a.waiting {
+// takeGroup attaches first to c, and all others that wait and are near it; c
+// begins at the earliest of them.
+func (a *actor) takeGroup(c *consumer, first *subscription) {
+	a.waiting = slices.DeleteFunc(a.waiting, func(s *subscription) bool {
 		share := !c.solo && !s.solo && s.latest == c.latest && (c.latest || a.near(first.place, s.place))
-		if s != first && !share {
-			kept = append(kept, s)
-			continue
+		if s != first && !(share && s.roomy()) {
+			return false
 		}
 		if s.place.Before(c.pos) {
 			c.pos = s.place
 		}
 		a.attach(s, c)
-	}
-	clear(a.waiting[len(kept):])
-	a.waiting = kept
+		return true
+	})
 }
 
 // settle ends the catching up of c when it can: it hands its subscriptions over

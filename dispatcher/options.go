@@ -43,8 +43,8 @@ type Options struct {
 	// their timestamps) may share a catch-up consumer. Default 1 min; negative =
 	// only those at the same place.
 	ShareWindow time.Duration
-	// SharePatience is how long one subscription may hold up those it shares a
-	// catch-up consumer with. Default 1 s.
+	// SharePatience is how long a subscription with a full buffer may hold up
+	// those it shares a catch-up consumer with, or those who wait for a slot. Default 1 s.
 	SharePatience time.Duration
 
 	// BufferMessages and BufferBytes bound what one subscription has been

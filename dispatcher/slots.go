@@ -43,6 +43,20 @@ func (s *slots) release() {
 	}
 }
 
+// leave takes back that a waits.
+func (s *slots) leave(a *actor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.waiters, a)
+}
+
+// wanted reports whether an actor waits for a slot.
+func (s *slots) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.waiters) > 0
+}
+
 func (s *slots) freeNow() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -60,8 +60,8 @@ func TestSlowSinkDoesNotStallOthers(t *testing.T) {
 		if info := hs.Info(); info.Buffered > 4 {
 			t.Errorf("%d messages buffered, the bound is 4", info.Buffered)
 		}
-		if w.consumers("p", Shared) != 1 || w.consumers("p", CatchUp) != 1 {
-			t.Errorf("consumers %+v", w.m.Consumers())
+		if c := w.m.Consumers(); len(c) != 1 || c[0].Kind != Shared {
+			t.Errorf("a full buffer has no use for a reader: %+v", c)
 		}
 		open()
 		w.got(&slow, "p", "slow", mq.Position{})
@@ -86,7 +86,7 @@ func TestOnlySubscriptionIsWaitedForWithoutASecondReader(t *testing.T) {
 		open()
 		w.got(&slow, "p", "slow", mq.Position{})
 		w.in(h, Tailing)
-		if st := w.m.Stats(); st.Registered != 1 || st.ReadersOpened != 1 || st.Promotions > 2 {
+		if st := w.m.Stats(); st.Registered != 1 || st.ReadersOpened != 1 {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -101,7 +101,7 @@ func TestCatchUpStartsAtTheOverflow(t *testing.T) {
 		hook, open := gate()
 		slow := recorder{hook: hook}
 		w.subscribe("p", "slow", mq.Position{}, &slow)
-		w.subscribe("p", "fast", mq.Position{}, &recorder{})
+		w.in(w.subscribe("p", "fast", mq.Position{}, &recorder{}), Tailing)
 		w.put("p", repeat(4, "slow")...)
 		var place mq.Position
 		for range 100 {
@@ -110,11 +110,11 @@ func TestCatchUpStartsAtTheOverflow(t *testing.T) {
 		}
 		w.put("p", "slow")
 		synctest.Wait()
+		open()
+		w.got(&slow, "p", "slow", mq.Position{})
 		if len(opened) != 2 || opened[1] != place {
 			t.Errorf("opened at %v, want %s", opened, place)
 		}
-		open()
-		w.got(&slow, "p", "slow", mq.Position{})
 	})
 }
 
@@ -138,39 +138,51 @@ func TestLastConsumerHoldsNoSlot(t *testing.T) {
 	})
 }
 
-// With both caps reached the slow ones wait their turn, and all get it.
+// With both caps reached the slow ones wait their turn, and all get it: those
+// whose sink stands still make way for those who can use a reader.
 func TestCapsOnCatchUp(t *testing.T) {
 	o := Options{BufferMessages: 2, MaxCatchUpPerPChannel: 2, MaxCatchUp: 3, ShareWindow: -1}
 	inBubble(t, o, func(w *world) {
 		hook, open := gate()
-		slow := map[string]*recorder{}
-		handles := []*Handle{}
-		for _, p := range []string{"p", "q"} {
-			w.in(w.subscribe(p, p+"-fast", mq.Position{}, &recorder{}), Tailing)
-			for i := range 6 {
+		sinks, from := map[string]*recorder{}, map[string]mq.Position{}
+		for i := range 6 {
+			for _, p := range []string{"p", "q"} {
 				v := fmt.Sprint(p, i)
-				slow[v] = &recorder{hook: hook}
-				handles = append(handles, w.subscribe(p, v, mq.Position{}, slow[v]))
+				sinks[v], from[v] = &recorder{hook: hook}, w.put(p, v)
 			}
 		}
-		synctest.Wait()
-		for range 20 { // each falls behind at a place of its own
-			for v := range slow {
-				w.put(v[:1], v)
+		for range 20 {
+			for v := range sinks {
+				w.put(v[:1], v, "")
 			}
+		}
+		for _, p := range []string{"p", "q"} {
+			w.in(w.subscribe(p, p+"-fast", w.put(p, ""), &recorder{}), Tailing)
+		}
+		handles := []*Handle{}
+		for v, s := range sinks {
+			handles = append(handles, w.subscribe(v[:1], v, from[v], s))
+		}
+		capped := func(want int) {
+			t.Helper()
 			synctest.Wait()
+			p, q := w.consumers("p", CatchUp), w.consumers("q", CatchUp)
+			if p > 2 || q > 2 || p+q > 3 || p+q < want {
+				t.Errorf("%d and %d catch-up consumers, want at least %d, the caps are 2 and 3", p, q, want)
+			}
 		}
-		p, q := w.consumers("p", CatchUp), w.consumers("q", CatchUp)
-		if p > 2 || q > 2 || p+q != 3 || w.m.Stats().CatchUpSlotsFree != 0 {
-			t.Errorf("%d and %d catch-up consumers, the caps are 2 and 3", p, q)
+		capped(3)
+		if st := w.m.Stats().Subscriptions; st[CatchingUp] < 3 || st[CatchingUp]+st[Subscribing] != 12 || st[Subscribing] < 6 {
+			t.Errorf("%v, want 3 catching up and 9 waiting", st)
 		}
-		states := w.m.Stats().Subscriptions
-		if states[CatchingUp] != 3 || states[Lagging] != 9 {
-			t.Errorf("%v, want 3 catching up and 9 waiting", states)
+		time.Sleep(time.Minute)
+		capped(0)
+		if st := w.m.Stats(); st.Subscriptions[Subscribing] != 0 || st.Registered > 2+12+3 {
+			t.Errorf("each must have had its turn once: %+v", st)
 		}
 		open()
-		for v, s := range slow {
-			w.got(s, v[:1], v, mq.Position{})
+		for v, s := range sinks {
+			w.got(s, v[:1], v, from[v])
 		}
 		for _, h := range handles {
 			w.in(h, Tailing)
@@ -188,24 +200,22 @@ func TestNeighboursShareACatchUpConsumer(t *testing.T) {
 		for range 40 {
 			from = append(from, w.put("p", "", "a", "b"))
 		}
-		// The first takes the only slot and holds it; the others gather.
-		hook, open := gate()
-		holder := w.subscribe("p", "holder", mq.Position{}, &recorder{hook: hook})
-		w.put("p", repeat(2000, "holder")...)
-		w.in(holder, CatchingUp)
+		// The first takes the only slot and is long in opening; the others gather.
+		gathered := make(chan struct{})
+		w.q.SetHooks(mqtest.Hooks{BeforeBounds: func(context.Context, string) error { <-gathered; return nil }})
 		sinks := make([]recorder, 40)
 		handles := make([]*Handle, 40)
 		for i := range sinks {
-			handles[i] = w.subscribe("p", fmt.Sprint("v", i), from[i], &sinks[i])
+			handles[39-i] = w.subscribe("p", fmt.Sprint("v", 39-i), from[39-i], &sinks[39-i])
 		}
 		w.in(handles[0], Subscribing)
 		before := w.m.Stats().Registered
-		open()
+		close(gathered)
 		for i := range sinks {
 			w.got(&sinks[i], "p", fmt.Sprint("v", i), from[i])
 			w.in(handles[i], Tailing)
 		}
-		if n := w.m.Stats().Registered - before; n > 2 {
+		if n := w.m.Stats().Registered - before; n > 1 {
 			t.Errorf("%d consumers for 40 neighbours", n)
 		}
 	})
@@ -228,8 +238,8 @@ func TestSharePatience(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		w.got(&other, "p", "other", mq.Position{})
 		w.in(ho, Tailing)
-		if hs.State() == Tailing || len(w.m.Consumers()) != 2 {
-			t.Errorf("slow is %s, consumers %+v", hs.State(), w.m.Consumers())
+		if c := w.m.Consumers(); hs.State() != Lagging || len(c) != 1 || c[0].Kind != Shared {
+			t.Errorf("slow is %s, consumers %+v", hs.State(), c)
 		}
 		open()
 		w.got(&slow, "p", "slow", mq.Position{})
