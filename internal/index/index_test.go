@@ -135,6 +135,9 @@ func TestRecallOfAllMetricsAfterParallelBuild(t *testing.T) {
 	base := clustered(r, n+40, dim)
 	base, queries := base[:n*dim], base[n*dim:]
 	for m := L2; m <= Cosine; m++ {
+		if raceEnabled && m != Cosine { // the one with most shared memory
+			continue
+		}
 		h := newHNSW(t, HNSWOptions{Dim: dim, Metric: m, Capacity: n, M: 12, EfConstruction: 64}, base)
 		insertAll(t, h, n, 4)
 		h.Repair(new(Scratch))
@@ -174,6 +177,9 @@ func (h *HNSW) descendTo(q []float32, s *Scratch) Neighbor {
 }
 
 func TestFilteredRecall(t *testing.T) {
+	if raceEnabled {
+		t.Skip("slow, and has nothing to race with")
+	}
 	const n, dim = 4000, 12
 	r := rng(2)
 	base := clustered(r, n+20, dim)
@@ -327,6 +333,9 @@ func TestDuplicatesDoNotHideOtherRows(t *testing.T) {
 	const n, dim = 3000, 8
 	r := rng(5)
 	for _, m := range []Metric{L2, Cosine} {
+		if raceEnabled && m == L2 {
+			continue
+		}
 		base := clustered(r, n, dim)
 		for i := 0; i < n; i += 2 { // half of the rows are the same, and come between the others
 			copy(base[i*dim:][:dim], base[:dim])
@@ -391,6 +400,9 @@ func TestEveryDimension(t *testing.T) {
 	const n = 150
 	r := rng(7)
 	for dim := 1; dim <= 130; dim++ {
+		if raceEnabled && dim%16 != 1 {
+			continue
+		}
 		base := clustered(r, n+5, dim)
 		m := L2 + Metric(dim%3)
 		queries := base[n*dim:]
