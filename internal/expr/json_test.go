@@ -11,7 +11,7 @@ import (
 func TestJSONWalkerAgreesWithEncodingJSON(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(t, rapid.Uint64().Draw(rt, "seed"), 0)
-		for range 20 {
+		for range 4 {
 			doc := m.document()
 			end, _ := skipValue(doc, skipSpace(doc, 0))
 			if end != len(strings.TrimRight(doc, " \n\t")) {
@@ -46,6 +46,14 @@ func TestMalformedJSON(t *testing.T) {
 		}
 		if exists := (jsonExists{}).test(nil, doc, findJSON(doc, nil)); exists != no {
 			t.Errorf("%s: exists", clip(doc))
+		}
+	}
+}
+
+func TestMalformedScalarsAreNoValue(t *testing.T) {
+	for _, text := range []string{`01`, `1.`, `.5`, `+1`, `1e`, `-`, `--1`, `1x`, `tru`, `truex`, `fals`, `falsey`, `nul`, `null`, `"x`, `"\x"`, `1e999`, ``} {
+		if v, _ := readJSON(text, 0, nil); v.k != kNone {
+			t.Errorf("%s: read as %v %v", text, v.k, v)
 		}
 	}
 }

@@ -300,9 +300,13 @@ func (m *model) arithLeaf() term {
 	if f, _ := exact(c); f.Sign() == 0 && (op == "/" || op == "%") {
 		c = int64(2)
 	}
+	second := operand{literal(c), "num", false, func(int) any { return c }}
+	if m.r.IntN(3) == 0 {
+		second = pickOf(m, []operand{m.path(), {"i", "num", false, func(row int) any { return m.cellOf("i", row) }}})
+	}
 	rhs, cmp := m.constant("num"), pickOf(m, cmpTexts)
-	return term{o.text + " " + op + " " + literal(c) + cmp + literal(rhs), func(row int) tri {
-		return compareModel(cmp, arithModel(op, o.get(row), c), rhs)
+	return term{o.text + " " + op + " " + second.text + cmp + literal(rhs), func(row int) tri {
+		return compareModel(cmp, arithModel(op, o.get(row), second.get(row)), rhs)
 	}}
 }
 
@@ -317,6 +321,9 @@ func arithModel(op string, a, b any) any {
 	if !float1 && !float2 && op != "**" {
 		i, _ := x.Int(nil)
 		k, _ := y.Int(nil)
+		if k.Sign() == 0 && (op == "/" || op == "%") {
+			return nil
+		}
 		z := new(big.Int)
 		switch op {
 		case "+":

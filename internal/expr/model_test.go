@@ -339,7 +339,7 @@ func (m *model) condition(depth int) term {
 func TestPlanAgreesWithRowByRowModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(t, rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, 150).Draw(rt, "rows"))
-		for range 20 {
+		for range 10 {
 			m.check(rt, m.condition(rapid.IntRange(0, 3).Draw(rt, "depth")))
 		}
 	})

@@ -33,6 +33,16 @@ func TestIntSetAgainstMap(t *testing.T) {
 	})
 }
 
+func TestIntSetBeyondItsEnds(t *testing.T) {
+	list := []int64{1, 3, 5, 7, 9, 64, 127} // span 126: two words, 128 places
+	set := newIntSet(list)
+	for _, x := range []int64{0, -1, 128, 129, 130, math.MinInt64, math.MaxInt64} {
+		if set.find([]int64{x}, 1) != 0 {
+			t.Errorf("%d is a member", x)
+		}
+	}
+}
+
 func TestLikeAgainstRegexp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		parts := rapid.SliceOfN(rapid.SampledFrom([]string{"%", "%", "_", "a", "b", "é", `\%`, `\_`, `\\`}), 0, 10).Draw(t, "pattern")
