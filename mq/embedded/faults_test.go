@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -223,14 +224,6 @@ func TestHungDisk(t *testing.T) {
 	if _, err := p.Append(first, msg(3)); !errors.Is(err, mq.ErrUnknownOutcome) {
 		t.Fatal(err)
 	}
-	// What has not been taken to the disk can be withdrawn: nothing is in doubt.
-	other := &request{p: p.(*producer), buf: encodeBatch(nil, msgs(9, 9)), count: 1, done: make(chan outcome, 1)}
-	if err := q.mu.topics[topicName].topic.submit(other); err != nil {
-		t.Fatal(err)
-	}
-	if res := p.(*producer).await(short(), other); !errors.Is(res.err, context.Canceled) || errors.Is(res.err, mq.ErrUnknownOutcome) {
-		t.Fatal(res.err)
-	}
 	if _, err := q.OpenProducer(short(), topicName, mq.ProducerOptions{Term: 2}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -250,6 +243,46 @@ func TestHungDisk(t *testing.T) {
 	q = mustOpen(t, o)
 	got, _ = readAll(t, q, mq.ReaderOptions{})
 	wantMessages(t, got, 1, 2, 3) // unknown became: it is there
+}
+
+// TestAppendGivenUpBeforeTheWrite: what the writer has not taken yet is withdrawn;
+// nothing is in doubt and the producer goes on.
+func TestAppendGivenUpBeforeTheWrite(t *testing.T) {
+	disk := newMemFS()
+	q := mustOpen(t, memOptions(t, disk, t.TempDir()))
+	p := mustProducer(t, q, 1)
+	appendSome(t, p, 1, 2)
+	hung, goOn := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	disk.setHook(func(op, _ string) error {
+		if op == "sync" && once.CompareAndSwap(false, true) {
+			close(hung)
+			<-goOn
+		}
+		return nil
+	})
+	first := make(chan error, 1)
+	go func() { _, err := p.Append(context.Background(), msg(3)); first <- err }()
+	<-hung
+	ctx, cancel := context.WithCancel(context.Background())
+	second := make(chan error, 1)
+	go func() { _, err := p.Append(ctx, msg(99)); second <- err }()
+	slot := q.mu.topics[topicName].topic
+	for waiting := 0; waiting == 0; runtime.Gosched() {
+		slot.mu.Lock()
+		waiting = len(slot.mu.pending)
+		slot.mu.Unlock()
+	}
+	cancel()
+	if err := <-second; !errors.Is(err, context.Canceled) || errors.Is(err, mq.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	appendSome(t, p, 4, 4)
+	checkRestart(t, q, disk, 4)
 }
 
 // TestPanicInTheWriter: nobody is left waiting.

@@ -102,7 +102,7 @@ func TestFlippedByte(t *testing.T) {
 		t.Fatalf("one file only")
 	}
 	for i, path := range paths {
-		for off := 0; off < len(disk.data(path)); off += 11 {
+		for off := 0; off < len(disk.data(path)); off += 17 {
 			d := disk.killed()
 			d.now[path].data[off] ^= 0x10
 			q := mustOpen(t, memOptions(t, d, dir))
@@ -174,33 +174,54 @@ func TestReadingOntoAndBehindDamage(t *testing.T) {
 }
 
 // TestDurableEndIsNoTornWrite: after a clean Close even the last bytes cannot be
-// a torn write, whatever they look like.
+// a torn write, whatever they look like. The last batch is 7 and 8.
 func TestDurableEndIsNoTornWrite(t *testing.T) {
+	last := len(encodeBatch(nil, msgs(8, 8)))
 	for name, edit := range map[string]func(n *inode){
-		"zeros": func(n *inode) { clear(n.data[len(n.data)-60:]) },
-		"cut":   func(n *inode) { n.data = n.data[:len(n.data)-60] },
+		"zeros":             func(n *inode) { clear(n.data[len(n.data)-last:]) },
+		"cut in a frame":    func(n *inode) { n.data = n.data[:len(n.data)-60] },
+		"cut at its header": func(n *inode) { n.data = n.data[:len(n.data)-last+5] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, disk := t.TempDir(), newMemFS()
 			q := mustOpen(t, memOptions(t, disk, dir))
-			appendSome(t, mustProducer(t, q, 1), 1, 8) // 8 has 63 bytes of payload
+			p := mustProducer(t, q, 1)
+			appendSome(t, p, 1, 6)
+			if _, err := p.Append(testCtx(t), msgs(7, 8)...); err != nil {
+				t.Fatal(err)
+			}
 			mustClose(t, q)
 			edit(disk.now[disk.segmentPaths()[0]])
-			q = mustOpen(t, memOptions(t, disk, dir))
-			got, bad := readAll(t, q, mq.ReaderOptions{})
-			wantMessages(t, got, numbers(1, 7)...)
-			if len(bad) != 1 || bad[0].Position.ID != encodeSeq(8) {
-				t.Fatalf("damage: %v", bad)
-			}
-			if at := appendSome(t, mustProducer(t, q, 1), 9, 9); at[0].ID != encodeSeq(9) {
-				t.Fatalf("next is %s", at[0])
-			}
-			got, bad = readAll(t, q, mq.ReaderOptions{})
-			wantMessages(t, got, 1, 2, 3, 4, 5, 6, 7, 9)
-			if len(bad) != 1 {
-				t.Fatalf("damage: %v", bad)
-			}
+			checkEndGone(t, mustOpen(t, memOptions(t, disk, dir)), 7, 8)
 		})
+	}
+	t.Run("cut before the frame", func(t *testing.T) {
+		dir, disk := t.TempDir(), newMemFS()
+		q := mustOpen(t, memOptions(t, disk, dir))
+		appendSome(t, mustProducer(t, q, 1), 1, 8)
+		mustClose(t, q)
+		n := disk.now[disk.segmentPaths()[0]]
+		n.data = n.data[:len(n.data)-last]
+		checkEndGone(t, mustOpen(t, memOptions(t, disk, dir)), 7, 8)
+	})
+}
+
+// checkEndGone checks that messages 1..good are there, that gone is named, and
+// that its number is not given out again.
+func checkEndGone(t *testing.T, q *Queue, good, gone int) {
+	t.Helper()
+	got, bad := readAll(t, q, mq.ReaderOptions{})
+	wantMessages(t, got, numbers(1, good)...)
+	if len(bad) != 1 || bad[0].Position.ID != encodeSeq(uint64(gone)) {
+		t.Fatalf("damage: %v", bad)
+	}
+	if at := appendSome(t, mustProducer(t, q, 1), gone+1, gone+1); at[0].ID != encodeSeq(uint64(gone+1)) {
+		t.Fatalf("next is %s", at[0])
+	}
+	got, bad = readAll(t, q, mq.ReaderOptions{})
+	wantMessages(t, got, append(numbers(1, good), gone+1)...)
+	if len(bad) != 1 {
+		t.Fatalf("damage: %v", bad)
 	}
 }
 
