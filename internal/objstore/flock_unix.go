@@ -87,7 +87,7 @@ func fileClass(err error) errclass.Class {
 		return errclass.Exhausted
 	case is(syscall.EACCES, syscall.EPERM, syscall.EROFS):
 		return errclass.Denied
-	case is(syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ENOTEMPTY):
+	case is(syscall.EEXIST, syscall.ENOTDIR, syscall.EISDIR, syscall.ENAMETOOLONG, syscall.ENOTEMPTY):
 		return errclass.Invalid
 	case is(syscall.EIO, syscall.ESTALE, syscall.ETIMEDOUT, syscall.EAGAIN, syscall.ENOLCK):
 		return errclass.Retryable

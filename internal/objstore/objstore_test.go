@@ -22,7 +22,7 @@ func TestMem(t *testing.T) {
 
 func TestFile(t *testing.T) {
 	objtest.Run(t, func(t *testing.T) objstore.Bucket {
-		return open(t, "file://"+t.TempDir(), objstore.Options{})
+		return open(t, "file://"+t.TempDir(), objstore.Options{NoSync: true}) // fsync has a test of its own
 	})
 }
 

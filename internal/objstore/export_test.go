@@ -1,0 +1,4 @@
+package objstore
+
+// TryFlock is tryFlock for the tests outside the package.
+var TryFlock = tryFlock
