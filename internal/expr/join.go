@@ -130,17 +130,7 @@ func pathKey(j *jsonPred) string {
 // joinOr is the disjunction of terms: flat, constants gone, equalities and lists
 // of one column united.
 func joinOr(terms []pred) pred {
-	var out []pred
-	ints, words := map[int][]int64{}, map[int][]string{} // by slot
-	first := map[int]int{}                               // slot -> index in out, a place kept for the union
-	var refs []ref
-	keep := func(r ref) {
-		if _, ok := first[r.slot]; !ok {
-			first[r.slot] = len(out)
-			out = append(out, nil)
-			refs = append(refs, r)
-		}
-	}
+	u := unions{at: map[int]int{}}
 	for _, t := range flatten(terms, orTerms) {
 		switch t := t.(type) {
 		case *constPred:
@@ -150,38 +140,28 @@ func joinOr(terms []pred) pred {
 			continue
 		case *rangePred[int64]:
 			if !t.neg && t.lo == t.hi {
-				keep(t.ref)
-				ints[t.slot] = append(ints[t.slot], t.lo)
+				u.add(t.ref, []int64{t.lo}, nil)
 				continue
 			}
 		case *intInPred:
 			if !t.neg {
-				keep(t.ref)
-				ints[t.slot] = append(ints[t.slot], t.set.list...)
+				u.add(t.ref, t.set.list, nil)
 				continue
 			}
 		case *stringPred:
 			if t.op == opEq {
-				keep(t.ref)
-				words[t.slot] = append(words[t.slot], t.val)
+				u.add(t.ref, nil, []string{t.val})
 				continue
 			}
 		case *stringInPred:
 			if !t.neg {
-				keep(t.ref)
-				words[t.slot] = append(words[t.slot], t.set.list...)
+				u.add(t.ref, nil, t.set.list)
 				continue
 			}
 		}
-		out = append(out, t)
+		u.out = append(u.out, t)
 	}
-	for _, r := range refs {
-		if v := ints[r.slot]; v != nil {
-			out[first[r.slot]] = newIntIn(r, v, false)
-		} else {
-			out[first[r.slot]] = newStringIn(r, words[r.slot], false)
-		}
-	}
+	out := u.terms()
 	switch len(out) {
 	case 0:
 		return &constPred{}
@@ -190,4 +170,42 @@ func joinOr(terms []pred) pred {
 	}
 	byCost(out)
 	return &orPred{terms: out}
+}
+
+// unions collects the terms of a disjunction, and per column the values it may equal.
+type unions struct {
+	out []pred      // nil where a union will stand
+	at  map[int]int // slot -> index in all
+	all []union
+}
+
+type union struct {
+	ref   ref
+	place int // in out
+	ints  []int64
+	words []string
+}
+
+func (u *unions) add(r ref, ints []int64, words []string) {
+	i, ok := u.at[r.slot]
+	if !ok {
+		i = len(u.all)
+		u.at[r.slot] = i
+		u.all = append(u.all, union{ref: r, place: len(u.out)})
+		u.out = append(u.out, nil)
+	}
+	u.all[i].ints = append(u.all[i].ints, ints...)
+	u.all[i].words = append(u.all[i].words, words...)
+}
+
+// terms returns the terms, the unions in their places.
+func (u *unions) terms() []pred {
+	for _, x := range u.all {
+		if x.ints != nil {
+			u.out[x.place] = newIntIn(x.ref, x.ints, false)
+		} else {
+			u.out[x.place] = newStringIn(x.ref, x.words, false)
+		}
+	}
+	return u.out
 }

@@ -1,0 +1,89 @@
+package expr
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// name parses a field, a JSON path or a function call.
+func (p *parser) name() (*node, error) {
+	n := &node{kind: nName, pos: p.tok.pos, name: p.tok.text}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	if p.tok.isOp("(") {
+		return p.call(n)
+	}
+	for p.tok.isOp("[") {
+		if len(n.path) == MaxPath {
+			return nil, p.fail(p.tok.pos, "a path has at most %d steps", MaxPath)
+		}
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		switch t := p.tok; {
+		case t.kind == tString:
+			n.path = append(n.path, newStep(t.str, true))
+		case t.kind == tInt && t.i < 1<<31:
+			n.path = append(n.path, newStep(strconv.FormatUint(t.i, 10), false))
+		default:
+			return nil, p.expected("a key in quotes", "an index")
+		}
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		if err := p.take("]"); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// newStep makes a path step. A key that is a number in its shortest form is an
+// index as well.
+func newStep(key string, quoted bool) step {
+	s := step{key: key, index: -1, quoted: quoted}
+	if i, err := strconv.ParseInt(key, 10, 32); err == nil && i >= 0 && strconv.FormatInt(i, 10) == key {
+		s.index = int(i)
+	}
+	return s
+}
+
+func (p *parser) call(n *node) (*node, error) {
+	fn := strings.ToLower(n.name)
+	kind, mode, args := nContains, containsOne, 2
+	switch fn {
+	case "json_contains", "array_contains":
+	case "json_contains_any", "array_contains_any":
+		mode = containsAny
+	case "json_contains_all", "array_contains_all":
+		mode = containsAll
+	case "array_length":
+		kind, args = nLength, 1
+	case "text_match", "phrase_match", "random_sample", "element_filter", "match_all", "match_any":
+		return nil, p.fail(n.pos, "%s is not supported", fn)
+	default:
+		return nil, p.fail(n.pos, "unknown function %q", clip(n.name))
+	}
+	if err := p.nest(p.tok.pos); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	c := &node{kind: kind, op: uint8(mode), pos: n.pos, depth: 1}
+	for i := range args {
+		if i > 0 && !p.tok.isOp(",") {
+			return nil, p.expected(fmt.Sprintf("\",\" and argument %d of %s", i+1, fn))
+		}
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		a, err := p.expr(0)
+		if err != nil {
+			return nil, err
+		}
+		c.kids = append(c.kids, a)
+		c.depth = max(c.depth, a.depth+1)
+	}
+	return c, p.take(")")
+}
