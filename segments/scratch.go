@@ -138,7 +138,7 @@ func (sc *scratch) walk(g *index.HNSW, q nearestQuery, allowed *bitset.Set, n in
 
 // defaultEf is the candidate list of a search that did not choose: on word
 // vectors, which are hard, it gives a recall of 0.99 at k = 10.
-func defaultEf(k int) int { return 200 + k }
+func defaultEf(k int) int { return 100 + k }
 
 // distanceOf turns a score that a user wrote into a distance, smaller is nearer.
 func distanceOf(m index.Metric, score float32) float32 {
