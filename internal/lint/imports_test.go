@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"internal/server": {"internal/node", "segments", "dispatcher", "mq/wal", "internal/catalog", "internal/rowpb", "proto"},
 	"internal/node": {"segments", "dispatcher", "pool", "mq", "mq/wal", "internal/catalog", "internal/flush",
 		"internal/ingest", "internal/expr", "internal/objstore", "internal/index", "internal/rowpb", "proto"},
+	"internal/admin":   {"internal/node", "segments", "dispatcher", "pool", "mq/wal", "mq/embedded"},
 	"internal/ingest":  {"segments", "mq", "mq/wal", "internal/rowpb", "proto"},
 	"internal/flush":   {"segments", "mq", "mq/wal", "internal/catalog", "internal/objstore", "internal/segfile", "proto"},
 	"internal/catalog": {"internal/objstore"},

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"github.com/querynode/querynode/internal/config"
+)
+
+// configFlags are the flags of every command that needs the configuration.
+type configFlags struct {
+	Config      string   `placeholder:"FILE" env:"QUERYNODE_CONFIG" help:"YAML file with the configuration."`
+	Set         []string `placeholder:"KEY=VALUE" sep:"none" help:"Set one key, such as grpc.listen=127.0.0.1:0. May be repeated; see: querynode config doc."`
+	DataDir     *string  `placeholder:"DIR" help:"Folder of the node's files (node.data_dir)."`
+	GRPCListen  *string  `name:"grpc-listen" placeholder:"ADDR" help:"Address of the API (grpc.listen)."`
+	AdminListen *string  `placeholder:"ADDR" help:"Address for metrics, health and profiles (admin.listen)."`
+	LogLevel    *string  `placeholder:"LEVEL" help:"debug, info, warn or error (log.level)."`
+}
+
+// load merges defaults, file, environment and flags. An error is one of usage.
+func (f *configFlags) load(a *app) (*config.Config, config.Origins, error) {
+	flags := map[string]string{}
+	for key, v := range map[string]*string{
+		"node.data_dir": f.DataDir, "grpc.listen": f.GRPCListen, "admin.listen": f.AdminListen, "log.level": f.LogLevel,
+	} {
+		if v != nil {
+			flags[key] = *v
+		}
+	}
+	c, from, err := config.Load(config.Sources{File: f.Config, Environ: a.environ, Set: f.Set, Flags: flags})
+	return c, from, usage(err)
+}
+
+type configCmd struct {
+	Print configPrintCmd `cmd:"" help:"Print what is in force and where each value comes from."`
+	Doc   configDocCmd   `cmd:"" help:"Print the reference of all keys, as Markdown."`
+}
+
+type configPrintCmd struct {
+	configFlags
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run prints the configuration. A configuration with problems is printed too, as
+// far as it was understood, since the print helps to find them.
+func (p *configPrintCmd) Run(a *app) error {
+	c, from, problems := p.load(a)
+	write := config.WriteYAML
+	if p.JSON {
+		write = config.WriteJSON
+	}
+	if err := write(a.stdout, c, from); err != nil {
+		return err
+	}
+	return problems
+}
+
+type configDocCmd struct{}
+
+// Run prints the reference.
+func (configDocCmd) Run(a *app) error { return config.WriteReference(a.stdout) }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/config"
+)
+
+type healthCmd struct {
+	configFlags
+	Addr    string        `placeholder:"HOST:PORT" help:"Admin address of the node. Default: that of the node that uses the data folder, else admin.listen."`
+	Live    bool          `help:"Ask only whether the node is alive: true also while it recovers or drains."`
+	Timeout time.Duration `default:"2s" help:"How long to wait for the answer."`
+}
+
+// Run asks the node and fails if the answer is no, or none.
+func (h *healthCmd) Run(a *app) error {
+	addr := h.Addr
+	if addr == "" {
+		cfg, _, err := h.load(a)
+		if err != nil {
+			return err
+		}
+		addr = config.DialAddress(cfg.Admin.Listen)
+		if info, err := readNodeInfo(cfg.Node.DataDir); err == nil && info.AdminAddr != "" {
+			addr = info.AdminAddr // also right when the port is 0
+		}
+	}
+	path := "/readyz"
+	if h.Live {
+		path = "/healthz"
+	}
+	ctx, cancel := a.context()
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		return usage(errors.Wrapf(err, "admin address %s", addr))
+	}
+	client := http.Client{Timeout: h.Timeout, Transport: &http.Transport{DisableKeepAlives: true}} // no proxy: the node is near
+	resp, err := client.Do(req)
+	if err != nil {
+		return errors.Wrap(err, "no answer")
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return errors.Wrap(err, "no whole answer")
+	}
+	text := strings.TrimSpace(string(body))
+	if resp.StatusCode != http.StatusOK {
+		return errors.Newf("%s: %s", addr, text)
+	}
+	_, err = fmt.Fprintln(a.stdout, text)
+	return err
+}

@@ -1,0 +1,119 @@
+// Command querynode is the query node of a vector database, and the client of one.
+//
+// Exit codes, of every command:
+//
+//	0  done; for serve: stopped cleanly
+//	1  failed
+//	2  wrong usage or configuration; nothing was started
+//	3  serve was told to stop and a part did not stop in time: it is named on
+//	   standard error with what it is stuck on
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/cockroachdb/errors"
+)
+
+// The exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+	exitStuck = 3
+)
+
+// version is set by the linker: -ldflags "-X main.version=...".
+var version = "dev"
+
+// CLI lists the commands. Each is a struct in a file of its own with a method
+// Run(*app) error.
+type CLI struct {
+	Serve   serveCmd   `cmd:"" help:"Run the node until SIGTERM or SIGINT."`
+	Config  configCmd  `cmd:"" help:"Show the configuration, or what can be configured."`
+	Health  healthCmd  `cmd:"" help:"Ask a running node whether it is ready: exit code 0 if so."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// app is what a command gets of the world.
+type app struct {
+	version        string
+	environ        []string // as os.Environ
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	signals        <-chan os.Signal // SIGTERM and SIGINT since the start of the process
+}
+
+// context is for commands other than serve: it ends with SIGTERM or SIGINT.
+func (a *app) context() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+}
+
+// codeError is an error that says how the process is to exit.
+type codeError struct {
+	code int
+	err  error
+}
+
+// Error is that of the cause.
+func (e *codeError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *codeError) Unwrap() error { return e.err }
+
+// usage marks an error as one of usage or configuration.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &codeError{exitUsage, err}
+}
+
+func main() {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT) // first of all: from here on a signal is never lost
+	a := &app{version: version, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, signals: signals}
+	os.Exit(run(a, os.Args[1:], os.Exit))
+}
+
+// run parses the arguments, runs the command and returns the exit code. exit is
+// called by --help only, where the parser must not go on.
+func run(a *app, args []string, exit func(int)) int {
+	var cli CLI
+	parser, err := kong.New(&cli, kong.Name("querynode"), kong.Writers(a.stdout, a.stderr), kong.Exit(exit),
+		kong.Description("The query node of a vector database."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		fmt.Fprintf(a.stderr, "querynode: %v\n", err)
+		return exitError
+	}
+	cmd, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(a.stderr, "querynode: %v\nSee: querynode --help\n", err)
+		return exitUsage
+	}
+	err = cmd.Run(a)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(a.stderr, "querynode %s: %v\n", cmd.Command(), err)
+	var coded *codeError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return exitError
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(a *app) error {
+	_, err := fmt.Fprintln(a.stdout, a.version)
+	return err
+}

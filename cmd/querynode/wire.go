@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/errors"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/channelz/service"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/querynode/querynode/dispatcher"
+	"github.com/querynode/querynode/internal/admin"
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/config"
+	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/server"
+	"github.com/querynode/querynode/mq/embedded"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/pool"
+	"github.com/querynode/querynode/segments"
+)
+
+// running is a node with all its parts. start makes one, stop ends it.
+type running struct {
+	cfg     *config.Config
+	o       startOptions
+	log     *slog.Logger
+	machine *lifecycle.Machine
+	stack   *lifecycle.Stack
+	group   *lifecycle.Group            // what the wiring itself runs
+	failed  chan error                  // a part that must not end has ended
+	step    atomic.Pointer[string]      // what start is at
+	parts   atomic.Pointer[admin.Parts] // nil until all are there
+	serving struct{ sync.Mutex }        // state and health service change together
+
+	dir      *dataDir
+	grpcLis  net.Listener
+	adminLis net.Listener
+	registry *prometheus.Registry
+	bucket   objstore.Bucket
+	catalog  *catalog.Catalog
+	queue    *embedded.Queue
+	pool     *pool.Pool
+	set      *segments.Set
+	dispatch *dispatcher.Manager
+	node     *node.Node
+	server   *server.Server
+}
+
+// startOptions are what is not configuration.
+type startOptions struct {
+	version string
+	log     *slog.Logger   // nil = discard
+	level   *slog.LevelVar // what SetLogLevel changes; nil = nothing
+}
+
+// start builds the node part by part and returns when all run; the node then
+// recovers in the background, see running.ready. If it fails, or ctx ends, what
+// has been started is stopped again; a part that cannot be is in the error.
+func start(ctx context.Context, cfg *config.Config, o startOptions) (*running, error) {
+	if o.log == nil {
+		o.log = slog.New(slog.DiscardHandler)
+	}
+	r := &running{cfg: cfg, o: o, log: o.log, machine: lifecycle.NewMachine(), stack: lifecycle.NewStack(),
+		registry: prometheus.NewRegistry(), failed: make(chan error, 4)}
+	r.group = lifecycle.NewGroup(context.Background(), r.ended)
+	err := r.build(ctx)
+	if err == nil {
+		return r, nil
+	}
+	rep := r.stop(context.Background(), 0)
+	if stuck := rep.Stuck(); len(stuck) > 0 {
+		return nil, &codeError{exitStuck, errors.Newf("%v\nand while stopping what had been started: %s", err, rep)}
+	}
+	return nil, errors.Join(err, rep.Err())
+}
+
+// build takes the steps in order. Each pushes what stops it again, so that the
+// parts stop in the reverse order.
+func (r *running) build(ctx context.Context) error {
+	for _, s := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"lock the data folder", r.openDataDir},
+		{"listen", r.listen},
+		{"start the admin port", r.openAdmin},
+		{"open object storage", r.openStorage},
+		{"open the queue", r.openQueue},
+		{"start the search pool", r.openSegments},
+		{"start the dispatcher", r.openDispatcher},
+		{"open the node", r.openNode},
+		{"start the API", r.openServer},
+	} {
+		r.step.Store(&s.name)
+		if err := ctx.Err(); err != nil {
+			return errors.Wrap(err, "start: "+s.name)
+		}
+		if err := s.do(ctx); err != nil {
+			return errors.Wrap(err, "start: "+s.name)
+		}
+	}
+	return r.machine.To(lifecycle.Recovering, "all parts run")
+}
+
+// push registers how to stop a part; share is what part of the time after the
+// running calls it may use, in percent.
+func (r *running) push(name string, share int, closer func(context.Context) error) error {
+	rest := r.cfg.Shutdown.Total - r.grace()
+	if err := r.stack.Push(name, closer, rest*time.Duration(share)/100); err != nil {
+		return errors.Join(err, closer(context.Background()))
+	}
+	return nil
+}
+
+// grace is how long running calls may go on: at most half of the whole stop.
+func (r *running) grace() time.Duration { return min(r.cfg.Shutdown.Grace, r.cfg.Shutdown.Total/2) }
+
+// ended hears of every goroutine of the wiring that ends.
+func (r *running) ended(name string, err error) {
+	if err == nil {
+		return
+	}
+	r.log.Error("a part of the node ended", "part", name, "error", err)
+	select {
+	case r.failed <- errors.Wrap(err, name):
+	default: // the first is enough
+	}
+}
+
+func (r *running) openDataDir(context.Context) (err error) {
+	if r.dir, err = openDataDir(r.cfg.Node.DataDir); err != nil {
+		return err
+	}
+	if err := r.push("data folder", 5, r.dir.close); err != nil {
+		return err
+	}
+	if err := r.push("wiring", 5, r.group.Close); err != nil {
+		return err
+	}
+	return r.group.Go("janitor", func(ctx context.Context) error { return r.dir.clean(ctx, r.log) })
+}
+
+// listen takes both ports before anything is touched that others may see. What
+// connects to the API before it is served waits in the listener's queue.
+func (r *running) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if r.grpcLis, err = lc.Listen(ctx, "tcp", r.cfg.GRPC.Listen); err != nil {
+		return errors.Wrapf(err, "grpc.listen %s", r.cfg.GRPC.Listen)
+	}
+	if err := r.push("API port", 1, closeListener(r.grpcLis)); err != nil {
+		return err
+	}
+	if r.adminLis, err = lc.Listen(ctx, "tcp", r.cfg.Admin.Listen); err != nil {
+		return errors.Wrapf(err, "admin.listen %s", r.cfg.Admin.Listen)
+	}
+	return r.push("admin port", 1, closeListener(r.adminLis))
+}
+
+// closeListener closes a listener that its server may have closed already.
+func closeListener(l net.Listener) func(context.Context) error {
+	return func(context.Context) error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return errors.Wrapf(err, "close %s", l.Addr())
+		}
+		return nil
+	}
+}
+
+// openAdmin comes early: it answers also while the start hangs.
+func (r *running) openAdmin(context.Context) error {
+	// channelz of the API's connections, as gRPC on the admin port.
+	cz := grpc.NewServer()
+	service.RegisterChannelzServiceToServer(cz)
+	reflection.Register(cz)
+	a, err := admin.New(admin.Options{
+		Listener: r.adminLis, Machine: r.machine, Parts: r.parts.Load, Step: r.stepName, Registry: r.registry, GRPC: cz,
+		Name: r.cfg.Node.Name, Version: r.o.version, Failed: func(err error) { r.ended("admin", err) }, Logger: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	return r.push("admin", 5, func(ctx context.Context) error {
+		defer cz.Stop()
+		return a.Close(ctx)
+	})
+}
+
+func (r *running) stepName() string {
+	if s := r.step.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+func (r *running) openStorage(ctx context.Context) (err error) {
+	s := &r.cfg.Storage
+	r.bucket, err = objstore.Open(ctx, s.URL, objstore.Options{
+		AccessKey: s.AccessKey, SecretKey: s.SecretKey, SessionToken: s.SessionToken, CallTimeout: s.CallTimeout,
+		IdleTimeout: s.IdleTimeout, UploadParallel: s.UploadParallel, Logger: r.log,
+	})
+	if err != nil {
+		return errors.Wrap(err, "storage.url")
+	}
+	if err := r.push("object storage", 5, r.bucket.Close); err != nil {
+		return err
+	}
+	r.catalog, err = catalog.Open(ctx, catalog.Options{Bucket: r.bucket, CallTimeout: r.cfg.Node.CallTimeout, Logger: r.log})
+	return errors.Wrap(err, "catalog")
+}
+
+func (r *running) openQueue(context.Context) (err error) {
+	q := &r.cfg.Queue
+	r.queue, err = embedded.Open(embedded.Options{
+		Dir: q.Dir, SegmentBytes: int64(q.SegmentBytes), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
+		Sync: embedded.SyncPolicy(slices.Index([]string{"always", "interval", "none"}, q.Sync)),
+	})
+	if err != nil {
+		return errors.Wrapf(err, "queue.dir %s", q.Dir)
+	}
+	return r.push("queue", 10, r.queue.Close)
+}
+
+func (r *running) openSegments(context.Context) (err error) {
+	c := r.cfg
+	r.pool, err = pool.New(pool.Options{Name: "search", Workers: c.Search.Workers, QueueLen: c.Search.QueueLen, MaxCost: int64(c.Search.MaxCost), Logger: r.log})
+	if err != nil {
+		return err
+	}
+	if err := r.push("search pool", 10, r.pool.Close); err != nil {
+		return err
+	}
+	r.set, err = segments.New(segments.Options{
+		Dir: filepath.Join(r.dir.run, "segments"), Pool: r.pool, Ledger: segments.NewLedger(int64(c.Memory.Limit)), Bucket: r.bucket,
+		GrowingRows: c.Growing.ReserveRows, LoadConcurrency: c.Load.Concurrency, LoadTimeout: c.Load.Timeout,
+		QuarantineAfter: c.Load.QuarantineAfter, Logger: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	return r.push("segments", 10, r.set.Close)
+}
+
+func (r *running) openDispatcher(context.Context) (err error) {
+	d := &r.cfg.Dispatcher
+	r.dispatch, err = dispatcher.New(dispatcher.Options{
+		Queue: r.queue, Name: r.cfg.Node.Name, BufferMessages: d.BufferMessages, BufferBytes: int64(d.BufferBytes),
+		MaxBufferedBytes: int64(d.MaxBufferedBytes), MaxCatchUp: d.MaxCatchUp, MaxCatchUpPerPChannel: d.MaxCatchUpPerPChannel, Logger: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	return r.push("dispatcher", 15, r.dispatch.Close)
+}
+
+func (r *running) openNode(context.Context) (err error) {
+	c := r.cfg
+	r.node, err = node.Open(node.Options{
+		Name: c.Node.Name, Dir: r.dir.run, Catalog: r.catalog, Bucket: r.bucket, Queue: r.queue, Segments: r.set, Dispatcher: r.dispatch,
+		PChannels: c.PChannelNames(), Standalone: c.Node.Standalone, BoundedStaleness: c.Node.BoundedStaleness,
+		RefreshInterval: c.Node.RefreshInterval, CallTimeout: c.Node.CallTimeout, Logger: r.log,
+		Flush: flush.Options{
+			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge,
+			CheckpointInterval: c.Growing.CheckpointInterval, StepTimeout: c.Growing.UploadTimeout, Workers: c.Growing.BuildWorkers,
+		},
+		WAL: wal.Options{TimeTickInterval: c.WAL.TimeTickInterval, AppendTimeout: c.WAL.AppendTimeout, OpenTimeout: c.WAL.OpenTimeout},
+	})
+	if err != nil {
+		return err
+	}
+	r.parts.Store(&admin.Parts{Node: r.node, Pool: r.pool, Queue: r.queue})
+	return r.push("node", 30, r.node.Close)
+}
+
+func (r *running) openServer(context.Context) (err error) {
+	g := &r.cfg.GRPC
+	creds, err := transport(g.TLSCert, g.TLSKey, r.log)
+	if err != nil {
+		return err
+	}
+	r.server, err = server.New(server.Options{
+		Node: r.node, Machine: r.machine, Pool: r.pool, MaxRecvBytes: int(g.MaxRecvBytes), MaxConcurrentStreams: uint32(g.MaxConcurrentStreams),
+		DefaultTimeout: g.DefaultTimeout, MaxTimeout: g.MaxTimeout, MinPing: g.MinPing, MaxConnectionAge: g.MaxConnectionAge,
+		Credentials: creds, NoReflection: !g.Reflection, Registerer: r.registry, LogLevel: r.o.level, Logger: r.log, Version: r.o.version,
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.stack.Push("API", r.closeServer, r.grace()+r.grace()/4); err != nil {
+		return err
+	}
+	if err := r.group.Go("API", func(context.Context) error { return r.server.Serve(r.grpcLis) }); err != nil {
+		return err
+	}
+	if err := r.dir.announce(nodeInfo{PID: os.Getpid(), Version: r.o.version, Name: r.cfg.Node.Name, Started: time.Now(), TLS: creds != nil,
+		GRPCAddr: config.DialAddress(r.grpcLis.Addr().String()), AdminAddr: config.DialAddress(r.adminLis.Addr().String())}); err != nil {
+		return err
+	}
+	if err := r.push("node.json", 1, r.dir.withdraw); err != nil {
+		return err
+	}
+	return r.group.Go("readiness", r.becomeReady)
+}
+
+// closeServer lets running calls go on for the grace time. That some had to be
+// cut then is what the configuration says, not a failure to stop.
+func (r *running) closeServer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.grace())
+	defer cancel()
+	err := r.server.Close(ctx)
+	if err != nil && ctx.Err() != nil {
+		r.log.Warn("running calls were cut", "grace", r.grace(), "error", err)
+		return nil
+	}
+	return err
+}
+
+// becomeReady waits until the node has recovered and opens the doors.
+func (r *running) becomeReady(ctx context.Context) error {
+	select {
+	case <-r.node.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	r.serving.Lock()
+	defer r.serving.Unlock()
+	if err := r.machine.To(lifecycle.Serving, "everything is served"); err != nil {
+		return nil // the stop was faster
+	}
+	r.server.SetServing(true)
+	r.log.Info("serving", "grpc", r.grpcLis.Addr().String(), "admin", r.adminLis.Addr().String(), "name", r.cfg.Node.Name,
+		"data_dir", r.cfg.Node.DataDir, "version", r.o.version, "pid", os.Getpid(), "memory_limit", r.cfg.Memory.Limit.String())
+	return nil
+}
+
+// stop ends the node from whatever state: not ready; drain, if it served; refuse;
+// let running calls finish; close the parts. When ctx is cancelled it cuts all
+// of that. It returns how each part stopped.
+func (r *running) stop(ctx context.Context, drain time.Duration) *lifecycle.Report {
+	if r.drain() && drain > 0 {
+		t := time.NewTimer(drain)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+	_ = r.machine.To(lifecycle.Stopping, "told to stop") // from each state but the last two
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Shutdown.Total)
+	defer cancel()
+	rep := r.stack.Close(ctx)
+	_ = r.machine.To(lifecycle.Stopped, "closed")
+	return rep
+}
+
+// drain says that the node is not ready any more; false if it never was.
+func (r *running) drain() bool {
+	r.serving.Lock()
+	defer r.serving.Unlock()
+	if r.machine.To(lifecycle.Draining, "told to stop") != nil {
+		return false
+	}
+	r.server.SetServing(false)
+	return true
+}

@@ -1,0 +1,310 @@
+package admin
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/querynode/querynode/dispatcher"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/pool"
+	"github.com/querynode/querynode/segments"
+)
+
+// namespace begins every name. Names after it are those of Milvus' query node
+// where the meaning is the same.
+const namespace = "querynode"
+
+// metric is one name with its labels.
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func (m metric) emit(ch chan<- prometheus.Metric, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
+}
+
+// collector asks the parts at each scrape; it keeps nothing.
+type collector struct {
+	o   *Options
+	all []*prometheus.Desc
+
+	info, state                                                     metric
+	collections, segments, entities, deleted, bytes                 metric
+	loading, quarantined, problem                                   metric
+	vchannels, lag, channelQuarantined                              metric
+	consumers, leaked, registered, closed, leaks, dispatchLag       metric
+	subscriptions, buffered, applied, skipped, rebuilds             metric
+	overflows, handovers, retries                                   metric
+	reserved, reservedLimit, refused                                metric
+	queued, running, evicted, rejected, tasks, cost, wait, taskTime metric
+	panics                                                          metric
+	walInfo, walState, walAttempts, walAppended, walBytes           metric
+	walRefused, walPending, walTick, walReplayed, walTickErrors     metric
+	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad    metric
+	queueOpen                                                       metric
+}
+
+func newCollector(o *Options) *collector {
+	c := &collector{o: o}
+	of := func(kind prometheus.ValueType) func(name, help string, labels ...string) metric {
+		return func(name, help string, labels ...string) metric {
+			d := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+			c.all = append(c.all, d)
+			return metric{d, kind}
+		}
+	}
+	gauge, counter := of(prometheus.GaugeValue), of(prometheus.CounterValue)
+	c.nodeMetrics(gauge, counter)
+	c.readMetrics(gauge, counter)
+	c.queueMetrics(gauge, counter)
+	return c
+}
+
+type maker func(name, help string, labels ...string) metric
+
+func (c *collector) nodeMetrics(gauge, counter maker) {
+	c.info = gauge("info", "Always 1; the labels say what runs.", "name", "version")
+	c.state = gauge("state", "1 for the state that the node is in.", "state")
+	c.collections = gauge("collection_num", "Collections that the node serves.")
+	c.segments = gauge("segment_num", "Segments by state: growing, sealed (waits for its flush), loaded, quarantined.", "segment_state")
+	c.entities = gauge("entity_num", "Rows by state of their segment, deleted ones included.", "segment_state")
+	c.deleted = gauge("deleted_entity_num", "Rows that are deleted and still in their segment.", "segment_state")
+	c.bytes = gauge("entity_size", "Bytes of heap and anonymous memory by state of the segment; mapped files are in reservation_bytes.", "segment_state")
+	c.loading = gauge("load_segment_concurrency", "Segments that are being loaded.")
+	c.quarantined = gauge("quarantined_segments", "Segments that are not searched any more because they panicked or are corrupt.")
+	c.problem = gauge("keeper_problem", "1 while something that is to be served is not; /readyz and the log say what.")
+	c.vchannels = gauge("dml_vchannel_num", "Channels that the node follows.")
+	c.lag = gauge("consume_tt_lag_ms", "How far the applied timestamp of a channel is behind the clock.", "channel_name")
+	c.channelQuarantined = gauge("channel_quarantined_messages", "Messages of a channel that could not be applied and were set aside.", "channel_name")
+	c.reserved = gauge("reservation_bytes", "Memory in the ledger by kind; mapped does not count against the limit.", "kind")
+	c.reservedLimit = gauge("reservation_limit_bytes", "Limit of the ledger; 0 = none.")
+	c.refused = counter("reservation_refused_total", "Reservations that were refused for want of memory.")
+	c.panics = counter("panics_recovered_total", "Panics that cost one task. Those of calls are in grpc_panics_recovered_total.", "site")
+}
+
+func (c *collector) readMetrics(gauge, counter maker) {
+	c.queued = gauge("read_task_ready_len", "Search tasks that wait for a worker.")
+	c.running = gauge("read_task_concurrency", "Search tasks that run.")
+	c.cost = gauge("read_task_cost", "Cost of the search tasks that wait or run.")
+	c.evicted = counter("read_evicted_count", "Search tasks dropped unrun because their deadline had passed.")
+	c.rejected = counter("admission_rejected_total", "Search tasks that were not admitted.", "reason")
+	c.tasks = counter("read_tasks_total", "Search tasks by outcome.", "status")
+	c.wait = gauge("read_task_wait_seconds", "From admission to the start of a search task.")
+	c.taskTime = gauge("read_task_run_seconds", "Run time of search tasks.")
+}
+
+func (c *collector) queueMetrics(gauge, counter maker) {
+	c.consumers = gauge("consumers", "Consumers of the message queue.", "kind", "state")
+	c.leaked = gauge("consumers_leaked", "Consumers whose reader hangs or did not close.")
+	c.registered = counter("consumers_registered_total", "Consumers that were entered in the register.")
+	c.closed = counter("consumers_closed_total", "Consumers that left the register.")
+	c.leaks = counter("consumer_leaks_total", "Times that a reader hung or did not close.")
+	c.dispatchLag = gauge("msg_dispatcher_tt_lag_ms", "How far the consumers of a pchannel are behind the clock, at most.", "channel_name")
+	c.subscriptions = gauge("subscriptions", "Subscriptions by state.", "state")
+	c.buffered = gauge("dispatcher_buffered_bytes", "Bytes given to subscriptions and not applied yet.")
+	c.applied = counter("consume_msg_count", "Messages applied, counted for each subscription.")
+	c.skipped = counter("replay_skipped_total", "Messages passed over.", "reason")
+	c.rebuilds = counter("consumer_rebuilds_total", "Readers replaced after a failure.")
+	c.overflows = counter("subscription_overflows_total", "Times a subscription was too slow for the shared consumer.")
+	c.handovers = counter("subscription_handovers_total", "Times a subscription went back to the shared consumer.")
+	c.retries = counter("sink_retries_total", "Batches that had to be applied again.")
+	c.walInfo = gauge("wal_info", "Always 1; the labels say who owns the log.", "channel_name", "term")
+	c.walState = gauge("wal_state", "1 for the state that the log is in.", "channel_name", "state")
+	c.walAttempts = gauge("wal_open_attempts", "Openings of the log since it was last well.", "channel_name")
+	c.walReplayed = gauge("wal_recovery_share", "Part of the log that has been replayed, 0 to 1.", "channel_name")
+	c.walAppended = counter("wal_append_message_total", "Entries acknowledged.", "channel_name")
+	c.walBytes = counter("wal_append_message_bytes", "Bytes of those.", "channel_name")
+	c.walRefused = counter("wal_append_refused_total", "Appends that got an error.", "channel_name")
+	c.walPending = gauge("wal_pending_entries", "Appends that are queued or being written.", "channel_name")
+	c.walTick = gauge("wal_last_confirmed_time_tick", "Physical time of the newest entry, in milliseconds.", "channel_name")
+	c.walTickErrors = counter("wal_timetick_errors_total", "Timeticks that could not be written.", "channel_name")
+	c.queueMessages = counter("queue_messages_total", "Messages that the embedded queue acknowledged.")
+	c.queueBytes = counter("queue_bytes_total", "Their size on disk.")
+	c.queueSyncs = counter("queue_syncs_total", "Syncs of the embedded queue.")
+	c.queueFailed = counter("queue_failed_writes_total", "Writes or syncs of the embedded queue that failed.")
+	c.queueBad = counter("queue_corrupt_reads_total", "Damaged messages that readers of the embedded queue were told of.")
+	c.queueOpen = gauge("queue_open", "Handles of the embedded queue.", "what")
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.all {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	c.info.emit(ch, 1, c.o.Name, c.o.Version)
+	now := c.o.Machine.State()
+	for s := lifecycle.Starting; s <= lifecycle.Stopped; s++ {
+		c.state.emit(ch, is(s == now), s.String())
+	}
+	p := c.o.Parts()
+	if p == nil {
+		return
+	}
+	c.collectSegments(ch, p)
+	c.collectDispatcher(ch, p)
+	c.collectLogs(ch, p)
+	if p.Pool != nil {
+		c.collectPool(ch, p.Pool.Stats())
+	}
+	if p.Queue != nil {
+		q := p.Queue.Stats()
+		c.queueMessages.emit(ch, float64(q.Messages))
+		c.queueBytes.emit(ch, float64(q.Bytes))
+		c.queueSyncs.emit(ch, float64(q.Syncs))
+		c.queueFailed.emit(ch, float64(q.FailedWrites))
+		c.queueBad.emit(ch, float64(q.CorruptReads))
+		c.queueOpen.emit(ch, float64(q.Topics), "topics")
+		c.queueOpen.emit(ch, float64(q.Producers), "producers")
+		c.queueOpen.emit(ch, float64(q.Readers), "readers")
+	}
+}
+
+func is(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// segmentStates are those of segments.SegmentStatus: each is shown, also at 0.
+var segmentStates = [...]string{"growing", "sealed", "loaded", "quarantined"}
+
+func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
+	set := p.Node.Segments()
+	type sum struct{ n, rows, deleted, bytes int64 }
+	var sums [len(segmentStates)]sum
+	collections := set.Collections()
+	for _, coll := range collections {
+		for _, st := range coll.Segments() {
+			i := slices.Index(segmentStates[:], st.State)
+			if i < 0 {
+				continue
+			}
+			s := &sums[i]
+			s.n, s.rows, s.deleted, s.bytes = s.n+1, s.rows+int64(st.Rows), s.deleted+int64(st.DeletedRows), s.bytes+st.MemoryBytes
+		}
+	}
+	c.collections.emit(ch, float64(len(collections)))
+	for i, state := range segmentStates {
+		s := sums[i]
+		c.segments.emit(ch, float64(s.n), state)
+		c.entities.emit(ch, float64(s.rows), state)
+		c.deleted.emit(ch, float64(s.deleted), state)
+		c.bytes.emit(ch, float64(s.bytes), state)
+		if state == "quarantined" {
+			c.quarantined.emit(ch, float64(s.n))
+		}
+	}
+	c.loading.emit(ch, float64(len(set.Loading())))
+	c.problem.emit(ch, is(p.Node.Problem() != nil))
+	channels := p.Node.Channels()
+	c.vchannels.emit(ch, float64(len(channels)))
+	for _, v := range channels {
+		c.lag.emit(ch, float64(v.Lag.Milliseconds()), v.VChannel)
+		c.channelQuarantined.emit(ch, float64(v.Quarantined), v.VChannel)
+	}
+	l := set.Ledger()
+	used := l.Used()
+	for _, k := range []segments.Kind{segments.KindSealed, segments.KindMapped, segments.KindGrowing, segments.KindDeletes, segments.KindDownload, segments.KindScratch} {
+		c.reserved.emit(ch, float64(used[k]), string(k))
+	}
+	c.reservedLimit.emit(ch, float64(l.Limit()))
+	c.refused.emit(ch, float64(l.Refused()))
+}
+
+func (c *collector) collectDispatcher(ch chan<- prometheus.Metric, p *Parts) {
+	d := p.Node.Dispatcher()
+	st := d.Stats()
+	type group struct{ kind, state string }
+	groups := map[group]int{}
+	lags := map[string]int64{}
+	for _, con := range d.Consumers() {
+		groups[group{string(con.Kind), string(con.State)}]++
+		if con.Lag.MS >= 0 {
+			lags[con.PChannel] = max(lags[con.PChannel], con.Lag.MS)
+		}
+	}
+	for g, n := range groups {
+		c.consumers.emit(ch, float64(n), g.kind, g.state)
+	}
+	for name, ms := range lags {
+		c.dispatchLag.emit(ch, float64(ms), name)
+	}
+	for s := dispatcher.Subscribing; s <= dispatcher.Failed; s++ {
+		c.subscriptions.emit(ch, float64(st.Subscriptions[s]), s.String())
+	}
+	c.leaked.emit(ch, float64(st.Leaked))
+	c.registered.emit(ch, float64(st.Registered))
+	c.closed.emit(ch, float64(st.Closed))
+	c.leaks.emit(ch, float64(st.Leaks))
+	c.buffered.emit(ch, float64(st.BufferedBytes))
+	c.applied.emit(ch, float64(st.Applied))
+	c.skipped.emit(ch, float64(st.Corrupt), "corrupt")
+	c.skipped.emit(ch, float64(st.SetAside), "panicked")
+	c.skipped.emit(ch, float64(st.Duplicates), "duplicate")
+	c.skipped.emit(ch, float64(st.PositionsLost), "position lost")
+	c.rebuilds.emit(ch, float64(st.Rebuilds))
+	c.overflows.emit(ch, float64(st.Overflows))
+	c.handovers.emit(ch, float64(st.Handovers))
+	c.retries.emit(ch, float64(st.SinkRetries))
+	c.panics.emit(ch, float64(st.SinkPanics), "sink")
+	c.panics.emit(ch, float64(st.Panics), "dispatcher")
+}
+
+func (c *collector) collectLogs(ch chan<- prometheus.Metric, p *Parts) {
+	for _, l := range p.Node.WALs().List() {
+		c.walInfo.emit(ch, is(l.Assigned), l.PChannel, strconv.FormatUint(l.Term, 10))
+		for s := wal.Opening; s <= wal.Failed; s++ {
+			c.walState.emit(ch, is(s == l.State), l.PChannel, s.String())
+		}
+		c.walAttempts.emit(ch, float64(l.Attempts), l.PChannel)
+		c.walReplayed.emit(ch, l.Progress.Share, l.PChannel)
+		w, err := p.Node.WALs().Get(l.PChannel)
+		if err != nil {
+			continue // none is open just now: its state says so
+		}
+		st := w.Stats()
+		c.walAppended.emit(ch, float64(st.Appended), l.PChannel)
+		c.walBytes.emit(ch, float64(st.AppendedBytes), l.PChannel)
+		c.walRefused.emit(ch, float64(st.Refused), l.PChannel)
+		c.walPending.emit(ch, float64(st.PendingEntries+st.WaitingEntries), l.PChannel)
+		c.walTick.emit(ch, float64(wal.Physical(st.LastTimestamp)), l.PChannel)
+		c.walTickErrors.emit(ch, float64(st.TickErrors), l.PChannel)
+	}
+}
+
+func (c *collector) collectPool(ch chan<- prometheus.Metric, st pool.Stats) {
+	c.queued.emit(ch, float64(st.Queued))
+	c.running.emit(ch, float64(st.Running))
+	c.cost.emit(ch, float64(st.CostInUse))
+	c.evicted.emit(ch, float64(st.Expired))
+	r := st.Rejected
+	for reason, n := range map[string]uint64{"queue full": r.Full, "cost": r.Cost, "expired": r.Expired, "nested": r.Nested, "closed": r.Closed, "invalid": r.Invalid} {
+		c.rejected.emit(ch, float64(n), reason)
+	}
+	for outcome, n := range map[string]uint64{"success": st.Completed, "fail": st.Failed, "panic": st.Panicked, "cancelled": st.Cancelled} {
+		c.tasks.emit(ch, float64(n), outcome)
+	}
+	c.panics.emit(ch, float64(st.Panicked), "pool")
+	emitHistogram(ch, c.wait.desc, &st.Wait)
+	emitHistogram(ch, c.taskTime.desc, &st.Run)
+}
+
+// emitHistogram turns counts per bucket into the sums that Prometheus wants.
+func emitHistogram(ch chan<- prometheus.Metric, d *prometheus.Desc, h *pool.Histogram) {
+	buckets := map[float64]uint64{}
+	var below uint64
+	for i, bound := range pool.Bounds() {
+		below += h.Counts[i]
+		buckets[bound.Seconds()] = below
+	}
+	ch <- prometheus.MustNewConstHistogram(d, h.Total(), h.Sum.Seconds(), buckets)
+}
