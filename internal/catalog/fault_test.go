@@ -412,3 +412,40 @@ func TestSweepNeverTakesALiveCollection(t *testing.T) {
 		})
 	}
 }
+
+// TestSweepNeverDeletesANameThatIsTaken lets another take a free name between
+// any two steps of the sweep that deletes it.
+func TestSweepNeverDeletesANameThatIsTaken(t *testing.T) {
+	for n := int64(1); n <= 12; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			b := objstore.NewMem(nil)
+			c, other := open(t, b), open(t, b)
+			create(t, c, "a")
+			_, err := c.RenameCollection(t.Context(), "a", "b")
+			must(t, err)
+			time.Sleep(2 * c.o.SweepAge)
+			var calls atomic.Int64
+			var taken error
+			b.SetHook(func(objstore.Call) objstore.Fault {
+				if calls.Add(1) == n {
+					b.SetHook(nil)
+					_, taken = other.CreateCollection(t.Context(), spec("a"))
+				}
+				return objstore.Fault{}
+			})
+			_, err = c.Sweep(t.Context())
+			must(t, err)
+			b.SetHook(nil)
+			_, err = c.Collection(t.Context(), "a")
+			switch {
+			case calls.Load() < n:
+				// the sweep has fewer calls than n
+			case taken == nil && err != nil:
+				t.Errorf("taken before call %d of the sweep, and gone after it: %v", n, err)
+			case taken != nil:
+				wantClass(t, taken, errclass.Retryable, "try again")
+			}
+			checkInvariants(t, b)
+		})
+	}
+}

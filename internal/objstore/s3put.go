@@ -215,8 +215,13 @@ func (p *s3Put) sendParts(ctx context.Context, id string) (_ []minio.CompletePar
 			return nil, err
 		}
 	}
+	return p.feed(ctx, size, count, make([][]byte, workers+1), todo, results)
+}
+
+// feed reads the parts, hands them out and collects the results until all count
+// parts are sent or one fails. free holds the buffers; nil = not made yet.
+func (p *s3Put) feed(ctx context.Context, size int64, count int, free [][]byte, todo chan<- part, results <-chan part) ([]minio.CompletePart, error) {
 	done := make([]minio.CompletePart, 0, count)
-	free := make([][]byte, workers+1) // nil = not made yet
 	var cur part
 	next := 1
 	for len(done) < count {
@@ -232,7 +237,7 @@ func (p *s3Put) sendParts(ctx context.Context, id string) (_ []minio.CompletePar
 			}
 			cur, next = part{n: next, data: data}, next+1
 		}
-		var out chan part
+		var out chan<- part
 		if cur.n > 0 {
 			out = todo
 		}
