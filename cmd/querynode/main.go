@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -35,9 +36,23 @@ var version = "dev"
 // CLI lists the commands. Each is a struct in a file of its own with a method
 // Run(*app) error.
 type CLI struct {
-	Serve   serveCmd   `cmd:"" help:"Run the node until SIGTERM or SIGINT."`
-	Config  configCmd  `cmd:"" help:"Show the configuration, or what can be configured."`
-	Health  healthCmd  `cmd:"" help:"Ask a running node whether it is ready: exit code 0 if so."`
+	Quickstart quickstartCmd `cmd:"" help:"See it work: a node with 20,000 words, searched, measured, served."`
+	Serve      serveCmd      `cmd:"" help:"Run the node until SIGTERM or SIGINT."`
+	Config     configCmd     `cmd:"" help:"Show the configuration, or what can be configured."`
+	Health     healthCmd     `cmd:"" help:"Ask a running node whether it is ready: exit code 0 if so."`
+
+	Status     statusCmd     `cmd:"" help:"Show what a node serves: segments, channels, memory, consumers."`
+	Consumers  consumersCmd  `cmd:"" help:"List a node's consumers of the message queue."`
+	Collection collectionCmd `cmd:"" help:"Create, list, describe and drop collections."`
+	Load       loadCmd       `cmd:"" help:"Make a collection or segments searchable."`
+	Release    releaseCmd    `cmd:"" help:"Take a collection or segments out of memory."`
+	Insert     insertCmd     `cmd:"" help:"Insert the rows of a file."`
+	Delete     deleteCmd     `cmd:"" help:"Delete rows by key or by filter."`
+	Flush      flushCmd      `cmd:"" help:"Seal growing rows into segments in object storage."`
+	Search     searchCmd     `cmd:"" help:"Find the rows nearest to vectors."`
+	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
+	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`
+
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -102,7 +117,8 @@ func run(a *app, args []string, exit func(int)) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(a.stderr, "querynode %s: %v\n", cmd.Command(), err)
+	name, _, _ := strings.Cut(cmd.Command(), " <") // without its arguments
+	fmt.Fprintf(a.stderr, "querynode %s: %v\n", name, err)
 	var coded *codeError
 	if errors.As(err, &coded) {
 		return coded.code

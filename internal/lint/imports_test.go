@@ -46,6 +46,8 @@ var arrows = map[string][]string{
 	"internal/config":   {},
 	"internal/dataset":  {},
 	"internal/lint":     {},
+	"internal/console":  {},
+	"testdata":          {},
 
 	// Commons, in the order in which they may import one another.
 	"internal/errclass":  {},

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/console"
+	"github.com/querynode/querynode/mq/wal"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+type collectionCmd struct {
+	Create   collectionCreateCmd   `cmd:"" help:"Create a collection."`
+	List     collectionListCmd     `cmd:"" help:"List the collections."`
+	Describe collectionDescribeCmd `cmd:"" help:"Show the fields, indexes, partitions and channels of a collection."`
+	Drop     collectionDropCmd     `cmd:"" help:"Drop a collection and its rows."`
+}
+
+type collectionListCmd struct {
+	clientFlags
+}
+
+// Help is shown by --help.
+func (collectionListCmd) Help() string {
+	return `Example:
+  querynode collection list`
+}
+
+// Run lists the collections.
+func (l *collectionListCmd) Run(a *app) error {
+	return l.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		got, err := c.catalog.ListCollections(ctx, &qnpb.ListCollectionsRequest{})
+		if err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(got)["collections"])
+		}
+		t := &console.Table{Columns: []console.Column{console.Left("name"), console.Right("id"), console.Right("fields"), console.Left("vectors"),
+			console.Right("shards"), console.Right("sealed rows"), console.Right("segments"), console.Left("aliases")}}
+		for _, x := range got.GetCollections() {
+			var vectors []string
+			for _, f := range vectorsOf(x.GetSchema()) {
+				vectors = append(vectors, f.GetName()+" "+typeName(f))
+			}
+			t.Add(x.GetName(), x.GetId(), len(x.GetSchema().GetFields()), strings.Join(vectors, ", "), len(x.GetChannels()),
+				console.Count(x.GetSealedRows()), x.GetSealedSegments(), strings.Join(x.GetAliases(), ", "))
+		}
+		showOrNone(c.out, t, "no collections")
+		return nil
+	})
+}
+
+type collectionDescribeCmd struct {
+	Collection string `arg:"" help:"Name or alias of the collection."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (collectionDescribeCmd) Help() string {
+	return `Example:
+  querynode collection describe words
+  querynode collection describe words --json | jq .id`
+}
+
+// Run shows the collection.
+func (d *collectionDescribeCmd) Run(a *app) error {
+	return d.with(a, func(ctx context.Context, c *client) error {
+		x, err := c.describe(ctx, d.Collection)
+		if err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(x))
+		}
+		out := c.out
+		made := wal.Time(x.GetCreatedTimestamp()).UTC().Format(time.DateTime)
+		out.Printf("%s  id %d, created %s UTC, %s rows in %d sealed segments", out.Paint(console.Strong, x.GetName()), x.GetId(), made,
+			console.Count(x.GetSealedRows()), x.GetSealedSegments())
+		if len(x.GetAliases()) > 0 {
+			out.Printf("aliases  %s", strings.Join(x.GetAliases(), ", "))
+		}
+		out.Table(fieldsTable(x))
+		t := &console.Table{Title: "Partitions", Columns: []console.Column{console.Left("name"), console.Right("id")}}
+		for _, p := range x.GetPartitions() {
+			t.Add(p.GetName(), p.GetId())
+		}
+		out.Table(t)
+		t = &console.Table{Title: "Channels", Columns: []console.Column{console.Left("channel"), console.Left("topic")}}
+		for _, ch := range x.GetChannels() {
+			t.Add(ch.GetVchannel(), ch.GetPchannel())
+		}
+		out.Table(t)
+		for _, k := range slices.Sorted(maps.Keys(x.GetProperties())) {
+			out.Printf("%s = %s", k, x.GetProperties()[k])
+		}
+		return nil
+	})
+}
+
+func fieldsTable(x *qnpb.Collection) *console.Table {
+	t := &console.Table{Title: "Fields", Columns: []console.Column{console.Left("name"), console.Right("id"), console.Left("type"), console.Left("is"), console.Left("index")}}
+	for _, f := range x.GetSchema().GetFields() {
+		var is []string
+		for word, ok := range map[string]bool{"primary key": f.GetPrimaryKey(), "auto": f.GetAutoId(), "nullable": f.GetNullable()} {
+			if ok {
+				is = append(is, word)
+			}
+		}
+		slices.Sort(is)
+		index := ""
+		for _, ix := range x.GetIndexes() {
+			if ix.GetField() == f.GetName() {
+				index = indexText(ix)
+			}
+		}
+		t.Add(f.GetName(), f.GetId(), typeName(f), strings.Join(is, ", "), index)
+	}
+	if x.GetSchema().GetDynamic() {
+		t.Add("$meta", "", "JSON", "all other keys", "")
+	}
+	return t
+}
+
+func indexText(ix *qnpb.IndexSpec) string {
+	parts := []string{ix.GetType(), ix.GetMetric()}
+	for _, k := range slices.Sorted(maps.Keys(ix.GetParams())) {
+		parts = append(parts, k+"="+ix.GetParams()[k])
+	}
+	return strings.Join(parts, " ")
+}
+
+type collectionDropCmd struct {
+	Collection string `arg:"" help:"Name of the collection (not an alias)."`
+	Yes        bool   `short:"y" help:"Do not ask."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (collectionDropCmd) Help() string {
+	return `Drops a collection and all its rows. This cannot be undone, so say --yes.
+
+Example:
+  querynode collection drop words --yes`
+}
+
+// Run drops the collection.
+func (d *collectionDropCmd) Run(a *app) error {
+	if !d.Yes {
+		return usage(errors.Newf("this deletes all rows of %q for good: say --yes if you mean it", d.Collection))
+	}
+	return d.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		if _, err := c.catalog.DropCollection(ctx, &qnpb.DropCollectionRequest{Collection: d.Collection}); err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(map[string]any{"dropped": d.Collection})
+		}
+		c.out.Printf("dropped %s", d.Collection)
+		return nil
+	})
+}
+
+type collectionCreateCmd struct {
+	Collection string            `arg:"" help:"Name of the collection."`
+	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), json, vector(N). Repeat for each."`
+	Schema     string            `type:"existingfile" xor:"schema" placeholder:"FILE.json" help:"Fields and indexes from a file."`
+	From       string            `type:"existingfile" xor:"schema" placeholder:"FILE" help:"Fields as in a data file: .parquet, .npy, .fvecs or .bvecs. It is not inserted."`
+	Index      []string          `sep:"none" placeholder:"FIELD:TYPE:METRIC[:M=16]..." help:"Index of a vector field: FLAT, HNSW or AUTOINDEX with L2, IP or COSINE. Repeat for each."`
+	Shards     int32             `placeholder:"1" help:"Number of shards."`
+	Dynamic    bool              `help:"Rows may have keys beyond the fields."`
+	Property   map[string]string `placeholder:"KEY=VALUE" help:"A free property. May be repeated."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (collectionCreateCmd) Help() string {
+	return `Creates a collection. A vector field without an index of its own gets AUTOINDEX with COSINE.
+
+Example:
+  querynode collection create words --field id:int64:pk --field 'word:varchar(64)' --field 'vector:vector(100)' \
+      --index vector:HNSW:COSINE:M=16:efConstruction=200
+  querynode collection create words --from words.parquet --index vector:HNSW:COSINE
+  querynode collection create words --schema words.json
+
+A schema file:
+  {"fields": [{"name": "id", "type": "int64", "primary_key": true}, {"name": "vector", "type": "vector(100)"}],
+   "indexes": [{"field": "vector", "type": "HNSW", "metric": "COSINE", "params": {"M": "16"}}]}`
+}
+
+// Run creates the collection.
+func (k *collectionCreateCmd) Run(a *app) error {
+	req, err := k.request()
+	if err != nil {
+		return usage(err)
+	}
+	return k.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		got, err := c.catalog.CreateCollection(ctx, req)
+		if err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(got.GetCollection()))
+		}
+		c.out.Printf("created %s", k.Collection)
+		c.out.Table(fieldsTable(got.GetCollection()))
+		return nil
+	})
+}
+
+func (k *collectionCreateCmd) request() (*qnpb.CreateCollectionRequest, error) {
+	req := &qnpb.CreateCollectionRequest{Name: k.Collection, Schema: &qnpb.CollectionSchema{}, Properties: k.Property}
+	var err error
+	switch {
+	case k.Schema != "":
+		err = schemaFile(k.Schema, req)
+	case k.From != "":
+		req.Schema, err = schemaOfData(k.From)
+	case len(k.Field) > 0:
+		for _, text := range k.Field {
+			f, ferr := parseField(text)
+			if ferr != nil {
+				return nil, ferr
+			}
+			req.Schema.Fields = append(req.Schema.Fields, f)
+		}
+	default:
+		err = errors.New("say what fields it has: --field, --schema or --from")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range k.Index {
+		ix, err := parseIndex(text)
+		if err != nil {
+			return nil, err
+		}
+		req.Indexes = append(req.Indexes, ix)
+	}
+	req.Schema.Dynamic = req.Schema.Dynamic || k.Dynamic
+	if k.Shards != 0 {
+		req.Shards = k.Shards
+	}
+	return req, nil
+}

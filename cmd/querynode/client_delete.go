@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/console"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+type deleteCmd struct {
+	Collection string   `arg:"" help:"Name or alias of the collection."`
+	IDs        []string `name:"ids" placeholder:"KEY,..." xor:"what" help:"Keys of the rows to delete."`
+	Filter     string   `placeholder:"EXPR" xor:"what" help:"Delete the rows that match now."`
+	Partition  string   `placeholder:"NAME" help:"Only in this partition."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (deleteCmd) Help() string {
+	return `Deletes rows by key or by filter. When it returns the delete is durable. Keys that do not exist are no error.
+
+Example:
+  querynode delete words --ids 17,18
+  querynode delete words --filter 'length > 12'`
+}
+
+// Run deletes.
+func (d *deleteCmd) Run(a *app) error {
+	if len(d.IDs) == 0 && d.Filter == "" {
+		return usage(errors.New("say what to delete: --ids or --filter"))
+	}
+	return d.with(a, func(ctx context.Context, c *client) error {
+		op := &qnpb.DeleteOperation{Filter: d.Filter}
+		if len(d.IDs) > 0 {
+			coll, err := c.describe(ctx, d.Collection)
+			if err != nil {
+				return err
+			}
+			if op.Ids, err = keys(coll.GetSchema(), d.IDs); err != nil {
+				return err
+			}
+		}
+		ctx, cancel := c.work(ctx)
+		defer cancel()
+		got, err := c.write.Append(ctx, &qnpb.AppendRequest{Collection: d.Collection, Partition: d.Partition, Operation: &qnpb.AppendRequest_Delete{Delete: op}})
+		if err != nil {
+			return explain(err, c.addr, d.Filter)
+		}
+		if c.out.JSON() {
+			return c.out.Document(map[string]any{"rows": got.GetRows(), "timestamp": got.GetTimestamp()})
+		}
+		c.out.Printf("deleted %s keys from %s (timestamp %d)", console.Count(got.GetRows()), d.Collection, got.GetTimestamp())
+		return nil
+	})
+}

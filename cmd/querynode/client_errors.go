@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/errors"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/expr"
+)
+
+// problem is an error for people: what is wrong, where, and what to do next.
+type problem struct {
+	text  string
+	shown string // the place in what was typed, some lines; may be empty
+	next  string // may be empty
+	cause error  // may be nil
+}
+
+// Error is what stands on the terminal.
+func (p *problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.text)
+	for line := range strings.SplitSeq(strings.TrimRight(p.shown, "\n"), "\n") {
+		if p.shown != "" {
+			b.WriteString("\n    " + line)
+		}
+	}
+	if p.next != "" {
+		b.WriteString("\n  next: " + p.next)
+	}
+	return b.String()
+}
+
+// Unwrap returns what a program would branch on.
+func (p *problem) Unwrap() error { return p.cause }
+
+// explain makes a failed call's error one for people: a sentence, the place in
+// the filter if that is what is wrong, and what to do next. Other errors pass.
+func explain(err error, addr, filter string) error {
+	var done *problem
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	s, ok := status.FromError(errors.UnwrapAll(err))
+	if !ok || s.Code() == codes.OK {
+		return err
+	}
+	p := &problem{text: s.Message(), cause: err}
+	info, retry := details(s)
+	if info == nil {
+		explainTransport(p, s, addr)
+		return p
+	}
+	if at, aerr := strconv.Atoi(info.GetMetadata()["filter_offset"]); aerr == nil && filter != "" {
+		p.shown = (&expr.Error{Pos: at}).Caret(filter)
+	}
+	p.next = nextStep(info.GetReason(), s.Message(), p.shown != "")
+	if retry > 0 && p.next == "" {
+		p.next = "try again in " + retry.String()
+	}
+	return p
+}
+
+func details(s *status.Status) (info *errdetails.ErrorInfo, retry time.Duration) {
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			info = d
+		case *errdetails.RetryInfo:
+			retry = d.GetRetryDelay().AsDuration()
+		}
+	}
+	return info, retry
+}
+
+// explainTransport is for errors that no node has written.
+func explainTransport(p *problem, s *status.Status, addr string) {
+	switch s.Code() {
+	case codes.Unavailable:
+		p.text = fmt.Sprintf("no node answers at %s: %s", addr, reasonOf(s.Message()))
+		p.next = "start one with \"querynode serve\" or \"querynode quickstart\", or say where it is with --addr"
+	case codes.DeadlineExceeded:
+		p.text = fmt.Sprintf("the node at %s has not answered in time", addr)
+		p.next = "look at \"querynode status\"; a longer --timeout may help"
+	case codes.Canceled:
+		p.text = "stopped"
+	case codes.Unimplemented:
+		p.text = fmt.Sprintf("what listens at %s does not offer this call: %s", addr, s.Message())
+		p.next = "is it a querynode of this version?"
+	case codes.ResourceExhausted:
+		p.next = "ask for less at once"
+	}
+}
+
+// reasonOf shortens grpc's text of a failed connection to its last part.
+func reasonOf(text string) string {
+	if i := strings.LastIndex(text, "desc = "); i >= 0 {
+		text = text[i+len("desc = "):]
+	}
+	if i := strings.LastIndex(text, "connect: "); i >= 0 {
+		text = text[i+len("connect: "):]
+	}
+	return strings.Trim(text, `"`)
+}
+
+// nextStep says what helps against an error of a class.
+func nextStep(reason, text string, inFilter bool) string {
+	switch {
+	case inFilter:
+		return "the fields are listed by \"querynode collection describe\"; text stands in quotes: word == \"king\""
+	case strings.Contains(text, "is not loaded"):
+		return "load it with \"querynode load COLLECTION\""
+	case strings.Contains(text, "no field"):
+		return "the fields are listed by \"querynode collection describe\""
+	}
+	switch reason {
+	case errclass.NotFound.String():
+		return "see what there is with \"querynode collection list\""
+	case errclass.Exists.String():
+		return "choose another name, or drop it first with \"querynode collection drop\""
+	case errclass.Exhausted.String():
+		return "release or flush something, give the node more memory, or ask for less at once"
+	case errclass.Closed.String():
+		return "the node is starting or stopping: see \"querynode health\", or ask another node"
+	case errclass.Corrupt.String():
+		return "stored data is damaged: \"querynode segment verify\" names file and block"
+	case errclass.Panicked.String(), errclass.Internal.String():
+		return "this is a bug in the node; its log has the stack"
+	case errclass.Fenced.String():
+		return "another node owns the log now: write there"
+	}
+	return ""
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+
+	"github.com/querynode/querynode/internal/console"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+type loadCmd struct {
+	Collection string   `arg:"" help:"Name or alias of the collection."`
+	Segment    []int64  `placeholder:"ID" help:"Load these segments of the catalog only. May be repeated."`
+	Path       []string `placeholder:"FOLDER" help:"Folder in object storage of a segment made by \"querynode segment build\": it is added to the catalog and loaded. May be repeated."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (loadCmd) Help() string {
+	return `Makes a collection, or some of its segments, searchable on the node. Without --segment and --path everything
+is loaded, and the node follows the collection's channels, so that new rows are found too.
+
+Example:
+  querynode load words
+  querynode load words --segment 17 --segment 18
+  querynode load words --path imports/words-1`
+}
+
+// Run loads.
+func (l *loadCmd) Run(a *app) error {
+	return l.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.work(ctx)
+		defer cancel()
+		bar := c.out.Bar("load "+l.Collection, 0, console.Steps)
+		got, err := c.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: l.Collection, SegmentIds: l.Segment, Paths: l.Path})
+		if err != nil {
+			bar.Fail()
+			return err
+		}
+		bar.Done()
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(got))
+		}
+		c.out.Printf("loaded %d segments of %s, %s rows", len(got.GetSegmentIds()), l.Collection, console.Count(got.GetRows()))
+		return nil
+	})
+}
+
+type releaseCmd struct {
+	Collection string  `arg:"" help:"Name or alias of the collection."`
+	Segment    []int64 `placeholder:"ID" help:"Release these segments only. May be repeated."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (releaseCmd) Help() string {
+	return `Takes a collection, or some of its segments, out of memory. Nothing is deleted: load it again at any time.
+
+Example:
+  querynode release words
+  querynode release words --segment 17`
+}
+
+// Run releases.
+func (r *releaseCmd) Run(a *app) error {
+	return r.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		got, err := c.control.ReleaseSegments(ctx, &qnpb.ReleaseSegmentsRequest{Collection: r.Collection, SegmentIds: r.Segment})
+		if err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(got))
+		}
+		c.out.Printf("released %d segments of %s", len(got.GetSegmentIds()), r.Collection)
+		return nil
+	})
+}

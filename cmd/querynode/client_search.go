@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/console"
+	"github.com/querynode/querynode/internal/dataset"
+	"github.com/querynode/querynode/internal/rowpb"
+	"github.com/querynode/querynode/internal/schema"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+type searchCmd struct {
+	Collection string   `arg:"" help:"Name or alias of the collection."`
+	Vector     []string `sep:"none" xor:"what" placeholder:"'1,2,3'" help:"Vector to search for: numbers with commas or spaces between. May be repeated."`
+	Vectors    string   `xor:"what" type:"path" placeholder:"FILE" help:"Vectors to search for: .npy, .fvecs, .bvecs or .parquet."`
+	ID         []string `name:"id" sep:"none" xor:"what" placeholder:"KEY" help:"Search for what is near to the row with this key. May be repeated."`
+	Field      string   `placeholder:"NAME" help:"Vector field; needed if there are several."`
+	TopK       int64    `short:"k" default:"10" help:"Rows wanted for each vector."`
+	Offset     int64    `help:"Rows to leave out at the front."`
+	Metric     string   `placeholder:"L2|IP|COSINE" help:"Refused unless it is the index's."`
+	EF         int32    `name:"ef" help:"HNSW: size of the candidate list; 0 = chosen by the node."`
+	readFlags
+	clientFlags
+}
+
+// Help is shown by --help.
+func (searchCmd) Help() string {
+	return `Finds the rows nearest to vectors. L2 scores are squared distances (smaller is nearer); for IP and COSINE
+larger is nearer. With --json each query vector's answer is one line.
+
+Example:
+  querynode search words --id 375 --output-fields word -k 5
+  querynode search words --vectors queries.npy -k 100 --ef 200 --json
+  querynode search words --vector '0.1, 0.2, 0.3' --filter 'length < 6'`
+}
+
+// Run searches.
+func (s *searchCmd) Run(a *app) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	if len(s.Vector) == 0 && s.Vectors == "" && len(s.ID) == 0 {
+		return usage(errors.New("say what to search for: --vector, --vectors or --id"))
+	}
+	return s.with(a, func(ctx context.Context, c *client) error {
+		coll, err := c.describe(ctx, s.Collection)
+		if err != nil {
+			return err
+		}
+		field, err := pickVector(coll, s.Field)
+		if err != nil {
+			return err
+		}
+		for batch, labels := range s.batches(ctx, c, coll, field, &err) {
+			if serr := s.search(ctx, c, coll, field, batch, labels); serr != nil {
+				return serr
+			}
+		}
+		return err
+	})
+}
+
+// maxSearch is how many vectors of a file go into one call.
+const maxSearch = 256
+
+// batches yields the query vectors, some at a time, with how they are called.
+func (s *searchCmd) batches(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, failed *error) func(func([]float32, []string) bool) {
+	return func(yield func([]float32, []string) bool) {
+		switch {
+		case s.Vectors != "":
+			*failed = fileVectors(s.Vectors, f, yield)
+		case len(s.ID) > 0:
+			vectors, err := c.vectorsOf(ctx, coll, f, s.ID)
+			if *failed = err; err == nil {
+				yield(vectors, s.ID)
+			}
+		default:
+			var all []float32
+			var labels []string
+			for i, text := range s.Vector {
+				v, err := parseVector(text)
+				if err != nil {
+					*failed = err
+					return
+				}
+				if len(v) != int(f.GetDim()) {
+					*failed = wrongDim(len(v), f)
+					return
+				}
+				all, labels = append(all, v...), append(labels, strconv.Itoa(i))
+			}
+			yield(all, labels)
+		}
+	}
+}
+
+func wrongDim(got int, f *qnpb.FieldSchema) error {
+	return &problem{text: fmt.Sprintf("the vector has %d values, field %q has vectors of %d", got, f.GetName(), f.GetDim())}
+}
+
+// pickVector returns the vector field called name; "" = the only one.
+func pickVector(coll *qnpb.Collection, name string) (*qnpb.FieldSchema, error) {
+	all := vectorsOf(coll.GetSchema())
+	var names []string
+	for _, f := range all {
+		if f.GetName() == name || name == "" && len(all) == 1 {
+			return f, nil
+		}
+		names = append(names, f.GetName())
+	}
+	if name == "" {
+		return nil, &problem{text: fmt.Sprintf("%s has several vector fields: %s", coll.GetName(), strings.Join(names, ", ")), next: "choose one with --field"}
+	}
+	return nil, &problem{text: fmt.Sprintf("%s has no vector field %q; there is %s", coll.GetName(), name, strings.Join(names, ", "))}
+}
+
+func parseVector(text string) ([]float32, error) {
+	parts := strings.FieldsFunc(strings.Trim(strings.TrimSpace(text), "[]"), func(r rune) bool { return r == ',' || r == ' ' || r == ';' || r == '\t' || r == '\n' })
+	out := make([]float32, len(parts))
+	for i, p := range parts {
+		v, err := strconv.ParseFloat(p, 32)
+		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, usage(errors.Newf("value %d of --vector is %q, want a finite number", i+1, p))
+		}
+		out[i] = float32(v)
+	}
+	if len(out) == 0 {
+		return nil, usage(errors.New("--vector is empty"))
+	}
+	return out, nil
+}
+
+func fileVectors(path string, f *qnpb.FieldSchema, yield func([]float32, []string) bool) (err error) {
+	r, err := dataset.Open(path, dataset.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.CombineErrors(err, r.Close()) }()
+	for n := 0; ; {
+		b, err := r.Next(maxSearch)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		col := vectorColumn(b, f)
+		if col.Dim != int(f.GetDim()) {
+			return wrongDim(col.Dim, f)
+		}
+		labels := make([]string, b.Rows)
+		for i := range labels {
+			labels[i] = strconv.Itoa(n + i)
+		}
+		n += b.Rows
+		if !yield(col.Float, labels) {
+			return nil
+		}
+	}
+}
+
+// vectorColumn is the first vector column of the right dimension, else the first.
+func vectorColumn(b *schema.Batch, f *qnpb.FieldSchema) *schema.Column {
+	var first *schema.Column
+	for _, c := range b.Columns {
+		if c.Type.IsVector() && c.Dim == int(f.GetDim()) {
+			return c
+		}
+		if c.Type.IsVector() && first == nil {
+			first = c
+		}
+	}
+	return first
+}
+
+// vectorsOf fetches the vectors of rows by key.
+func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string) ([]float32, error) {
+	ids, err := keys(coll.GetSchema(), texts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.answer(ctx)
+	defer cancel()
+	var out []float32
+	for i, text := range texts {
+		// One by one: an answer comes in the order of the keys and leaves out those that are not there.
+		one := &qnpb.Ids{Keys: &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: ids.GetInts().GetValues()[min(i, len(ids.GetInts().GetValues())):min(i+1, len(ids.GetInts().GetValues()))]}}}
+		if s := ids.GetStrings(); s != nil {
+			one = &qnpb.Ids{Keys: &qnpb.Ids_Strings{Strings: &qnpb.StringArray{Values: s.GetValues()[i : i+1]}}}
+		}
+		got, err := c.query.Get(ctx, &qnpb.GetRequest{Collection: coll.GetName(), Ids: one, OutputFields: []string{f.GetName()}})
+		if err != nil {
+			return nil, err
+		}
+		if got.GetRows() == 0 {
+			return nil, &problem{text: fmt.Sprintf("%s has no row with the key %s", coll.GetName(), text)}
+		}
+		for _, d := range got.GetFields() {
+			if d.GetField() == f.GetName() {
+				v, _, err := rowpb.Vectors(d.GetVectors())
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, v...)
+			}
+		}
+	}
+	return out, nil
+}
+
+// search sends one call and shows its answer.
+func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) error {
+	ctx, cancel := c.answer(ctx)
+	defer cancel()
+	got, err := c.query.Search(ctx, &qnpb.SearchRequest{
+		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: rowpb.RawVectors(vectors, int(f.GetDim())),
+		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Freshness: s.freshness(),
+	})
+	if err != nil {
+		return explain(err, c.addr, s.Filter)
+	}
+	jsonFields := jsonFieldsOf(coll.GetSchema())
+	from := 0
+	for q, n := range got.GetCounts() {
+		to := from + int(n)
+		if q >= len(labels) || to > len(got.GetScores()) {
+			return errors.Newf("the node's answer is inconsistent: %d hits of query %d, %d scores", n, q, len(got.GetScores()))
+		}
+		if c.out.JSON() {
+			hits := make([]map[string]any, 0, n)
+			for i := from; i < to; i++ {
+				hit := rowJSON(got.GetFields(), i, jsonFields)
+				hit["id"], hit["score"] = keyOf(got.GetIds(), i), got.GetScores()[i]
+				hits = append(hits, hit)
+			}
+			if err := c.out.Line(map[string]any{"query": labels[q], "hits": hits, "read_timestamp": got.GetReadTimestamp()}); err != nil {
+				return err
+			}
+		} else {
+			s.show(c.out, got, labels[q], from, to, len(labels) > 1)
+		}
+		from = to
+	}
+	if !c.out.JSON() {
+		st := got.GetStats()
+		c.out.Notef("%s", c.out.PaintNote(console.Faint, fmt.Sprintf("searched %d sealed and %d growing segments, %d pruned", len(st.GetSealedSegments()), len(st.GetGrowingSegments()), st.GetPrunedSegments())))
+	}
+	return nil
+}
+
+func (s *searchCmd) show(out *console.Console, got *qnpb.SearchResponse, label string, from, to int, several bool) {
+	t := &console.Table{Columns: []console.Column{console.Right("#"), console.Left("id"), console.Right("score")}}
+	if several {
+		t.Title = "query " + label
+	}
+	for _, d := range got.GetFields() {
+		t.Columns = append(t.Columns, console.Left(d.GetField()))
+	}
+	for i := from; i < to; i++ {
+		row := []any{i - from + 1 + int(s.Offset), cellText(keyOf(got.GetIds(), i)), strconv.FormatFloat(float64(got.GetScores()[i]), 'f', 4, 32)}
+		for _, d := range got.GetFields() {
+			row = append(row, cellText(cell(d, i)))
+		}
+		t.Add(row...)
+	}
+	showOrNone(out, t, "query "+label+": nothing found")
+}

@@ -1,0 +1,167 @@
+package console
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+
+	"github.com/querynode/querynode/internal/lifecycle"
+)
+
+// Unit says what a bar counts.
+type Unit string
+
+// The units.
+const (
+	Rows  Unit = "rows"
+	Bytes Unit = "bytes"
+	Steps Unit = "" // just a share
+)
+
+// labelWidth keeps the bars below one another.
+const labelWidth = 30
+
+// Bar shows how far something is: a moving bar on a terminal, one line at the
+// end elsewhere, nothing with JSON. Its methods are safe for concurrent use, on
+// a nil Bar too. End it with Done or Fail before anything else is written.
+type Bar struct {
+	c     *Console
+	unit  Unit
+	start time.Time
+	group *lifecycle.Group // draws
+	draw  progress.Writer
+	track *progress.Tracker
+
+	mu struct {
+		sync.Mutex
+		ended       bool
+		label       string
+		done, total int64
+	}
+}
+
+// Bar starts one; total 0 = not known yet.
+func (c *Console) Bar(label string, total int64, unit Unit) *Bar {
+	b := &Bar{c: c, unit: unit, start: time.Now()}
+	b.mu.label, b.mu.total = label, total
+	if c.o.JSON || !c.err.rich {
+		return b
+	}
+	b.draw = progress.NewWriter()
+	b.draw.SetOutputWriter(c.err.w)
+	b.draw.SetStyle(c.barStyle(unit))
+	b.draw.SetMessageLength(labelWidth)
+	b.draw.SetTrackerLength(24)
+	b.draw.SetUpdateFrequency(80 * time.Millisecond)
+	b.draw.SetTrackerPosition(progress.PositionRight)
+	if c.err.width > 0 {
+		b.draw.SetTerminalWidth(c.err.width)
+	}
+	b.track = &progress.Tracker{Message: label, Total: total, Units: units(unit)}
+	b.draw.AppendTracker(b.track)
+	b.group = lifecycle.NewGroup(context.Background(), nil)
+	if err := b.group.Go("progress bar", func(context.Context) error { b.draw.Render(); return nil }); err != nil {
+		b.draw = nil
+	}
+	return b
+}
+
+func units(u Unit) progress.Units {
+	if u == Bytes {
+		return progress.UnitsBytes
+	}
+	return progress.Units{Formatter: Count}
+}
+
+func (c *Console) barStyle(unit Unit) progress.Style {
+	s := progress.StyleBlocks
+	s.Chars.BoxLeft, s.Chars.BoxRight = "", ""
+	s.Chars.Finished25, s.Chars.Finished50, s.Chars.Finished75 = "▎", "▌", "▊"
+	s.Chars.Finished, s.Chars.Unfinished = "█", "░"
+	s.Options.DoneString = c.PaintNote(Good, "✓")
+	s.Options.ErrorString = c.PaintNote(Bad, "✗")
+	s.Options.PercentFormat = "%4.0f%%"
+	s.Options.Separator = " "
+	s.Options.TimeDonePrecision = time.Millisecond
+	s.Options.TimeInProgressPrecision = 100 * time.Millisecond
+	s.Options.TimeOverallPrecision = 100 * time.Millisecond
+	s.Visibility.ETA = false
+	s.Visibility.Value = unit != Steps
+	return s
+}
+
+// Set says how far it is.
+func (b *Bar) Set(done int64) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.done = done
+	if b.draw != nil && !b.mu.ended {
+		b.track.SetValue(min(done, max(b.mu.total-1, 0))) // the end is said by Done
+	}
+}
+
+// Total says how much it will be.
+func (b *Bar) Total(total int64) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.total = total
+	if b.draw != nil && !b.mu.ended {
+		b.track.UpdateTotal(total)
+	}
+}
+
+// Done ends the bar: all is done.
+func (b *Bar) Done() { b.end(false) }
+
+// Fail ends the bar where it is.
+func (b *Bar) Fail() { b.end(true) }
+
+func (b *Bar) end(failed bool) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	if b.mu.ended {
+		b.mu.Unlock()
+		return
+	}
+	b.mu.ended = true
+	label, done, total := b.mu.label, b.mu.done, b.mu.total
+	b.mu.Unlock()
+	took := time.Since(b.start).Round(time.Millisecond)
+	switch {
+	case b.draw == nil && failed:
+		b.c.Notef("%s: stopped after %s", label, took)
+	case b.draw == nil && b.unit != Steps:
+		b.c.Notef("%s: %s in %s", label, b.unit.text(max(done, total)), took)
+	case b.draw == nil:
+		b.c.Notef("%s: done in %s", label, took)
+	default:
+		if failed {
+			b.track.MarkAsErrored()
+		} else {
+			if total > 0 {
+				b.track.SetValue(total)
+			}
+			b.track.MarkAsDone()
+		}
+		b.draw.Stop()
+		// Render ends with the frame that Stop asked for.
+		_ = b.group.Close(context.Background())
+	}
+}
+
+func (u Unit) text(n int64) string {
+	if u == Bytes {
+		return Size(n)
+	}
+	return Count(n) + " " + string(u)
+}
