@@ -57,15 +57,18 @@
 //
 // # Opening
 //
-// Headers of all files are read, and all frames of the last. Bytes at its end
-// after which no valid frame comes are a torn write and are cut off, as is a batch
-// that is not complete. A bad frame with a valid one after it is damage to
-// something that may have been acknowledged: it stays, readers get a
-// *mq.CorruptError for it and go on. The durable mark in the meta files (written
-// by Close and whenever the term grows) says up to where even the last bytes
-// cannot be a torn write. A power failure in the middle of a write of several
-// pages may leave a hole in what was never acknowledged; it looks like damage and
-// is treated as such, since the other reading could lose acknowledged messages.
+// Headers of all files are read, and all frames of the last. Its end is a torn
+// write, and cut off, if it is part of a frame, or zeros, or a batch that is not
+// complete: nothing of that was ever acknowledged. All else that is no valid frame
+// is damage to something that may have been acknowledged, also at the very end: it
+// stays, readers get one *mq.CorruptError for each damaged place and go on, and
+// the numbers that may have stood there are not given out again. The durable mark in
+// the meta files, written by Close and whenever the term grows, says up to where
+// even such an end cannot be a torn write.
+//
+// A power failure on a file system that lets a size reach the disk before the data
+// may leave a hole in what was never acknowledged. It looks like damage and is
+// treated as such: the other reading could lose acknowledged messages.
 //
 // # Limits
 //

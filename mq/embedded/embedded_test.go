@@ -137,18 +137,23 @@ func numbers(from, to int) []int {
 }
 
 func TestConforms(t *testing.T) {
-	for name, policy := range map[string]SyncPolicy{"always": SyncAlways, "interval": SyncInterval, "none": SyncNone} {
+	run := func(name string, change func(o *Options)) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			mqtest.Run(t, func(t *testing.T) mqtest.Fixture {
 				o := smallOptions(t.TempDir())
-				o.MaxPayloadBytes, o.Sync, o.SyncInterval = 1<<20, policy, time.Millisecond
+				o.MaxPayloadBytes, o.SyncInterval = 1<<20, time.Millisecond
+				change(&o)
 				q := mustOpen(t, o)
 				return mqtest.Fixture{
-					Queue: q, MaxPayload: 1 << 20, RollOver: 100,
+					Queue: q, MaxPayload: 1 << 20, RollOver: 50,
 					Reopen: func(t *testing.T) mq.Queue { return mustOpen(t, o) },
-					Open:   func(*testing.T) []string { return q.Open() },
+					Open:   func(*testing.T) []string { return q.Handles() },
 				}
 			})
 		})
 	}
+	run("files", func(*Options) {})
+	run("interval", func(o *Options) { o.Sync, o.fs = SyncInterval, newMemFS().fileSystem() })
+	run("none", func(o *Options) { o.Sync, o.fs = SyncNone, newMemFS().fileSystem() })
 }

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +26,7 @@ type Queue struct {
 		closed  bool
 		topics  map[string]*topicSlot
 		handles map[handle]string // open producers and readers
+		failed  error             // of topics that could not be closed well
 	}
 }
 
@@ -153,7 +153,13 @@ func (q *Queue) host(ctx context.Context, name string, slot *topicSlot) error {
 	}
 	slot.topic, ready = t, true
 	close(slot.ready)
-	return t.run(ctx)
+	err = t.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		q.mu.Lock()
+		q.mu.failed = errors.CombineErrors(q.mu.failed, err)
+		q.mu.Unlock()
+	}
+	return err
 }
 
 func (q *Queue) adopt(h handle, what string) error {
@@ -264,9 +270,9 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// Open lists the open producers and readers, sorted, as "producer
+// Handles lists the open producers and readers, sorted, as "producer
 // <topic>/<name>" and "reader <topic>/<name>".
-func (q *Queue) Open() []string {
+func (q *Queue) Handles() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	names := []string{}
@@ -294,21 +300,18 @@ func (q *Queue) Close(ctx context.Context) error {
 		}
 	}
 	err := q.group.Close(ctx)
-	if open := q.Open(); len(open) > 0 {
+	if open := q.Handles(); len(open) > 0 {
 		err = errors.CombineErrors(errclass.New(errclass.Closed, "not closed: %q", open), err)
 	}
 	if err != nil {
 		return errors.Wrapf(err, "close queue in %s", q.o.Dir)
 	}
 	q.mu.Lock()
-	unlock := q.unlock
+	unlock, failed := q.unlock, q.mu.failed
 	q.unlock = nil
 	q.mu.Unlock()
-	if unlock == nil {
-		return nil
+	if unlock != nil {
+		failed = errors.CombineErrors(failed, errors.Wrapf(unlock(), "unlock %s", q.o.Dir))
 	}
-	return errors.Wrapf(unlock(), "unlock %s", q.o.Dir)
+	return errors.Wrapf(failed, "close queue in %s", q.o.Dir)
 }
-
-// String names the queue in logs.
-func (q *Queue) String() string { return fmt.Sprintf("embedded queue in %s", q.o.Dir) }

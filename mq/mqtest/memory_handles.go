@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/mq"
 )
 
@@ -252,7 +253,8 @@ func (r *memReader) step() (mq.Message, <-chan struct{}, error) {
 		}
 		r.next, r.since = r.next+1, 0
 		if m.corrupt {
-			return mq.Message{}, nil, &mq.CorruptError{Topic: t.name, Position: m.Position, Detail: "marked corrupt"}
+			bad := &mq.CorruptError{Topic: t.name, Position: m.Position, Detail: "marked corrupt"}
+			return mq.Message{}, nil, errclass.Mark(bad, errclass.Corrupt)
 		}
 		return cloneMessage(m.Message), nil, nil
 	}
