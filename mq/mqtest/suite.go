@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,4 +206,10 @@ func (e *env) eventually(what string, ok func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// background runs fn beside the case, which waits for what fn sends.
+func background(fn func()) {
+	var wg sync.WaitGroup
+	wg.Go(fn)
 }

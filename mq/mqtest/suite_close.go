@@ -28,11 +28,11 @@ func testCloseWakesNext(e *env) {
 		r := e.reader(e.Queue, mq.ReaderOptions{})
 		started, done := make(chan struct{}), make(chan error, 1)
 		ctx := e.ctx()
-		go func() {
+		background(func() {
 			close(started)
 			_, err := r.Next(ctx)
 			done <- err
-		}()
+		})
 		<-started
 		e.close(r)
 		e.wantErr(<-done, mq.ErrClosed)
@@ -48,11 +48,11 @@ func testQueueClose(e *env) {
 	r := e.reader(e.Queue, mq.ReaderOptions{Latest: true})
 	started, done := make(chan struct{}), make(chan error, 1)
 	ctx := e.ctx()
-	go func() {
+	background(func() {
 		close(started)
 		_, err := r.Next(ctx)
 		done <- err
-	}()
+	})
 	<-started
 	var wg sync.WaitGroup
 	for range 4 {

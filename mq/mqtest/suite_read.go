@@ -144,11 +144,11 @@ func testReaderWakes(e *env) {
 	for range 5 {
 		got, started := make(chan result, 1), make(chan struct{})
 		ctx := e.ctx()
-		go func() {
+		background(func() {
 			close(started)
 			m, err := r.Next(ctx)
 			got <- result{m, err}
-		}()
+		})
 		<-started
 		want := e.append(p, 1)[0]
 		res := <-got
@@ -169,7 +169,7 @@ func testNextDeadline(e *env) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { _, err := r.Next(ctx); done <- err }()
+	background(func() { _, err := r.Next(ctx); done <- err })
 	cancel()
 	e.wantErr(<-done, context.Canceled)
 	// A wait that was given up loses nothing.
