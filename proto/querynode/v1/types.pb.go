@@ -1169,7 +1169,7 @@ type IndexSpec struct {
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	// L2, IP or COSINE; empty = COSINE.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
-	// HNSW: "M" (2 to 2048, default 16) and "efConstruction" (default 200).
+	// HNSW: "M" (2 to 512, default 16) and "efConstruction" (default 200).
 	Params        map[string]string `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
