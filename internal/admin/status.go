@@ -155,6 +155,6 @@ func (out *status) add(p *Parts) {
 	}
 	if p.Queue != nil {
 		q := p.Queue.Stats()
-		out.Queue, out.QueueOpen = &q, p.Queue.Open()
+		out.Queue, out.QueueOpen = &q, p.Queue.Handles()
 	}
 }

@@ -28,6 +28,7 @@ type Flusher struct {
 		sync.Mutex
 		ids     []int64                  // reserved segment ids
 		saved   map[string]saved         // by vchannel
+		claimed map[string]uint64        // vchannel to the term under which it was claimed
 		waiting map[int64][]chan error   // who waits for a segment to be flushed
 		failing map[string]time.Duration // back-off by vchannel
 		retryAt map[string]time.Time
@@ -51,6 +52,7 @@ func New(o Options) (*Flusher, error) {
 	}
 	f := &Flusher{o: o, kick: make(chan struct{}, 1)}
 	f.mu.saved = map[string]saved{}
+	f.mu.claimed = map[string]uint64{}
 	f.mu.waiting = map[int64][]chan error{}
 	f.mu.failing = map[string]time.Duration{}
 	f.mu.retryAt = map[string]time.Time{}
@@ -94,8 +96,8 @@ func (f *Flusher) Assign(ctx context.Context, vchannel string, partition int64, 
 }
 
 // Seal seals every growing segment of the channel in the log and returns their
-// ids. Their rows are searchable throughout.
-func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, error) {
+// ids and the timestamp of the seal. Their rows are searchable throughout.
+func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error) {
 	ids := f.assigner.Close(ch.Name(), time.Time{})
 	// Segments that the assigner does not know yet: those of an earlier run.
 	growing, release := ch.Growing()
@@ -105,43 +107,49 @@ func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, error) {
 		}
 	}
 	release()
-	if err := f.seal(ctx, ch, ids); err != nil {
-		return nil, err
+	at, err := f.seal(ctx, ch, ids)
+	if err != nil {
+		return nil, 0, err
 	}
 	f.Kick()
-	return ids, nil
+	return ids, at, nil
 }
 
 // seal writes one seal for ids, after every append that was given one of them has returned.
-func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) error {
+func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) (at uint64, err error) {
 	if len(ids) == 0 {
-		return nil
+		return 0, nil
 	}
 	ctx, cancel := f.o.step(ctx)
 	defer cancel()
 	for _, id := range ids {
 		if err := f.assigner.Idle(ctx, id); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	w, err := f.o.WAL(ch.PChannel)
 	if err != nil {
-		return errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
+		return 0, errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
 	}
 	body, err := proto.Marshal(&qnpb.WalSeal{CollectionId: ch.Collection().Info().ID, SegmentIds: ids})
 	if err != nil {
-		return errors.Wrap(err, "encode seal")
+		return 0, errors.Wrap(err, "encode seal")
 	}
-	if _, err := w.Append(ctx, wal.Entry{Type: wal.Seal, VChannel: ch.Name(), Body: body}); err != nil {
-		return errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
+	r, err := w.Append(ctx, wal.Entry{Type: wal.Seal, VChannel: ch.Name(), Body: body})
+	if err != nil {
+		return 0, errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
 	}
 	f.assigner.Sealed(ch.Name(), ids...)
 	f.o.Logger.Info("flush: sealed", "vchannel", ch.Name(), "segments", ids)
-	return nil
+	return r.Timestamp, nil
 }
 
-// Wait waits until the segments are in the catalog.
-func (f *Flusher) Wait(ctx context.Context, ch Channel, ids ...int64) error {
+// Wait waits until the segments, sealed at a timestamp, are in the catalog.
+func (f *Flusher) Wait(ctx context.Context, ch Channel, sealedAt uint64, ids ...int64) error {
+	// There is nothing to flush before the seal has been applied here.
+	if _, err := ch.WaitTsafe(ctx, sealedAt); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		done := make(chan error, 1)
 		f.mu.Lock()
@@ -185,6 +193,7 @@ func (f *Flusher) Forget(vchannel string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.mu.saved, vchannel)
+	delete(f.mu.claimed, vchannel)
 	delete(f.mu.failing, vchannel)
 	delete(f.mu.retryAt, vchannel)
 }
@@ -246,6 +255,9 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	if err != nil || w.State() != wal.Ready {
 		return nil // not the owner, or not yet: nothing is due here
 	}
+	if err := f.claim(ctx, ch, w.Term()); err != nil {
+		return err
+	}
 	if err := f.sealDue(ctx, ch); err != nil {
 		return err
 	}
@@ -269,7 +281,8 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 		}
 	}
 	release()
-	return f.seal(ctx, ch, ids)
+	_, err := f.seal(ctx, ch, ids)
+	return err
 }
 
 // Close stops the loop and waits for the step under way until ctx ends. What is

@@ -194,6 +194,24 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 	return f.trim(ctx, ch.PChannel, w)
 }
 
+// claim fences earlier owners in the catalog, once a term, before anything is
+// decided by what the catalog says: none of their commits can come after it.
+func (f *Flusher) claim(ctx context.Context, ch Channel, term uint64) error {
+	f.mu.Lock()
+	done := f.mu.claimed[ch.Name()] == term
+	f.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := f.commit(ctx, ch, catalog.FlushCommit{Term: term}); err != nil {
+		return errors.Wrapf(err, "claim %s for term %d", ch.Name(), term)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.claimed[ch.Name()] = term
+	return nil
+}
+
 // saved returns the channel's checkpoint, from the catalog the first time.
 func (f *Flusher) saved(ctx context.Context, ch Channel) (saved, error) {
 	f.mu.Lock()

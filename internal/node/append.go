@@ -323,7 +323,9 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.mu.acked[p.vchannel.Name] = max(n.mu.acked[p.vchannel.Name], r.Timestamp)
+	if a := n.mu.acked[p.vchannel.Name]; a.term != w.Term() || a.timestamp < r.Timestamp {
+		n.mu.acked[p.vchannel.Name] = acked{w.Term(), r.Timestamp}
+	}
 	return r.Timestamp, nil
 }
 
@@ -361,13 +363,13 @@ func (n *Node) Flush(ctx context.Context, collection string, wait bool) (sealed,
 		if _, err := ch.WaitTsafe(ctx, n.strong(ch.Name(), ch.PChannel)); err != nil {
 			return sealed, flushed, err
 		}
-		ids, err := n.flusher.Seal(ctx, ch)
+		ids, at, err := n.flusher.Seal(ctx, ch)
 		if err != nil {
 			return sealed, flushed, err
 		}
 		sealed = append(sealed, ids...)
 		if wait {
-			if err := n.flusher.Wait(ctx, ch, ids...); err != nil {
+			if err := n.flusher.Wait(ctx, ch, at, ids...); err != nil {
 				return sealed, flushed, err
 			}
 			flushed = append(flushed, ids...)
