@@ -21,8 +21,13 @@ import (
 type serving struct {
 	turn     chan struct{} // capacity 1: one change at a time, waiting ends with its context
 	coll     *segments.Collection
-	whole    bool // every segment of the catalog is to be loaded, those to come too
+	gone     chan struct{} // closed, in turn, once it is served no more: who waits for the turn begins anew
+	whole    bool          // every segment of the catalog is to be loaded, those to come too
 	channels map[string]*watch
+
+	// Guarded by Node.mu.
+	broken   []Broken       // of the catalog, and cannot be loaded
+	released map[int64]bool // by a caller, although whole is set
 }
 
 // watch is a vchannel that this node follows.
@@ -39,21 +44,27 @@ func (n *Node) enter(ctx context.Context, coll *catalog.Collection, create bool)
 	n.mu.Lock()
 	s, ok := n.mu.serving[coll.ID]
 	if !ok && create {
-		s = &serving{turn: make(chan struct{}, 1), channels: map[string]*watch{}}
+		s = &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, released: map[int64]bool{}}
 		n.mu.serving[coll.ID] = s
 	}
 	n.mu.Unlock()
 	if s == nil {
-		return nil, nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+		return nil, nil, notLoaded(coll)
 	}
 	select {
 	case s.turn <- struct{}{}:
 		return s, func() { <-s.turn }, nil
+	case <-s.gone:
+		return nil, nil, errclass.New(errclass.Retryable, "collection %q was dropped or released meanwhile", coll.Name)
 	case <-ctx.Done():
 		return nil, nil, errclass.Wrap(ctx.Err(), errclass.Retryable, "another change of collection %q is under way", coll.Name)
 	case <-n.group.Context().Done():
 		return nil, nil, errclass.New(errclass.Closed, "the node is closing")
 	}
+}
+
+func notLoaded(coll *catalog.Collection) error {
+	return errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
 }
 
 // WatchChannels follows vchannels of a collection; none named = all. It returns
@@ -217,20 +228,26 @@ func sealedOf(c *segments.Collection, vchannel string) (ids []int64) {
 	return ids
 }
 
-// unserve stops serving a collection that is gone.
+// unserve stops serving a collection that is gone. If ctx ends before it is the
+// collection's turn, nothing has changed and the keeper tries again.
 func (n *Node) unserve(ctx context.Context, id int64) error {
 	n.mu.Lock()
 	s := n.mu.serving[id]
-	delete(n.mu.serving, id)
 	n.mu.Unlock()
 	if s == nil {
 		return nil
 	}
 	select {
 	case s.turn <- struct{}{}: // kept: nothing more is to happen to it
+	case <-s.gone:
+		return nil
 	case <-ctx.Done():
 		return errclass.Wrap(ctx.Err(), errclass.Retryable, "another change of the collection is under way")
 	}
+	n.mu.Lock()
+	delete(n.mu.serving, id)
+	n.mu.Unlock()
+	close(s.gone)
 	var errs []error
 	for _, name := range n.watchedOf(s) {
 		errs = append(errs, n.unwatch(ctx, s, name))

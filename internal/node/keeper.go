@@ -132,8 +132,8 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 		return err
 	}
 	defer leave()
-	if created {
-		s.whole = true // known to nobody else yet, or about to be loaded whole anyway
+	if created || (n.o.Standalone && s.coll == nil) {
+		s.whole = true // nobody has said yet what is to be served of it
 	}
 	if !s.whole {
 		return nil
@@ -141,6 +141,8 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 	if err := n.watch(ctx, s, coll, nil); err != nil {
 		return err
 	}
-	_, err = n.load(ctx, s, coll, nil)
+	if _, err = n.load(ctx, s, coll, nil); forGood(err) {
+		return nil // known and reported: see Broken. It must not keep the node from being ready.
+	}
 	return err
 }

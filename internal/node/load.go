@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"path"
 	"slices"
 	"strconv"
 
@@ -10,8 +9,6 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
-	"github.com/querynode/querynode/internal/objstore"
-	"github.com/querynode/querynode/internal/segfile"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -39,6 +36,7 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 			return nil, err
 		}
 	}
+	n.forget(s, false, ids...)
 	loaded, err := n.load(ctx, s, coll, ids)
 	if err != nil {
 		return nil, err
@@ -52,10 +50,11 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 }
 
 // load loads what the catalog has of the collection and is not loaded yet, ids
-// of it if any are given. The caller has the turn.
+// of it if any are given. One segment that cannot be loaded does not keep the
+// others from it. The caller has the turn.
 func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64) (loaded []int64, err error) {
 	type result struct {
-		id  int64
+		wanted
 		err error
 	}
 	var started int
@@ -63,18 +62,18 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 	done := make(chan struct{})
 	defer close(done) // loads that nobody waits for any more end by themselves
 	for _, v := range coll.VChannels {
-		reqs, unpin, err := n.loadRequests(ctx, s, coll, v, ids)
+		list, unpin, err := n.wanted(ctx, s, coll, v, ids)
 		if err != nil {
 			return nil, err
 		}
 		defer unpin()
-		for _, r := range reqs {
+		for _, r := range list {
 			if s.coll.Loaded(r.SegmentID) {
 				loaded = append(loaded, r.SegmentID)
 				continue
 			}
 			err := n.group.Go("load segment "+strconv.FormatInt(r.SegmentID, 10), func(context.Context) error {
-				res := result{r.SegmentID, s.coll.Load(ctx, r)}
+				res := result{r, s.coll.Load(ctx, r.LoadRequest)}
 				select {
 				case results <- res:
 				case <-done:
@@ -90,23 +89,36 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 	var errs []error
 	for range started {
 		r := <-results // Load returns when ctx ends
+		n.noteLoad(s, r.LoadRequest, r.segment, r.err)
 		if r.err != nil {
 			errs = append(errs, r.err)
 			continue
 		}
-		loaded = append(loaded, r.id)
+		loaded = append(loaded, r.SegmentID)
 	}
 	slices.Sort(loaded)
-	if len(errs) > 0 {
-		// One class for the caller to branch on: that of the first.
-		return loaded, errclass.Mark(errors.Join(errs...), errclass.Of(errs[0]))
-	}
-	return loaded, nil
+	return loaded, joined(errs)
 }
 
-// loadRequests lists the segments of one channel to load. The channel's deletes
-// are pinned before the catalog is read, until unpin.
-func (n *Node) loadRequests(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel, ids []int64) (reqs []segments.LoadRequest, unpin func(), err error) {
+// joined is the errors as one, with a class for the caller to branch on: that of
+// one that may pass, if there is one, else that of the first.
+func joined(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	of := slices.IndexFunc(errs, func(err error) bool { return !forGood(err) })
+	return errclass.Mark(errors.Join(errs...), errclass.Of(errs[max(of, 0)]))
+}
+
+// wanted is a segment to be loaded.
+type wanted struct {
+	segments.LoadRequest
+	segment catalog.Segment
+}
+
+// wanted lists the segments of one channel to load; no ids = all but those that
+// rest. The channel's deletes are pinned before the catalog is read, until unpin.
+func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel, ids []int64) (list []wanted, unpin func(), err error) {
 	if len(ids) > 0 {
 		// Only the channels of these segments need to be followed.
 		call, cancel := n.call(ctx)
@@ -134,24 +146,30 @@ func (n *Node) loadRequests(ctx context.Context, s *serving, coll *catalog.Colle
 		unpin()
 		return nil, nil, err
 	}
-	var deltas []segments.Delta
-	for _, d := range c.Deltas {
-		deltas = append(deltas, segments.Delta{Path: d.Path, PartitionID: d.PartitionID, MaxTimestamp: d.MaxTimestamp})
-	}
+	n.prune(s, coll, c)
 	for _, seg := range c.Segments {
-		if len(ids) > 0 && !slices.Contains(ids, seg.ID) {
+		if (len(ids) > 0 && !slices.Contains(ids, seg.ID)) || (len(ids) == 0 && n.resting(s, seg.ID)) {
 			continue
 		}
 		if !slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == seg.PartitionID }) {
 			continue // of a partition that was dropped
 		}
-		reqs = append(reqs, segments.LoadRequest{SegmentID: seg.ID, VChannel: v.Name, Path: seg.Path, Deltas: deltas})
+		list = append(list, wanted{segments.LoadRequest{SegmentID: seg.ID, VChannel: v.Name, Path: seg.Path, Deltas: deltasOf(c)}, seg})
 	}
-	return reqs, unpin, nil
+	return list, unpin, nil
+}
+
+func deltasOf(c *catalog.Channel) []segments.Delta {
+	out := make([]segments.Delta, 0, len(c.Deltas))
+	for _, d := range c.Deltas {
+		out = append(out, segments.Delta{Path: d.Path, PartitionID: d.PartitionID, MaxTimestamp: d.MaxTimestamp})
+	}
+	return out
 }
 
 // ReleaseSegments stops searching segments; no ids = all, and the channels are
-// not watched any more.
+// not watched any more. Segments that are released by id stay so until they are
+// asked for; others that are flushed later are still loaded.
 func (n *Node) ReleaseSegments(ctx context.Context, collection string, ids []int64) ([]int64, error) {
 	coll, err := n.Collection(ctx, collection)
 	if err != nil {
@@ -162,66 +180,19 @@ func (n *Node) ReleaseSegments(ctx context.Context, collection string, ids []int
 		return nil, err
 	}
 	defer leave()
-	s.whole = false
 	if s.coll == nil {
 		return nil, nil
 	}
 	if len(ids) > 0 {
+		n.forget(s, true, ids...)
 		return s.coll.Release(ids...), nil
 	}
+	s.whole = false
+	n.forget(s, false)
 	released := s.coll.Release(sealedOf(s.coll, "")...)
 	var errs []error
 	for _, name := range n.watchedOf(s) {
 		errs = append(errs, n.unwatch(ctx, s, name))
 	}
 	return released, errors.Join(errs...)
-}
-
-// AddSegments puts segments that were built elsewhere, folders in the bucket,
-// into the catalog. Their ids come from their manifests.
-func (n *Node) AddSegments(ctx context.Context, collection string, paths []string) ([]int64, error) {
-	coll, err := n.Collection(ctx, collection)
-	if err != nil {
-		return nil, err
-	}
-	var ids []int64
-	for _, p := range paths {
-		id, err := n.addSegment(ctx, coll, p)
-		if err != nil {
-			return nil, errors.Wrapf(err, "add segment %s", p)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
-
-func (n *Node) addSegment(ctx context.Context, coll *catalog.Collection, folder string) (int64, error) {
-	ctx, cancel := n.call(ctx)
-	defer cancel()
-	raw, err := objstore.ReadAll(ctx, n.o.Bucket, path.Join(folder, segfile.ManifestName), segfile.MaxManifestBytes)
-	if err != nil {
-		return 0, err
-	}
-	m, err := segfile.ParseManifest(raw)
-	if err != nil {
-		return 0, err
-	}
-	if m.CollectionID != coll.ID {
-		return 0, errclass.New(errclass.Invalid, "the segment is of collection %d, %q is %d: build it with the collection's id", m.CollectionID, coll.Name, coll.ID)
-	}
-	if !slices.ContainsFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == m.VChannel }) {
-		return 0, errclass.New(errclass.Invalid, "the segment is of channel %q, which %q does not have", m.VChannel, coll.Name)
-	}
-	if !slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == m.PartitionID }) {
-		return 0, errclass.New(errclass.Invalid, "the segment is of partition %d, which %q does not have", m.PartitionID, coll.Name)
-	}
-	c, err := n.o.Catalog.Channel(ctx, m.VChannel)
-	if err != nil {
-		return 0, err
-	}
-	_, err = n.o.Catalog.CommitFlush(ctx, m.VChannel, catalog.FlushCommit{Term: c.Term, AddSegments: []catalog.Segment{{
-		ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel, Path: folder,
-		Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
-	}}})
-	return m.SegmentID, err
 }

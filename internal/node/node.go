@@ -109,14 +109,22 @@ type Node struct {
 	mu struct {
 		sync.Mutex
 		serving map[int64]*serving
-		acked   map[string]uint64 // vchannel to its highest acknowledged timestamp
-		problem error             // why the keeper is not done yet
+		acked   map[string]acked // by vchannel
+		problem error            // why the keeper is not done yet
 	}
 	onFlush struct {
 		sync.Mutex
 		next int
 		subs map[int]func(flush.Progress)
 	}
+}
+
+// acked is the highest timestamp that this node acknowledged on a vchannel while
+// it owned the log for a term. It says nothing about what others acknowledged in
+// between when the node comes to own the log again.
+type acked struct {
+	term      uint64
+	timestamp uint64
 }
 
 // Open returns a running node. In standalone mode it takes its pchannels and
@@ -128,7 +136,7 @@ func Open(o Options) (n *Node, err error) {
 	}
 	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
-	n.mu.acked = map[string]uint64{}
+	n.mu.acked = map[string]acked{}
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)
 	if n.wals, err = wal.NewManager(wal.ManagerOptions{Open: n.walOptions, Logger: o.Logger}); err != nil {

@@ -79,7 +79,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	}
 	served, ok := n.o.Segments.Collection(coll.ID)
 	if !ok {
-		return nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+		return nil, notLoaded(coll)
 	}
 	req := &segments.SearchRequest{Vectors: q.Vectors, EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
 	field, err := vectorField(&coll.Schema, q.Field)
@@ -98,10 +98,15 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if req.Read, out, err = n.read(coll, &q.Select, scalar, false); err != nil {
 		return nil, err
 	}
+	lacking, err := n.lacks(coll, served, &req.Read)
+	if err != nil {
+		return nil, err
+	}
 	res, err := served.Search(ctx, req)
 	if err != nil {
 		return nil, err
 	}
+	lacking.addTo(&res.Stats)
 	return &Found{SearchResult: res, Output: out, Metric: req.Metric}, nil
 }
 
@@ -214,8 +219,24 @@ func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool
 	return out, nil
 }
 
+// maxAhead is how far a timestamp of a request may be ahead of this node's
+// clock: other nodes' clocks differ. One beyond it was never given out, and
+// waiting for it would only end with the deadline.
+const maxAhead = time.Minute
+
+func (n *Node) checkAhead(what string, ts uint64) error {
+	if now := n.o.Now(); ts > wal.FromTime(now.Add(maxAhead)) {
+		return errclass.New(errclass.Invalid, "%s %d is %s ahead of this node's clock: send one that a node returned (milliseconds since 1970 << 18 | logical)",
+			what, ts, wal.Time(ts).Sub(now).Round(time.Second))
+	}
+	return nil
+}
+
 // guarantee returns the timestamp that must have been applied, per channel.
 func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) uint64, error) {
+	if err := n.checkAhead("read_timestamp", f.Read); err != nil {
+		return nil, err
+	}
 	if f.Read != 0 {
 		return nil, nil
 	}
@@ -229,6 +250,9 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 			return n.strong(vchannel, coll.VChannels[i].PChannel)
 		}, nil
 	case Session:
+		if err := n.checkAhead("guarantee_timestamp", f.Guarantee); err != nil {
+			return nil, err
+		}
 		return func(string) uint64 { return f.Guarantee }, nil
 	case Eventually:
 		return nil, nil
@@ -244,18 +268,18 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 // timetick after now.
 func (n *Node) strong(vchannel, pchannel string) uint64 {
 	n.mu.Lock()
-	acked := n.mu.acked[vchannel]
+	a := n.mu.acked[vchannel]
 	n.mu.Unlock()
 	w, err := n.wals.Get(pchannel)
 	if err != nil || w.State() != wal.Ready {
 		return n.now()
 	}
-	if acked == 0 {
-		// Nothing was appended by this run: what an earlier one acknowledged is
+	if a.term != w.Term() {
+		// Nothing was appended in this term: what an earlier owner acknowledged is
 		// at or before the end of the log as it was opened.
 		return w.LastTimestamp()
 	}
-	return acked
+	return a.timestamp
 }
 
 // Query asks for the rows that match a filter, in order of their keys.
@@ -284,7 +308,7 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 	}
 	served, ok := n.o.Segments.Collection(coll.ID)
 	if !ok {
-		return nil, false, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+		return nil, false, notLoaded(coll)
 	}
 	if q.Limit < 0 || q.Offset < 0 {
 		return nil, false, errclass.New(errclass.Invalid, "limit %d, offset %d: want 0 or more", q.Limit, q.Offset)
@@ -301,10 +325,18 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 	if req.Read, out, err = n.read(coll, &sel, func(schema.Field) bool { return true }, true); err != nil {
 		return nil, false, err
 	}
+	lacking, err := n.lacks(coll, served, &req.Read)
+	if err != nil {
+		return nil, false, err
+	}
 	res, err = served.Query(ctx, req, func(b *schema.Batch, at uint64) error {
 		return emit(&Rows{Batch: b, Fields: out, ReadTimestamp: at})
 	})
-	return res, req.CountOnly, err
+	if err != nil {
+		return nil, false, err
+	}
+	lacking.addTo(&res.Stats)
+	return res, req.CountOnly, nil
 }
 
 func clamp(n int64) int { return int(min(n, 1<<31-1)) }

@@ -74,8 +74,8 @@ func (s *adminService) SetLogLevel(_ context.Context, r *qnpb.SetLogLevelRequest
 	if s.o.LogLevel == nil {
 		return nil, errclass.New(errclass.Unimplemented, "the log level of this node is fixed")
 	}
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(r.GetLevel())); err != nil {
+	l, ok := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}[strings.ToLower(r.GetLevel())]
+	if !ok {
 		return nil, errclass.New(errclass.Invalid, "log level %q: want debug, info, warn or error", r.GetLevel())
 	}
 	previous := s.o.LogLevel.Level()

@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"math"
 	"slices"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
@@ -17,19 +20,22 @@ type catalogService struct {
 	node *node.Node
 }
 
-// CreateCollection makes a collection.
+// CreateCollection makes a collection. What is wrong with the request is told
+// in one error.
 func (s *catalogService) CreateCollection(ctx context.Context, r *qnpb.CreateCollectionRequest) (*qnpb.CreateCollectionResponse, error) {
-	sc, err := toSchema(r.GetSchema())
-	if err != nil {
-		return nil, err
-	}
+	sc, bad := toSchema(r.GetSchema())
 	spec := node.NewCollection{Name: r.GetName(), Schema: sc, Shards: int(r.GetShards()), Properties: r.GetProperties()}
 	for _, x := range r.GetIndexes() {
 		ix, err := toIndex(x, &sc)
 		if err != nil {
-			return nil, err
+			bad = append(bad, err)
+			continue
 		}
 		spec.Indexes = append(spec.Indexes, ix)
+	}
+	if len(bad) > 0 {
+		bad = append([]error{schema.CheckName("collection", spec.Name), sc.Validate()}, bad...)
+		return nil, errclass.Wrap(errors.Join(bad...), errclass.Invalid, "create collection %q", spec.Name)
 	}
 	coll, err := s.node.CreateCollection(ctx, spec)
 	if err != nil {
@@ -210,20 +216,23 @@ func fromPartition(p catalog.Partition) *qnpb.Partition {
 	return &qnpb.Partition{Id: p.ID, Name: p.Name, CreatedTimestamp: p.CreatedTimestamp}
 }
 
-// toSchema gives the fields their ids, in order from schema.FirstFieldID.
-func toSchema(p *qnpb.CollectionSchema) (schema.Schema, error) {
-	s := schema.Schema{Version: 1, Dynamic: p.GetDynamic()}
+// toSchema gives the fields their ids, in order from schema.FirstFieldID. It
+// returns what cannot be translated; the rest is for schema.Validate.
+func toSchema(p *qnpb.CollectionSchema) (s schema.Schema, bad []error) {
+	s = schema.Schema{Version: 1, Dynamic: p.GetDynamic()}
 	for i, f := range p.GetFields() {
+		t := f.GetType()
+		if t < 0 || t > math.MaxUint8 {
+			bad = append(bad, errclass.New(errclass.Invalid, "field %q: unknown type %d", f.GetName(), t))
+			t = 0
+		}
 		s.Fields = append(s.Fields, schema.Field{
-			ID: schema.FirstFieldID + int64(i), Name: f.GetName(), Type: schema.Type(f.GetType()),
+			ID: schema.FirstFieldID + int64(i), Name: f.GetName(), Type: schema.Type(t),
 			PrimaryKey: f.GetPrimaryKey(), AutoID: f.GetAutoId(), Dim: int(f.GetDim()),
 			MaxLength: int(f.GetMaxLength()), Nullable: f.GetNullable(),
 		})
-		if f.GetType() < 0 || f.GetType() > 255 {
-			return s, errclass.New(errclass.Invalid, "field %q: unknown type %d", f.GetName(), f.GetType())
-		}
 	}
-	return s, s.Validate()
+	return s, bad
 }
 
 func fromSchema(s *schema.Schema) *qnpb.CollectionSchema {

@@ -124,12 +124,7 @@ func (s *controlService) segments(c *catalog.Collection) (out []*qnpb.SegmentSta
 		p := &qnpb.SegmentStatus{
 			Id: st.ID, Collection: c.Name, Vchannel: st.VChannel, State: st.State, Rows: int64(st.Rows), DeletedRows: int64(st.DeletedRows),
 			MemoryBytes: st.MemoryBytes, MappedBytes: st.MappedBytes, Indexes: map[string]string{}, Error: st.Error,
-			MinTimestamp: st.MinTimestamp, MaxTimestamp: st.MaxTimestamp,
-		}
-		for _, part := range c.Partitions {
-			if part.ID == st.PartitionID {
-				p.Partition = part.Name
-			}
+			MinTimestamp: st.MinTimestamp, MaxTimestamp: st.MaxTimestamp, Partition: partitionName(c, st.PartitionID),
 		}
 		for id, kind := range st.Indexes {
 			if f, ok := c.Schema.FieldByID(id); ok {
@@ -138,7 +133,21 @@ func (s *controlService) segments(c *catalog.Collection) (out []*qnpb.SegmentSta
 		}
 		out = append(out, p)
 	}
+	for _, b := range s.node.Broken(c.ID) {
+		p := &qnpb.SegmentStatus{Id: b.SegmentID, Collection: c.Name, Vchannel: b.VChannel, State: "quarantined", Rows: b.Rows, Error: b.Err.Error(),
+			Partition: partitionName(c, b.PartitionID)}
+		out = append(out, p)
+	}
 	return out
+}
+
+func partitionName(c *catalog.Collection, id int64) string {
+	for _, p := range c.Partitions {
+		if p.ID == id {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // GetMetrics returns the node's load.

@@ -48,8 +48,9 @@ func codeOf(c errclass.Class) codes.Code {
 
 // toStatus turns an error into a gRPC status with details: the class as reason,
 // whether a retry may help and after how long. The text is the error's; its
-// stack stays in the log.
-func toStatus(err error) error {
+// stack stays in the log. ctx is the call's: a deadline that passed inside while
+// the call still has time is a part that did not answer, not the client's.
+func toStatus(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -57,20 +58,22 @@ func toStatus(err error) error {
 		return err
 	}
 	class := errclass.Of(err)
-	code := codeOf(class)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		code = codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		code = codes.Canceled
+	code, reason, retry := codeOf(class), class.String(), class.Retry()
+	switch ended := ctx.Err(); {
+	case errors.Is(err, context.DeadlineExceeded) && errors.Is(ended, context.DeadlineExceeded):
+		code, reason, retry = codes.DeadlineExceeded, "deadline", true
+	case errors.Is(err, context.Canceled) && errors.Is(ended, context.Canceled):
+		code, reason, retry = codes.Canceled, "canceled", false
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		code, reason, retry = codes.Unavailable, errclass.Retryable.String(), true
 	}
 	text := err.Error()
 	if class == errclass.Panicked {
 		text = "a task failed unexpectedly; the node goes on, see its log: " + text
 	}
 	s := status.New(code, text)
-	info := &errdetails.ErrorInfo{Reason: class.String(), Domain: errorDomain, Metadata: map[string]string{
-		"retryable": strconv.FormatBool(class.Retry()),
+	info := &errdetails.ErrorInfo{Reason: reason, Domain: errorDomain, Metadata: map[string]string{
+		"retryable": strconv.FormatBool(retry),
 	}}
 	var fe *expr.Error
 	if errors.As(err, &fe) {
@@ -80,7 +83,7 @@ func toStatus(err error) error {
 	if d, derr := s.WithDetails(info); derr == nil {
 		s = d
 	}
-	if class.Retry() {
+	if retry {
 		after := 100 * time.Millisecond
 		if hint, ok := pool.RetryAfter(err); ok {
 			after = hint

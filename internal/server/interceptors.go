@@ -71,7 +71,7 @@ func (s *Server) call(ctx context.Context, method string, handle func(context.Co
 		}
 		err = lifecycle.Call(method, func() error { return handle(ctx) })
 	}
-	st := toStatus(err)
+	st := toStatus(ctx, err)
 	code := status.Code(st)
 	done(code)
 	s.log(ctx, method, code, err, time.Since(start))

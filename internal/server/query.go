@@ -19,6 +19,9 @@ type queryService struct {
 
 // Search finds the nearest rows to each of a number of vectors.
 func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb.SearchResponse, error) {
+	if r.GetVectors() == nil {
+		return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector")
+	}
 	vectors, _, err := rowpb.Vectors(r.GetVectors())
 	if err != nil {
 		return nil, err

@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"math"
+	"strconv"
+	"strings"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/node"
@@ -75,6 +78,12 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 			if int64(c.Rows()) != rows {
 				return nil, errclass.New(errclass.Invalid, "field %q has %d rows, the request says %d", f.Name, c.Rows(), rows)
 			}
+			if c.Valid != nil && int64(len(c.Valid)) != rows {
+				return nil, errclass.New(errclass.Invalid, "field %q has %d validity flags for %d rows", f.Name, len(c.Valid), rows)
+			}
+			if err := checkJSON(f, c); err != nil {
+				return nil, err
+			}
 			b.Rows, b.Columns = int(rows), append(b.Columns, c)
 		}
 	}
@@ -84,8 +93,29 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 	return fillMissing(sc, b, upsert)
 }
 
+// checkJSON refuses text that is not JSON; filters could only pass over it. Keys
+// of the dynamic field need an object to be in.
+func checkJSON(f schema.Field, c *schema.Column) error {
+	if f.Type != schema.JSON {
+		return nil
+	}
+	for i, text := range c.Str {
+		switch {
+		case c.Null(i):
+		case !json.Valid([]byte(text)):
+			return errclass.New(errclass.Invalid, "field %q: row %d is not JSON: %.40q", f.Name, i, text)
+		case f.ID == schema.DynamicFieldID && text[strings.IndexFunc(text, notSpace)] != '{':
+			return errclass.New(errclass.Invalid, "field %q: row %d is %.40q, want an object of the row's further keys", f.Name, i, text)
+		}
+	}
+	return nil
+}
+
+func notSpace(r rune) bool { return !strings.ContainsRune(" \t\r\n", r) }
+
 func fillMissing(sc *schema.Schema, b *schema.Batch, upsert bool) (*schema.Batch, error) {
 	out := &schema.Batch{Rows: b.Rows}
+	var missing []string
 	for _, f := range sc.Columns() {
 		c := b.Column(f.ID)
 		if c == nil && f.AutoID && !upsert {
@@ -94,11 +124,15 @@ func fillMissing(sc *schema.Schema, b *schema.Batch, upsert bool) (*schema.Batch
 		if c == nil {
 			null, err := schema.NullColumn(f, b.Rows)
 			if err != nil {
-				return nil, err
+				missing = append(missing, strconv.Quote(f.Name))
+				continue
 			}
 			c = null
 		}
 		out.Columns = append(out.Columns, c)
+	}
+	if len(missing) > 0 {
+		return nil, errclass.New(errclass.Invalid, "missing and not nullable: %s", strings.Join(missing, ", "))
 	}
 	return out, nil
 }

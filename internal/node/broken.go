@@ -1,0 +1,168 @@
+package node
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/segments"
+)
+
+// Broken is a segment of the catalog that this node should serve and cannot
+// load: its files are damaged, gone, or too new for this build. Reads that need
+// it fail, or name it if they allow a partial answer; the rest goes on.
+type Broken struct {
+	SegmentID   int64
+	PartitionID int64
+	VChannel    string
+	Rows        int64
+	Err         error
+
+	wait    time.Duration // until the keeper tries again
+	retryAt time.Time
+}
+
+// The keeper tries a broken segment again now and then: an operator may have
+// restored its files. Each try reads it whole.
+const (
+	firstRetry = time.Minute
+	lastRetry  = time.Hour
+)
+
+// forGood reports whether loading a segment failed in a way that does not pass.
+func forGood(err error) bool {
+	switch errclass.Of(err) {
+	case errclass.Corrupt, errclass.NotFound, errclass.Unimplemented:
+		return true
+	}
+	return false
+}
+
+// noteLoad remembers how the load of a segment ended.
+func (n *Node) noteLoad(s *serving, r segments.LoadRequest, seg catalog.Segment, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	wait := firstRetry
+	if i := slices.IndexFunc(s.broken, func(b Broken) bool { return b.SegmentID == r.SegmentID }); i >= 0 {
+		wait = min(2*s.broken[i].wait, lastRetry)
+		s.broken = slices.Delete(s.broken, i, i+1)
+	}
+	if !forGood(err) {
+		return
+	}
+	s.broken = append(s.broken, Broken{SegmentID: r.SegmentID, PartitionID: seg.PartitionID, VChannel: r.VChannel, Rows: seg.Rows,
+		Err: err, wait: wait, retryAt: n.o.Now().Add(wait)})
+	n.o.Logger.Error("node: segment cannot be loaded; reads that need it fail", "segment", r.SegmentID, "path", r.Path,
+		"rows", seg.Rows, "next_try", wait, "error", err)
+}
+
+// resting reports whether the keeper leaves the segment alone for now: it is
+// broken and was tried a short while ago, or somebody released it.
+func (n *Node) resting(s *serving, id int64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s.released[id] {
+		return true
+	}
+	i := slices.IndexFunc(s.broken, func(b Broken) bool { return b.SegmentID == id })
+	return i >= 0 && n.o.Now().Before(s.broken[i].retryAt)
+}
+
+// forget drops what is remembered of segments: they are asked for again, or were
+// released. No ids = of all.
+func (n *Node) forget(s *serving, released bool, ids ...int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.broken = slices.DeleteFunc(s.broken, func(b Broken) bool { return len(ids) == 0 || slices.Contains(ids, b.SegmentID) })
+	if len(ids) == 0 {
+		clear(s.released)
+	}
+	for _, id := range ids {
+		if delete(s.released, id); released {
+			s.released[id] = true
+		}
+	}
+}
+
+// prune forgets broken segments that the catalog does not list any more for a channel.
+func (n *Node) prune(s *serving, coll *catalog.Collection, c *catalog.Channel) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.broken = slices.DeleteFunc(s.broken, func(b Broken) bool {
+		listed := slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == b.SegmentID }) &&
+			slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == b.PartitionID })
+		return b.VChannel == c.VChannel && !listed
+	})
+}
+
+// Broken lists the segments of a collection that this node cannot load, in
+// order of their ids.
+func (n *Node) Broken(collectionID int64) []Broken {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.mu.serving[collectionID]
+	if s == nil || len(s.broken) == 0 {
+		return nil
+	}
+	out := slices.Clone(s.broken)
+	slices.SortFunc(out, func(a, b Broken) int { return cmp.Compare(a.SegmentID, b.SegmentID) })
+	return out
+}
+
+// lacking is what a read has to do without.
+type lacking struct {
+	broken []Broken
+	rows   int64 // in broken
+	have   int64 // rows in the segments that can be read
+}
+
+// lacks returns the broken segments that a read of the partitions (none = all)
+// needs: one whose rows are still in a growing segment is not missed. Unless the
+// read allows a partial answer, the first is its error.
+func (n *Node) lacks(coll *catalog.Collection, served *segments.Collection, r *segments.Read) (*lacking, error) {
+	broken := n.Broken(coll.ID)
+	if len(broken) == 0 {
+		return nil, nil
+	}
+	wanted := func(partition int64) bool {
+		return slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == partition }) &&
+			(len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition))
+	}
+	l := &lacking{}
+	loaded := map[int64]bool{}
+	for _, st := range served.Segments() {
+		loaded[st.ID] = true
+		if wanted(st.PartitionID) {
+			l.have += int64(st.Rows)
+		}
+	}
+	for _, b := range broken {
+		if wanted(b.PartitionID) && !loaded[b.SegmentID] {
+			l.broken = append(l.broken, b)
+			l.rows += b.Rows
+		}
+	}
+	if len(l.broken) == 0 {
+		return nil, nil
+	}
+	if b := l.broken[0]; !r.AllowPartial {
+		return nil, errclass.Wrap(b.Err, errclass.Corrupt,
+			"segment %d with %d rows cannot be read (set allow_partial to be answered without it, or restore its files and call LoadSegments)", b.SegmentID, b.Rows)
+	}
+	return l, nil
+}
+
+// addTo tells of it in the answer.
+func (l *lacking) addTo(s *segments.ReadStats) {
+	if l == nil {
+		return
+	}
+	for _, b := range l.broken {
+		s.Failures = append(s.Failures, segments.Failure{SegmentID: b.SegmentID, VChannel: b.VChannel, Err: b.Err})
+	}
+	if all := l.have + l.rows; all > 0 {
+		s.SearchedShare *= float64(l.have) / float64(all)
+	}
+}
