@@ -171,12 +171,12 @@ func TestLyingManifestsAreRefused(t *testing.T) {
 		"huge size":         {fmt.Sprintf(`"size": %d`, vec.Size), `"size": 9223372036854775807`},
 		"block size":        {`"block_size": 1048576`, `"block_size": 1`},
 		"zero block size":   {`"block_size": 1048576`, `"block_size": 0`},
-		"too many blocks":   {`"block_crc32c": "`, `"block_crc32c": "AAAAAAAA`},
+		"too many blocks":   {`"block_crc32c": "`, `"block_crc32c": "AAAAAAAAAAAAAAAA`},
 		"bad base64":        {`"block_crc32c": "`, `"block_crc32c": "!`},
 		"bad crc":           {`"crc32c": "`, `"crc32c": "0`},
 		"path":              {`"name": "rows.parquet"`, `"name": "../rows.parquet"`},
 		"other name":        {`"name": "index_101.bin"`, `"name": "index_110.bin"`},
-		"file twice":        {`"name": "keys.bloom",` + "\n      \"kind\": \"bloom\"", `"name": "rows.parquet",` + "\n      \"kind\": \"rows\""},
+		"no bloom":          {`"name": "keys.bloom",` + "\n      \"kind\": \"bloom\"", `"name": "rows.parquet",` + "\n      \"kind\": \"rows\""},
 		"unknown kind":      {`"kind": "bloom"`, `"kind": "blob"`},
 		"no kind":           {`"kind": "bloom"`, `"kind": ""`},
 		"index of a scalar": {`"field_id": 101,` + "\n        \"type\"", `"field_id": 103,` + "\n        \"type\""},
@@ -200,6 +200,11 @@ func TestLyingManifestsAreRefused(t *testing.T) {
 		if _, err := ParseManifest(reseal(t, good, c.old, c.new)); !errclass.Is(err, errclass.Corrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	twice := *m
+	twice.Files = append(slices.Clone(m.Files), *m.file("index_101.bin"))
+	if err := twice.validate(); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("file twice: %v", err)
 	}
 	if _, err := ParseManifest(make([]byte, MaxManifestBytes+1)); !errclass.Is(err, errclass.Corrupt) {
 		t.Error("a manifest over the limit passed")
@@ -292,5 +297,14 @@ func TestStatsAreUnknownRatherThanWrong(t *testing.T) {
 		if got, _ := json.Marshal(s.result()); string(got) != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
 		}
+	}
+}
+
+func TestChecksumOfTheWholeIsChecked(t *testing.T) {
+	dir, m := segment(t)
+	path := filepath.Join(dir, ManifestName)
+	overwrite(t, path, reseal(t, readFile(t, path), m.Files[0].CRC.String(), (m.Files[0].CRC^1).String()))
+	if err := open(t, dir).Verify(context.Background(), nil); !errclass.Is(err, errclass.Corrupt) || !strings.Contains(err.Error(), "contradict") {
+		t.Fatal(err)
 	}
 }

@@ -290,3 +290,19 @@ func TestCloseIsIdempotent(t *testing.T) {
 		t.Fatalf("%d, %d bytes after Close", mapped, heap)
 	}
 }
+
+func TestVectorsOfManyBlocksVerify(t *testing.T) {
+	s := schema.Schema{Version: 1, Fields: []schema.Field{
+		{ID: 100, Name: "k", Type: schema.Int64, PrimaryKey: true}, {ID: 101, Name: "v", Type: schema.FloatVector, Dim: 1000},
+	}}
+	dir := filepath.Join(t.TempDir(), "1")
+	b := batch(&s, 0, 700) // 2.7 MiB
+	m := write(t, dir, Meta{Schema: s}, b)
+	if n := len(m.file("vector_101.npy").Blocks); n != 3 {
+		t.Fatalf("%d blocks", n)
+	}
+	if err := m.Verify(context.Background(), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	checkRows(t, open(t, dir), b)
+}

@@ -388,6 +388,31 @@ func TestHostileFootersAreRefusedBeforeTheyCost(t *testing.T) {
 	}
 }
 
+func TestDeepThriftIsRefusedWithoutRecursion(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"structures": bytes.Repeat([]byte{0x1c}, 1000),
+		"lists":      append([]byte{0x19}, bytes.Repeat([]byte{0x19}, 1000)...),
+		"maps":       append([]byte{0x1b}, bytes.Repeat([]byte{0x01, 0xbb}, 1000)...),
+	} {
+		if n, err := skim(b); err == nil || !strings.Contains(err.Error(), "nested deeper") || n > 64 {
+			t.Errorf("%s: %v after %d bytes", name, err, n)
+		}
+	}
+}
+
+func TestListOfTooManyStructuresIsRefused(t *testing.T) {
+	b := append([]byte{0x19, 0xfc, 0x80, 0x80, 0x08}, make([]byte, 1<<17+1)...)
+	if _, err := skim(b); err == nil || !strings.Contains(err.Error(), "131072 structures") {
+		t.Fatal(err)
+	}
+}
+
+func TestPanicOfTheLibraryIsAnError(t *testing.T) {
+	if err := guard("x", func() error { panic("boom") }); !errclass.Is(err, errclass.Corrupt) || !strings.Contains(err.Error(), "boom") {
+		t.Fatal(err)
+	}
+}
+
 func FuzzFlatParquet(f *testing.F) {
 	small := []Field{{Name: "k", Type: schema.Int64}, {Name: "s", Type: schema.VarChar, Nullable: true}}
 	f.Add(write(f, small, numbered(small, 20)))
