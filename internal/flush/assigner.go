@@ -190,6 +190,25 @@ func (a *Assigner) Adopt(vchannel string, partition, id int64, rows int, bytes i
 	return true
 }
 
+// Knows reports whether the segment was given out or adopted by this run and is
+// not flushed yet.
+func (a *Assigner) Knows(id int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.mu.sealed[id]; ok {
+		return true
+	}
+	if _, ok := a.mu.closing[id]; ok {
+		return true
+	}
+	for _, o := range a.mu.open {
+		if o.id == id {
+			return true
+		}
+	}
+	return false
+}
+
 // Forget drops everything about a vchannel that this node does not own any more.
 func (a *Assigner) Forget(vchannel string) {
 	a.mu.Lock()

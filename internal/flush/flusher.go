@@ -28,7 +28,7 @@ type Flusher struct {
 		sync.Mutex
 		ids     []int64                  // reserved segment ids
 		saved   map[string]saved         // by vchannel
-		claimed map[string]uint64        // vchannel to the term under which it was claimed
+		claimed map[string]claim         // by vchannel
 		waiting map[int64][]chan error   // who waits for a segment to be flushed
 		failing map[string]time.Duration // back-off by vchannel
 		retryAt map[string]time.Time
@@ -39,6 +39,14 @@ type Flusher struct {
 type saved struct {
 	timestamp uint64
 	at        time.Time
+}
+
+// claim is what is known of a channel under one term of its log.
+type claim struct {
+	term uint64
+	// end is the timestamp up to which earlier runs may have written: before it
+	// has been applied, a growing segment whose seal is still to come looks open.
+	end uint64
 }
 
 // New returns a running Flusher.
@@ -52,7 +60,7 @@ func New(o Options) (*Flusher, error) {
 	}
 	f := &Flusher{o: o, kick: make(chan struct{}, 1)}
 	f.mu.saved = map[string]saved{}
-	f.mu.claimed = map[string]uint64{}
+	f.mu.claimed = map[string]claim{}
 	f.mu.waiting = map[int64][]chan error{}
 	f.mu.failing = map[string]time.Duration{}
 	f.mu.retryAt = map[string]time.Time{}
@@ -96,14 +104,16 @@ func (f *Flusher) Assign(ctx context.Context, vchannel string, partition int64, 
 }
 
 // Seal seals every growing segment of the channel in the log and returns their
-// ids and the timestamp of the seal. Their rows are searchable throughout.
+// ids and the timestamp of the seal. Their rows are searchable throughout. The
+// caller has waited until what was acknowledged before has been applied here.
 func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error) {
 	ids := f.assigner.Close(ch.Name(), time.Time{})
 	// Segments that the assigner does not know yet: those of an earlier run.
 	growing, release := ch.Growing()
 	for _, g := range growing {
-		if _, sealed := g.Sealed(); !sealed && !slices.Contains(ids, g.Meta().ID) {
-			ids = append(ids, g.Meta().ID)
+		id := g.Meta().ID
+		if _, sealed := g.Sealed(); !sealed && !slices.Contains(ids, id) && !f.assigner.Knows(id) {
+			ids = append(ids, id)
 		}
 	}
 	release()
@@ -255,8 +265,9 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	if err != nil || w.State() != wal.Ready {
 		return nil // not the owner, or not yet: nothing is due here
 	}
-	if err := f.claim(ctx, ch, w.Term()); err != nil {
-		return err
+	c, err := f.claim(ctx, ch, w)
+	if err != nil || ch.Tsafe() < c.end {
+		return err // still replaying what earlier runs wrote
 	}
 	if err := f.sealDue(ctx, ch); err != nil {
 		return err

@@ -196,20 +196,21 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 
 // claim fences earlier owners in the catalog, once a term, before anything is
 // decided by what the catalog says: none of their commits can come after it.
-func (f *Flusher) claim(ctx context.Context, ch Channel, term uint64) error {
+func (f *Flusher) claim(ctx context.Context, ch Channel, w *wal.WAL) (claim, error) {
 	f.mu.Lock()
-	done := f.mu.claimed[ch.Name()] == term
+	c, ok := f.mu.claimed[ch.Name()]
 	f.mu.Unlock()
-	if done {
-		return nil
+	if ok && c.term == w.Term() {
+		return c, nil
 	}
-	if err := f.commit(ctx, ch, catalog.FlushCommit{Term: term}); err != nil {
-		return errors.Wrapf(err, "claim %s for term %d", ch.Name(), term)
+	c = claim{term: w.Term(), end: w.LastTimestamp()}
+	if err := f.commit(ctx, ch, catalog.FlushCommit{Term: c.term}); err != nil {
+		return claim{}, errors.Wrapf(err, "claim %s for term %d", ch.Name(), c.term)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mu.claimed[ch.Name()] = term
-	return nil
+	f.mu.claimed[ch.Name()] = c
+	return c, nil
 }
 
 // saved returns the channel's checkpoint, from the catalog the first time.

@@ -129,6 +129,11 @@ func (m *model) insertNew() {
 func (m *model) check() {
 	m.t.Helper()
 	m.note("check")
+	for _, ch := range m.n.node.Channels() {
+		if ch.Quarantined > 0 {
+			m.fail("channel %s: %d messages were set aside", ch.VChannel, ch.Quarantined)
+		}
+	}
 	got := m.n.all("items", "")
 	for id, version := range m.rows {
 		price, ok := got[id]
