@@ -234,5 +234,5 @@ func (f orderedField) Name() string { return f.name }
 
 // Value is for Go structs, of which this package uses none.
 func (f orderedField) Value(reflect.Value) reflect.Value {
-	panic("flatparquet: fields have no Go value")
+	panic(errors.AssertionFailedf("flatparquet: fields have no Go value"))
 }
