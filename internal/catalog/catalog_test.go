@@ -319,9 +319,9 @@ func TestIndexes(t *testing.T) {
 func TestProperties(t *testing.T) {
 	c := open(t, objstore.NewMem(nil))
 	create(t, c, "movies")
-	col, err := c.AlterProperties(t.Context(), "movies", map[string]string{"ttl": "60", "owner": "me"})
+	_, err := c.AlterProperties(t.Context(), "movies", map[string]string{"ttl": "60", "owner": "me"})
 	must(t, err)
-	col, err = c.AlterProperties(t.Context(), "movies", map[string]string{"ttl": "", "none": ""})
+	col, err := c.AlterProperties(t.Context(), "movies", map[string]string{"ttl": "", "none": ""})
 	must(t, err)
 	if !maps.Equal(col.Properties, map[string]string{"owner": "me"}) {
 		t.Errorf("properties %v", col.Properties)

@@ -125,13 +125,13 @@ func (j *jsonIn) test(s *scratch, doc string, at int) tri {
 func (j *jsonIn) price() int { return 30 }
 
 // hasArray reports whether the array at doc[at] is a member.
-func (vs *valueSet) hasArray(s *scratch, doc string, at int) tri {
-	for i := range vs.list {
-		if vs.list[i].k != kArray {
+func (s *valueSet) hasArray(sc *scratch, doc string, at int) tri {
+	for i := range s.list {
+		if s.list[i].k != kArray {
 			continue
 		}
 		var t tri
-		if t, s.buf = equalArray(doc, at, vs.list[i].list, s.buf); t != no {
+		if t, sc.buf = equalArray(doc, at, s.list[i].list, sc.buf); t != no {
 			return t
 		}
 	}

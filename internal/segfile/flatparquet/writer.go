@@ -34,7 +34,7 @@ const (
 // Writer writes columns to a Parquet file, zstd-compressed. The caller owns
 // the io.Writer. Not safe for concurrent use.
 type Writer struct {
-	out    *parquet.Writer
+	out    *parquet.GenericWriter[any]
 	fields []Field
 	buf    []parquet.Value
 	text   []int // bytes of text in the current page, by field
@@ -68,7 +68,7 @@ func NewWriter(out io.Writer, fields []Field, meta map[string]string) *Writer {
 	for k, v := range meta {
 		opts = append(opts, parquet.KeyValueMetadata(k, v))
 	}
-	return &Writer{out: parquet.NewWriter(out, append(opts, noBounds...)...), fields: fields, text: make([]int, len(fields))}
+	return &Writer{out: parquet.NewGenericWriter[any](out, append(opts, noBounds...)...), fields: fields, text: make([]int, len(fields))}
 }
 
 // orderedGroup is a group that keeps the order of its fields; parquet.Group
