@@ -93,6 +93,9 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if req.Metric, err = metricOf(served.Info(), field, q.Metric); err != nil {
 		return nil, err
 	}
+	if err := checkRange(q, req.Metric); err != nil {
+		return nil, err
+	}
 	scalar := func(f schema.Field) bool { return !f.Type.IsVector() && !f.PrimaryKey }
 	var out []schema.Field
 	if req.Read, out, err = n.read(coll, &q.Select, scalar, false); err != nil {
@@ -126,11 +129,31 @@ func checkSearch(q *Search, field schema.Field) error {
 		return errclass.New(errclass.Invalid, "top_k + offset is %d + %d, at most %d", q.TopK, q.Offset, segments.MaxTopK)
 	case q.EF < 0 || q.EF > MaxEF:
 		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", q.EF, MaxEF)
+	case q.EF != 0 && int64(q.EF) < q.TopK:
+		return errclass.New(errclass.Invalid, "ef is %d, want at least top_k, which is %d, or 0 to leave it to the node", q.EF, q.TopK)
 	}
 	for i, v := range q.Vectors {
 		if v-v != 0 {
 			return errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", i/q.Dim, i%q.Dim, v)
 		}
+	}
+	return nil
+}
+
+// checkRange refuses a range that no score can be in.
+func checkRange(q *Search, m index.Metric) error {
+	r, f := q.Radius, q.RangeFilter
+	switch {
+	case r != nil && *r != *r:
+		return errclass.New(errclass.Invalid, "radius is NaN")
+	case f != nil && *f != *f:
+		return errclass.New(errclass.Invalid, "range_filter is NaN")
+	case r == nil || f == nil:
+		return nil
+	case m == index.L2 && *f >= *r:
+		return errclass.New(errclass.Invalid, "no score is at least range_filter %v and below radius %v: for L2 range_filter is the smaller one", *f, *r)
+	case m != index.L2 && *f <= *r:
+		return errclass.New(errclass.Invalid, "no score is above radius %v and at most range_filter %v: for %s range_filter is the larger one", *r, *f, m)
 	}
 	return nil
 }

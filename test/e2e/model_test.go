@@ -201,4 +201,3 @@ func (m *model) brute(q []float32, k int, below int64) []int64 {
 	}
 	return ids
 }
-

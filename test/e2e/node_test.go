@@ -37,6 +37,7 @@ type testNode struct {
 	dir     string
 	node    *node.Node
 	set     *segments.Set
+	addr    string
 	conn    *grpc.ClientConn
 	query   qnpb.QueryServiceClient
 	write   qnpb.WriteServiceClient
@@ -44,7 +45,11 @@ type testNode struct {
 	catalog qnpb.CatalogServiceClient
 	admin   qnpb.AdminServiceClient
 	stack   *lifecycle.Stack
+	pulse   *qnpb.SearchRequest // what alive asks; nil = nothing
 }
+
+// hang is how long a test waits for what should happen at once.
+const hang = 30 * time.Second
 
 // options change a node under test.
 type options struct {
@@ -52,6 +57,8 @@ type options struct {
 	memory      int64
 	growingRows int
 	shardTopics int
+	serve       func(*server.Options) // changes the server
+	dispatched  bool                  // the node serves only what it is told to
 }
 
 // start runs a node on the data in dir and waits until it is ready.
@@ -98,14 +105,18 @@ func open(t *testing.T, dir string, o options) *testNode {
 		topics = append(topics, fmt.Sprintf("topic-%d", i))
 	}
 	n.node, err = node.Open(node.Options{Name: "test", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: n.set,
-		Dispatcher: disp, PChannels: topics, Standalone: true, RefreshInterval: 200 * time.Millisecond,
+		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, RefreshInterval: 200 * time.Millisecond,
 		Flush: o.flush, WAL: wal.Options{TimeTickInterval: 20 * time.Millisecond}, Logger: log})
 	must(t, err)
 	push("node", n.node.Close)
 	machine := lifecycle.NewMachine()
 	must(t, machine.To(lifecycle.Recovering, "test"))
 	must(t, machine.To(lifecycle.Serving, "test"))
-	srv, err := server.New(server.Options{Node: n.node, Machine: machine, Pool: p, Logger: log})
+	so := server.Options{Node: n.node, Machine: machine, Pool: p, Logger: log}
+	if o.serve != nil {
+		o.serve(&so)
+	}
+	srv, err := server.New(so)
 	must(t, err)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -118,7 +129,8 @@ func open(t *testing.T, dir string, o options) *testNode {
 		}
 		return err
 	})
-	n.conn, err = grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	n.addr = lis.Addr().String()
+	n.conn, err = grpc.NewClient(n.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	push("client", func(context.Context) error { return n.conn.Close() })
 	n.query, n.write = qnpb.NewQueryServiceClient(n.conn), qnpb.NewWriteServiceClient(n.conn)
