@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -46,6 +48,18 @@ func codeOf(c errclass.Class) codes.Code {
 	return codes.Internal
 }
 
+// maxText bounds the text of an error. It travels in a header, twice, and many
+// clients and proxies refuse headers of more than 8 KiB altogether.
+const maxText = 2_500
+
+// clip shortens a text that quotes too much of a request, and makes it UTF-8.
+func clip(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + fmt.Sprintf("... (%d bytes more)", len(text)-maxText)
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
+
 // toStatus turns an error into a gRPC status with details: the class as reason,
 // whether a retry may help and after how long. The text is the error's; its
 // stack stays in the log. ctx is the call's: a deadline that passed inside while
@@ -71,7 +85,7 @@ func toStatus(ctx context.Context, err error) error {
 	if class == errclass.Panicked {
 		text = "a task failed unexpectedly; the node goes on, see its log: " + text
 	}
-	s := status.New(code, text)
+	s := status.New(code, clip(text))
 	info := &errdetails.ErrorInfo{Reason: reason, Domain: errorDomain, Metadata: map[string]string{
 		"retryable": strconv.FormatBool(retry),
 	}}
