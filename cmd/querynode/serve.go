@@ -30,41 +30,13 @@ func (s *serveCmd) Run(a *app) error {
 		debug.SetMemoryLimit(int64(cfg.Memory.GoLimit))
 	}
 	log.Info("starting", "version", a.version, "pid", os.Getpid(), "data_dir", cfg.Node.DataDir)
-	return a.serve(cfg, startOptions{version: a.version, log: log, level: level})
+	return a.serveThen(cfg, startOptions{version: a.version, log: log, level: level}, a.untilSignal)
 }
 
 // started is how a start ended.
 type started struct {
 	node *running
 	err  error
-}
-
-// serve starts a node and stops it at the first signal, in whatever state it is
-// then. The second signal cuts what is not done.
-func (a *app) serve(cfg *config.Config, o startOptions) error {
-	starting, abort := context.WithCancel(context.Background())
-	defer abort()
-	group := lifecycle.NewGroup(context.Background(), nil)
-	result := make(chan started, 1)
-	if err := group.Go("start", func(context.Context) error {
-		var s started
-		s.err = lifecycle.Call("start", func() (err error) { s.node, err = start(starting, cfg, o); return err })
-		result <- s
-		return nil
-	}); err != nil {
-		return err
-	}
-	select {
-	case s := <-result:
-		if s.err != nil {
-			return s.err
-		}
-		return a.untilSignal(s.node)
-	case sig := <-a.signals:
-		o.log.Info("told to stop while starting", "signal", sig.String())
-		abort()
-		return a.aborted(cfg, result, o)
-	}
 }
 
 // aborted waits for a start that was told to give up.
