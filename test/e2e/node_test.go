@@ -57,8 +57,9 @@ type options struct {
 	memory      int64
 	growingRows int
 	shardTopics int
-	serve       func(*server.Options) // changes the server
-	dispatched  bool                  // the node serves only what it is told to
+	serve       func(*server.Options)                 // changes the server
+	bucket      func(objstore.Bucket) objstore.Bucket // stands before the object storage
+	dispatched  bool                                  // the node serves only what it is told to
 }
 
 // start runs a node on the data in dir and waits until it is ready.
@@ -84,6 +85,9 @@ func open(t *testing.T, dir string, o options) *testNode {
 	bucket, err := objstore.Open(ctx, "file://"+filepath.Join(dir, "objects"), objstore.Options{})
 	must(t, err)
 	push("bucket", bucket.Close)
+	if o.bucket != nil {
+		bucket = o.bucket(bucket)
+	}
 	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: log})
 	must(t, err)
 	queue, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue"), Logger: log})

@@ -119,3 +119,5 @@ func intIDs(v ...int64) *qnpb.Ids {
 func textIDs(v ...string) *qnpb.Ids {
 	return &qnpb.Ids{Keys: &qnpb.Ids_Strings{Strings: &qnpb.StringArray{Values: v}}}
 }
+
+func codeOf(err error) codes.Code { return status.Code(err) }
