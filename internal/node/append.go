@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/fnv"
 	"slices"
+	"syscall"
 
 	"github.com/cockroachdb/errors"
 	"google.golang.org/protobuf/proto"
@@ -318,6 +319,9 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 		return 0, errclass.Wrap(err, errclass.Invalid, "encode rows")
 	}
 	r, err := w.Append(ctx, entry)
+	if errors.Is(err, syscall.ENOSPC) {
+		return 0, errclass.Wrap(err, errclass.Exhausted, "the disk of the write-ahead log is full: free some space, then write again; reads go on. Append to %s", p.vchannel.Name)
+	}
 	if err != nil {
 		return 0, errors.Wrapf(err, "append to %s", p.vchannel.Name)
 	}

@@ -265,13 +265,7 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 	}
 	switch f.Level {
 	case Strong:
-		return func(vchannel string) uint64 {
-			i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
-			if i < 0 {
-				return n.now()
-			}
-			return n.strong(vchannel, coll.VChannels[i].PChannel)
-		}, nil
+		return func(vchannel string) uint64 { return n.strongOf(coll, vchannel) }, nil
 	case Session:
 		if err := n.checkAhead("guarantee_timestamp", f.Guarantee); err != nil {
 			return nil, err
@@ -281,9 +275,22 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 		return nil, nil
 	case Bounded:
 		ts := wal.FromTime(n.o.Now().Add(-n.o.BoundedStaleness))
-		return func(string) uint64 { return ts }, nil
+		if !n.o.Standalone {
+			return func(string) uint64 { return ts }, nil
+		}
+		// Nobody else writes to the logs, so what was acknowledged here is all there
+		// is: reads go on while the log cannot be written, not even its timeticks.
+		return func(vchannel string) uint64 { return min(ts, n.strongOf(coll, vchannel)) }, nil
 	}
 	return nil, errclass.New(errclass.Invalid, "consistency level %d is unknown", f.Level)
+}
+
+func (n *Node) strongOf(coll *catalog.Collection, vchannel string) uint64 {
+	i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
+	if i < 0 {
+		return n.now()
+	}
+	return n.strong(vchannel, coll.VChannels[i].PChannel)
 }
 
 // strong is the timestamp at which everything acknowledged on the channel is

@@ -22,6 +22,7 @@ import (
 	"github.com/querynode/querynode/internal/node"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/server"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/embedded"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/pool"
@@ -59,6 +60,8 @@ type options struct {
 	shardTopics int
 	serve       func(*server.Options)                 // changes the server
 	bucket      func(objstore.Bucket) objstore.Bucket // stands before the object storage
+	queue       func(mq.Queue) mq.Queue               // stands before the queue
+	staleness   time.Duration                         // of BOUNDED reads; 0 = the default
 	dispatched  bool                                  // the node serves only what it is told to
 }
 
@@ -90,9 +93,13 @@ func open(t *testing.T, dir string, o options) *testNode {
 	}
 	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: log})
 	must(t, err)
-	queue, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue"), Logger: log})
+	files, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue"), Logger: log})
 	must(t, err)
-	push("queue", queue.Close)
+	push("queue", files.Close)
+	queue := mq.Queue(files)
+	if o.queue != nil {
+		queue = o.queue(files)
+	}
 	p, err := pool.New(pool.Options{Name: "search", Logger: log})
 	must(t, err)
 	push("pool", p.Close)
@@ -109,7 +116,7 @@ func open(t *testing.T, dir string, o options) *testNode {
 		topics = append(topics, fmt.Sprintf("topic-%d", i))
 	}
 	n.node, err = node.Open(node.Options{Name: "test", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: n.set,
-		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, RefreshInterval: 200 * time.Millisecond,
+		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, BoundedStaleness: o.staleness, RefreshInterval: 200 * time.Millisecond,
 		Flush: o.flush, WAL: wal.Options{TimeTickInterval: 20 * time.Millisecond}, Logger: log})
 	must(t, err)
 	push("node", n.node.Close)
