@@ -1,0 +1,242 @@
+package linear
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/mq"
+)
+
+const (
+	clients = 6
+	keys    = 5
+)
+
+// world is a node that is killed, restarted and given new terms, under clients.
+type world struct {
+	t    *testing.T
+	dir  string
+	hist *history
+
+	mu     sync.RWMutex // held by whoever replaces the incarnation
+	in     *incarnation
+	lives  int
+	killed sync.WaitGroup // incarnations that are being cleaned up
+}
+
+func (w *world) current() *incarnation {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.in
+}
+
+// client does random operations until ctx ends. Values are unique.
+func (w *world) client(ctx context.Context, id int, r *rand.Rand) {
+	for n := int64(1); ctx.Err() == nil; n++ {
+		c := call{kind: get, key: r.Int64N(keys)}
+		switch p := r.IntN(10); {
+		case p < 4:
+			c.kind, c.value = upsert, n*clients+int64(id)+1
+		case p < 5:
+			c.kind = remove
+		}
+		patience := 10 * time.Second
+		if r.IntN(20) == 0 {
+			patience = time.Duration(r.IntN(3000)) * time.Microsecond
+		}
+		w.do(id, c, patience)
+		pause := time.NewTimer(time.Duration(r.IntN(20_000)) * time.Microsecond)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+	}
+}
+
+func (w *world) do(id int, c call, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	in, h := w.current(), w.hist
+	from := h.now()
+	var output int64
+	var err error
+	switch c.kind {
+	case upsert:
+		err = in.upsert(ctx, c.key, c.value)
+	case remove:
+		err = in.delete(ctx, c.key)
+	case get:
+		output, err = in.get(ctx, c.key)
+	}
+	to := h.now()
+	dead := in.fuse.blown.Load() // then the answer never reached the client
+	switch {
+	case c.kind == get && (err != nil || dead):
+		h.count(&h.failed)
+	case c.kind == get:
+		h.record(id, c, from, to, output)
+		h.count(&h.reads)
+	case err == nil && !dead:
+		h.record(id, c, from, to, 0)
+		h.count(&h.acked)
+	case dead || errors.Is(err, mq.ErrUnknownOutcome):
+		h.record(id, c, from, never, 0)
+		h.count(&h.unknown)
+	default: // certainly not stored: were it seen, nothing could explain it
+		h.count(&h.refused)
+	}
+}
+
+// kill takes the node's queue and storage away in the middle of whatever it
+// does, and starts another one on what a dead process leaves on the disk.
+func (w *world) kill() {
+	old := w.current()
+	old.fuse.blown.Store(true)
+	w.lives++
+	queue := filepath.Join(w.dir, fmt.Sprint("queue-", w.lives))
+	must(w.t, copyQueue(queue, old.queue))
+	w.killed.Go(func() { old.close(w.t) })
+	w.replace(queue)
+}
+
+// restart closes the node and opens it again.
+func (w *world) restart() {
+	old := w.current()
+	old.close(w.t)
+	w.lives++
+	w.replace(old.queue)
+}
+
+func (w *world) replace(queue string) {
+	in := start(w.t, w.dir, queue, w.lives)
+	in.ready(w.t)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.in = in
+}
+
+// newTerm has the node open one of its logs anew, under the next term.
+func (w *world) newTerm(topic int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, _, err := w.current().node.AssignChannel(ctx, fmt.Sprint("topic-", topic), 0)
+	must(w.t, err)
+}
+
+func (w *world) disturb(r *rand.Rand) {
+	switch p := r.IntN(10); {
+	case p < 5:
+		w.kill()
+	case p < 7:
+		w.restart()
+	default:
+		w.newTerm(r.IntN(topics))
+	}
+}
+
+// TestKeysAreLinearizable was seen to fail when the node was broken on purpose;
+// TestTheCheckerSeesAStaleRead and TestTheCheckerSeesALostWrite keep the checker
+// itself honest.
+func TestKeysAreLinearizable(t *testing.T) {
+	rounds, length := 1, 4*time.Second
+	if os.Getenv("QUERYNODE_TEST_LONG") != "" {
+		rounds, length = 12, 15*time.Second
+	}
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("QUERYNODE_TEST_SEED"); s != "" {
+		v, err := strconv.ParseUint(s, 10, 64)
+		must(t, err)
+		seed = v
+	}
+	for round := range rounds {
+		t.Run(fmt.Sprintf("seed=%d", seed+uint64(round)), func(t *testing.T) { history1(t, seed+uint64(round), length) })
+	}
+}
+
+func history1(t *testing.T, seed uint64, length time.Duration) {
+	w := &world{t: t, dir: t.TempDir(), hist: newHistory()}
+	w.replace(filepath.Join(w.dir, "queue-0"))
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var running sync.WaitGroup
+	for id := range clients {
+		running.Go(func() { w.client(ctx, id, rand.New(rand.NewPCG(seed, uint64(id)))) })
+	}
+	r := rand.New(rand.NewPCG(seed, clients))
+	events := 0
+	for ctx.Err() == nil {
+		pause := time.NewTimer(time.Duration(100+r.IntN(500)) * time.Millisecond)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+			w.disturb(r)
+			events++
+		}
+	}
+	running.Wait()
+	for key := range int64(keys) { // what is there in the end
+		w.do(clients, call{kind: get, key: key}, 20*time.Second)
+	}
+	w.killed.Wait()
+	w.current().close(t)
+	h := w.hist
+	t.Logf("%d disturbances; writes: %d acknowledged, %d unknown, %d refused; reads: %d, %d failed",
+		events, h.acked, h.unknown, h.refused, h.reads, h.failed)
+	if h.acked == 0 || h.reads == 0 {
+		t.Fatal("nothing happened")
+	}
+	wrong, err := h.check(time.Minute)
+	must(t, err)
+	if wrong != nil {
+		t.Fatalf("not linearizable:\n%s", describe(wrong))
+	}
+}
+
+// describe lists operations by their begin.
+func describe(ops []porcupine.Operation) string {
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	var b strings.Builder
+	for _, op := range ops {
+		end := "never"
+		if op.Return != never {
+			end = time.Duration(op.Return).String()
+		}
+		fmt.Fprintf(&b, "client %d  %s to %s  %v -> %v\n", op.ClientId, time.Duration(op.Call), end, op.Input, op.Output)
+	}
+	return b.String()
+}
+
+func TestTheCheckerSeesAStaleRead(t *testing.T) {
+	h := newHistory()
+	h.record(0, call{upsert, 1, 7}, 0, 10, 0)
+	h.record(1, call{get, 1, 0}, 20, 30, 0)
+	if wrong, err := h.check(time.Minute); wrong == nil || err != nil {
+		t.Fatal("a read that misses an acknowledged write passes")
+	}
+}
+
+func TestTheCheckerSeesALostWrite(t *testing.T) {
+	h := newHistory()
+	h.record(0, call{upsert, 1, 7}, 0, never, 0) // unknown
+	h.record(1, call{get, 1, 0}, 20, 30, 0)
+	h.record(1, call{get, 1, 0}, 40, 50, 7)
+	if wrong, err := h.check(time.Minute); wrong != nil || err != nil {
+		t.Fatal("an unknown outcome may happen later")
+	}
+	h.record(1, call{get, 1, 0}, 60, 70, 0)
+	if wrong, err := h.check(time.Minute); wrong == nil || err != nil {
+		t.Fatal("what has been read is gone, and that passes")
+	}
+}
