@@ -76,23 +76,26 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 }
 
 func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field, rows int) error {
-	ix := o.Info.Indexes[f.ID]
-	if ix.Type == "FLAT" || (ix.Type != "HNSW" && rows <= flatBelow) {
+	ix := o.Info.index(f.ID)
+	if ix.Type == indexFlat || (ix.Type != "HNSW" && rows <= flatBelow) {
 		return nil
 	}
 	base, err := w.Vectors(f.ID)
 	if err != nil {
 		return err
 	}
-	g, err := index.NewHNSW(index.HNSWOptions{Dim: f.Dim, Metric: ix.Metric, M: ix.M, EfConstruction: ix.EfConstruction, Capacity: rows}, base)
+	opts := index.HNSWOptions{Dim: f.Dim, Metric: ix.Metric, M: ix.M, EfConstruction: ix.EfConstruction, Capacity: rows}
+	opts.EnsureDefaults()
+	g, err := index.NewHNSW(opts, base)
 	if err != nil {
 		return err
 	}
 	if err := insertAll(ctx, g, rows, max(o.Workers, 1), o.Progress); err != nil {
 		return err
 	}
+	g.Repair(&index.Scratch{})
 	meta := segfile.IndexMeta{FieldID: f.ID, Type: "HNSW", Metric: ix.Metric.String(), Params: map[string]string{
-		"M": strconv.Itoa(ix.M), "efConstruction": strconv.Itoa(ix.EfConstruction),
+		"M": strconv.Itoa(opts.M), "efConstruction": strconv.Itoa(opts.EfConstruction),
 	}}
 	return w.WriteIndex(meta, func(out io.Writer) error {
 		_, err := g.WriteTo(out)
@@ -100,11 +103,14 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	})
 }
 
-// insertAll puts rows [0, n) into g with several goroutines.
+// insertAll puts rows [0, n) into g with several goroutines, and returns when
+// all of them have ended.
 func insertAll(ctx context.Context, g *index.HNSW, n, workers int, progress func(done, total int)) error {
 	var at, done atomic.Int64
-	failed := make(chan error, workers)
-	group := lifecycle.NewGroup(ctx, func(_ string, err error) { failed <- err })
+	ends := make(chan error, workers)
+	group := lifecycle.NewGroup(ctx, func(_ string, err error) { ends <- err })
+	var first error
+	started := 0
 	for i := range workers {
 		err := group.Go("index builder "+strconv.Itoa(i), func(ctx context.Context) error {
 			var sc index.Scratch
@@ -123,14 +129,16 @@ func insertAll(ctx context.Context, g *index.HNSW, n, workers int, progress func
 			return errors.Wrap(ctx.Err(), "build index")
 		})
 		if err != nil {
-			return err
+			first = err
+			break
 		}
+		started++
 	}
 	// Each builder checks the context for every row, so this wait is short once it ends.
-	var first error
-	for range workers {
-		if err := <-failed; err != nil && first == nil {
+	for range started {
+		if err := <-ends; err != nil && first == nil {
 			first = err
+			at.Store(int64(n)) // the others need not go on
 		}
 	}
 	return errors.CombineErrors(first, group.Close(context.WithoutCancel(ctx)))

@@ -1,10 +1,10 @@
 package segments
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
-	"sort"
 	"sync"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -17,13 +17,6 @@ type Rows struct {
 	PartitionID int64
 	Batch       *schema.Batch // columns of the collection's schema; Timestamps unused
 	Upsert      bool          // older rows of the same keys are deleted by the same message
-}
-
-// DeleteBatch is keys with the timestamps of their deletes.
-type DeleteBatch struct {
-	Partition  int64 // 0 = all
-	Keys       *schema.Column
-	Timestamps []uint64
 }
 
 // Channel is one vchannel on this node. Its Apply methods are called by one
@@ -39,10 +32,11 @@ type Channel struct {
 		sync.Mutex
 		growing map[int64]*holder
 		flushed map[int64]bool // sealed in the catalog: their rows come from there
-		dropped map[int64]bool // partitions
 		buffer  deleteBuffer
+		whole   uint64   // the buffer has every delete after this timestamp
 		applied Position // everything up to here is in growing segments or the buffer
 		pins    int      // loads under way: the buffer is not trimmed
+		trimTo  uint64   // asked for while it was pinned
 		closed  bool
 	}
 	bufferMemory *Reservation
@@ -52,11 +46,10 @@ func newChannel(c *Collection, name string, from Position, flushed []int64) *Cha
 	ch := &Channel{coll: c, name: name, tsafe: newWatermark()}
 	ch.mu.growing = map[int64]*holder{}
 	ch.mu.flushed = map[int64]bool{}
-	ch.mu.dropped = map[int64]bool{}
 	for _, id := range flushed {
 		ch.mu.flushed[id] = true
 	}
-	ch.mu.applied = from
+	ch.mu.applied, ch.mu.whole = from, from.Timestamp
 	ch.bufferMemory = c.set.o.Ledger.Force(KindDeletes, 0)
 	ch.tsafe.advance(from.Timestamp)
 	return ch
@@ -86,33 +79,33 @@ func (ch *Channel) Applied() Position {
 
 // ApplyRows takes rows at position at. Rows at or before Applied were applied
 // before and are dropped. On an error of class Exhausted nothing has changed and
-// the same call may be repeated.
+// the same call may be repeated; class Closed says that the channel is not
+// watched any more.
 func (ch *Channel) ApplyRows(r Rows, at Position) error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if at.Timestamp <= ch.mu.applied.Timestamp {
 		return nil
 	}
-	skip := ch.mu.flushed[r.SegmentID] || ch.mu.dropped[r.PartitionID]
-	if !skip {
+	if ch.mu.closed {
+		return ch.unwatched()
+	}
+	if !ch.mu.flushed[r.SegmentID] && !ch.coll.isDropped(r.PartitionID) {
 		if err := ch.insertLocked(r, at); err != nil {
 			return err
 		}
-	} else if r.Upsert {
-		// Its rows come from the sealed segment, its delete still counts for older ones.
-		ch.deleteLocked(upsertDeletes(ch.coll.Info().Schema, r, at.Timestamp))
+	}
+	if r.Upsert {
+		// A delete hides only rows older than itself, so the new rows stay. It
+		// counts as well when they come from the sealed segment.
+		ch.deleteLocked(deletesAt(0, r.Batch.Column(ch.coll.Info().Schema.Primary().ID), at.Timestamp))
 	}
 	ch.mu.applied = at
 	return nil
 }
 
-func upsertDeletes(s *schema.Schema, r Rows, ts uint64) *DeleteBatch {
-	keys := r.Batch.Column(s.Primary().ID)
-	d := &DeleteBatch{Keys: keys, Timestamps: make([]uint64, keys.Rows())}
-	for i := range d.Timestamps {
-		d.Timestamps[i] = ts
-	}
-	return d
+func (ch *Channel) unwatched() error {
+	return errclass.New(errclass.Closed, "channel %s is not watched on this node any more", ch.name)
 }
 
 func (ch *Channel) insertLocked(r Rows, at Position) error {
@@ -126,24 +119,14 @@ func (ch *Channel) insertLocked(r Rows, at Position) error {
 		h = created
 	}
 	g := h.segment.(*Growing)
-	if g.sealed.Load() {
-		return errclass.New(errclass.Conflict, "segment %d is sealed since %d, rows came at %d", r.SegmentID, g.sealedAt.Load(), at.Timestamp)
-	}
-	if err := g.memory.Grow(r.Batch.Bytes() + 40*int64(r.Batch.Rows)); err != nil {
-		if fresh {
-			ch.coll.set.discard(h)
-		}
-		return err
+	if since, sealed := g.Sealed(); sealed {
+		return errclass.New(errclass.Conflict, "segment %d is sealed since %d, rows came at %d", r.SegmentID, since, at.Timestamp)
 	}
 	if err := g.append(r.Batch, at.Timestamp); err != nil {
 		if fresh {
 			ch.coll.set.discard(h)
 		}
 		return err
-	}
-	if r.Upsert {
-		// A delete hides only rows older than itself, so the new rows stay.
-		ch.deleteLocked(upsertDeletes(ch.coll.Info().Schema, r, at.Timestamp))
 	}
 	if fresh {
 		ch.mu.growing[r.SegmentID] = h
@@ -154,35 +137,29 @@ func (ch *Channel) insertLocked(r Rows, at Position) error {
 }
 
 func (ch *Channel) newGrowing(r Rows) (*holder, error) {
-	set := ch.coll.set
-	mem, err := set.o.Ledger.Reserve(KindGrowing, 0)
+	set, info := ch.coll.set, ch.coll.Info()
+	g, err := newGrowing(growingOptions{
+		meta:   Meta{ID: r.SegmentID, CollectionID: info.ID, PartitionID: r.PartitionID, VChannel: ch.name},
+		info:   info,
+		schema: func() *schema.Schema { return ch.coll.Info().Schema },
+		start:  ch.mu.applied,
+		rows:   max(set.o.GrowingRows, r.Batch.Rows),
+		ledger: set.o.Ledger,
+	})
 	if err != nil {
 		return nil, err
 	}
-	m := Meta{ID: r.SegmentID, CollectionID: ch.coll.Info().ID, PartitionID: r.PartitionID, VChannel: ch.name}
-	g, err := newGrowing(m, ch.coll.Info().Schema, ch.mu.applied, max(set.o.GrowingRows, r.Batch.Rows), mem)
-	if err != nil {
-		mem.Release()
-		return nil, err
-	}
-	for _, v := range g.vectors {
-		v.metric = ch.coll.Info().Indexes[v.fieldID].Metric
-	}
-	return &holder{segment: g, growing: true}, nil
+	return set.hold(g, true), nil
 }
 
 // ApplyDeletes takes deletes at position at, all with its timestamp.
 func (ch *Channel) ApplyDeletes(partition int64, keys *schema.Column, at Position) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if at.Timestamp <= ch.mu.applied.Timestamp {
+	if at.Timestamp <= ch.mu.applied.Timestamp || ch.mu.closed {
 		return
 	}
-	d := &DeleteBatch{Partition: partition, Keys: keys, Timestamps: make([]uint64, keys.Rows())}
-	for i := range d.Timestamps {
-		d.Timestamps[i] = at.Timestamp
-	}
-	ch.deleteLocked(d)
+	ch.deleteLocked(deletesAt(partition, keys, at.Timestamp))
 	ch.mu.applied = at
 }
 
@@ -194,14 +171,8 @@ func (ch *Channel) deleteLocked(d *DeleteBatch) {
 	snap := ch.coll.Acquire()
 	defer snap.Release()
 	for _, h := range snap.view.segments {
-		if h.Meta().VChannel != ch.name {
-			continue
-		}
-		switch s := h.segment.(type) {
-		case *Growing:
-			s.applyDeletes(d)
-		case *Sealed:
-			s.applyDeletes(d)
+		if m := h.Meta(); m.VChannel == ch.name && (d.Partition == 0 || d.Partition == m.PartitionID) {
+			ch.coll.set.hide(h, d)
 		}
 	}
 }
@@ -215,10 +186,7 @@ func (ch *Channel) ApplySeal(ids []int64, at Position) {
 	}
 	for _, id := range ids {
 		if h, ok := ch.mu.growing[id]; ok {
-			g := h.segment.(*Growing)
-			g.sealedAt.Store(at.Timestamp)
-			g.end.Store(&at)
-			g.sealed.Store(true)
+			h.segment.(*Growing).seal(at)
 		}
 	}
 	ch.mu.applied = at
@@ -241,30 +209,43 @@ func (ch *Channel) PinDeletes() (unpin func()) {
 	ch.mu.Lock()
 	ch.mu.pins++
 	ch.mu.Unlock()
-	var once sync.Once
-	return func() {
-		once.Do(func() {
-			ch.mu.Lock()
-			ch.mu.pins--
-			ch.mu.Unlock()
-		})
-	}
+	return sync.OnceFunc(func() {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		ch.mu.pins--
+		ch.trimLocked()
+	})
 }
 
-// publish applies the buffered deletes to s and puts it into the view, instead
-// of the growing segment of the same id if there is one, in one step.
-func (ch *Channel) publish(h *holder) error {
+// publish applies the buffered deletes to h, a Sealed that nobody else has yet,
+// and puts it into the view, instead of the growing segment of the same id if
+// there is one, in one step. The caller has pinned the buffer. The files of
+// deletes that the load has seen reach up to the timestamp deltas; 0 = unknown.
+func (ch *Channel) publish(h *holder, deltas uint64) error {
+	// Most of the buffer without the lock, so that the channel's messages do not
+	// wait for it: while it is pinned, it only gets longer.
+	ch.mu.Lock()
+	first := slices.Clip(ch.mu.buffer.batches)
+	ch.mu.Unlock()
+	for _, d := range first {
+		h.applyDeletes(d)
+	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	s := h.segment.(*Sealed)
-	if ch.mu.closed || ch.mu.dropped[s.meta.PartitionID] {
-		return errclass.New(errclass.Conflict, "channel %s: not watched any more, or the partition is dropped", ch.name)
+	m := h.Meta()
+	switch {
+	case ch.mu.closed:
+		return errclass.Mark(ch.unwatched(), errclass.Conflict)
+	case ch.coll.isDropped(m.PartitionID):
+		return errclass.New(errclass.Conflict, "partition %d is dropped", m.PartitionID)
+	case deltas != 0 && deltas < ch.mu.whole:
+		return errclass.New(errclass.Retryable, "deletes after %d are in files that the load has not seen: read the catalog again", deltas)
 	}
-	for _, d := range ch.mu.buffer.batches {
-		s.applyDeletes(d)
+	for _, d := range ch.mu.buffer.batches[len(first):] {
+		h.applyDeletes(d)
 	}
-	delete(ch.mu.growing, s.meta.ID)
-	ch.mu.flushed[s.meta.ID] = true
+	delete(ch.mu.growing, m.ID)
+	ch.mu.flushed[m.ID] = true
 	ch.coll.swap([]*holder{h}, nil)
 	return nil
 }
@@ -304,12 +285,7 @@ func (ch *Channel) Growing() (list []*Growing, release func()) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	held := slices.Collect(maps.Values(ch.mu.growing))
-	slices.SortFunc(held, func(a, b *holder) int {
-		if a.Meta().ID < b.Meta().ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(held, func(a, b *holder) int { return cmp.Compare(a.Meta().ID, b.Meta().ID) })
 	for _, h := range held {
 		h.refs.Add(1)
 		list = append(list, h.segment.(*Growing))
@@ -344,66 +320,40 @@ func (ch *Channel) DeletesUpTo(after, upTo uint64) []*DeleteBatch {
 	return ch.mu.buffer.between(after, upTo)
 }
 
-// TrimDeletes forgets buffered deletes up to upTo, which are in files, unless a
-// load is under way.
+// TrimDeletes forgets buffered deletes up to upTo, which are in files; while a
+// load is under way that is put off.
 func (ch *Channel) TrimDeletes(upTo uint64) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.mu.pins == 0 {
-		ch.mu.buffer.trim(upTo)
-		ch.bufferMemory.Commit(ch.mu.buffer.bytes)
+	ch.mu.trimTo = max(ch.mu.trimTo, upTo)
+	ch.trimLocked()
+}
+
+func (ch *Channel) trimLocked() {
+	if ch.mu.pins > 0 || ch.mu.closed || ch.mu.trimTo <= ch.mu.whole {
+		return
 	}
+	ch.mu.whole = ch.mu.trimTo
+	ch.mu.buffer.trim(ch.mu.trimTo)
+	ch.bufferMemory.Commit(ch.mu.buffer.bytes)
 }
 
 func (ch *Channel) dropPartition(id int64) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.mu.dropped[id] = true
-	for sid, h := range ch.mu.growing {
-		if h.Meta().PartitionID == id {
-			delete(ch.mu.growing, sid)
-		}
-	}
+	maps.DeleteFunc(ch.mu.growing, func(_ int64, h *holder) bool { return h.Meta().PartitionID == id })
 }
 
-func (ch *Channel) close() {
+// close refuses what comes later. It returns the growing segments, which the
+// caller takes out of the view, and how far the channel had come.
+func (ch *Channel) close() (growing []*holder, applied Position) {
 	ch.mu.Lock()
+	defer ch.mu.Unlock()
 	ch.mu.closed = true
+	growing = slices.Collect(maps.Values(ch.mu.growing))
 	clear(ch.mu.growing)
 	ch.mu.buffer = deleteBuffer{}
 	ch.bufferMemory.Release()
-	ch.mu.Unlock()
 	ch.tsafe.fail(errclass.New(errclass.Conflict, "channel %s is not watched on this node any more", ch.name))
-}
-
-// deleteBuffer holds deletes in timestamp order; all of a batch have one timestamp.
-type deleteBuffer struct {
-	batches []*DeleteBatch
-	bytes   int64
-}
-
-func (b *deleteBuffer) add(d *DeleteBatch) {
-	if len(d.Timestamps) == 0 {
-		return
-	}
-	b.batches = append(b.batches, d)
-	b.bytes += d.bytes()
-}
-
-func (d *DeleteBatch) bytes() int64 { return d.Keys.Bytes() + 8*int64(len(d.Timestamps)) + 64 }
-
-func (b *deleteBuffer) after(ts uint64) int {
-	return sort.Search(len(b.batches), func(i int) bool { return b.batches[i].Timestamps[0] > ts })
-}
-
-func (b *deleteBuffer) between(after, upTo uint64) []*DeleteBatch {
-	return slices.Clone(b.batches[b.after(after):max(b.after(after), b.after(upTo))])
-}
-
-func (b *deleteBuffer) trim(upTo uint64) {
-	n := b.after(upTo)
-	for _, d := range b.batches[:n] {
-		b.bytes -= d.bytes()
-	}
-	b.batches = slices.Clone(b.batches[n:])
+	return growing, ch.mu.applied
 }

@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,18 @@ type CollectionInfo struct {
 	Indexes map[int64]VectorIndex // by field id; a field without one is searched exactly with COSINE
 }
 
+// index says how a vector field is indexed.
+func (i *CollectionInfo) index(fieldID int64) VectorIndex {
+	x := i.Indexes[fieldID]
+	if !x.Metric.Valid() {
+		return VectorIndex{Type: indexFlat, Metric: index.Cosine}
+	}
+	return x
+}
+
+// indexFlat is the type of an index that is an exact scan.
+const indexFlat = "FLAT"
+
 // Collection is a collection on this node: its channels, and the view of its
 // segments that readers see. All methods are safe for concurrent use.
 type Collection struct {
@@ -36,30 +49,10 @@ type Collection struct {
 		sync.Mutex
 		view     *view
 		channels map[string]*Channel
+		dropped  map[int64]bool    // partitions; their ids are never used again
+		left     map[string]uint64 // how far channels that were unwatched had come
+		gone     bool              // removed from the Set
 	}
-}
-
-// view is an immutable list of segments. refs counts its Snapshots, plus one
-// while it is the current view; it is guarded by Collection.mu.
-type view struct {
-	refs     int
-	segments []*holder // ascending by id
-}
-
-func (v *view) find(id int64) (*holder, bool) {
-	i, ok := slices.BinarySearchFunc(v.segments, id, func(h *holder, id int64) int {
-		switch {
-		case h.Meta().ID < id:
-			return -1
-		case h.Meta().ID > id:
-			return 1
-		}
-		return 0
-	})
-	if !ok {
-		return nil, false
-	}
-	return v.segments[i], true
 }
 
 func newCollection(s *Set, info CollectionInfo) *Collection {
@@ -67,6 +60,8 @@ func newCollection(s *Set, info CollectionInfo) *Collection {
 	c.info.Store(&info)
 	c.mu.view = &view{refs: 1}
 	c.mu.channels = map[string]*Channel{}
+	c.mu.dropped = map[int64]bool{}
+	c.mu.left = map[string]uint64{}
 	return c
 }
 
@@ -76,66 +71,6 @@ func (c *Collection) Info() CollectionInfo { return *c.info.Load() }
 // Update replaces name and indexes: segments that are built from now on use
 // them. The schema may only have gained fields.
 func (c *Collection) Update(info CollectionInfo) { c.info.Store(&info) }
-
-// Snapshot is a set of segments that does not change and is not closed while it
-// is held. Release it once.
-type Snapshot struct {
-	coll *Collection
-	view *view
-	once sync.Once
-}
-
-// Acquire returns the segments that are searchable now. The lock covers a
-// pointer and a counter.
-func (c *Collection) Acquire() *Snapshot {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.view.refs++
-	return &Snapshot{coll: c, view: c.mu.view}
-}
-
-// Release lets go of the snapshot; releasing twice is harmless.
-func (s *Snapshot) Release() { s.once.Do(func() { s.coll.letGo(s.view) }) }
-
-func (c *Collection) letGo(v *view) {
-	c.mu.Lock()
-	v.refs--
-	last := v.refs == 0
-	c.mu.Unlock()
-	if last {
-		for _, h := range v.segments {
-			c.set.unref(h)
-		}
-	}
-}
-
-// swap publishes a view without the segments of drop and with those of add, in
-// one step. An added segment replaces one of the same id.
-func (c *Collection) swap(add []*holder, drop func(*holder) bool) {
-	c.mu.Lock()
-	old := c.mu.view
-	next := &view{refs: 1}
-	for _, h := range old.segments {
-		replaced := slices.ContainsFunc(add, func(a *holder) bool { return a.Meta().ID == h.Meta().ID })
-		if !replaced && (drop == nil || !drop(h)) {
-			next.segments = append(next.segments, h)
-		}
-	}
-	next.segments = append(next.segments, add...)
-	slices.SortFunc(next.segments, func(a, b *holder) int {
-		if a.Meta().ID < b.Meta().ID {
-			return -1
-		}
-		return 1
-	})
-	for _, h := range next.segments {
-		h.refs.Add(1)
-	}
-	c.mu.view = next
-	c.mu.Unlock()
-	c.letGo(old)
-	c.set.changed()
-}
 
 // Channel returns the channel if it is watched.
 func (c *Collection) Channel(vchannel string) (*Channel, bool) {
@@ -153,20 +88,26 @@ func (c *Collection) Channels() []*Channel {
 	for _, ch := range c.mu.channels {
 		out = append(out, ch)
 	}
-	slices.SortFunc(out, func(a, b *Channel) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b *Channel) int { return cmp.Compare(a.name, b.name) })
 	return out
 }
 
 // Watch adds a channel that starts right after from. flushed are the segments
-// that the catalog has as sealed: rows replayed for them are dropped.
+// that the catalog has as sealed: rows replayed for them are dropped. Sealed
+// segments that stayed when the channel was unwatched are dropped if deletes
+// before from have passed them by.
 func (c *Collection) Watch(vchannel string, from Position, flushed []int64) (*Channel, error) {
 	c.mu.Lock()
+	left, stayed := c.mu.left[vchannel]
+	c.mu.Unlock()
+	if stayed && left < from.Timestamp {
+		c.swap(nil, func(h *holder) bool { return h.Meta().VChannel == vchannel })
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.mu.gone {
+		return nil, errclass.New(errclass.Closed, "watch channel %s: collection %q has been removed", vchannel, c.Info().Name)
+	}
 	if _, ok := c.mu.channels[vchannel]; ok {
 		return nil, errclass.New(errclass.Exists, "channel %s is watched already", vchannel)
 	}
@@ -176,18 +117,24 @@ func (c *Collection) Watch(vchannel string, from Position, flushed []int64) (*Ch
 }
 
 // Unwatch removes a channel: its growing segments leave the view, those who wait
-// for its timestamp get an error. Sealed segments stay but get no more deletes,
-// so the caller releases them too.
+// for its timestamp get an error. Sealed segments stay, unreadable, but get no
+// more deletes.
 func (c *Collection) Unwatch(vchannel string) {
 	c.mu.Lock()
 	ch, ok := c.mu.channels[vchannel]
 	delete(c.mu.channels, vchannel)
+	if ok {
+		c.mu.left[vchannel] = 0 // until it is known, in case it is watched again at once
+	}
 	c.mu.Unlock()
 	if !ok {
 		return
 	}
-	ch.close()
-	c.swap(nil, func(h *holder) bool { return h.growing && h.Meta().VChannel == vchannel })
+	growing, applied := ch.close()
+	c.mu.Lock()
+	c.mu.left[vchannel] = applied.Timestamp
+	c.mu.Unlock()
+	c.swap(nil, func(h *holder) bool { return slices.Contains(growing, h) })
 }
 
 // Release takes sealed segments out of the view; each is closed by its last
@@ -205,15 +152,28 @@ func (c *Collection) Release(ids ...int64) []int64 {
 }
 
 // DropPartition takes every segment of the partition out of the view at once.
+// None comes back: rows and loads of it are refused from now on.
 func (c *Collection) DropPartition(partitionID int64) {
+	c.mu.Lock()
+	c.mu.dropped[partitionID] = true
+	c.mu.Unlock()
 	for _, ch := range c.Channels() {
 		ch.dropPartition(partitionID)
 	}
 	c.swap(nil, func(h *holder) bool { return h.Meta().PartitionID == partitionID })
 }
 
-// drop takes everything out of the view.
+func (c *Collection) isDropped(partitionID int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.dropped[partitionID]
+}
+
+// drop takes everything out of the view, for good.
 func (c *Collection) drop() {
+	c.mu.Lock()
+	c.mu.gone = true
+	c.mu.Unlock()
 	for _, ch := range c.Channels() {
 		c.Unwatch(ch.name)
 	}

@@ -1,8 +1,8 @@
 package segments
 
 import (
+	"cmp"
 	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -17,10 +17,14 @@ type hiddenRow struct {
 
 // deletes are the rows of one segment that deletes hide, each with the first
 // timestamp that does. Readers load an immutable state; writers replace it.
+//
+// A row that a newer one of the same key follows in its segment is here as well:
+// a read that sees both takes the newer.
 type deletes struct {
-	mu    sync.Mutex // serialises writers
-	rows  int        // rows that hidden ranges over; guarded by mu
-	state atomic.Pointer[deleteState]
+	mu     sync.Mutex // serialises writers
+	rows   int        // rows that hidden ranges over; guarded by mu
+	state  atomic.Pointer[deleteState]
+	memory *Reservation // nil = not accounted
 }
 
 // deleteState is immutable. entries are sorted by ts; hidden has exactly their rows.
@@ -29,8 +33,8 @@ type deleteState struct {
 	hidden  *bitset.Set
 }
 
-func newDeletes(rows int) *deletes {
-	d := &deletes{rows: rows}
+func newDeletes(rows int, memory *Reservation) *deletes {
+	d := &deletes{rows: rows, memory: memory}
 	d.state.Store(&deleteState{})
 	return d
 }
@@ -55,12 +59,8 @@ func (d *deletes) apply(hide []hiddenRow) {
 	if old.hidden != nil {
 		copy(next.hidden.Words(), old.hidden.Words())
 	}
-	sort.Slice(hide, func(i, j int) bool { return hide[i].ts < hide[j].ts })
-	last := uint64(0)
-	if n := len(old.entries); n > 0 {
-		last = old.entries[n-1].ts
-	}
-	if hide[0].ts >= last {
+	slices.SortStableFunc(hide, func(x, y hiddenRow) int { return cmp.Compare(x.ts, y.ts) })
+	if hide[0].ts >= old.newest() {
 		// The usual case: deletes come in queue order. Appending past the length
 		// that older states know is invisible to their readers.
 		next.entries = old.entries
@@ -74,20 +74,13 @@ func (d *deletes) apply(hide []hiddenRow) {
 		next.entries = mergeHidden(old.entries, hide, next.hidden)
 	}
 	d.state.Store(next)
+	d.memory.Commit(next.bytes())
 }
 
 // mergeHidden merges two lists sorted by timestamp and keeps the first entry of each row.
 func mergeHidden(a, b []hiddenRow, hidden *bitset.Set) []hiddenRow {
 	all := append(append(make([]hiddenRow, 0, len(a)+len(b)), a...), b...)
-	slices.SortStableFunc(all, func(x, y hiddenRow) int {
-		switch {
-		case x.ts < y.ts:
-			return -1
-		case x.ts > y.ts:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(all, func(x, y hiddenRow) int { return cmp.Compare(x.ts, y.ts) })
 	seen := make(map[uint32]bool, len(all))
 	out := all[:0]
 	for _, h := range all {
@@ -99,9 +92,6 @@ func mergeHidden(a, b []hiddenRow, hidden *bitset.Set) []hiddenRow {
 	}
 	return out
 }
-
-// count is the number of rows hidden from a read at the newest timestamp.
-func (d *deletes) count() int { return len(d.state.Load().entries) }
 
 // hide removes from allowed, a set over the first allowed.Len() rows, those that
 // are hidden at timestamp ts.
@@ -133,11 +123,23 @@ func (s *deleteState) any(ts uint64) bool {
 }
 
 // bytes is the memory of the state.
-func (d *deletes) bytes() int64 {
-	s := d.state.Load()
+func (s *deleteState) bytes() int64 {
 	n := 16 * int64(cap(s.entries))
 	if s.hidden != nil {
 		n += 8 * int64(len(s.hidden.Words()))
 	}
 	return n
+}
+
+// hides reports whether the state hides a row from every later read.
+func (s *deleteState) hides(row uint32) bool {
+	return s.hidden != nil && int(row) < s.hidden.Len() && s.hidden.Has(int(row))
+}
+
+// newest is the latest timestamp of a delete in the state.
+func (s *deleteState) newest() uint64 {
+	if n := len(s.entries); n > 0 {
+		return s.entries[n-1].ts
+	}
+	return 0
 }

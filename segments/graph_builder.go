@@ -3,20 +3,42 @@ package segments
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/lifecycle"
 )
 
-// buildStep is the number of rows that enter a growing graph before their
-// number is published; a multiple of 64, so that a filter over the rest is whole words.
-const buildStep = 256
+const (
+	// graphAfter is the number of rows from which a growing segment gets a graph:
+	// below it an exact scan is faster than the walk and costs nothing to keep.
+	graphAfter = 10_000
+	// graphGrowth is how much room a graph has, as a multiple of the rows there
+	// are when it is begun. A full one is replaced: rows are inserted 1.33 times
+	// on average, and memory is not reserved for rows that may never come.
+	graphGrowth = 4
+	// buildStep is the number of rows that enter a graph before their number is
+	// published, and buildTurn before the next segment has its turn.
+	buildStep = 256
+	buildTurn = 4096
+	// growingEf is smaller than a sealed segment's: the graph lives until the
+	// flush, and has to keep up with the inserts.
+	growingEf = 80
+)
+
+// growingGraph is a graph over the first rows of a growing segment.
+type growingGraph struct {
+	hnsw   *index.HNSW
+	rows   atomic.Int64 // rows [0, rows) are in the graph; later ones may be
+	memory *Reservation
+}
 
 // graphBuilder puts the rows of growing segments into their graphs, one segment
 // at a time, in a goroutine of the Set. Searches see what is built so far.
 type graphBuilder struct {
-	set  *Set
-	wake chan struct{} // capacity 1
+	set     *Set
+	wake    chan struct{} // capacity 1
+	scratch index.Scratch // of the one goroutine
 
 	mu struct {
 		sync.Mutex
@@ -33,10 +55,14 @@ func newGraphBuilder(s *Set) *graphBuilder {
 
 // indexLater asks for the rows of g to be put into its graphs. The caller holds h.
 func (s *Set) indexLater(h *holder, g *Growing) {
-	if g.Rows() < graphAfter || g.sealed.Load() {
+	if g.Rows() < s.graphAfter || g.sealed.Load() || !g.wantsGraph() {
 		return
 	}
-	b := s.builder
+	s.builder.put(h, g)
+}
+
+// put adds a segment to those that wait, with a reference of its own.
+func (b *graphBuilder) put(h *holder, g *Growing) {
 	b.mu.Lock()
 	if _, ok := b.mu.pending[h]; !ok && !b.mu.closed {
 		h.refs.Add(1)
@@ -76,56 +102,110 @@ func (b *graphBuilder) run(ctx context.Context) error {
 			return nil
 		case <-b.wake:
 		}
-		for h, g := b.take(); h != nil && ctx.Err() == nil; h, g = b.take() {
-			// A graph that cannot be built costs speed, not answers.
-			if err := lifecycle.Call("build growing graph", func() error { return g.buildGraphs(ctx) }); err != nil {
-				b.set.o.Logger.Error("segments: growing segment stays without a graph", "segment", g.meta.ID, "error", err)
-			}
-			b.set.unref(h)
+		for h, g := b.take(); h != nil; h, g = b.take() {
+			b.turn(ctx, h, g)
 		}
 	}
 }
 
-// buildGraphs inserts the published rows that are not in the graphs yet.
-func (g *Growing) buildGraphs(ctx context.Context) error {
+// turn builds on the graphs of one segment for a while and lets go of it.
+func (b *graphBuilder) turn(ctx context.Context, h *holder, g *Growing) {
+	defer b.set.unref(h)
 	for _, v := range g.vectors {
-		if v.exact {
-			continue
-		}
-		if err := v.buildGraph(ctx, g); err != nil {
+		more := false
+		err := lifecycle.Call("build growing graph", func() (err error) {
+			more, err = v.build(ctx, g, &b.scratch)
 			return err
-		}
-	}
-	return nil
-}
-
-func (v *growingVectors) buildGraph(ctx context.Context, g *Growing) error {
-	graph := v.graph.Load()
-	if graph == nil {
-		base := v.data()
-		made, err := index.NewHNSW(index.HNSWOptions{Dim: v.dim, Metric: v.metric, Capacity: len(base) / v.dim, EfConstruction: growingEf}, base)
+		})
 		if err != nil {
-			return err
+			// A graph that cannot be built costs speed, not answers.
+			v.notYet = 2 * g.Rows()
+			b.set.o.Logger.Warn("segments: growing segment has no graph for now", "segment", g.meta.ID, "field", v.fieldID, "error", err)
 		}
-		graph = made
-		v.graph.Store(made)
+		if more {
+			b.put(h, g)
+		}
 	}
-	sc := &index.Scratch{}
-	for row := int(v.built.Load()); row < graph.Capacity(); {
-		end := min(row+buildStep, graph.Capacity())
-		if end > g.Rows() || g.sealed.Load() || ctx.Err() != nil {
-			return nil
-		}
-		for ; row < end; row++ {
-			if err := graph.Insert(uint32(row), sc); err != nil {
-				return err
-			}
-		}
-		v.built.Store(int64(row))
-	}
-	return nil
 }
 
-// growingEf is smaller than a sealed segment's: the graph lives until the flush,
-// and has to keep up with the inserts.
-const growingEf = 80
+// wantsGraph reports whether a field of g is searched by graph.
+func (g *Growing) wantsGraph() bool {
+	for _, v := range g.vectors {
+		if !v.exact {
+			return true
+		}
+	}
+	return false
+}
+
+// build inserts published rows that are not in the graph yet, a turn's worth. It
+// reports whether there are more.
+func (v *growingVectors) build(ctx context.Context, g *Growing, sc *index.Scratch) (more bool, err error) {
+	if v.exact || g.Rows() < v.notYet {
+		return false, nil
+	}
+	graph := v.graph.Load()
+	if graph == nil || int(graph.rows.Load()) == graph.hnsw.Capacity() {
+		return v.replace(ctx, g, graph, sc)
+	}
+	for range buildTurn / buildStep {
+		ok, err := v.step(ctx, g, graph, sc)
+		if err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// step inserts the next rows; ok is false if there are not enough, or the
+// segment or the Set ends.
+func (v *growingVectors) step(ctx context.Context, g *Growing, graph *growingGraph, sc *index.Scratch) (ok bool, err error) {
+	row := int(graph.rows.Load())
+	end := min(row+buildStep, graph.hnsw.Capacity())
+	if row == end || end > g.Rows() || g.sealed.Load() || ctx.Err() != nil {
+		return false, nil
+	}
+	for ; row < end; row++ {
+		if err := graph.hnsw.Insert(uint32(row), sc); err != nil {
+			return false, err
+		}
+	}
+	graph.rows.Store(int64(row))
+	return true, nil
+}
+
+// replace makes a graph with room for more rows. The old one serves until the
+// new one has as many.
+func (v *growingVectors) replace(ctx context.Context, g *Growing, old *growingGraph, sc *index.Scratch) (more bool, err error) {
+	base, has := v.data(), 0
+	if old != nil {
+		has = int(old.rows.Load())
+	}
+	o := index.HNSWOptions{Dim: v.dim, Metric: v.metric, Capacity: min(graphGrowth*g.Rows(), len(base)/v.dim), EfConstruction: growingEf}
+	if o.Capacity <= has || g.Rows() < has+has/16+buildStep {
+		return false, nil // the rows behind it are scanned until it is worth the work
+	}
+	memory, err := v.ledger.Reserve(KindGrowing, o.Bytes())
+	if err != nil {
+		return false, err
+	}
+	graph := &growingGraph{memory: memory}
+	defer func() {
+		if v.graph.Load() != graph {
+			memory.Release()
+		}
+	}()
+	if graph.hnsw, err = index.NewHNSW(o, base); err != nil {
+		return false, err
+	}
+	for int(graph.rows.Load()) < has {
+		if ok, err := v.step(ctx, g, graph, sc); !ok || err != nil {
+			return false, err
+		}
+	}
+	v.graph.Store(graph)
+	if old != nil {
+		old.memory.Release()
+	}
+	return true, nil
+}

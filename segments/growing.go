@@ -1,18 +1,10 @@
 package segments
 
 import (
-	"sort"
 	"sync/atomic"
 
-	"github.com/querynode/querynode/internal/bitset"
-	"github.com/querynode/querynode/internal/expr"
-	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 )
-
-// chunkRows is the number of rows in a chunk of a growing segment's scalars: a
-// multiple of 64, so that a chunk's filter bits are whole words.
-const chunkRows = 4096
 
 // noRow ends a chain of rows with the same key.
 const noRow = ^uint32(0)
@@ -21,45 +13,62 @@ const noRow = ^uint32(0)
 // channel's messages, writes it; readers see the first n rows, n being the
 // published count, and never wait for the writer.
 type Growing struct {
-	meta    Meta
-	schema  *schema.Schema
-	pk      schema.Field
-	start   Position // before the first row
-	deletes *deletes
-	memory  *Reservation
+	meta   Meta
+	start  Position // before the first row
+	pk     schema.Field
+	latest func() *schema.Schema // of the collection; may gain fields
 
 	rows    atomic.Int64 // published
 	chunks  atomic.Pointer[[]*chunk]
 	vectors []*growingVectors // one per vector field
+	deletes *deletes
+	pkIndex int // of the key among the columns of every chunk
+
+	memory  *Reservation // rows; grown by the writer
+	removed *Reservation // what deletes hides
 
 	// Owned by the writer.
-	newestInt map[int64]uint32  // key to its newest row
-	newestStr map[string]uint32 //
+	scalars   []schema.Field // of the newest chunk
+	newestInt map[int64]uint32
+	newestStr map[string]uint32 // key to its newest row
 	older     []uint32          // row to the row with the same key before it, or noRow
-	sealed    atomic.Bool       // no more rows will come
-	sealedAt  atomic.Uint64     // timestamp of the seal
-	end       atomic.Pointer[Position]
+
+	sealed   atomic.Bool   // no more rows will come
+	sealedAt atomic.Uint64 // timestamp of the seal
+	end      atomic.Pointer[Position]
+	used     atomic.Int64 // bytes of memory, for readers
 }
 
-// chunk holds chunkRows rows of all scalar fields and timestamps. Slices have
-// their full length from the start: the writer fills slots that no reader looks at yet.
-type chunk struct {
-	timestamps []uint64
-	columns    []*schema.Column // scalar fields in the schema's order
+// growingOptions say what growing segment to make.
+type growingOptions struct {
+	meta   Meta
+	info   CollectionInfo
+	schema func() *schema.Schema // the newest one
+	start  Position
+	rows   int // to reserve address space for
+	ledger *Ledger
 }
 
-func newGrowing(m Meta, s *schema.Schema, start Position, capacity int, mem *Reservation) (*Growing, error) {
-	g := &Growing{meta: m, schema: s, pk: s.Primary(), start: start, memory: mem, deletes: newDeletes(0)}
+// newGrowing returns an empty segment, which takes no memory yet.
+func newGrowing(o growingOptions) (*Growing, error) {
+	g := &Growing{meta: o.meta, start: o.start, pk: o.info.Schema.Primary(), latest: o.schema,
+		memory: o.ledger.Force(KindGrowing, 0), removed: o.ledger.Force(KindGrowing, 0)}
+	g.deletes = newDeletes(0, g.removed)
 	g.chunks.Store(&[]*chunk{})
-	for _, f := range s.Columns() {
-		if f.Type.IsVector() {
-			v, err := newGrowingVectors(f, capacity)
-			if err != nil {
-				_ = g.close()
-				return nil, err
+	for _, f := range o.info.Schema.Columns() {
+		if !f.Type.IsVector() {
+			if f.ID == g.pk.ID {
+				g.pkIndex = len(g.scalars)
 			}
-			g.vectors = append(g.vectors, v)
+			g.scalars = append(g.scalars, f)
+			continue
 		}
+		v, err := newGrowingVectors(f, o.info.index(f.ID), o.rows, o.ledger)
+		if err != nil {
+			_ = g.close()
+			return nil, err
+		}
+		g.vectors = append(g.vectors, v)
 	}
 	if g.pk.Type == schema.VarChar {
 		g.newestStr = map[string]uint32{}
@@ -69,33 +78,6 @@ func newGrowing(m Meta, s *schema.Schema, start Position, capacity int, mem *Res
 	return g, nil
 }
 
-func newChunk(s *schema.Schema) *chunk {
-	c := &chunk{timestamps: make([]uint64, chunkRows)}
-	for _, f := range s.Columns() {
-		if f.Type.IsVector() {
-			continue
-		}
-		col := schema.NewColumn(f, chunkRows)
-		switch {
-		case f.Type == schema.Bool:
-			col.Bool = col.Bool[:chunkRows]
-		case f.Type.IsInt():
-			col.Int = col.Int[:chunkRows]
-		case f.Type == schema.Float:
-			col.Float = col.Float[:chunkRows]
-		case f.Type == schema.Double:
-			col.Double = col.Double[:chunkRows]
-		default:
-			col.Str = col.Str[:chunkRows]
-		}
-		if f.Nullable {
-			col.Valid = make([]bool, chunkRows)
-		}
-		c.columns = append(c.columns, col)
-	}
-	return c
-}
-
 // Meta says what the segment is.
 func (g *Growing) Meta() Meta { return g.meta }
 
@@ -103,7 +85,17 @@ func (g *Growing) Meta() Meta { return g.meta }
 func (g *Growing) Rows() int { return int(g.rows.Load()) }
 
 // Sealed reports whether no more rows will come, and since which timestamp.
-func (g *Growing) Sealed() (uint64, bool) { return g.sealedAt.Load(), g.sealed.Load() }
+func (g *Growing) Sealed() (uint64, bool) {
+	sealed := g.sealed.Load() // stored last, so read first
+	return g.sealedAt.Load(), sealed
+}
+
+// seal says that no more rows will come after at.
+func (g *Growing) seal(at Position) {
+	g.sealedAt.Store(at.Timestamp)
+	g.end.Store(&at)
+	g.sealed.Store(true)
+}
 
 // Start is the position right before the segment's first row.
 func (g *Growing) Start() Position { return g.start }
@@ -119,271 +111,182 @@ func (g *Growing) End() Position {
 // Bytes estimates the memory in use, in bytes.
 func (g *Growing) Bytes() int64 { return g.bytes() }
 
-// append adds the rows of b, all at timestamp ts, and publishes them at once.
-func (g *Growing) append(b *schema.Batch, ts uint64) error {
-	first := int(g.rows.Load())
-	chunks := *g.chunks.Load()
-	if need := (first + b.Rows + chunkRows - 1) / chunkRows; need > len(chunks) {
-		grown := append([]*chunk(nil), chunks...)
-		for len(grown) < need {
-			grown = append(grown, newChunk(g.schema))
-		}
-		g.chunks.Store(&grown)
-		chunks = grown
+func (g *Growing) bytes() int64 {
+	n := g.used.Load() + g.deletes.state.Load().bytes()
+	for _, v := range g.vectors {
+		n += v.graphBytes()
 	}
-	vectors, scalars := 0, 0
-	for i, f := range g.schema.Columns() {
-		col := b.Columns[i]
-		if f.Type.IsVector() {
-			if err := g.vectors[vectors].append(col, first, b.Rows); err != nil {
-				return err
-			}
-			vectors++
-			continue
+	return n
+}
+
+// bytesPerKey is what a row costs besides its values: its entry in the map of
+// keys and in the chain.
+const bytesPerKey = 40
+
+// append adds the rows of b, all at timestamp ts, and publishes them at once. On
+// an error nothing is published and the memory is given back.
+func (g *Growing) append(b *schema.Batch, ts uint64) error {
+	first := g.Rows()
+	need, err := g.reserve(b, first)
+	if err != nil {
+		return err
+	}
+	g.used.Add(need)
+	chunks := g.room(b, first)
+	for i, f := range g.scalars {
+		col := b.Column(f.ID)
+		if col == nil {
+			continue // rows written before the field was added: they stay null
 		}
-		for r := range b.Rows {
-			copyValue(chunks[(first+r)/chunkRows].columns[scalars], (first+r)%chunkRows, col, r)
+		for r := 0; r < b.Rows; {
+			c, slot := chunks[(first+r)/chunkRows], (first+r)%chunkRows
+			n := min(b.Rows-r, chunkRows-slot)
+			copyRows(c.columns[i], slot, col, r, n)
+			r += n
 		}
-		scalars++
+	}
+	for _, v := range g.vectors {
+		v.append(b.Column(v.fieldID), first, b.Rows)
 	}
 	for r := range b.Rows {
 		chunks[(first+r)/chunkRows].timestamps[(first+r)%chunkRows] = ts
 	}
-	g.linkKeys(b.Column(g.pk.ID), first, b.Rows)
 	g.rows.Store(int64(first + b.Rows))
+	g.linkKeys(b.Column(g.pk.ID), first, ts)
 	return nil
 }
 
-func (g *Growing) linkKeys(keys *schema.Column, first, n int) {
-	for r := range n {
-		row, before := uint32(first+r), noRow
+// reserve takes the memory for the rows of b from the ledger and makes room for
+// their vectors, or changes nothing.
+func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
+	fields := g.fieldsWith(b)
+	chunks := len(*g.chunks.Load())
+	need = int64(b.Rows) * bytesPerKey
+	need += int64(max(0, chunksFor(first+b.Rows)-chunks)) * chunkBytes(fields)
+	if chunks > 0 {
+		need += chunkBytes(fields) - chunkBytes(g.scalars) // columns that the last chunk gets
+	}
+	for _, c := range b.Columns {
+		need += textBytes(c)
+	}
+	for _, v := range g.vectors {
+		need += v.needs(first, b.Rows)
+	}
+	before := g.used.Load()
+	if err := g.memory.Grow(need); err != nil {
+		return 0, err
+	}
+	for _, v := range g.vectors {
+		if err := v.room(first, b.Rows); err != nil {
+			g.memory.Commit(before)
+			return 0, err
+		}
+	}
+	g.scalars = fields
+	return need, nil
+}
+
+func chunksFor(rows int) int { return (rows + chunkRows - 1) / chunkRows }
+
+// fieldsWith returns the scalar fields with those that b has besides: they were
+// added to the collection after the segment had begun.
+func (g *Growing) fieldsWith(b *schema.Batch) []schema.Field {
+	fields := g.scalars
+	if len(b.Columns) <= len(g.scalars)+len(g.vectors) {
+		return fields
+	}
+	for _, f := range g.latest().Columns() {
+		known := false
+		for _, s := range fields {
+			known = known || s.ID == f.ID
+		}
+		if !known && !f.Type.IsVector() && b.Column(f.ID) != nil {
+			fields = append(fields[:len(fields):len(fields)], f)
+		}
+	}
+	return fields
+}
+
+// room returns the chunks, with slots for the rows of b in all columns.
+func (g *Growing) room(b *schema.Batch, first int) []*chunk {
+	chunks := *g.chunks.Load()
+	need := chunksFor(first + b.Rows)
+	last := len(chunks) - 1
+	widen := last >= 0 && len(chunks[last].columns) < len(g.scalars)
+	if need <= len(chunks) && !widen {
+		return chunks
+	}
+	grown := append([]*chunk(nil), chunks...)
+	if widen {
+		grown[last] = chunks[last].with(g.scalars)
+	}
+	for len(grown) < need {
+		grown = append(grown, newChunk(g.scalars))
+	}
+	g.chunks.Store(&grown)
+	return grown
+}
+
+// linkKeys chains rows of the same key, and hides those that have a newer one.
+func (g *Growing) linkKeys(keys *schema.Column, first int, ts uint64) {
+	var hide []hiddenRow
+	for r := range keys.Rows() {
+		row := uint32(first + r)
+		before := g.newest(keys, r)
+		if before != noRow {
+			hide = append(hide, hiddenRow{ts: ts, row: before})
+		}
 		if g.newestStr != nil {
-			if b, ok := g.newestStr[keys.Str[r]]; ok {
-				before = b
-			}
 			g.newestStr[keys.Str[r]] = row
 		} else {
-			if b, ok := g.newestInt[keys.Int[r]]; ok {
-				before = b
-			}
 			g.newestInt[keys.Int[r]] = row
 		}
 		g.older = append(g.older, before)
 	}
+	g.deletes.grow(g.Rows())
+	g.deletes.apply(hide)
 }
 
-// copyValue sets slot i of dst to row j of src, a column of the same field.
-func copyValue(dst *schema.Column, i int, src *schema.Column, j int) {
-	if dst.Valid != nil {
-		dst.Valid[i] = !src.Null(j)
+// newest returns the newest row of key i of keys, or noRow.
+func (g *Growing) newest(keys *schema.Column, i int) uint32 {
+	row, ok := noRow, false
+	if g.newestStr != nil {
+		row, ok = g.newestStr[keys.Str[i]]
+	} else {
+		row, ok = g.newestInt[keys.Int[i]]
 	}
-	switch {
-	case dst.Type == schema.Bool:
-		dst.Bool[i] = src.Bool[j]
-	case dst.Type.IsInt():
-		dst.Int[i] = src.Int[j]
-	case dst.Type == schema.Float:
-		dst.Float[i] = src.Float[j]
-	case dst.Type == schema.Double:
-		dst.Double[i] = src.Double[j]
-	default:
-		dst.Str[i] = src.Str[j]
+	if !ok {
+		return noRow
 	}
+	return row
 }
 
 // applyDeletes hides the rows of keys that are older than their delete. Called by the writer only.
 func (g *Growing) applyDeletes(d *DeleteBatch) {
+	if d.Partition != 0 && d.Partition != g.meta.PartitionID {
+		return
+	}
 	var hide []hiddenRow
-	for i := range d.Timestamps {
-		if d.Partition != 0 && d.Partition != g.meta.PartitionID {
-			continue
-		}
-		row, ok := noRow, false
-		if g.newestStr != nil {
-			row, ok = lookup(g.newestStr, d.Keys.Str[i])
-		} else {
-			row, ok = lookup(g.newestInt, d.Keys.Int[i])
-		}
-		for ok && row != noRow {
-			if g.timestamp(row) < d.Timestamps[i] {
-				hide = append(hide, hiddenRow{ts: d.Timestamps[i], row: row})
+	state := g.hidden()
+	newest := state.newest()
+	for i, ts := range d.Timestamps {
+		for row := g.newest(d.Keys, i); row != noRow; row = g.older[row] {
+			if ts >= newest && state.hides(row) {
+				break // and so are all before it, at timestamps that are no later
 			}
-			row = g.older[row]
+			if g.timestamp(row) < ts {
+				hide = append(hide, hiddenRow{ts: ts, row: row})
+			}
 		}
 	}
 	g.deletes.grow(g.Rows())
 	g.deletes.apply(hide)
 }
 
-func lookup[K comparable](m map[K]uint32, k K) (uint32, bool) {
-	row, ok := m[k]
-	if !ok {
-		return noRow, false
-	}
-	return row, true
-}
-
-func (g *Growing) timestamp(row uint32) uint64 {
-	return (*g.chunks.Load())[row/chunkRows].timestamps[row%chunkRows]
-}
-
-func (g *Growing) key(row uint32) (int64, string) {
-	c := (*g.chunks.Load())[row/chunkRows].columns[g.scalarIndex(g.pk.ID)]
-	if c.Type == schema.VarChar {
-		return 0, c.Str[row%chunkRows]
-	}
-	return c.Int[row%chunkRows], ""
-}
-
-// visible is the number of rows with a timestamp <= ts: rows are in timestamp order.
-func (g *Growing) visible(ts uint64) int {
-	n := g.Rows()
-	if n == 0 || g.timestamp(uint32(n-1)) <= ts {
-		return n
-	}
-	return sort.Search(n, func(i int) bool { return g.timestamp(uint32(i)) > ts })
-}
-
-func (g *Growing) hidden() *deleteState { return g.deletes.state.Load() }
-
-// chunkColumns gives a filter the columns of one chunk.
-type chunkColumns struct {
-	chunk *chunk
-	rows  int
-}
-
-// Column returns the first rows of the field's column in the chunk.
-func (c chunkColumns) Column(fieldID int64) *schema.Column {
-	for _, col := range c.chunk.columns {
-		if col.FieldID == fieldID {
-			return col.Slice(0, c.rows)
-		}
-	}
-	return nil
-}
-
-// filter sets out to the rows among the first n that match.
-func (g *Growing) filter(p *expr.Plan, n int, out *bitset.Set) error {
-	out.Reset(n)
-	var part bitset.Set
-	chunks := *g.chunks.Load()
-	for c := 0; c*chunkRows < n; c++ {
-		rows := min(chunkRows, n-c*chunkRows)
-		if err := p.Eval(chunkColumns{chunks[c], rows}, rows, &part); err != nil {
-			return err
-		}
-		copy(out.Words()[c*chunkRows/64:], part.Words())
-	}
-	return nil
-}
-
-// gather appends the values of field f in the given rows to dst.
-func (g *Growing) gather(dst *schema.Column, rows []uint32) {
-	if dst.Type.IsVector() {
-		v := g.vectorField(dst.FieldID)
-		base := v.data()
-		for _, r := range rows {
-			dst.Float = append(dst.Float, base[int(r)*v.dim:(int(r)+1)*v.dim]...)
-		}
-		return
-	}
-	chunks := *g.chunks.Load()
-	i := g.scalarIndex(dst.FieldID)
-	for _, r := range rows {
-		dst.AppendRow(chunks[r/chunkRows].columns[i], int(r%chunkRows))
-	}
-}
-
-func (g *Growing) scalarIndex(fieldID int64) int {
-	i := 0
-	for _, f := range g.schema.Columns() {
-		if f.Type.IsVector() {
-			continue
-		}
-		if f.ID == fieldID {
-			return i
-		}
-		i++
-	}
-	return -1
-}
-
-func (g *Growing) vectorField(fieldID int64) *growingVectors {
-	for _, v := range g.vectors {
-		if v.fieldID == fieldID {
-			return v
-		}
-	}
-	return nil
-}
-
-// nearest searches the first n rows: by graph what is in it, the rest exactly.
-func (g *Growing) nearest(q nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
-	return g.vectorField(q.fieldID).nearest(q, n, allowed, sc)
-}
-
-// keyOrder returns rows, in place, in ascending order of their keys; rows of the
-// same key newest first.
-func (g *Growing) keyOrder(rows []uint32) []uint32 {
-	chunks, pk := *g.chunks.Load(), g.scalarIndex(g.pk.ID)
-	key := func(r uint32) (int64, string) {
-		c := chunks[r/chunkRows].columns[pk]
-		if c.Type == schema.VarChar {
-			return 0, c.Str[r%chunkRows]
-		}
-		return c.Int[r%chunkRows], ""
-	}
-	sort.Slice(rows, func(a, b int) bool {
-		ai, as := key(rows[a])
-		bi, bs := key(rows[b])
-		if ai != bi {
-			return ai < bi
-		}
-		if as != bs {
-			return as < bs
-		}
-		return rows[a] > rows[b]
-	})
-	return rows
-}
-
-// uniqueKeys is false: nothing stops a key from being inserted twice.
-func (g *Growing) uniqueKeys() bool { return false }
-
-// Batch copies rows [from, to) with their timestamps, for the flush. Vectors are copied too.
-func (g *Growing) Batch(from, to int) *schema.Batch {
-	b := &schema.Batch{Rows: to - from}
-	rows := make([]uint32, 0, to-from)
-	for r := from; r < to; r++ {
-		rows = append(rows, uint32(r))
-		b.Timestamps = append(b.Timestamps, g.timestamp(uint32(r)))
-	}
-	for _, f := range g.schema.Columns() {
-		col := schema.NewColumn(f, to-from)
-		g.gather(col, rows)
-		b.Columns = append(b.Columns, col)
-	}
-	return b
-}
-
-// bytes estimates the memory in use.
-func (g *Growing) bytes() int64 {
-	n := g.deletes.bytes() + 4*int64(len(g.older)) + 24*int64(g.Rows())
-	for _, c := range *g.chunks.Load() {
-		n += 8 * chunkRows
-		for _, col := range c.columns {
-			n += col.Bytes()
-		}
-	}
-	for _, v := range g.vectors {
-		n += v.bytes(g.Rows())
-	}
-	return n
-}
-
 // close gives memory back. No reader may be left.
 func (g *Growing) close() error {
 	g.memory.Release()
+	g.removed.Release()
 	var first error
 	for _, v := range g.vectors {
 		if err := v.close(); err != nil && first == nil {

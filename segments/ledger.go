@@ -28,6 +28,7 @@ type Ledger struct {
 	mu    struct {
 		sync.Mutex
 		used   map[Kind]int64
+		total  int64 // of all kinds but KindMapped
 		refuse int64 // reservations refused
 	}
 }
@@ -45,34 +46,25 @@ func (l *Ledger) Limit() int64 { return l.limit }
 // Reserve takes n bytes, or refuses with an error of class Exhausted that has
 // the numbers. What was reserved is given back by Release.
 func (l *Ledger) Reserve(kind Kind, n int64) (*Reservation, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if kind != KindMapped && l.limit > 0 && l.totalLocked()+n > l.limit {
-		l.mu.refuse++
-		return nil, errclass.New(errclass.Exhausted,
-			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
-			n, kind, l.totalLocked(), l.limit)
+	r := &Reservation{ledger: l, kind: kind}
+	if err := r.Grow(n); err != nil {
+		return nil, err
 	}
-	l.mu.used[kind] += n
-	return &Reservation{ledger: l, kind: kind, bytes: n}, nil
+	return r, nil
 }
 
 // Force takes n bytes even past the limit: for deletes, which must always pass.
 func (l *Ledger) Force(kind Kind, n int64) *Reservation {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.mu.used[kind] += n
-	return &Reservation{ledger: l, kind: kind, bytes: n}
+	r := &Reservation{ledger: l, kind: kind}
+	r.Commit(n)
+	return r
 }
 
-func (l *Ledger) totalLocked() int64 {
-	var t int64
-	for k, n := range l.mu.used {
-		if k != KindMapped {
-			t += n
-		}
+func (l *Ledger) addLocked(kind Kind, n int64) {
+	l.mu.used[kind] += n
+	if kind != KindMapped {
+		l.mu.total += n
 	}
-	return t
 }
 
 // Used returns the bytes in use by kind.
@@ -86,7 +78,7 @@ func (l *Ledger) Used() map[Kind]int64 {
 func (l *Ledger) Total() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.totalLocked()
+	return l.mu.total
 }
 
 // Refused returns how many reservations were refused.
@@ -105,13 +97,18 @@ type Reservation struct {
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
 func (r *Reservation) Grow(n int64) error {
-	more, err := r.ledger.Reserve(r.kind, n)
-	if err != nil {
-		return err
+	l := r.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// Subtracted, not added: n may come from a file and be near the largest number.
+	if r.kind != KindMapped && l.limit > 0 && n > l.limit-l.mu.total {
+		l.mu.refuse++
+		return errclass.New(errclass.Exhausted,
+			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
+			n, r.kind, l.mu.total, l.limit)
 	}
-	r.ledger.mu.Lock()
-	r.bytes += more.bytes
-	r.ledger.mu.Unlock()
+	l.addLocked(r.kind, n)
+	r.bytes += n
 	return nil
 }
 
@@ -122,9 +119,19 @@ func (r *Reservation) Commit(n int64) {
 	}
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	r.ledger.mu.used[r.kind] += n - r.bytes
+	r.ledger.addLocked(r.kind, n-r.bytes)
 	r.bytes = n
 }
 
 // Release gives everything back. Releasing twice is harmless.
 func (r *Reservation) Release() { r.Commit(0) }
+
+// size is the number of bytes held.
+func (r *Reservation) size() int64 {
+	if r == nil || r.ledger == nil {
+		return 0
+	}
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	return r.bytes
+}

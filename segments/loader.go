@@ -2,10 +2,8 @@ package segments
 
 import (
 	"context"
-	"io"
 	"os"
-	"path"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -13,8 +11,6 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
-	"github.com/querynode/querynode/internal/objstore"
-	"github.com/querynode/querynode/internal/segfile"
 )
 
 // LoadRequest names a sealed segment in object storage.
@@ -23,7 +19,19 @@ type LoadRequest struct {
 	VChannel  string  // must be watched: its deletes apply to the segment
 	Path      string  // folder in the bucket
 	Deltas    []Delta // files of deletes in the bucket, for the whole channel
-	Progress  func(done, total int64)
+	// DeltasUpTo is the timestamp up to which Deltas are complete: the channel's
+	// checkpoint as it stood in the catalog with them. If the channel has let go of
+	// later deletes meanwhile, the load fails with class Retryable instead of
+	// missing them. 0 = unknown: the caller has seen to it by PinDeletes.
+	DeltasUpTo uint64
+	Progress   func(done, total int64) // nil = not called
+}
+
+// Delta is a file of deletes in object storage.
+type Delta struct {
+	Path         string
+	PartitionID  int64  // rows of this partition only; 0 = all
+	MaxTimestamp uint64 // of its deletes
 }
 
 // loads makes sure that a segment is loaded once at a time, and few at once.
@@ -31,8 +39,13 @@ type loads struct {
 	slots chan struct{}
 	mu    struct {
 		sync.Mutex
-		flying map[int64]*flight
+		flying map[flightKey]*flight
 	}
+}
+
+type flightKey struct {
+	coll *Collection
+	id   int64
 }
 
 type flight struct {
@@ -42,8 +55,36 @@ type flight struct {
 
 func newLoads(n int) *loads {
 	l := &loads{slots: make(chan struct{}, n)}
-	l.mu.flying = map[int64]*flight{}
+	l.mu.flying = map[flightKey]*flight{}
 	return l
+}
+
+// join returns the flight of the segment, and starts one if there is none.
+func (l *loads) join(k flightKey, start func(*flight) error) (*flight, error) {
+	l.mu.Lock()
+	f, ok := l.mu.flying[k]
+	if !ok {
+		f = &flight{done: make(chan struct{})}
+		l.mu.flying[k] = f
+	}
+	l.mu.Unlock()
+	if ok {
+		return f, nil
+	}
+	if err := start(f); err != nil {
+		f.err = err
+		l.land(k, f)
+		return nil, err
+	}
+	return f, nil
+}
+
+// land answers everyone who waits for the flight.
+func (l *loads) land(k flightKey, f *flight) {
+	l.mu.Lock()
+	delete(l.mu.flying, k)
+	l.mu.Unlock()
+	close(f.done)
 }
 
 // Loading returns the ids of segments that are being loaded.
@@ -51,39 +92,49 @@ func (s *Set) Loading() []int64 {
 	s.loads.mu.Lock()
 	defer s.loads.mu.Unlock()
 	ids := make([]int64, 0, len(s.loads.mu.flying))
-	for id := range s.loads.mu.flying {
-		ids = append(ids, id)
+	for k := range s.loads.mu.flying {
+		ids = append(ids, k.id)
 	}
+	slices.Sort(ids)
 	return ids
 }
 
 // Load makes a sealed segment searchable: fetch, verify, open, apply deletes,
 // publish. Callers of the same id share one load; a segment that is loaded is
-// left as it is. The load runs on the Set's own context: a caller whose ctx ends
-// stops waiting, the load goes on for the others.
+// left as it is, quarantined or not. The load runs on the Set's own context: a
+// caller whose ctx ends stops waiting, the load goes on for the others.
 //
 // The caller has pinned the channel's deletes (Channel.PinDeletes) before it
-// looked up Deltas.
+// looked up Deltas, and may let go of them when Load returns: the load has a pin
+// of its own.
+//
+// Errors: Corrupt (bytes that are not what the manifest says, a manifest that is
+// not of this segment), NotFound, Unimplemented (written by a newer version),
+// Exhausted (memory, disk), Retryable (storage, LoadTimeout), Conflict (channel
+// not watched, partition dropped), Closed. After an error nothing is left of it.
 func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 	if c.Loaded(r.SegmentID) {
 		return nil
 	}
-	l := c.set.loads
-	l.mu.Lock()
-	f, ok := l.mu.flying[r.SegmentID]
+	ch, ok := c.Channel(r.VChannel)
 	if !ok {
-		f = &flight{done: make(chan struct{})}
+		return errclass.New(errclass.Conflict, "load segment %d: channel %s is not watched on this node", r.SegmentID, r.VChannel)
+	}
+	f, err := c.set.loads.join(flightKey{c, r.SegmentID}, func(f *flight) error {
+		unpin := ch.PinDeletes()
 		err := c.set.group.Go("load segment "+strconv.FormatInt(r.SegmentID, 10), func(ctx context.Context) error {
-			c.fly(ctx, f, r)
+			defer unpin()
+			c.fly(ctx, f, ch, r)
 			return nil
 		})
 		if err != nil {
-			l.mu.Unlock()
-			return err
+			unpin()
 		}
-		l.mu.flying[r.SegmentID] = f
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	l.mu.Unlock()
 	select {
 	case <-f.done:
 		return f.err
@@ -93,15 +144,10 @@ func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 }
 
 // fly runs one load and answers everyone who waits for it, whatever happens.
-func (c *Collection) fly(ctx context.Context, f *flight, r LoadRequest) {
+func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, r LoadRequest) {
 	l := c.set.loads
 	f.err = errclass.New(errclass.Internal, "load of segment %d ended without a result", r.SegmentID)
-	defer func() {
-		l.mu.Lock()
-		delete(l.mu.flying, r.SegmentID)
-		l.mu.Unlock()
-		close(f.done)
-	}()
+	defer l.land(flightKey{c, r.SegmentID}, f)
 	select {
 	case l.slots <- struct{}{}:
 		defer func() { <-l.slots }()
@@ -109,75 +155,75 @@ func (c *Collection) fly(ctx context.Context, f *flight, r LoadRequest) {
 		f.err = errclass.Wrap(ctx.Err(), errclass.Closed, "load segment %d", r.SegmentID)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.set.o.LoadTimeout)
+	if c.Loaded(r.SegmentID) {
+		f.err = nil // by the flight before this one
+		return
+	}
+	timed, cancel := context.WithTimeout(ctx, c.set.o.LoadTimeout)
 	defer cancel()
-	f.err = guard("load segment "+strconv.FormatInt(r.SegmentID, 10), func() error { return c.load(ctx, r) })
-	f.err = errors.Wrapf(f.err, "load segment %d from %s", r.SegmentID, r.Path)
+	err := guard("load segment "+strconv.FormatInt(r.SegmentID, 10), func() error { return c.load(timed, ch, r) })
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		err = errclass.Wrap(err, errclass.Closed, "the node is closing")
+	case timed.Err() != nil:
+		err = errclass.Wrap(err, errclass.Retryable, "not done within %v", c.set.o.LoadTimeout)
+	}
+	f.err = errors.Wrapf(err, "load segment %d from %s", r.SegmentID, r.Path)
 }
 
-func (c *Collection) load(ctx context.Context, r LoadRequest) error {
-	ch, ok := c.Channel(r.VChannel)
-	if !ok {
-		return errclass.New(errclass.Conflict, "channel %s is not watched on this node", r.VChannel)
-	}
-	start := time.Now()
+func (c *Collection) load(ctx context.Context, ch *Channel, r LoadRequest) (err error) {
+	start, set := time.Now(), c.set
 	m, err := c.fetchManifest(ctx, r)
 	if err != nil {
 		return err
 	}
-	// What the scalars take in memory is in the manifest; keys and deletes are put right below.
-	heap, err := c.set.o.Ledger.Reserve(KindSealed, m.ScalarBytes+16*m.Rows)
+	// What the scalars take in memory is in the manifest; the keys' order is put right below.
+	heap, err := set.o.Ledger.Reserve(KindSealed, m.ScalarBytes+4*m.Rows)
 	if err != nil {
 		return err
 	}
-	mapped := c.set.o.Ledger.Force(KindMapped, m.MappedBytes())
-	dir, err := c.fetch(ctx, r, m)
-	if err != nil {
-		heap.Release()
-		mapped.Release()
+	mapped := set.o.Ledger.Force(KindMapped, m.MappedBytes())
+	var s *Sealed
+	dir := ""
+	defer func() {
+		// Deferred, because a damaged file may fault while it is opened.
+		if s == nil {
+			heap.Release()
+			mapped.Release()
+			if dir != "" {
+				err = errors.CombineErrors(err, os.RemoveAll(dir))
+			}
+		}
+	}()
+	if dir, err = c.fetch(ctx, r, m); err != nil {
 		return err
 	}
-	s, err := openSealed(ctx, dir, c.Info())
+	opened, err := openSealed(ctx, dir, c.Info(), set.o.Ledger)
 	if err != nil {
-		heap.Release()
-		mapped.Release()
-		return errors.CombineErrors(err, os.RemoveAll(dir))
+		return err
 	}
+	s = opened
 	s.heap, s.mapped = heap, mapped
-	c.set.opened()
-	h := &holder{segment: s}
-	if err := c.finish(ctx, ch, h, s, r); err != nil {
-		c.set.discard(h)
-		return err
-	}
-	heap.Commit(s.bytes())
-	c.set.o.Logger.Info("segments: loaded", "segment", s.meta.ID, "rows", s.rows.Rows, "bytes", m.DiskBytes(), "took", time.Since(start))
-	return nil
-}
-
-func (c *Collection) finish(ctx context.Context, ch *Channel, h *holder, s *Sealed, r LoadRequest) error {
+	heap.Commit(s.fixedBytes())
+	h := set.hold(s, false)
+	published := false
+	defer func() {
+		if !published {
+			set.discard(h)
+		}
+	}()
 	for _, d := range r.Deltas {
 		if err := c.applyDelta(ctx, s, d); err != nil {
 			return err
 		}
 	}
-	return ch.publish(h)
-}
-
-func (c *Collection) fetchManifest(ctx context.Context, r LoadRequest) (*segfile.Manifest, error) {
-	raw, err := objstore.ReadAll(ctx, c.set.o.Bucket, path.Join(r.Path, segfile.ManifestName), segfile.MaxManifestBytes)
-	if err != nil {
-		return nil, err
+	if err := ch.publish(h, r.DeltasUpTo); err != nil {
+		return err
 	}
-	m, err := segfile.ParseManifest(raw)
-	if err != nil {
-		return nil, err
-	}
-	if m.SegmentID != r.SegmentID || m.CollectionID != c.Info().ID || m.VChannel != r.VChannel {
-		return nil, errclass.New(errclass.Corrupt, "the manifest is of segment %d, collection %d, channel %s; want %d, %d, %s",
-			m.SegmentID, m.CollectionID, m.VChannel, r.SegmentID, c.Info().ID, r.VChannel)
-	}
-	return m, nil
+	published = true
+	set.o.Logger.Info("segments: loaded", "segment", r.SegmentID, "rows", m.Rows, "bytes", m.DiskBytes(), "took", time.Since(start))
+	return nil
 }
 
 // Loaded reports whether the sealed segment is searchable.
@@ -186,97 +232,4 @@ func (c *Collection) Loaded(id int64) bool {
 	defer snap.Release()
 	h, ok := snap.view.find(id)
 	return ok && !h.growing
-}
-
-// fetch copies the files into the run's folder and verifies them on the way:
-// into tmp first, then renamed, so that a folder without ".tmp" is complete.
-func (c *Collection) fetch(ctx context.Context, r LoadRequest, m *segfile.Manifest) (dir string, err error) {
-	dir = c.set.segmentDir(m.SegmentID) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	tmp := dir + ".tmp"
-	defer func() {
-		if err != nil {
-			err = errors.CombineErrors(err, os.RemoveAll(tmp))
-		}
-	}()
-	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		return "", diskError(err, "create %s", tmp)
-	}
-	var done int64
-	total := m.DiskBytes()
-	for _, f := range m.Files {
-		err := c.fetchFile(ctx, path.Join(r.Path, f.Name), filepath.Join(tmp, f.Name), f, m, func(n int64) {
-			done += n
-			if r.Progress != nil {
-				r.Progress(done, total)
-			}
-		})
-		if err != nil {
-			return "", err
-		}
-	}
-	raw, err := m.Encode()
-	if err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(filepath.Join(tmp, segfile.ManifestName), raw, 0o644); err != nil {
-		return "", diskError(err, "write manifest in %s", tmp)
-	}
-	// The files are a copy: after a crash the whole run folder is thrown away,
-	// so they need not be synced.
-	return dir, diskError(os.Rename(tmp, dir), "rename %s", tmp)
-}
-
-func (c *Collection) fetchFile(ctx context.Context, key, dst string, f segfile.File, m *segfile.Manifest, add func(int64)) (err error) {
-	in, err := c.set.o.Bucket.Get(ctx, key, 0, -1)
-	if err != nil {
-		return errors.Wrapf(err, "get %s", key)
-	}
-	defer func() { err = errors.CombineErrors(err, in.Close()) }()
-	out, err := os.Create(dst)
-	if err != nil {
-		return diskError(err, "create %s", dst)
-	}
-	defer func() { err = errors.CombineErrors(err, out.Close()) }()
-	sum, err := m.Checker(f.Name)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.MultiWriter(out, sum, countWriter(add)), in); err != nil {
-		return diskError(err, "copy %s", key)
-	}
-	return errors.Wrapf(sum.Close(), "copy %s", key)
-}
-
-type countWriter func(int64)
-
-func (w countWriter) Write(p []byte) (int, error) {
-	w(int64(len(p)))
-	return len(p), nil
-}
-
-// applyDelta fetches one file of deletes and hides the rows of s that it names.
-func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta) error {
-	if d.MaxTimestamp <= s.rows.Timestamps[0] {
-		return nil // older than every row
-	}
-	raw, err := objstore.ReadAll(ctx, c.set.o.Bucket, d.Path, segfile.MaxDeletesBytes)
-	if err != nil {
-		return errors.Wrapf(err, "get deletes %s", d.Path)
-	}
-	keys, ts, err := segfile.DecodeDeletes(raw)
-	if err != nil {
-		return errors.Wrapf(err, "deletes %s", d.Path)
-	}
-	if keys.Type != s.pk.Type {
-		return errclass.New(errclass.Corrupt, "deletes %s: keys of type %s, want %s", d.Path, keys.Type, s.pk.Type)
-	}
-	s.applyDeletes(&DeleteBatch{Partition: d.PartitionID, Keys: keys, Timestamps: ts})
-	return nil
-}
-
-// Delta is a file of deletes in object storage.
-type Delta struct {
-	Path         string
-	PartitionID  int64  // rows of this partition only; 0 = all
-	MaxTimestamp uint64 // of its deletes
 }

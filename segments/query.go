@@ -1,10 +1,12 @@
 package segments
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"strconv"
 	"time"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/pool"
@@ -27,113 +29,152 @@ type QueryResult struct {
 }
 
 // Query calls emit with pieces of the answer until it is complete or emit
-// returns an error. Of rows with the same key the newest counts. With CountOnly
-// emit is not called.
+// returns an error, which Query returns. Of rows with the same key the newest
+// counts. With CountOnly emit is not called.
 func (c *Collection) Query(ctx context.Context, r *QueryRequest, emit func(*schema.Batch, uint64) error) (*QueryResult, error) {
 	x, err := c.open(ctx, &r.Read)
 	if err != nil {
 		return nil, err
 	}
-	lists := make([][]uint32, len(x.targets))
+	defer x.close()
+	lists := make([]keyList, len(x.targets))
 	tasks := make([]pool.Task, len(x.targets))
-	of := make([]int, len(x.targets))
-	for i, t := range x.targets {
-		of[i] = i
+	of := make([]int32, len(x.targets))
+	for i := range x.targets {
+		t, l := &x.targets[i], &lists[i]
+		of[i] = int32(i)
 		tasks[i] = pool.Task{
-			Name: "query segment " + strconv.FormatInt(t.Meta().ID, 10),
+			Name: t.task,
 			Cost: 1 + int64(t.visible(t.ts))/8,
-			Run:  func(ctx context.Context) error { return x.match(ctx, t, &lists[i]) },
+			Run: func(ctx context.Context) error {
+				// Keys can be in several segments; in one they are distinct.
+				return x.list(ctx, t, l, r.CountOnly && len(x.targets) == 1)
+			},
 		}
 	}
-	if len(tasks) > 0 {
-		dead, err := x.run(ctx, tasks, of)
-		if err != nil {
-			return nil, err
-		}
-		for i := range dead {
-			lists[i] = nil
-		}
+	if err := x.run(ctx, tasks, of); err != nil {
+		return nil, err
 	}
-	defer x.snap.Release()
 	res := &QueryResult{ReadTimestamp: x.at}
-	err = guard("merge query", func() error {
-		hits := x.mergeByKey(lists)
-		res.Count = int64(len(hits))
-		if r.CountOnly {
-			return nil
+	hits, err := x.mergeByKey(ctx, lists)
+	if err != nil {
+		return nil, err
+	}
+	res.Count = int64(len(hits))
+	if r.CountOnly {
+		for _, l := range lists {
+			res.Count += l.count
 		}
-		return x.emit(ctx, r, hits, emit)
-	})
-	x.stats.Search = time.Duration(x.nanos.Load())
-	res.Stats = x.stats
+	} else {
+		err = x.emit(ctx, r, hits, emit)
+	}
+	res.Stats = x.finish()
 	return res, err
 }
 
-// match lists the rows of t that the read sees, in order of their keys.
-func (x *reader) match(ctx context.Context, t target, out *[]uint32) error {
+// keyList are the rows of one target that a query sees, in order of their keys.
+type keyList struct {
+	target int32
+	rows   []uint32
+	count  int64 // instead of rows, if they are only to be counted
+
+	ikey int64 // of rows[0]
+	skey string
+}
+
+// list lists the rows of t that the read sees.
+func (x *reader) list(ctx context.Context, t *target, l *keyList, countOnly bool) error {
 	start := time.Now()
 	defer func() { x.nanos.Add(int64(time.Since(start))) }()
 	sc := x.coll.set.scratch.Get().(*scratch)
 	defer x.coll.set.scratch.Put(sc)
-	n, allowed, err := x.allowed(t, &sc.rows)
-	if err != nil || ctx.Err() != nil {
+	n, allowed, err := x.allowed(ctx, t, &sc.rows)
+	if err != nil {
 		return err
 	}
-	var rows []uint32
-	if allowed != nil {
-		rows = allowed.AppendTo(make([]uint32, 0, allowed.Count()))
-	} else {
-		rows = make([]uint32, n)
-		for i := range rows {
-			rows[i] = uint32(i)
-		}
+	if err := ctx.Err(); err != nil {
+		return errors.Wrap(err, "query")
 	}
-	*out = t.keyOrder(rows)
+	if allowed == nil {
+		allowed = sc.prefix(n)
+	}
+	count := allowed.Count()
+	if countOnly {
+		l.count = int64(count)
+		return nil
+	}
+	// The list, and its share of the merged one.
+	if err := x.memory.Grow(16 * int64(count)); err != nil {
+		return err
+	}
+	l.rows = t.keyOrder(allowed)
 	return nil
 }
 
 // mergeByKey merges the lists in order of the keys; of rows with the same key the newest is kept.
-func (x *reader) mergeByKey(lists [][]uint32) []hit {
+func (x *reader) mergeByKey(ctx context.Context, lists []keyList) ([]hit, error) {
+	text := x.info.Schema.Primary().Type == schema.VarChar
 	total := 0
-	for _, l := range lists {
-		total += len(l)
-	}
-	hits := make([]hit, 0, total)
-	at := make([]int, len(lists))
-	text := x.coll.Info().Schema.Primary().Type == schema.VarChar
-	var lastInt int64
-	var lastStr string
-	for {
-		best := -1
-		var bi int64
-		var bs string
-		for l := range lists {
-			if at[l] == len(lists[l]) {
-				continue
-			}
-			i, s := x.targets[l].key(lists[l][at[l]])
-			if best < 0 || (text && s < bs) || (!text && i < bi) {
-				best, bi, bs = l, i, s
-			}
-		}
-		if best < 0 {
-			return hits
-		}
-		h := hit{target: int32(best), row: lists[best][at[best]]}
-		at[best]++
-		if n := len(hits); n > 0 && ((text && bs == lastStr) || (!text && bi == lastInt)) {
-			if x.newerRow(h, hits[n-1]) {
-				hits[n-1] = h
-			}
+	var heap []*keyList
+	for i := range lists {
+		l := &lists[i]
+		l.target = int32(i)
+		if x.targets[i].dead || len(l.rows) == 0 {
 			continue
 		}
-		hits = append(hits, h)
-		lastInt, lastStr = bi, bs
+		total += len(l.rows)
+		l.ikey, l.skey = x.targets[i].key(l.rows[0])
+		heap = append(heap, l)
 	}
+	less := func(a, b *keyList) int {
+		if text {
+			return cmp.Compare(a.skey, b.skey)
+		}
+		return cmp.Compare(a.ikey, b.ikey)
+	}
+	slices.SortFunc(heap, less) // a sorted list is a heap
+	hits := make([]hit, 0, total)
+	var last keyList // key of the last hit
+	for len(heap) > 0 {
+		l := heap[0]
+		h := hit{target: l.target, row: l.rows[0]}
+		switch {
+		case len(hits) == 0 || less(&last, l) != 0:
+			hits = append(hits, h)
+			last.ikey, last.skey = l.ikey, l.skey
+			if len(hits)%4096 == 0 && ctx.Err() != nil {
+				return nil, errors.Wrap(ctx.Err(), "merge query")
+			}
+		case x.newer(h, hits[len(hits)-1]):
+			hits[len(hits)-1] = h
+		}
+		if l.rows = l.rows[1:]; len(l.rows) > 0 {
+			l.ikey, l.skey = x.targets[l.target].key(l.rows[0])
+		} else {
+			heap[0] = heap[len(heap)-1]
+			heap = heap[:len(heap)-1]
+		}
+		siftDown(heap, less)
+	}
+	return hits, nil
 }
 
-func (x *reader) newerRow(a, b hit) bool {
-	return x.targets[a.target].timestamp(a.row) > x.targets[b.target].timestamp(b.row)
+// siftDown restores the order of a heap whose first element has changed.
+func siftDown[T any](heap []T, less func(a, b T) int) {
+	for i := 0; ; {
+		c := 2*i + 1
+		if c >= len(heap) {
+			return
+		}
+		if c+1 < len(heap) && less(heap[c+1], heap[c]) < 0 {
+			c++
+		}
+		if less(heap[i], heap[c]) <= 0 {
+			return
+		}
+		heap[i], heap[c] = heap[c], heap[i]
+		i = c
+	}
 }
 
 func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit func(*schema.Batch, uint64) error) error {
@@ -145,9 +186,12 @@ func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit fun
 	if size == 0 {
 		size = 4096
 	}
+	if err := x.memory.Grow(int64(min(size, len(hits))) * x.rowBytes(r.OutputFields)); err != nil {
+		return err
+	}
 	for piece := range slices.Chunk(hits, size) {
 		if err := ctx.Err(); err != nil {
-			return err
+			return errors.Wrap(err, "query")
 		}
 		cols, err := x.gather(r.OutputFields, piece)
 		if err != nil {

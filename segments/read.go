@@ -30,11 +30,11 @@ type Read struct {
 
 // ReadStats says what an answer is made from.
 type ReadStats struct {
-	Sealed, Growing []int64
+	Sealed, Growing []int64 // segments that answered
 	Channels        []string
 	Failures        []Failure
-	SearchedShare   float64 // of the rows, 0 to 1
-	Pruned          int
+	SearchedShare   float64       // of the rows, 0 to 1
+	Pruned          int           // segments that could not have a match
 	Wait            time.Duration // for the guarantee timestamp
 	Search          time.Duration // summed over segments
 }
@@ -49,70 +49,109 @@ type Failure struct {
 // target is one segment of a read, with the timestamp it is read at.
 type target struct {
 	*holder
+	ts   uint64
+	dead bool // it failed: what it found does not count
+}
+
+// channelTime is a channel of a read and the timestamp at which it is read.
+type channelTime struct {
+	ch *Channel
 	ts uint64
 }
 
 // reader is one read: the snapshot it holds and the segments it goes to.
 type reader struct {
-	coll    *Collection
-	snap    *Snapshot
-	read    *Read
-	targets []target
-	stats   ReadStats
-	at      uint64 // smallest timestamp over the channels
-	rows    int64  // in all targets
-	missed  int64  // in those that failed
-	nanos   atomic.Int64
+	coll     *Collection
+	info     CollectionInfo
+	read     *Read
+	match    *match // nil = every row
+	snap     *Snapshot
+	channels []channelTime
+	targets  []target
+	stats    ReadStats
+	at       uint64 // smallest timestamp over the channels
+	rows     int64  // in all targets
+	missed   int64  // in those that failed
+	nanos    atomic.Int64
+	memory   *Reservation // results on their way
+	left     bool         // tasks still run: they let go of the snapshot
 }
 
 // open waits until the channels have applied what is guaranteed, then takes a
-// snapshot. The caller releases it.
+// snapshot. The caller closes the reader.
 func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	start := time.Now()
-	times, err := c.readTimes(ctx, r)
-	if err != nil {
+	x := &reader{coll: c, info: c.Info(), read: r, at: Latest, memory: c.set.o.Ledger.Force(KindScratch, 0)}
+	x.match = newMatch(r.Plan, x.info.Schema)
+	for x.snap == nil {
+		if err := x.wait(ctx); err != nil {
+			return nil, err
+		}
+		x.snap = c.acquire(x.channels)
+	}
+	x.stats.Wait = time.Since(start)
+	x.stats.Channels = make([]string, 0, len(x.channels))
+	for _, t := range x.channels {
+		x.stats.Channels = append(x.stats.Channels, t.ch.name)
+		x.at = min(x.at, t.ts)
+	}
+	x.targets = make([]target, 0, len(x.snap.view.segments))
+	for _, h := range x.snap.view.segments {
+		x.consider(h)
+	}
+	if err := x.partial(); err != nil {
+		x.close()
 		return nil, err
 	}
-	x := &reader{coll: c, read: r, at: Latest}
-	x.stats.Wait = time.Since(start)
-	for name, ts := range times {
-		x.stats.Channels = append(x.stats.Channels, name)
-		x.at = min(x.at, ts)
-	}
-	slices.Sort(x.stats.Channels)
-	x.snap = c.Acquire()
-	for _, h := range x.snap.view.segments {
-		x.consider(h, times)
-	}
-	return x, x.partial()
+	return x, nil
 }
 
-// readTimes returns the timestamp at which each channel is read.
-func (c *Collection) readTimes(ctx context.Context, r *Read) (map[string]uint64, error) {
-	channels := c.Channels()
-	if len(channels) == 0 {
-		return nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", c.Info().Name)
+// wait finds out the timestamp at which each channel is read.
+func (x *reader) wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return errors.Wrap(err, "read")
 	}
-	times := make(map[string]uint64, len(channels))
+	channels := x.coll.Channels()
+	if len(channels) == 0 {
+		return errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name)
+	}
+	x.channels = make([]channelTime, 0, len(channels))
 	for _, ch := range channels {
-		want := r.ReadTimestamp
-		if want == 0 && r.Guarantee != nil {
-			want = r.Guarantee(ch.name)
+		want := x.read.ReadTimestamp
+		if want == 0 && x.read.Guarantee != nil {
+			want = x.read.Guarantee(ch.name)
 		}
 		now, err := ch.WaitTsafe(ctx, want)
 		if err != nil {
-			return nil, errors.Wrapf(err, "channel %s", ch.name)
+			return errors.Wrapf(err, "channel %s", ch.name)
 		}
-		if r.ReadTimestamp != 0 {
-			now = r.ReadTimestamp
+		if x.read.ReadTimestamp != 0 {
+			now = x.read.ReadTimestamp
 		}
-		times[ch.name] = now
+		x.channels = append(x.channels, channelTime{ch, now})
 	}
-	return times, nil
+	return nil
+}
+
+// acquire returns a snapshot if these are still the channels of the collection,
+// else nil: the growing segments of a channel leave with it, and a read that has
+// waited for it must not take them for empty.
+func (c *Collection) acquire(channels []channelTime) *Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(channels) != len(c.mu.channels) {
+		return nil
+	}
+	for _, t := range channels {
+		if c.mu.channels[t.ch.name] != t.ch {
+			return nil
+		}
+	}
+	return c.acquireLocked()
 }
 
 // consider adds the segment to the targets unless the read does not need it.
-func (x *reader) consider(h *holder, times map[string]uint64) {
+func (x *reader) consider(h *holder) {
 	m := h.Meta()
 	if h.growing && x.read.IgnoreGrowing {
 		return
@@ -121,30 +160,28 @@ func (x *reader) consider(h *holder, times map[string]uint64) {
 		x.stats.Pruned++
 		return
 	}
-	ts, watched := times[m.VChannel]
+	i := slices.IndexFunc(x.channels, func(t channelTime) bool { return t.ch.name == m.VChannel })
+	if i < 0 {
+		// Sealed segments stay when their channel is unwatched.
+		rows := int64(h.visible(Latest))
+		x.rows += rows
+		x.fail(h, rows, errclass.New(errclass.Conflict, "segment %d: its channel %s is not watched", m.ID, m.VChannel))
+		return
+	}
+	ts := x.channels[i].ts
 	rows := int64(h.visible(ts))
 	x.rows += rows
-	switch why := h.quarantined(); {
+	why := h.quarantined()
+	switch {
+	case rows == 0:
+		x.stats.Pruned++
 	case why != "":
 		x.fail(h, rows, errclass.New(errclass.Corrupt, "segment %d is quarantined: %s", m.ID, why))
-	case !watched:
-		x.fail(h, rows, errclass.New(errclass.Conflict, "segment %d: its channel %s is not watched", m.ID, m.VChannel))
-	case rows == 0 || x.prunes(h):
+	case x.match != nil && h.rulesOut(x.match):
 		x.stats.Pruned++
 	default:
-		x.targets = append(x.targets, target{h, ts})
-		if h.growing {
-			x.stats.Growing = append(x.stats.Growing, m.ID)
-		} else {
-			x.stats.Sealed = append(x.stats.Sealed, m.ID)
-		}
+		x.targets = append(x.targets, target{holder: h, ts: ts})
 	}
-}
-
-// prunes reports whether statistics rule out that the filter matches a row.
-func (x *reader) prunes(h *holder) bool {
-	s, sealed := h.segment.(*Sealed)
-	return sealed && x.read.Plan != nil && !x.read.Plan.All() && !x.read.Plan.MayMatch(s.stats)
 }
 
 func (x *reader) fail(h *holder, rows int64, err error) {
@@ -154,27 +191,21 @@ func (x *reader) fail(h *holder, rows int64, err error) {
 
 // partial returns the first failure unless the read allows a partial answer.
 func (x *reader) partial() error {
-	x.stats.SearchedShare = 1
-	if x.rows > 0 {
-		x.stats.SearchedShare = 1 - float64(x.missed)/float64(x.rows)
-	}
 	if len(x.stats.Failures) == 0 || x.read.AllowPartial {
 		return nil
 	}
-	x.snap.Release()
 	return x.stats.Failures[0].Err
 }
 
 // allowed returns the rows of t that the read may see, nil = all of the first n.
-func (x *reader) allowed(t target, set *bitset.Set) (n int, rows *bitset.Set, err error) {
+func (x *reader) allowed(ctx context.Context, t *target, set *bitset.Set) (n int, rows *bitset.Set, err error) {
 	n = t.visible(t.ts)
 	hidden := t.hidden()
-	filtered := x.read.Plan != nil && !x.read.Plan.All()
-	if !filtered && !hidden.any(t.ts) {
+	if x.match == nil && !hidden.any(t.ts) {
 		return n, nil, nil
 	}
-	if filtered {
-		if err := t.filter(x.read.Plan, n, set); err != nil {
+	if x.match != nil {
+		if err := t.filter(ctx, x.match, n, set); err != nil {
 			return 0, nil, err
 		}
 	} else {
@@ -185,75 +216,86 @@ func (x *reader) allowed(t target, set *bitset.Set) (n int, rows *bitset.Set, er
 	return n, set, nil
 }
 
-// run executes the tasks, one group per target, on the pool and waits. Targets
-// whose task failed are returned as dead. If ctx ends first the snapshot is
-// released by whoever finishes last, and the error says so.
-func (x *reader) run(ctx context.Context, tasks []pool.Task, of []int) (dead map[int]bool, err error) {
+// run executes the tasks on the pool, of[i] being the target of task i, and
+// waits. A target whose task failed is dead afterwards. If ctx ends first, the
+// reader is left to the tasks that still run.
+func (x *reader) run(ctx context.Context, tasks []pool.Task, of []int32) error {
+	if len(tasks) == 0 {
+		return nil
+	}
 	batch, err := x.coll.set.o.Pool.SubmitAll(ctx, tasks...)
 	if err != nil {
-		x.snap.Release()
-		return nil, err
+		return err
 	}
 	if err := batch.Wait(ctx); err != nil {
-		x.releaseAfter(batch)
-		return nil, err
+		x.leave(batch)
+		return err
 	}
 	for i, err := range batch.Errs() {
 		if err == nil {
 			continue
 		}
 		if ctx.Err() != nil {
-			x.snap.Release()
-			return nil, errors.Wrap(ctx.Err(), "search")
+			return errors.Wrap(ctx.Err(), "search")
 		}
-		t := x.targets[of[i]]
-		x.coll.set.fault(t.holder, err)
-		if dead == nil {
-			dead = map[int]bool{}
-		}
-		if !dead[of[i]] {
-			dead[of[i]] = true
-			x.fail(t.holder, int64(t.visible(t.ts)), errors.Wrapf(err, "segment %d", t.Meta().ID))
-		}
+		x.kill(int(of[i]), err)
 	}
-	return dead, x.partial()
+	return x.partial()
 }
 
-// releaseAfter keeps the snapshot until the last task that may use it has ended.
-func (x *reader) releaseAfter(b *pool.Batch) {
-	err := x.coll.set.group.Go("release snapshot of an abandoned read", func(context.Context) error {
+// kill takes a target that failed out of the answer.
+func (x *reader) kill(i int, err error) {
+	t := &x.targets[i]
+	x.coll.set.fault(t.holder, err)
+	if !t.dead {
+		t.dead = true
+		x.fail(t.holder, int64(t.visible(t.ts)), errors.Wrapf(err, "segment %d", t.Meta().ID))
+	}
+}
+
+// finish completes the stats.
+func (x *reader) finish() ReadStats {
+	st := &x.stats
+	st.Search = time.Duration(x.nanos.Load())
+	st.SearchedShare = 1
+	if x.rows > 0 {
+		st.SearchedShare = 1 - float64(x.missed)/float64(x.rows)
+	}
+	for i := range x.targets {
+		switch t := &x.targets[i]; {
+		case t.dead:
+		case t.growing:
+			st.Growing = append(st.Growing, t.Meta().ID)
+		default:
+			st.Sealed = append(st.Sealed, t.Meta().ID)
+		}
+	}
+	return *st
+}
+
+// close lets go of the segments, unless tasks still use them.
+func (x *reader) close() {
+	if !x.left {
+		x.letGo()
+	}
+}
+
+func (x *reader) letGo() {
+	x.snap.Release()
+	x.memory.Release()
+}
+
+// leave keeps what the read holds until the last of its tasks has ended.
+func (x *reader) leave(b *pool.Batch) {
+	x.left = true
+	err := x.coll.set.late.Go("release snapshot of an abandoned read", func(context.Context) error {
 		<-b.Done() // the pool answers every task, at the latest when it is closed
-		x.snap.Release()
+		x.letGo()
 		return nil
 	})
 	if err != nil {
-		// The set is closing. The tasks have been cancelled; their segments must
-		// outlive them, so this snapshot is left to the process' end.
+		// Set.Close has given up waiting for this very read, and said so. Its tasks
+		// may still run, so their segments are left to the process' end.
 		x.coll.set.o.Logger.Warn("segments: snapshot of an abandoned read not released", "error", err)
 	}
-}
-
-// fault counts a panic or corrupt read of a segment, and quarantines it at the limit.
-func (s *Set) fault(h *holder, err error) {
-	c := errclass.Of(err)
-	if c != errclass.Panicked && c != errclass.Corrupt {
-		return
-	}
-	if h.faults.Add(1) < int64(s.o.QuarantineAfter) && c != errclass.Corrupt {
-		return
-	}
-	why := err.Error()
-	if h.poison.CompareAndSwap(nil, &why) {
-		s.o.Logger.Error("segments: quarantined", "segment", h.Meta().ID, "error", err)
-		s.changed()
-	}
-}
-
-// output copies the fields of hits, given as runs of rows of targets.
-func (x *reader) output(fields []int64, hits []hit) (cols columns, err error) {
-	err = guard("copy output fields", func() error {
-		cols, err = x.gather(fields, hits)
-		return err
-	})
-	return cols, err
 }

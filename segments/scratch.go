@@ -25,8 +25,15 @@ type nearestQuery struct {
 	ef      int // HNSW candidate list; 0 = chosen by the index
 	metric  index.Metric
 	exact   bool    // scan even if there is a graph
-	beyond  float32 // only distances >= beyond count; used with exact
-	bounded bool    // beyond is set
+	far     float32 // score: only rows that are no nearer than it count; used with exact
+	bounded bool    // far is set
+}
+
+// vectors is the memory of one vector field of a segment.
+type vectors struct {
+	base []float32 // row after row
+	inv  []float32 // inverse norm of each row, for Cosine; nil = computed when needed
+	dim  int
 }
 
 // scratch is what one task of a search needs for itself. It is reused.
@@ -36,7 +43,7 @@ type scratch struct {
 	top     vec.TopK
 	out     []float32
 	ids     []uint32
-	allowed bitset.Set
+	allowed bitset.Set // a prefix of the rows
 	rows    bitset.Set // the filter's result
 	rest    []index.Neighbor
 	merged  []index.Neighbor
@@ -47,27 +54,25 @@ func newScratch() *scratch {
 }
 
 // scan finds the nearest rows in [from, n) exactly. The result is valid until the next scan.
-func (sc *scratch) scan(base []float32, dim, from, n int, q nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
+func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
 	sc.top.Reset(q.k)
 	inv := float32(0)
 	if q.metric == index.Cosine {
 		inv = sc.kernels.InvNorm(q.vector)
 	}
 	for at := from; at < n; {
-		if err := q.ctx.Err(); err != nil {
-			return nil, errors.Wrap(err, "search")
+		if q.stop != nil && q.stop.Load() {
+			return nil, errors.Wrap(q.ctx.Err(), "search")
 		}
-		sc.ids = sc.ids[:0]
-		end := min(at+scanBlock, n)
 		if allowed == nil {
+			end := min(at+scanBlock, n)
 			out := sc.out[:end-at]
-			sc.distances(q, inv, base[at*dim:end*dim], dim, nil, out)
-			for i, d := range out {
-				sc.keep(q, uint32(at+i), d)
-			}
+			sc.rowDistances(q, inv, v, at, out)
+			sc.keepRun(q, uint32(at), out)
 			at = end
 			continue
 		}
+		sc.ids = sc.ids[:0]
 		for len(sc.ids) < scanBlock {
 			r := allowed.Next(at)
 			if r < 0 || r >= n {
@@ -78,78 +83,111 @@ func (sc *scratch) scan(base []float32, dim, from, n int, q nearestQuery, allowe
 			at = r + 1
 		}
 		out := sc.out[:len(sc.ids)]
-		sc.distances(q, inv, base[:n*dim], dim, sc.ids, out)
-		for i, d := range out {
-			sc.keep(q, sc.ids[i], d)
-		}
+		sc.idDistances(q, inv, v, out)
+		sc.keepIDs(q, out)
 	}
 	sc.rest = sc.top.AppendSorted(sc.rest[:0])
 	return sc.rest, nil
 }
 
-func (sc *scratch) keep(q nearestQuery, row uint32, d float32) {
-	if q.bounded && d < q.beyond {
+// keepRun offers rows first, first+1, ... to the top.
+func (sc *scratch) keepRun(q *nearestQuery, first uint32, out []float32) {
+	if !q.bounded {
+		sc.top.PushRun(first, out)
 		return
 	}
-	sc.top.Push(row, d)
+	for i, d := range out {
+		if q.keeps(d) {
+			sc.top.Push(first+uint32(i), d)
+		}
+	}
 }
 
-// distances fills out for the rows ids of base, or for all rows of base in order.
-func (sc *scratch) distances(q nearestQuery, inv float32, base []float32, dim int, ids []uint32, out []float32) {
-	switch {
-	case q.metric == index.L2 && ids == nil:
-		sc.kernels.L2Rows(q.vector, base, dim, out)
+// keepIDs offers rows sc.ids to the top.
+func (sc *scratch) keepIDs(q *nearestQuery, out []float32) {
+	if !q.bounded {
+		sc.top.PushAll(sc.ids, out)
 		return
-	case q.metric == index.L2:
-		sc.kernels.L2IDs(q.vector, base, dim, ids, out)
-		return
-	case ids == nil:
-		sc.kernels.DotRows(q.vector, base, dim, out)
-	default:
-		sc.kernels.DotIDs(q.vector, base, dim, ids, out)
 	}
-	for i := range out {
-		if q.metric != index.Cosine {
+	for i, d := range out {
+		if q.keeps(d) {
+			sc.top.Push(sc.ids[i], d)
+		}
+	}
+}
+
+// keeps reports whether a distance is no nearer than the far side. Scores are
+// compared, since they are what users give and see.
+func (q *nearestQuery) keeps(distance float32) bool {
+	return !q.metric.Better(q.metric.Score(distance), q.far)
+}
+
+// rowDistances fills out for rows [at, at+len(out)).
+func (sc *scratch) rowDistances(q *nearestQuery, inv float32, v vectors, at int, out []float32) {
+	rows := v.base[at*v.dim : (at+len(out))*v.dim]
+	switch q.metric {
+	case index.L2:
+		sc.kernels.L2Rows(q.vector, rows, v.dim, out)
+	case index.IP:
+		sc.kernels.DotRows(q.vector, rows, v.dim, out)
+		for i := range out {
 			out[i] = -out[i]
-			continue
 		}
-		r := i
-		if ids != nil {
-			r = int(ids[i])
+	case index.Cosine:
+		sc.kernels.DotRows(q.vector, rows, v.dim, out)
+		for i := range out {
+			out[i] = 1 - out[i]*inv*sc.invNorm(v, at+i)
 		}
-		out[i] = 1 - out[i]*inv*sc.kernels.InvNorm(base[r*dim:(r+1)*dim])
 	}
 }
 
-// walk searches the graph among its first n rows.
-func (sc *scratch) walk(g *index.HNSW, q nearestQuery, allowed *bitset.Set, n int) ([]index.Neighbor, error) {
-	if allowed == nil && n < g.Len() {
-		sc.allowed.Reset(n)
-		sc.allowed.Fill()
-		allowed = &sc.allowed
+// idDistances fills out for rows sc.ids.
+func (sc *scratch) idDistances(q *nearestQuery, inv float32, v vectors, out []float32) {
+	switch q.metric {
+	case index.L2:
+		sc.kernels.L2IDs(q.vector, v.base, v.dim, sc.ids, out)
+	case index.IP:
+		sc.kernels.DotIDs(q.vector, v.base, v.dim, sc.ids, out)
+		for i := range out {
+			out[i] = -out[i]
+		}
+	case index.Cosine:
+		sc.kernels.DotIDs(q.vector, v.base, v.dim, sc.ids, out)
+		for i := range out {
+			out[i] = 1 - out[i]*inv*sc.invNorm(v, int(sc.ids[i]))
+		}
 	}
+}
+
+func (sc *scratch) invNorm(v vectors, row int) float32 {
+	if v.inv != nil {
+		return v.inv[row]
+	}
+	return sc.kernels.InvNorm(v.base[row*v.dim : (row+1)*v.dim])
+}
+
+// walk searches the graph among the rows allowed (nil = all that are in it).
+func (sc *scratch) walk(g *index.HNSW, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
 	ef := q.ef
 	if ef == 0 {
 		ef = defaultEf(q.k)
 	}
 	sc.index.Stop = q.stop
-	return g.Search(q.vector, q.k, ef, allowed, &sc.index), errors.Wrap(q.ctx.Err(), "search")
+	found := g.Search(q.vector, q.k, ef, allowed, &sc.index)
+	sc.index.Stop = nil // the scratch outlives the search
+	return found, errors.Wrap(q.ctx.Err(), "search")
+}
+
+// prefix returns the set of the first n rows.
+func (sc *scratch) prefix(n int) *bitset.Set {
+	sc.allowed.Reset(n)
+	sc.allowed.Fill()
+	return &sc.allowed
 }
 
 // defaultEf is the candidate list of a search that did not choose: on word
 // vectors, which are hard, it gives a recall of 0.99 at k = 10.
 func defaultEf(k int) int { return 100 + k }
-
-// distanceOf turns a score that a user wrote into a distance, smaller is nearer.
-func distanceOf(m index.Metric, score float32) float32 {
-	switch m {
-	case index.IP:
-		return -score
-	case index.Cosine:
-		return 1 - score
-	}
-	return score
-}
 
 // merge returns the k nearest of two sorted lists.
 func (sc *scratch) merge(a, b []index.Neighbor, k int) []index.Neighbor {

@@ -6,15 +6,15 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"sync"
 
 	"github.com/cockroachdb/errors"
 
-	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
-	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // Sealed is an immutable segment: mapped files, and its scalars and keys in memory.
@@ -24,106 +24,119 @@ type Sealed struct {
 	file    *segfile.Segment
 	rows    *schema.Batch // scalar columns and timestamps
 	pk      schema.Field
+	keys    *schema.Column // of rows
 	deletes *deletes
-	graphs  map[int64]*index.HNSW // by field id
-	metrics map[int64]index.Metric
+	vectors []*sealedVectors
 	order   []uint32 // rows by key, newest of a key first; nil = row order is key order
-	unique  bool
-	heap    *Reservation
+
+	heap    *Reservation // rows, keys
+	removed *Reservation // what deletes hides
 	mapped  *Reservation
+	ledger  *Ledger
+}
+
+// sealedVectors is one vector field of a sealed segment.
+type sealedVectors struct {
+	fieldID int64
+	base    []float32 // mapped, row after row
+	dim     int
+	graph   *index.HNSW // nil = searched exactly
+
+	// The inverse norms are computed by the first search that needs them: Cosine
+	// without the graph.
+	once   sync.Once
+	inv    []float32
+	memory *Reservation
 }
 
 // openSealed opens the segment in dir. The caller owns dir until it succeeds.
-func openSealed(ctx context.Context, dir string, info CollectionInfo) (s *Sealed, err error) {
+func openSealed(ctx context.Context, dir string, info CollectionInfo, l *Ledger) (s *Sealed, err error) {
 	file, err := segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true})
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.CombineErrors(err, file.Close())
-		}
-	}()
 	m := file.Manifest()
 	s = &Sealed{
 		meta: Meta{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel},
-		dir:  dir, file: file, pk: info.Schema.Primary(), deletes: newDeletes(int(m.Rows)),
-		graphs: map[int64]*index.HNSW{}, metrics: map[int64]index.Metric{},
+		dir:  dir, file: file, pk: info.Schema.Primary(), ledger: l, removed: l.Force(KindSealed, 0),
 	}
+	opened := false
+	defer func() {
+		// Deferred, because a damaged file may fault while it is read.
+		if !opened {
+			s.removed.Release()
+			err = errors.CombineErrors(err, file.Close())
+		}
+	}()
+	s.deletes = newDeletes(int(m.Rows), s.removed)
 	if s.rows, err = file.Rows(ctx); err != nil {
 		return nil, err
 	}
 	if !slices.IsSorted(s.rows.Timestamps) {
 		return nil, errclass.New(errclass.Corrupt, "segment %d: rows are not in timestamp order", m.SegmentID)
 	}
-	if err = s.addMissing(info.Schema); err != nil {
-		return nil, err
+	if s.keys = s.rows.Column(s.pk.ID); s.keys == nil {
+		return nil, errclass.New(errclass.Corrupt, "segment %d has no keys", m.SegmentID)
 	}
-	if err = s.openIndexes(info); err != nil {
+	if err = s.openVectors(info); err != nil {
 		return nil, err
 	}
 	s.sortKeys()
 	if err = s.applyOwnDeletes(); err != nil {
 		return nil, err
 	}
+	opened = true
 	return s, nil
 }
 
-// addMissing gives the segment null columns for fields that were added to the
-// collection after it was written.
-func (s *Sealed) addMissing(sc *schema.Schema) error {
-	for _, f := range sc.Columns() {
-		if f.Type.IsVector() || s.rows.Column(f.ID) != nil {
-			continue
+// checkSchema reports whether a segment written with schema have can be searched
+// as one of a collection with schema want: fields they share are the same, and
+// what the segment lacks can be null.
+func checkSchema(have, want *schema.Schema) error {
+	for _, f := range want.Columns() {
+		h, ok := have.FieldByID(f.ID)
+		switch {
+		case ok && (h.Type != f.Type || h.Dim != f.Dim || h.PrimaryKey != f.PrimaryKey):
+			return errclass.New(errclass.Corrupt, "field %q is %s of dimension %d in the segment, %s of %d in the collection", f.Name, h.Type, h.Dim, f.Type, f.Dim)
+		case !ok && !f.Nullable && f.ID != schema.DynamicFieldID:
+			return errclass.New(errclass.Corrupt, "the segment lacks field %q, which cannot be null", f.Name)
 		}
-		g, err := schema.NullColumn(f, s.rows.Rows)
-		if err != nil {
-			return errors.Wrapf(err, "segment %d", s.meta.ID)
-		}
-		s.rows.Columns = append(s.rows.Columns, g)
 	}
 	return nil
 }
 
-func (s *Sealed) openIndexes(info CollectionInfo) error {
+func (s *Sealed) openVectors(info CollectionInfo) error {
 	for _, f := range info.Schema.Fields {
 		if !f.Type.IsVector() {
 			continue
 		}
-		base := s.file.Vectors(f.ID)
-		if len(base) != s.rows.Rows*f.Dim {
-			return errclass.New(errclass.Corrupt, "segment %d: field %q has %d values, want %d rows of %d", s.meta.ID, f.Name, len(base), s.rows.Rows, f.Dim)
+		v := &sealedVectors{fieldID: f.ID, base: s.file.Vectors(f.ID), dim: f.Dim, memory: s.ledger.Force(KindSealed, 0)}
+		if len(v.base) != s.rows.Rows*f.Dim {
+			return errclass.New(errclass.Corrupt, "segment %d: field %q has %d values, want %d rows of %d", s.meta.ID, f.Name, len(v.base), s.rows.Rows, f.Dim)
 		}
-		s.metrics[f.ID] = info.Indexes[f.ID].Metric
+		s.vectors = append(s.vectors, v)
 		ix, image, ok := s.file.Index(f.ID)
 		if !ok || ix.Type != "HNSW" {
 			continue
 		}
-		g, err := index.OpenHNSW(image, base)
+		g, err := index.OpenHNSW(image, v.base)
 		if err != nil {
 			return errors.Wrapf(err, "segment %d: index of field %q", s.meta.ID, f.Name)
 		}
 		if g.Len() != s.rows.Rows {
 			return errclass.New(errclass.Corrupt, "segment %d: index of field %q holds %d rows, the segment has %d", s.meta.ID, f.Name, g.Len(), s.rows.Rows)
 		}
-		s.graphs[f.ID] = g
+		v.graph = g
 	}
 	return nil
 }
 
-// sortKeys finds out the order of the keys: often the rows are in it already.
+// sortKeys finds out the order of the keys (often the rows are in it already),
+// and hides rows that have a newer one of the same key.
 func (s *Sealed) sortKeys() {
-	keys := s.rows.Column(s.pk.ID)
-	s.unique = true
-	less := func(a, b uint32) int {
-		if c := compareKeys(keys, int(a), keys, int(b)); c != 0 {
-			return c
-		}
-		return cmp.Compare(b, a)
-	}
 	sorted := true
 	for r := 1; r < s.rows.Rows && sorted; r++ {
-		sorted = compareKeys(keys, r-1, keys, r) < 0
+		sorted = compareKeys(s.keys, r-1, s.keys, r) < 0
 	}
 	if sorted {
 		return
@@ -132,10 +145,20 @@ func (s *Sealed) sortKeys() {
 	for i := range s.order {
 		s.order[i] = uint32(i)
 	}
-	slices.SortFunc(s.order, less)
-	for i := 1; i < len(s.order) && s.unique; i++ {
-		s.unique = compareKeys(keys, int(s.order[i-1]), keys, int(s.order[i])) != 0
+	slices.SortFunc(s.order, func(a, b uint32) int {
+		if c := compareKeys(s.keys, int(a), s.keys, int(b)); c != 0 {
+			return c
+		}
+		return cmp.Compare(b, a)
+	})
+	var hide []hiddenRow
+	for i := 1; i < len(s.order); i++ {
+		newer, row := s.order[i-1], s.order[i]
+		if compareKeys(s.keys, int(newer), s.keys, int(row)) == 0 {
+			hide = append(hide, hiddenRow{ts: s.rows.Timestamps[newer], row: row})
+		}
 	}
+	s.deletes.apply(hide)
 }
 
 // compareKeys orders row i of a against row j of b, columns of the same key field.
@@ -163,13 +186,12 @@ func (s *Sealed) applyDeletes(d *DeleteBatch) {
 	if d.Partition != 0 && d.Partition != s.meta.PartitionID {
 		return
 	}
-	keys := s.rows.Column(s.pk.ID)
 	var hide []hiddenRow
-	for i, ts := range d.Timestamps {
-		at := sort.Search(s.rows.Rows, func(k int) bool { return compareKeys(keys, int(s.byKey(k)), d.Keys, i) >= 0 })
-		for ; at < s.rows.Rows; at++ {
+	for _, i := range s.mayHave(d.Keys) {
+		ts := d.Timestamps[i]
+		for at := s.find(d.Keys, i); at < s.rows.Rows; at++ {
 			row := s.byKey(at)
-			if compareKeys(keys, int(row), d.Keys, i) != 0 {
+			if compareKeys(s.keys, int(row), d.Keys, i) != 0 {
 				break
 			}
 			if s.rows.Timestamps[row] < ts {
@@ -180,6 +202,29 @@ func (s *Sealed) applyDeletes(d *DeleteBatch) {
 	s.deletes.apply(hide)
 }
 
+// mayHave returns the numbers of those keys that the segment may hold.
+func (s *Sealed) mayHave(keys *schema.Column) []int {
+	var some []int
+	err := guard("key filter", func() (err error) {
+		some, err = s.file.MayHave(keys, make([]int, 0, 64))
+		return err
+	})
+	if err == nil {
+		return some
+	}
+	// The filter saves time only: without it every key is looked for.
+	some = some[:0]
+	for i := range keys.Rows() {
+		some = append(some, i)
+	}
+	return some
+}
+
+// find returns where in key order the rows of key i of keys begin, or would.
+func (s *Sealed) find(keys *schema.Column, i int) int {
+	return sort.Search(s.rows.Rows, func(at int) bool { return compareKeys(s.keys, int(s.byKey(at)), keys, i) >= 0 })
+}
+
 func (s *Sealed) byKey(i int) uint32 {
 	if s.order == nil {
 		return uint32(i)
@@ -187,117 +232,50 @@ func (s *Sealed) byKey(i int) uint32 {
 	return s.order[i]
 }
 
-func (s *Sealed) visible(ts uint64) int {
-	n := s.rows.Rows
-	if n == 0 || s.rows.Timestamps[n-1] <= ts {
-		return n
-	}
-	return sort.Search(n, func(i int) bool { return s.rows.Timestamps[i] > ts })
-}
-
-func (s *Sealed) hidden() *deleteState { return s.deletes.state.Load() }
-
-// batchColumns gives a filter the columns of a batch.
-type batchColumns struct{ batch *schema.Batch }
-
-// Column returns the field's column.
-func (b batchColumns) Column(fieldID int64) *schema.Column { return b.batch.Column(fieldID) }
-
-func (s *Sealed) filter(p *expr.Plan, n int, out *bitset.Set) error {
-	return p.Eval(batchColumns{s.rows}, n, out)
-}
-
-func (s *Sealed) nearest(q nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
-	if g := s.graphs[q.fieldID]; g != nil && g.Metric() == q.metric && !q.exact {
-		return sc.walk(g, q, allowed, n)
-	}
-	base := s.file.Vectors(q.fieldID)
-	return sc.scan(base, len(base)/max(s.rows.Rows, 1), 0, n, q, allowed)
-}
-
-func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
-	if dst.Type.IsVector() {
-		base := s.file.Vectors(dst.FieldID)
-		for _, r := range rows {
-			dst.Float = append(dst.Float, base[int(r)*dst.Dim:(int(r)+1)*dst.Dim]...)
-		}
-		return
-	}
-	src := s.rows.Column(dst.FieldID)
-	for _, r := range rows {
-		dst.AppendRow(src, int(r))
-	}
-}
-
-func (s *Sealed) keyOrder(rows []uint32) []uint32 {
-	if s.order == nil {
-		slices.Sort(rows)
-		return rows
-	}
-	keys := s.rows.Column(s.pk.ID)
-	slices.SortFunc(rows, func(a, b uint32) int {
-		if c := compareKeys(keys, int(a), keys, int(b)); c != 0 {
-			return c
-		}
-		return cmp.Compare(b, a)
-	})
-	return rows
-}
-
-func (s *Sealed) timestamp(row uint32) uint64 { return s.rows.Timestamps[row] }
-
-func (s *Sealed) key(row uint32) (int64, string) {
-	c := s.rows.Column(s.pk.ID)
-	if c.Type == schema.VarChar {
-		return 0, c.Str[row]
-	}
-	return c.Int[row], ""
-}
-
-// stats tells a filter what values a field has.
-func (s *Sealed) stats(fieldID int64) (lo, hi any, nulls, rows int64, ok bool) {
-	st, ok := s.file.Manifest().FieldStats(fieldID)
-	if !ok {
-		return nil, nil, 0, 0, false
-	}
-	rows = int64(s.rows.Rows)
-	switch {
-	case st.Bool != nil:
-		return st.Bool.Min, st.Bool.Max, st.Nulls, rows, true
-	case st.Int != nil:
-		return st.Int.Min, st.Int.Max, st.Nulls, rows, true
-	case st.Float != nil:
-		return st.Float.Min, st.Float.Max, st.Nulls, rows, true
-	case st.Text != nil:
-		return st.Text.Min, st.Text.Max, st.Nulls, rows, true
-	}
-	return nil, nil, 0, 0, false
-}
-
-func (s *Sealed) uniqueKeys() bool { return s.unique }
+// fixedBytes is the memory that does not change while the segment is open.
+func (s *Sealed) fixedBytes() int64 { return s.rows.Bytes() + 4*int64(len(s.order)) }
 
 func (s *Sealed) bytes() int64 {
-	return s.rows.Bytes() + 4*int64(len(s.order)) + s.deletes.bytes()
+	n := s.heap.size() + s.removed.size()
+	for _, v := range s.vectors {
+		n += v.memory.size()
+	}
+	return n
 }
 
-func (s *Sealed) describe(st *SegmentStatus) {
-	st.State, st.Rows = "loaded", s.rows.Rows
-	st.MappedBytes, _ = s.file.Bytes()
-	if st.Rows > 0 {
-		st.MinTimestamp, st.MaxTimestamp = s.rows.Timestamps[0], s.rows.Timestamps[st.Rows-1]
-	}
-	for id := range s.metrics {
-		st.Indexes[id] = "FLAT"
-		if s.graphs[id] != nil {
-			st.Indexes[id] = "HNSW"
+// field returns the vectors of a field.
+func (s *Sealed) field(id int64) *sealedVectors {
+	for _, v := range s.vectors {
+		if v.fieldID == id {
+			return v
 		}
 	}
+	return nil
+}
+
+// withNorms returns the vectors of a field with their inverse norms, which it
+// computes if they are not there yet.
+func (s *Sealed) withNorms(v *sealedVectors) vectors {
+	v.once.Do(func() {
+		inv := make([]float32, s.rows.Rows)
+		k := vec.Detect()
+		for r := range inv {
+			inv[r] = k.InvNorm(v.base[r*v.dim : (r+1)*v.dim])
+		}
+		v.memory.Commit(4 * int64(len(inv)))
+		v.inv = inv
+	})
+	return vectors{base: v.base, inv: v.inv, dim: v.dim}
 }
 
 // close unmaps the files and removes them. No reader may be left.
 func (s *Sealed) close() error {
-	s.heap.Release()
-	s.mapped.Release()
+	for _, r := range []*Reservation{s.heap, s.removed, s.mapped} {
+		r.Release()
+	}
+	for _, v := range s.vectors {
+		v.memory.Release()
+	}
 	err := s.file.Close()
 	return errors.CombineErrors(err, errors.Wrap(os.RemoveAll(s.dir), "remove segment files"))
 }

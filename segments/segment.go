@@ -1,10 +1,10 @@
 package segments
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/bitset"
-	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -24,12 +24,15 @@ type Meta struct {
 }
 
 // segment is what a read needs of a segment; Growing and Sealed are the two kinds.
+// No two rows of one key are visible at any timestamp: a newer row hides the
+// older ones of its segment as a delete would.
 type segment interface {
 	rowReader
 	searcher
 	Meta() Meta
-	// uniqueKeys reports whether no key is in the segment twice.
-	uniqueKeys() bool
+	// applyDeletes hides the rows of keys that are older than their delete.
+	// Calls are made one after the other.
+	applyDeletes(d *DeleteBatch)
 	// bytes is the memory of this process in use.
 	bytes() int64
 	// close gives memory and files back; no reader is left.
@@ -46,18 +49,22 @@ type rowReader interface {
 	timestamp(row uint32) uint64
 	// key is the primary key of a row: the number or the text, by the field's type.
 	key(row uint32) (int64, string)
-	// keyOrder sorts rows in place by key, rows of the same key newest first.
-	keyOrder(rows []uint32) []uint32
-	// gather appends the values of dst's field in the given rows to dst.
+	// keyOrder lists the rows of a set in order of their keys.
+	keyOrder(rows *bitset.Set) []uint32
+	// gather appends the values of dst's field in the given rows to dst; nulls if
+	// the segment does not have the field.
 	gather(dst *schema.Column, rows []uint32)
 }
 
 // searcher finds rows by what is in them.
 type searcher interface {
+	// rulesOut reports that no row matches, as far as statistics tell.
+	rulesOut(m *match) bool
 	// filter sets out to the rows among the first n that match.
-	filter(p *expr.Plan, n int, out *bitset.Set) error
-	// nearest finds the nearest of the first n rows that are in allowed (nil = all).
-	nearest(q nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error)
+	filter(ctx context.Context, m *match, n int, out *bitset.Set) error
+	// nearest finds the nearest of the first n rows that are in allowed (nil =
+	// all). The result is valid until sc is used again.
+	nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error)
 }
 
 // holder counts the views that hold a segment. The one that lets go last closes it.
@@ -65,7 +72,8 @@ type holder struct {
 	segment
 	refs    atomic.Int64
 	growing bool
-	faults  atomic.Int64 // panics and corrupt reads so far
+	task    string       // name of a search's task
+	faults  atomic.Int64 // panics so far
 	poison  atomic.Pointer[string]
 }
 
@@ -75,4 +83,12 @@ func (h *holder) quarantined() string {
 		return *s
 	}
 	return ""
+}
+
+// hide applies deletes. A segment that cannot take one would show rows that are
+// gone, so it is not read any more.
+func (s *Set) hide(h *holder, d *DeleteBatch) {
+	if err := guard("apply deletes", func() error { h.applyDeletes(d); return nil }); err != nil {
+		s.quarantine(h, err)
+	}
 }

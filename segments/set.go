@@ -2,99 +2,35 @@ package segments
 
 import (
 	"context"
-	"log/slog"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/errors"
 
-	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
-	"github.com/querynode/querynode/internal/objstore"
-	"github.com/querynode/querynode/pool"
 )
-
-// Options configure a Set.
-type Options struct {
-	// Dir is where segment files are kept while they are loaded; the Set owns
-	// it and removes it on Close. Required.
-	Dir string
-	// Pool runs searches; one task per segment. Required. The caller closes it after the Set.
-	Pool *pool.Pool
-	// Ledger accounts memory. Nil = one without a limit.
-	Ledger *Ledger
-	// Bucket is where sealed segments come from. Required for Load.
-	Bucket objstore.Bucket
-	// GrowingRows is the number of rows that a growing segment reserves address
-	// space for. 0 = 1,000,000. More rows than that cost a copy.
-	GrowingRows int
-	// LoadConcurrency is how many segments are loaded at once. 0 = 2.
-	LoadConcurrency int
-	// LoadTimeout bounds the load of one segment. 0 = 10 minutes.
-	LoadTimeout time.Duration
-	// QuarantineAfter is how many panics or corrupt reads a segment is allowed. 0 = 3.
-	QuarantineAfter int
-	// Logger gets what an operator should see. Nil = discard.
-	Logger *slog.Logger
-}
-
-// EnsureDefaults fills what was left zero.
-func (o *Options) EnsureDefaults() {
-	if o.Ledger == nil {
-		o.Ledger = NewLedger(0)
-	}
-	if o.GrowingRows == 0 {
-		o.GrowingRows = 1_000_000
-	}
-	if o.LoadConcurrency == 0 {
-		o.LoadConcurrency = 2
-	}
-	if o.LoadTimeout == 0 {
-		o.LoadTimeout = 10 * time.Minute
-	}
-	if o.QuarantineAfter == 0 {
-		o.QuarantineAfter = 3
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-}
-
-// Validate lists all problems in one error.
-func (o *Options) Validate() error {
-	var errs []error
-	if o.Dir == "" {
-		errs = append(errs, errors.New("segments: Dir is required"))
-	}
-	if o.Pool == nil {
-		errs = append(errs, errors.New("segments: Pool is required"))
-	}
-	for _, v := range []struct {
-		name string
-		n    int64
-	}{{"GrowingRows", int64(o.GrowingRows)}, {"LoadConcurrency", int64(o.LoadConcurrency)},
-		{"LoadTimeout", int64(o.LoadTimeout)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
-		if v.n < 0 {
-			errs = append(errs, errors.Newf("segments: %s is %d, want 0 (default) or more", v.name, v.n))
-		}
-	}
-	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
-}
 
 // Set is everything that is searchable on this node. Open it with New, Close it
 // before its Pool.
 type Set struct {
 	o       Options
-	group   *lifecycle.Group
-	scratch sync.Pool // *scratch
+	group   *lifecycle.Group // loads and graphs: they end when Close begins
+	late    *lifecycle.Group // closing of segments: goes on until no reader is left
+	scratch sync.Pool        // *scratch, one per task
+	merges  sync.Pool        // *merger, one per search
 	loads   *loads
 	builder *graphBuilder
+
+	// Tests lower and replace these.
+	graphAfter int
+	create     func(name string) (io.WriteCloser, error)
 
 	mu struct {
 		sync.Mutex
@@ -102,6 +38,8 @@ type Set struct {
 		version     int64
 		changed     chan struct{} // closed at the next change
 		open        int           // segments not closed yet
+		closing     bool
+		empty       chan struct{} // not nil while Close waits; closed when open is 0
 		closeErrs   []error
 	}
 }
@@ -113,17 +51,22 @@ func New(o Options) (*Set, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, errors.Wrapf(err, "create segment folder %s", o.Dir)
+		return nil, diskError(err, "create segment folder %s", o.Dir)
 	}
-	s := &Set{o: o}
+	s := &Set{o: o, graphAfter: graphAfter}
+	s.create = func(name string) (io.WriteCloser, error) { return os.Create(name) }
+	s.sweep()
 	s.mu.collections = map[int64]*Collection{}
 	s.mu.changed = make(chan struct{})
 	s.scratch.New = func() any { return newScratch() }
-	s.group = lifecycle.NewGroup(context.Background(), func(name string, err error) {
+	s.merges.New = func() any { return &merger{} }
+	onExit := func(name string, err error) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			o.Logger.Error("segments: goroutine ended with an error", "name", name, "error", err)
 		}
-	})
+	}
+	s.group = lifecycle.NewGroup(context.Background(), onExit)
+	s.late = lifecycle.NewGroup(context.Background(), onExit)
 	s.loads = newLoads(o.LoadConcurrency)
 	s.builder = newGraphBuilder(s)
 	if err := s.group.Go("growing graph builder", s.builder.run); err != nil {
@@ -132,7 +75,25 @@ func New(o Options) (*Set, error) {
 	return s, nil
 }
 
-// Add makes a collection known; adding the same id again returns the one that is there.
+// leftover is the name of a loaded segment's folder, or of one being fetched.
+var leftover = regexp.MustCompile(`^[0-9]+-[0-9a-z]+(\.tmp)?$`)
+
+// sweep removes what a run that was killed left in the folder. A failure costs
+// disk space, not the start.
+func (s *Set) sweep() {
+	entries, err := os.ReadDir(s.o.Dir)
+	for _, e := range entries {
+		if leftover.MatchString(e.Name()) {
+			err = errors.CombineErrors(err, os.RemoveAll(filepath.Join(s.o.Dir, e.Name())))
+		}
+	}
+	if err != nil {
+		s.o.Logger.Warn("segments: leftovers of an earlier run not removed", "error", err)
+	}
+}
+
+// Add makes a collection known; adding the same id again returns the one that is
+// there. After Close it returns one that nothing can be watched or loaded in.
 func (s *Set) Add(info CollectionInfo) *Collection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,6 +101,10 @@ func (s *Set) Add(info CollectionInfo) *Collection {
 		return c
 	}
 	c := newCollection(s, info)
+	if s.mu.closing {
+		c.mu.gone = true // nobody else has it yet
+		return c
+	}
 	s.mu.collections[info.ID] = c
 	return c
 }
@@ -194,11 +159,12 @@ func (s *Set) changed() {
 // Ledger is the memory ledger.
 func (s *Set) Ledger() *Ledger { return s.o.Ledger }
 
-// opened counts a segment whose memory has to be given back.
-func (s *Set) opened() {
+// hold wraps a segment that is open now; it is counted until reap has closed it.
+func (s *Set) hold(seg segment, growing bool) *holder {
 	s.mu.Lock()
 	s.mu.open++
 	s.mu.Unlock()
+	return &holder{segment: seg, growing: growing, task: "search segment " + strconv.FormatInt(seg.Meta().ID, 10)}
 }
 
 // unref lets go of a segment; the last one closes it, away from the caller.
@@ -212,16 +178,20 @@ func (s *Set) unref(h *holder) {
 // discard closes a segment that no view holds.
 func (s *Set) discard(h *holder) {
 	reap := func(context.Context) error { return s.reap(h) }
-	if err := s.group.Go("close segment "+strconv.FormatInt(h.Meta().ID, 10), reap); err != nil {
-		_ = s.reap(h) // the set is closing: do it here; reap keeps the error
+	if err := s.late.Go("close segment "+strconv.FormatInt(h.Meta().ID, 10), reap); err != nil {
+		_ = s.reap(h) // Close has given up waiting: do it here; reap keeps the error
 	}
 }
 
 func (s *Set) reap(h *holder) error {
-	err := h.close()
+	err := guard("close segment "+strconv.FormatInt(h.Meta().ID, 10), h.close)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.open--
+	if s.mu.empty != nil && s.mu.open == 0 {
+		close(s.mu.empty)
+		s.mu.empty = nil
+	}
 	if err != nil {
 		s.mu.closeErrs = append(s.mu.closeErrs, errors.Wrapf(err, "close segment %d", h.Meta().ID))
 	}
@@ -233,77 +203,49 @@ func (s *Set) segmentDir(id int64) string {
 	return filepath.Join(s.o.Dir, strconv.FormatInt(id, 10))
 }
 
-// Close stops loads and background work, drops every collection and waits until
-// ctx ends. It returns what could not be closed and how many segments are still
-// held by readers.
+// Close stops loads and background work, drops every collection and waits for
+// the readers until ctx ends. It returns what could not be closed and how many
+// segments are still held by readers. It may be called again to wait longer.
 func (s *Set) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.mu.closing = true
+	s.mu.Unlock()
 	for _, c := range s.Collections() {
 		s.Remove(c.Info().ID)
 	}
 	s.builder.releaseAll()
 	errs := []error{errors.Wrap(s.group.Close(ctx), "segments")}
-	s.mu.Lock()
-	if s.mu.open > 0 {
-		errs = append(errs, errors.Newf("segments: %d segments are still held by readers", s.mu.open))
+	select {
+	case <-s.unread():
+	case <-ctx.Done():
 	}
+	errs = append(errs, errors.Wrap(s.late.Close(ctx), "segments"))
+	s.mu.Lock()
+	open := s.mu.open
 	errs = append(errs, s.mu.closeErrs...)
-	empty := s.mu.open == 0
 	s.mu.Unlock()
-	if empty {
+	if open > 0 {
+		errs = append(errs, errors.Newf("segments: %d segments are still held by readers", open))
+	} else {
 		errs = append(errs, errors.Wrap(os.RemoveAll(s.o.Dir), "remove segment folder"))
 	}
 	return errors.Join(errs...)
 }
 
-// SegmentStatus describes one segment for people and coordinators.
-type SegmentStatus struct {
-	Meta
-	State        string // growing, sealed (growing, waiting for its flush), loaded, quarantined
-	Rows         int
-	DeletedRows  int
-	MemoryBytes  int64
-	MappedBytes  int64
-	Indexes      map[int64]string // by field id
-	Error        string
-	MinTimestamp uint64
-	MaxTimestamp uint64
-}
-
-// Segments describes the segments of the collection that are searchable now.
-func (c *Collection) Segments() []SegmentStatus {
-	snap := c.Acquire()
-	defer snap.Release()
-	out := make([]SegmentStatus, 0, len(snap.view.segments))
-	for _, h := range snap.view.segments {
-		st := SegmentStatus{Meta: h.Meta(), DeletedRows: len(h.hidden().entries), MemoryBytes: h.bytes(), Indexes: map[int64]string{}}
-		switch seg := h.segment.(type) {
-		case *Growing:
-			seg.describe(&st)
-		case *Sealed:
-			seg.describe(&st)
-		}
-		if why := h.quarantined(); why != "" {
-			st.State, st.Error = "quarantined", why
-		}
-		out = append(out, st)
+// unread is closed when every segment has been closed. Nothing opens one any
+// more when Close calls it: loads have ended and channels refuse rows.
+func (s *Set) unread() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.open == 0 {
+		done := make(chan struct{})
+		close(done)
+		return done
 	}
-	return out
-}
-
-func (g *Growing) describe(st *SegmentStatus) {
-	st.State, st.Rows = "growing", g.Rows()
-	if g.sealed.Load() {
-		st.State = "sealed"
+	if s.mu.empty == nil {
+		s.mu.empty = make(chan struct{})
 	}
-	if st.Rows > 0 {
-		st.MinTimestamp, st.MaxTimestamp = g.timestamp(0), g.timestamp(uint32(st.Rows-1))
-	}
-	for _, v := range g.vectors {
-		st.Indexes[v.fieldID] = "FLAT"
-		if v.graph.Load() != nil {
-			st.Indexes[v.fieldID] = "HNSW"
-		}
-	}
+	return s.mu.empty
 }
 
 // workers is how many tasks of one search are useful at a time.

@@ -51,9 +51,10 @@ func (s *Sink) Quarantined() int64 { return s.quarantined.Load() }
 // Applied is the number of messages applied.
 func (s *Sink) Applied() int64 { return s.applied.Load() }
 
-// Apply applies messages in order. An error of class Exhausted means that there
-// was no room for a message: it and those after it may be sent again, those
-// before it are remembered and not applied twice.
+// Apply applies messages in order. An error whose class may be retried (Exhausted:
+// there was no room for a message; Closed: the channel is not watched any more)
+// leaves that message and those after it unapplied: they may be sent again, those
+// before them are remembered and not applied twice.
 func (s *Sink) Apply(ctx context.Context, msgs []mq.Message) error {
 	for i := range msgs {
 		if err := ctx.Err(); err != nil {
@@ -61,7 +62,7 @@ func (s *Sink) Apply(ctx context.Context, msgs []mq.Message) error {
 		}
 		m := &msgs[i]
 		if err := s.apply(m); err != nil {
-			if c := errclass.Of(err); c == errclass.Exhausted || c == errclass.Retryable {
+			if errclass.Of(err).Retry() {
 				return errors.Wrapf(err, "apply message at %s", m.Position)
 			}
 			s.setAside(m, err)

@@ -1,0 +1,146 @@
+package segments
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sort"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+func (g *Growing) timestamp(row uint32) uint64 {
+	return (*g.chunks.Load())[row/chunkRows].timestamps[row%chunkRows]
+}
+
+func (g *Growing) key(row uint32) (int64, string) { return g.keyIn(*g.chunks.Load(), row) }
+
+func (g *Growing) keyIn(chunks []*chunk, row uint32) (int64, string) {
+	c := chunks[row/chunkRows].columns[g.pkIndex]
+	if c.Type == schema.VarChar {
+		return 0, c.Str[row%chunkRows]
+	}
+	return c.Int[row%chunkRows], ""
+}
+
+// visible is the number of rows with a timestamp <= ts: rows are in timestamp order.
+func (g *Growing) visible(ts uint64) int {
+	n := g.Rows()
+	if n == 0 || g.timestamp(uint32(n-1)) <= ts {
+		return n
+	}
+	return sort.Search(n, func(i int) bool { return g.timestamp(uint32(i)) > ts })
+}
+
+func (g *Growing) hidden() *deleteState { return g.deletes.state.Load() }
+
+// rulesOut is false: nothing is known about rows that keep coming.
+func (g *Growing) rulesOut(*match) bool { return false }
+
+// chunkColumns gives a filter the columns of one chunk.
+type chunkColumns struct {
+	chunk *chunk
+	rows  int
+	match *match
+}
+
+// Column returns the first rows of the field's column in the chunk.
+func (c chunkColumns) Column(fieldID int64) *schema.Column {
+	if col := c.chunk.column(fieldID); col != nil {
+		return col.Slice(0, c.rows)
+	}
+	return c.match.missing(fieldID, c.rows)
+}
+
+// filter sets out to the rows among the first n that match.
+func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) error {
+	out.Reset(n)
+	var part bitset.Set
+	chunks := *g.chunks.Load()
+	for c := 0; c*chunkRows < n; c++ {
+		if err := ctx.Err(); err != nil {
+			return errors.Wrap(err, "filter")
+		}
+		rows := min(chunkRows, n-c*chunkRows)
+		if err := m.plan.Eval(chunkColumns{chunks[c], rows, m}, rows, &part); err != nil {
+			return err
+		}
+		copy(out.Words()[c*chunkRows/64:], part.Words())
+	}
+	return nil
+}
+
+// gather appends the values of dst's field in the given rows to dst.
+func (g *Growing) gather(dst *schema.Column, rows []uint32) {
+	if dst.Type.IsVector() {
+		v := g.vectorField(dst.FieldID)
+		base := v.data()
+		for _, r := range rows {
+			dst.Float = append(dst.Float, base[int(r)*v.dim:(int(r)+1)*v.dim]...)
+		}
+		return
+	}
+	chunks := *g.chunks.Load()
+	for _, r := range rows {
+		if col := chunks[r/chunkRows].column(dst.FieldID); col != nil {
+			dst.AppendRow(col, int(r%chunkRows))
+		} else {
+			appendMissing(dst, 1)
+		}
+	}
+}
+
+func (g *Growing) vectorField(fieldID int64) *growingVectors {
+	for _, v := range g.vectors {
+		if v.fieldID == fieldID {
+			return v
+		}
+	}
+	return nil
+}
+
+// nearest searches the first n rows: by graph what is in it, the rest exactly.
+func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
+	return g.vectorField(q.fieldID).nearest(q, n, allowed, sc)
+}
+
+// keyOrder lists the rows of a set in order of their keys.
+func (g *Growing) keyOrder(set *bitset.Set) []uint32 {
+	rows := set.AppendTo(make([]uint32, 0, set.Count()))
+	chunks := *g.chunks.Load()
+	if g.pk.Type == schema.VarChar {
+		slices.SortFunc(rows, func(a, b uint32) int {
+			_, x := g.keyIn(chunks, a)
+			_, y := g.keyIn(chunks, b)
+			return cmp.Compare(x, y)
+		})
+		return rows
+	}
+	slices.SortFunc(rows, func(a, b uint32) int {
+		x, _ := g.keyIn(chunks, a)
+		y, _ := g.keyIn(chunks, b)
+		return cmp.Compare(x, y)
+	})
+	return rows
+}
+
+// Batch copies rows [from, to) with their timestamps, for the flush: a column for
+// each field that the collection has now. Vectors are copied too.
+func (g *Growing) Batch(from, to int) *schema.Batch {
+	b := &schema.Batch{Rows: to - from}
+	rows := make([]uint32, 0, to-from)
+	for r := from; r < to; r++ {
+		rows = append(rows, uint32(r))
+		b.Timestamps = append(b.Timestamps, g.timestamp(uint32(r)))
+	}
+	for _, f := range g.latest().Columns() {
+		col := schema.NewColumn(f, to-from)
+		g.gather(col, rows)
+		b.Columns = append(b.Columns, col)
+	}
+	return b
+}

@@ -1,0 +1,82 @@
+package segments
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/pool"
+)
+
+// Options configure a Set.
+type Options struct {
+	// Dir is where segment files are kept while they are loaded; the Set owns
+	// it, removes what an earlier run left in it, and removes it on Close. Required.
+	Dir string
+	// Pool runs searches; one task per segment. Required. The caller closes it after the Set.
+	Pool *pool.Pool
+	// Ledger accounts memory. Nil = one without a limit.
+	Ledger *Ledger
+	// Bucket is where sealed segments come from. Required for Load.
+	Bucket objstore.Bucket
+	// GrowingRows is the number of rows that a growing segment reserves address
+	// space for. 0 = 1,000,000. More rows than that cost a copy.
+	GrowingRows int
+	// LoadConcurrency is how many segments are loaded at once. 0 = 2.
+	LoadConcurrency int
+	// LoadTimeout bounds the load of one segment, the wait for its turn not
+	// counted. 0 = 10 minutes.
+	LoadTimeout time.Duration
+	// QuarantineAfter is the panic, faults in mapped memory included, that puts a
+	// segment into quarantine. 0 = the third. Bytes that are proven wrong (class
+	// Corrupt) and a delete that could not be applied do so at once.
+	QuarantineAfter int
+	// Logger gets what an operator should see. Nil = discard.
+	Logger *slog.Logger
+}
+
+// EnsureDefaults fills what was left zero.
+func (o *Options) EnsureDefaults() {
+	if o.Ledger == nil {
+		o.Ledger = NewLedger(0)
+	}
+	if o.GrowingRows == 0 {
+		o.GrowingRows = 1_000_000
+	}
+	if o.LoadConcurrency == 0 {
+		o.LoadConcurrency = 2
+	}
+	if o.LoadTimeout == 0 {
+		o.LoadTimeout = 10 * time.Minute
+	}
+	if o.QuarantineAfter == 0 {
+		o.QuarantineAfter = 3
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate lists all problems in one error.
+func (o *Options) Validate() error {
+	var errs []error
+	if o.Dir == "" {
+		errs = append(errs, errors.New("segments: Dir is required"))
+	}
+	if o.Pool == nil {
+		errs = append(errs, errors.New("segments: Pool is required"))
+	}
+	for _, v := range []struct {
+		name string
+		n    int64
+	}{{"GrowingRows", int64(o.GrowingRows)}, {"LoadConcurrency", int64(o.LoadConcurrency)},
+		{"LoadTimeout", int64(o.LoadTimeout)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
+		if v.n < 0 {
+			errs = append(errs, errors.Newf("segments: %s is %d, want 0 (default) or more", v.name, v.n))
+		}
+	}
+	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
+}

@@ -1,0 +1,214 @@
+package segments
+
+import (
+	"context"
+	"slices"
+	"sort"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+const (
+	// filterRows is the number of rows that a filter sees at a time, so that a
+	// read past its deadline is cut. A multiple of 64.
+	filterRows = 1 << 15
+	// keysAtOnce is the number of keys up to which a read asks the key filter
+	// before it makes a task of the segment.
+	keysAtOnce = 256
+)
+
+func (s *Sealed) visible(ts uint64) int {
+	n := s.rows.Rows
+	if n == 0 || s.rows.Timestamps[n-1] <= ts {
+		return n
+	}
+	return sort.Search(n, func(i int) bool { return s.rows.Timestamps[i] > ts })
+}
+
+func (s *Sealed) hidden() *deleteState { return s.deletes.state.Load() }
+
+func (s *Sealed) timestamp(row uint32) uint64 { return s.rows.Timestamps[row] }
+
+func (s *Sealed) key(row uint32) (int64, string) {
+	if s.keys.Type == schema.VarChar {
+		return 0, s.keys.Str[row]
+	}
+	return s.keys.Int[row], ""
+}
+
+// rulesOut reports whether statistics or the key filter rule out a match.
+func (s *Sealed) rulesOut(m *match) bool {
+	if !m.plan.MayMatch(s.stats) {
+		return true
+	}
+	if m.keys == nil || m.keys.Rows() > keysAtOnce {
+		return false
+	}
+	return len(s.mayHave(m.keys)) == 0
+}
+
+// stats tells a filter what values a field has.
+func (s *Sealed) stats(fieldID int64) (lo, hi any, nulls, rows int64, ok bool) {
+	st, ok := s.file.Manifest().FieldStats(fieldID)
+	if !ok {
+		return nil, nil, 0, 0, false
+	}
+	rows = int64(s.rows.Rows)
+	switch {
+	case st.Bool != nil:
+		return st.Bool.Min, st.Bool.Max, st.Nulls, rows, true
+	case st.Int != nil:
+		return st.Int.Min, st.Int.Max, st.Nulls, rows, true
+	case st.Float != nil:
+		return st.Float.Min, st.Float.Max, st.Nulls, rows, true
+	case st.Text != nil:
+		return st.Text.Min, st.Text.Max, st.Nulls, rows, true
+	}
+	return nil, nil, 0, 0, false
+}
+
+// rangeColumns gives a filter rows [from, to) of a segment.
+type rangeColumns struct {
+	s        *Sealed
+	match    *match
+	from, to int
+}
+
+// Column returns the rows of the field's column.
+func (c rangeColumns) Column(fieldID int64) *schema.Column {
+	if col := c.s.rows.Column(fieldID); col != nil {
+		return col.Slice(c.from, c.to)
+	}
+	return c.match.missing(fieldID, c.to-c.from)
+}
+
+// rowColumns gives a filter some rows of a segment.
+type rowColumns struct {
+	s     *Sealed
+	match *match
+	rows  []uint32
+}
+
+// Column returns a copy of the rows of the field's column.
+func (c rowColumns) Column(fieldID int64) *schema.Column {
+	f, ok := c.match.schema.FieldByID(fieldID)
+	if !ok {
+		return nil
+	}
+	col := schema.NewColumn(f, len(c.rows))
+	c.s.gather(col, c.rows)
+	return col
+}
+
+// filter sets out to the rows among the first n that match. If the filter names
+// the keys, it looks at their rows only.
+func (s *Sealed) filter(ctx context.Context, m *match, n int, out *bitset.Set) error {
+	if m.keys != nil && m.keys.Rows() < n/8 {
+		return s.filterKeys(ctx, m, n, out)
+	}
+	out.Reset(n)
+	var part bitset.Set
+	for from := 0; from < n; from += filterRows {
+		if err := ctx.Err(); err != nil {
+			return errors.Wrap(err, "filter")
+		}
+		to := min(from+filterRows, n)
+		if err := m.plan.Eval(rangeColumns{s, m, from, to}, to-from, &part); err != nil {
+			return err
+		}
+		copy(out.Words()[from/64:], part.Words())
+	}
+	return nil
+}
+
+func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Set) error {
+	out.Reset(n)
+	var rows []uint32
+	for count, i := range s.mayHave(m.keys) {
+		if count%1024 == 0 && ctx.Err() != nil {
+			return errors.Wrap(ctx.Err(), "filter")
+		}
+		for at := s.find(m.keys, i); at < s.rows.Rows; at++ {
+			row := s.byKey(at)
+			if compareKeys(s.keys, int(row), m.keys, i) != 0 {
+				break
+			}
+			if int(row) < n {
+				rows = append(rows, row)
+			}
+		}
+	}
+	if m.only {
+		for _, r := range rows {
+			out.Add(int(r))
+		}
+		return nil
+	}
+	var part bitset.Set
+	if err := m.plan.Eval(rowColumns{s, m, rows}, len(rows), &part); err != nil {
+		return err
+	}
+	for i, r := range rows {
+		if part.Has(i) {
+			out.Add(int(r))
+		}
+	}
+	return nil
+}
+
+func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
+	v := s.field(q.fieldID)
+	if v.graph != nil && v.graph.Metric() == q.metric && !q.exact {
+		if allowed == nil && n < s.rows.Rows {
+			allowed = sc.prefix(n)
+		}
+		return sc.walk(v.graph, q, allowed)
+	}
+	rows := vectors{base: v.base, dim: v.dim}
+	if q.metric == index.Cosine {
+		rows = s.withNorms(v)
+	}
+	return sc.scan(rows, 0, n, q, allowed)
+}
+
+func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
+	if dst.Type.IsVector() {
+		base := s.field(dst.FieldID).base
+		for _, r := range rows {
+			dst.Float = append(dst.Float, base[int(r)*dst.Dim:(int(r)+1)*dst.Dim]...)
+		}
+		return
+	}
+	src := s.rows.Column(dst.FieldID)
+	if src == nil {
+		appendMissing(dst, len(rows))
+		return
+	}
+	for _, r := range rows {
+		dst.AppendRow(src, int(r))
+	}
+}
+
+// keyOrder lists the rows of a set in order of their keys.
+func (s *Sealed) keyOrder(set *bitset.Set) []uint32 {
+	rows := make([]uint32, 0, set.Count())
+	if s.order == nil {
+		return set.AppendTo(rows)
+	}
+	if cap(rows) > s.rows.Rows/16 {
+		// Walking the order costs less than sorting so many.
+		for _, r := range s.order {
+			if int(r) < set.Len() && set.Has(int(r)) {
+				rows = append(rows, r)
+			}
+		}
+		return rows
+	}
+	rows = set.AppendTo(rows)
+	slices.SortFunc(rows, func(a, b uint32) int { return compareKeys(s.keys, int(a), s.keys, int(b)) })
+	return rows
+}

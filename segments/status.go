@@ -1,0 +1,67 @@
+package segments
+
+// SegmentStatus describes one segment for people and coordinators.
+type SegmentStatus struct {
+	Meta
+	State        string // growing, sealed (growing, waiting for its flush), loaded, quarantined
+	Rows         int
+	DeletedRows  int // hidden by deletes and by newer rows of the same key
+	MemoryBytes  int64
+	MappedBytes  int64
+	Indexes      map[int64]string // by field id
+	Error        string
+	MinTimestamp uint64
+	MaxTimestamp uint64
+}
+
+// Segments describes the segments of the collection that are searchable now.
+func (c *Collection) Segments() []SegmentStatus {
+	snap := c.Acquire()
+	defer snap.Release()
+	out := make([]SegmentStatus, 0, len(snap.view.segments))
+	for _, h := range snap.view.segments {
+		st := SegmentStatus{Meta: h.Meta(), DeletedRows: len(h.hidden().entries), MemoryBytes: h.bytes(), Indexes: map[int64]string{}}
+		switch seg := h.segment.(type) {
+		case *Growing:
+			seg.describe(&st)
+		case *Sealed:
+			seg.describe(&st)
+		}
+		if why := h.quarantined(); why != "" {
+			st.State, st.Error = "quarantined", why
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+func (g *Growing) describe(st *SegmentStatus) {
+	st.State, st.Rows = "growing", g.Rows()
+	if g.sealed.Load() {
+		st.State = "sealed"
+	}
+	if st.Rows > 0 {
+		st.MinTimestamp, st.MaxTimestamp = g.timestamp(0), g.timestamp(uint32(st.Rows-1))
+	}
+	for _, v := range g.vectors {
+		st.Indexes[v.fieldID] = indexName(v.graph.Load() != nil)
+	}
+}
+
+func (s *Sealed) describe(st *SegmentStatus) {
+	st.State, st.Rows = "loaded", s.rows.Rows
+	st.MappedBytes, _ = s.file.Bytes()
+	if st.Rows > 0 {
+		st.MinTimestamp, st.MaxTimestamp = s.rows.Timestamps[0], s.rows.Timestamps[st.Rows-1]
+	}
+	for _, v := range s.vectors {
+		st.Indexes[v.fieldID] = indexName(v.graph != nil)
+	}
+}
+
+func indexName(graph bool) string {
+	if graph {
+		return "HNSW"
+	}
+	return "FLAT"
+}
