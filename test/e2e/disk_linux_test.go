@@ -24,3 +24,13 @@ func mounted(t *testing.T) *smallDisk {
 		free: func() { must(t, os.Remove(most)); must(t, os.Remove(rest)) },
 	}
 }
+
+func mountedReadOnly(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, "size=1m"); err != nil {
+		return ""
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(dir, 0)) })
+	return dir
+}

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -11,7 +13,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/embedded"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
@@ -154,4 +158,31 @@ func fillUp(t *testing.T, path string, room int) {
 	must(t, err)
 	must(t, f.Truncate(max(0, st.Size()-int64(room))))
 	must(t, f.Close())
+}
+
+// TestADataFolderThatCannotBeWritten is refused at the start, by its name.
+func TestADataFolderThatCannotBeWritten(t *testing.T) {
+	dir := readOnly(t)
+	_, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue")})
+	if !errclass.Is(err, errclass.Denied) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("the queue: %v (%v), want one of class denied that names the folder", err, errclass.Of(err))
+	}
+	_, err = objstore.Open(t.Context(), "file://"+filepath.Join(dir, "objects"), objstore.Options{})
+	if !errclass.Is(err, errclass.Denied) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("the object storage: %v (%v), want one of class denied that names the folder", err, errclass.Of(err))
+	}
+}
+
+// readOnly is a folder that this process may not write to.
+func readOnly(t *testing.T) string {
+	t.Helper()
+	if d := mountedReadOnly(t); d != "" {
+		return d
+	}
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere, and no read-only disk can be mounted here")
+	}
+	d := t.TempDir()
+	must(t, os.Chmod(d, 0o500))
+	return d
 }
