@@ -1,0 +1,83 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/errors"
+)
+
+// Options say what is to be done.
+type Options struct {
+	// Seed of the schedule and the workload. How the two meet is up to the clock:
+	// the same seed makes the same faults in the same order, not the same run.
+	Seed uint64
+	// Duration of the time in which faults are made. Default 10 minutes.
+	Duration time.Duration
+	// MaxFaults ends that time earlier. 0 = no limit.
+	MaxFaults int
+	// Queue is "embedded" (the default).
+	Queue string
+	// Storage is "file" (the default) or "s3".
+	Storage string
+	// Binary is the program under test. Empty: it is built from ./cmd/querynode.
+	Binary string
+	// Dir is where everything is kept. Empty: a new temporary folder.
+	Dir string
+	// Only makes faults whose names contain it. Empty: all.
+	Only string
+	// Keep keeps Dir also when nothing is wrong.
+	Keep bool
+	// Progress gets a line per fault. Nil = discard.
+	Progress io.Writer
+}
+
+// EnsureDefaults fills in what was left out.
+func (o *Options) EnsureDefaults() {
+	if o.Duration == 0 {
+		o.Duration = 10 * time.Minute
+	}
+	if o.Queue == "" {
+		o.Queue = "embedded"
+	}
+	if o.Storage == "" {
+		o.Storage = "file"
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+}
+
+// Validate lists all problems in one error.
+func (o *Options) Validate() error {
+	var errs []error
+	switch o.Queue {
+	case "embedded":
+	case "pulsar":
+		// The seam: queueArgs in rig.go, and the faults of a broker beside those of the node.
+		errs = append(errs, errors.New("--queue pulsar: UNIMPLEMENTED, only embedded is"))
+	default:
+		errs = append(errs, errors.Newf("--queue %q: want embedded", o.Queue))
+	}
+	if !slices.Contains([]string{"file", "s3"}, o.Storage) {
+		errs = append(errs, errors.Newf("--storage %q: want file or s3", o.Storage))
+	}
+	if o.Duration < 0 || o.MaxFaults < 0 {
+		errs = append(errs, errors.New("--duration and --faults must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// Bounds of what is waited for.
+const (
+	callTimeout  = 4 * time.Second  // each call of a client
+	stopLimit    = 5 * time.Second  // SIGTERM to the end of the process
+	stuckLimit   = 20 * time.Second // then it is told to show its goroutines
+	startLimit   = 60 * time.Second // start of the process to ready
+	settleLimit  = 30 * time.Second // what must come true by itself when the fault is over
+	maxMoment    = 400 * time.Millisecond
+	endgameLimit = 3 * time.Minute // everything after the last fault
+)
