@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	channelzpb "google.golang.org/grpc/channelz/grpc_channelz_v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/querynode/querynode/internal/config"
@@ -160,6 +162,9 @@ func TestADrainingNodeAnswersAndAStoppingOneRefuses(t *testing.T) {
 	if err := list(); err != nil {
 		t.Errorf("a draining node answers: %v", err)
 	}
+	if resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("a draining node says that it is not serving: %v, %v", resp, err)
+	}
 	if code, text := get(t, r, "/readyz"); code != 503 || !strings.Contains(text, "not ready: Draining") {
 		t.Errorf("readyz: %d %s", code, text)
 	}
@@ -287,5 +292,29 @@ func TestRemovingATreeStopsWithItsContext(t *testing.T) {
 	}
 	if err := removeTree(t.Context(), root); err != nil {
 		t.Errorf("removing what is not there: %v", err)
+	}
+}
+
+func TestTheJanitorTakesOnlyWhatOtherRunsLeft(t *testing.T) {
+	d, err := openDataDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, other := filepath.Join(d.path, runPrefix+"1"), filepath.Join(d.path, "objects")
+	for _, dir := range []string{old, other} {
+		if err := os.MkdirAll(filepath.Join(dir, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.clean(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+	for dir, want := range map[string]bool{old: false, other: true, d.run: true} {
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("%s: %v, want there = %v", dir, err, want)
+		}
+	}
+	if err := d.close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
