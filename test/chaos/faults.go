@@ -297,7 +297,7 @@ func (g *rig) settles(ctx context.Context, when string) error {
 
 // second starts another node on the same data folder: it has to be refused.
 func (g *rig) second(ctx context.Context) error {
-	p, err := spawn(g.binary, g.data, filepath.Join(g.work, "logs", fmt.Sprintf("second-%04d.log", g.runs)), 0, g.args)
+	p, err := spawn(g.binary, g.data, filepath.Join(g.work, "logs", fmt.Sprintf("second-%04d.log", g.runs)), 0, g.args, g.env)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ type nodeInfo struct {
 
 // spawn starts a node. Its standard error goes to a file, so that nothing of
 // what it says at its end is lost.
-func spawn(binary, dir, log string, run int, args []string) (*process, error) {
+func spawn(binary, dir, log string, run int, args, env []string) (*process, error) {
 	f, err := os.Create(log)
 	if err != nil {
 		return nil, errors.Wrap(err, "create the log of a node")
@@ -50,7 +50,7 @@ func spawn(binary, dir, log string, run int, args []string) (*process, error) {
 	defer f.Close() // the child has its own
 	p := &process{run: run, dir: dir, log: log, started: time.Now(), done: make(chan struct{})}
 	p.cmd = exec.Command(binary, append([]string{"serve", "--data-dir", dir, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
-	p.cmd.Env = []string{"HOME=" + dir, "PATH=/nowhere", "GOTRACEBACK=all"}
+	p.cmd.Env = append([]string{"HOME=" + dir, "PATH=/nowhere", "GOTRACEBACK=all"}, env...)
 	p.cmd.Stderr = f
 	setParentDeath(p.cmd)
 	if err := p.cmd.Start(); err != nil {

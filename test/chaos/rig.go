@@ -30,6 +30,7 @@ type rig struct {
 	data   string // the data folder of the node
 	binary string
 	args   []string
+	env    []string
 	disk   error // why the disk cannot be full; nil = it can
 	wire   *wire // between the node and its object storage; nil with file
 	undo   []func() error
@@ -37,6 +38,7 @@ type rig struct {
 	side       sync.WaitGroup // calls that faults make beside the workload
 	node       *process
 	runs       int
+	boring     []string // logs of runs that were fine
 	calms      int64
 	generation int
 	startTook  time.Duration // the last start, to draw moments within it
@@ -47,6 +49,9 @@ type rig struct {
 		fresh  chan struct{} // closed when a client is there
 	}
 }
+
+// keepLogs is how many logs of runs that were fine are kept.
+const keepLogs = 60
 
 // Run does it all. The error says why it could not be done; what was found wrong
 // with the node is in the report.
@@ -67,7 +72,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	g.report.finish()
 	if kept := err != nil || o.Keep || len(g.report.Violations) > 0; kept {
 		g.report.Dir = g.work
-		if g.disk == nil && g.data != "" { // a tmpfs goes with its mount
+		if _, serr := os.Stat(g.data); g.disk == nil && serr == nil { // a tmpfs goes with its mount
 			if cerr := os.CopyFS(filepath.Join(g.work, "data-kept"), os.DirFS(g.data)); cerr != nil {
 				g.report.say("cannot keep the data folder: %v", cerr)
 			}
@@ -149,7 +154,7 @@ func (g *rig) prepare(ctx context.Context) (err error) {
 	// Small and quick, so that everything happens often.
 	for _, kv := range []string{
 		"node.name=chaos", "node.refresh_interval=1s", "growing.seal_rows=2000", "growing.seal_age=8s", "growing.checkpoint_interval=500ms",
-		"growing.reserve_rows=20000", "wal.timetick_interval=50ms", "queue.segment_bytes=1MiB", "memory.limit=1GiB",
+		"growing.reserve_rows=20000", "wal.timetick_interval=50ms", "queue.segment_bytes=1MiB", "memory.limit=1GiB", "search.queue_len=4096",
 		"storage.call_timeout=5s", "node.call_timeout=5s", "wal.append_timeout=3s", "growing.upload_timeout=5s",
 	} {
 		g.args = append(g.args, "--set", kv)
@@ -168,7 +173,7 @@ func queueArgs(kind string) []string { return []string{"--set", "queue.kind=" + 
 func (g *rig) spawn() (*process, error) {
 	g.runs++
 	g.load.run.Store(int64(g.runs))
-	p, err := spawn(g.binary, g.data, filepath.Join(g.work, "logs", fmt.Sprintf("node-%04d.log", g.runs)), g.runs, g.args)
+	p, err := spawn(g.binary, g.data, filepath.Join(g.work, "logs", fmt.Sprintf("node-%04d.log", g.runs)), g.runs, g.args, g.env)
 	g.node = p
 	return p, err
 }
@@ -297,8 +302,11 @@ func (g *rig) buried(p *process) {
 	if !p.asked {
 		g.report.violate(Violation{Kind: Died, What: fmt.Sprintf("run %d ended with %v, see %s\n%s", p.run, p.cmd.ProcessState, p.log, p.tail(5))})
 	}
-	if len(panics) == 0 && p.asked && len(logged) == 0 && !g.o.Keep {
-		_ = os.Remove(p.log + ".old")
+	if len(panics) == 0 && p.asked && !g.o.Keep {
+		if g.boring = append(g.boring, p.log); len(g.boring) > keepLogs {
+			_ = os.Remove(g.boring[0])
+			g.boring = g.boring[1:]
+		}
 	}
 }
 

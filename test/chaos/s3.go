@@ -151,8 +151,8 @@ func (g *rig) prepareS3() error {
 	}
 	g.wire = w
 	g.undo = append(g.undo, func() error { srv.CloseClientConnections(); srv.Close(); return nil }, w.close)
-	g.args = append(g.args, "--set", "storage.url=s3://chaos/x?endpoint="+w.addr()+"&insecure=true&path_style=true",
-		"--set", "storage.access_key=chaos", "--set", "storage.secret_key=chaos-secret")
+	g.args = append(g.args, "--set", "storage.url=s3://chaos/x?endpoint="+w.addr()+"&insecure=true&path_style=true")
+	g.env = append(g.env, "QUERYNODE_STORAGE_ACCESS_KEY=chaos", "QUERYNODE_STORAGE_SECRET_KEY=chaos-secret")
 	return nil
 }
 
