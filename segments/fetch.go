@@ -38,8 +38,9 @@ func (c *Collection) fetchManifest(ctx context.Context, r LoadRequest) (*segfile
 func (c *Collection) fetch(ctx context.Context, r LoadRequest, m *segfile.Manifest) (dir string, err error) {
 	dir = c.set.segmentDir(m.SegmentID) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	tmp := dir + ".tmp"
+	complete := false
 	defer func() {
-		if err != nil {
+		if !complete {
 			err = errors.CombineErrors(err, os.RemoveAll(tmp))
 		}
 	}()
@@ -68,7 +69,11 @@ func (c *Collection) fetch(ctx context.Context, r LoadRequest, m *segfile.Manife
 	}
 	// The files are a copy: after a crash the whole run folder is thrown away,
 	// so they need not be synced.
-	return dir, diskError(os.Rename(tmp, dir), "rename %s", tmp)
+	if err := os.Rename(tmp, dir); err != nil {
+		return "", diskError(err, "rename %s", tmp)
+	}
+	complete = true
+	return dir, nil
 }
 
 func (c *Collection) fetchFile(ctx context.Context, key, dst string, f segfile.File, m *segfile.Manifest, add func(int64)) (err error) {

@@ -139,7 +139,7 @@ func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
-		return errors.Wrapf(ctx.Err(), "wait for the load of segment %d, which goes on", r.SegmentID)
+		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the load of segment %d, which goes on", r.SegmentID)
 	}
 }
 

@@ -50,13 +50,13 @@ type sealedVectors struct {
 }
 
 // openSealed opens the segment in dir. The caller owns dir until it succeeds.
-func openSealed(ctx context.Context, dir string, info CollectionInfo, l *Ledger) (s *Sealed, err error) {
+func openSealed(ctx context.Context, dir string, info CollectionInfo, l *Ledger) (_ *Sealed, err error) {
 	file, err := segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true})
 	if err != nil {
 		return nil, err
 	}
 	m := file.Manifest()
-	s = &Sealed{
+	s := &Sealed{
 		meta: Meta{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel},
 		dir:  dir, file: file, pk: info.Schema.Primary(), ledger: l, removed: l.Force(KindSealed, 0),
 	}
