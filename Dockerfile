@@ -32,5 +32,5 @@ EXPOSE 19530 9091
 STOPSIGNAL SIGTERM
 # The image has no shell: the binary asks its own health service. It answers
 # "alive" here, also while it recovers or drains; readiness is the orchestrator's probe.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/querynode", "health"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/querynode", "health", "--live"]
 ENTRYPOINT ["/querynode"]

@@ -68,6 +68,12 @@ func (s *Server) call(ctx context.Context, method string, handle func(context.Co
 			var cancel context.CancelFunc
 			ctx, cancel = s.deadline(ctx)
 			defer cancel()
+		} else {
+			// Nobody ends such a stream but the client, or Close.
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(s.closing, cancel)()
 		}
 		err = lifecycle.Call(method, func() error { return handle(ctx) })
 	}

@@ -101,6 +101,8 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	metrics *metrics
+	closing context.Context // ends when Close begins
+	close   context.CancelFunc
 }
 
 // New returns a server that is not listening yet; see Serve.
@@ -110,6 +112,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{o: o, health: health.NewServer(), metrics: newMetrics()}
+	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.metrics.register(o.Registerer); err != nil {
 		return nil, errors.Wrap(err, "register metrics")
 	}
@@ -163,6 +166,7 @@ func (s *Server) Serve(lis net.Listener) error {
 // cuts them. It returns an error if it had to.
 func (s *Server) Close(ctx context.Context) error {
 	s.health.Shutdown()
+	s.close()
 	g := lifecycle.NewGroup(context.Background(), nil)
 	done := make(chan struct{})
 	if err := g.Go("grpc graceful stop", func(context.Context) error {
