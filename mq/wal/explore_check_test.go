@@ -23,6 +23,9 @@ func (p *path) checkState() {
 		switch {
 		case !isClosed(a.done) && !a.owner.w.State().alive():
 			p.violate("%s still waits, its owner %d is %s", a.body, a.owner.term, a.owner.w.State())
+		case !isClosed(a.done) && time.Since(a.begun) >= time.Minute && !p.s.replay:
+			// Longer than any one call may hang, and a callback is not bounded.
+			p.violate("%s still waits after %s", a.body, time.Since(a.begun))
 		case isClosed(a.done) && a.err == nil && a.receipt.Timestamp > a.owner.w.LastTimestamp():
 			p.violate("%s is not covered by LastTimestamp", a.body)
 		}
@@ -135,6 +138,21 @@ func (p *path) releaseAll() {
 		}
 	}
 	synctest.Wait()
+}
+
+// stillWaits reports whether an append or a close has not returned.
+func (p *path) stillWaits() bool {
+	for _, a := range p.appends {
+		if !isClosed(a.done) {
+			return true
+		}
+	}
+	for _, c := range p.closes {
+		if !isClosed(c.done) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkGone says that an owner of which no call hangs has left nothing behind,

@@ -271,7 +271,7 @@ func (p *path) fingerprint() string {
 	fmt.Fprintln(&b, time.Since(p.start), p.waits, p.taken, p.takenBy, p.broke)
 	for _, o := range p.owners {
 		o.w.mu.Lock()
-		fmt.Fprintln(&b, o.term, o.closes, o.w.mu.state, o.w.mu.over, errclass.Of(o.w.mu.cause), len(o.w.mu.closeErrs))
+		fmt.Fprintln(&b, o.term, o.closes, o.w.mu.state, o.w.mu.over, o.w.mu.cause, o.w.mu.closeErrs)
 		o.w.mu.Unlock()
 		o.w.resources.mu.Lock()
 		fmt.Fprintln(&b, o.w.resources.mu.swept, slices.Sorted(maps.Keys(o.w.resources.mu.open)))
@@ -283,7 +283,7 @@ func (p *path) fingerprint() string {
 		fmt.Fprintln(&b, a.body, a.owner.term, isClosed(a.done), outcomeText(a))
 	}
 	for _, c := range p.closes {
-		fmt.Fprintln(&b, c.owner.term, isClosed(c.done), isClosed(c.done) && c.err != nil)
+		fmt.Fprintln(&b, c.owner.term, isClosed(c.done), closeText(c))
 	}
 	for _, c := range p.gates.list() {
 		fmt.Fprintln(&b, c.label, c.ctx.Err())
@@ -304,6 +304,13 @@ func outcomeText(a *appended) string {
 		return "stored at " + a.receipt.Position.ID
 	}
 	return fmt.Sprint(errclass.Of(a.err), errors.Is(a.err, mq.ErrUnknownOutcome))
+}
+
+func closeText(c *closed) string {
+	if !isClosed(c.done) {
+		return "under way"
+	}
+	return fmt.Sprint(c.err)
 }
 
 // bubbleStacks returns functions and lines of all goroutines of this bubble.

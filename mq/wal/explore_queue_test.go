@@ -19,7 +19,7 @@ type answer string
 const (
 	ok   answer = "ok"   // does its work, also when its context has ended long ago
 	fail answer = "fail" // does nothing and returns an error of no class
-	lost answer = "lost" // does its work, and returns an error all the same
+	lost answer = "lost" // does its work, and returns an error of no class
 	full answer = "full" // does nothing; Exhausted, the producer goes on
 )
 
@@ -122,7 +122,7 @@ func (q *gatedQueue) work(ctx context.Context, op, detail string, fn func(contex
 		if err := fn(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
-		return errors.Wrap(mq.ErrUnknownOutcome, "injected: lost")
+		return errInjected
 	}
 	return fn(context.WithoutCancel(ctx))
 }
