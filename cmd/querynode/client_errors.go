@@ -85,6 +85,10 @@ func explainTransport(p *problem, s *status.Status, addr string) {
 	switch s.Code() {
 	case codes.Unavailable:
 		p.text = fmt.Sprintf("no node answers at %s: %s", addr, reasonOf(s.Message()))
+		if strings.Contains(s.Message(), "tls: ") || strings.Contains(s.Message(), "error reading server preface") {
+			p.next = "does the node speak TLS? Then say --tls or --tls-ca; else leave them out"
+			return
+		}
 		p.next = "start one with \"querynode serve\" or \"querynode quickstart\", or say where it is with --addr"
 	case codes.DeadlineExceeded:
 		p.text = fmt.Sprintf("the node at %s has not answered in time", addr)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/querynode/querynode/internal/console"
@@ -46,6 +48,8 @@ type clientFlags struct {
 	Addr    string        `placeholder:"HOST:PORT" help:"Address of the node. Default: that in node.json of --data-dir, else $QUERYNODE_ADDR, else 127.0.0.1:19530."`
 	DataDir string        `name:"data-dir" type:"path" placeholder:"DIR" help:"Data directory of a node on this machine, to find its address."`
 	Timeout time.Duration `placeholder:"30s" help:"Longest time for each call. Default 30s; 10m for calls that wait for building or loading."`
+	TLS     bool          `name:"tls" help:"Speak TLS, with the certificates that the system trusts."`
+	TLSCA   string        `name:"tls-ca" type:"existingfile" placeholder:"FILE" help:"Speak TLS, with the certificates in this PEM file trusted."`
 	outputFlags
 }
 
@@ -98,9 +102,21 @@ type client struct {
 	admin   qnpb.AdminServiceClient
 }
 
+// credentials are what --tls and --tls-ca say.
+func (f *clientFlags) credentials() (credentials.TransportCredentials, error) {
+	switch {
+	case f.TLSCA != "":
+		c, err := credentials.NewClientTLSFromFile(f.TLSCA, "")
+		return c, usage(errors.Wrap(err, "--tls-ca"))
+	case f.TLS:
+		return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), nil
+	}
+	return insecure.NewCredentials(), nil
+}
+
 // dial makes a client; nothing is sent before the first call.
-func dial(addr string, timeout time.Duration, out *console.Console) (*client, error) {
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func dial(addr string, timeout time.Duration, creds credentials.TransportCredentials, out *console.Console) (*client, error) {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReplyBytes)))
 	if err != nil {
 		return nil, &problem{text: "bad address " + addr + ": " + err.Error(), next: "want HOST:PORT"}
@@ -138,9 +154,13 @@ func (f *clientFlags) with(a *app, fn func(ctx context.Context, c *client) error
 	if err != nil {
 		return err
 	}
+	creds, err := f.credentials()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := a.context()
 	defer cancel()
-	c, err := dial(addr, f.Timeout, f.console(a))
+	c, err := dial(addr, f.Timeout, creds, f.console(a))
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/querynode/querynode/internal/console"
+	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
@@ -36,6 +38,9 @@ func (l *loadCmd) Run(a *app) error {
 			bar.Fail()
 			return err
 		}
+		if len(l.Path) > 0 {
+			c.settle(ctx, l.Collection)
+		}
 		bar.Done()
 		if c.out.JSON() {
 			return c.out.Document(jsonOf(got))
@@ -43,6 +48,23 @@ func (l *loadCmd) Run(a *app) error {
 		c.out.Printf("loaded %d segments of %s, %s rows", len(got.GetSegmentIds()), l.Collection, console.Count(got.GetRows()))
 		return nil
 	})
+}
+
+// settleTime bounds how long settle waits; a log that is idle writes a timetick
+// five times a second.
+const settleTime = 3 * time.Second
+
+// settle waits until the node reads at a time after now. Rows of a segment that
+// was built a moment ago are younger than what the node has seen of its log, and
+// no read sees them before that has caught up.
+func (c *client) settle(ctx context.Context, collection string) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	stream, err := c.query.Query(ctx, &qnpb.QueryRequest{Collection: collection, OutputFields: []string{"count(*)"}, Freshness: &qnpb.Freshness{
+		Level: qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION, GuaranteeTimestamp: wal.FromTime(time.Now())}})
+	for err == nil {
+		_, err = stream.Recv() // io.EOF, or the time is over: then the clocks differ, and reads will tell
+	}
 }
 
 type releaseCmd struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/errors"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/querynode/querynode/internal/config"
 	"github.com/querynode/querynode/internal/console"
@@ -213,7 +214,7 @@ func (q *quickstart) job(ctx context.Context) (err error) {
 		return err
 	}
 	addr := q.node.grpcLis.Addr().String()
-	if q.c, err = dial(config.DialAddress(addr), 0, q.out); err != nil {
+	if q.c, err = dial(config.DialAddress(addr), 0, insecure.NewCredentials(), q.out); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{q.readWords, q.ensureCollection, q.ingest, q.flush, q.load, q.neighbours, q.measure} {
@@ -228,20 +229,17 @@ func (q *quickstart) job(ctx context.Context) (err error) {
 // waitReady waits until the node has recovered what an earlier run left.
 func (q *quickstart) waitReady(ctx context.Context) error {
 	bar := q.out.Bar("start the node", 0, console.Steps)
-	select {
-	case <-q.node.node.Ready():
-	case <-ctx.Done():
-		bar.Fail()
-		return errors.Wrap(ctx.Err(), "start the node")
-	}
-	// Ready opens the doors a moment later.
-	for !q.node.machine.State().Ready() {
-		t := time.NewTimer(2 * time.Millisecond)
+	defer bar.Fail()
+	now, changes, cancel := q.node.machine.Watch()
+	defer cancel()
+	for !now.Ready() {
 		select {
-		case <-t.C:
+		case c, ok := <-changes:
+			if !ok {
+				return errors.New("the node stopped while it was starting: see the log")
+			}
+			now = c.To
 		case <-ctx.Done():
-			t.Stop()
-			bar.Fail()
 			return errors.Wrap(ctx.Err(), "start the node")
 		}
 	}

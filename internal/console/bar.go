@@ -153,9 +153,22 @@ func (b *Bar) end(failed bool) {
 			}
 			b.track.MarkAsDone()
 		}
+		b.stopDrawing()
+	}
+}
+
+// stopDrawing ends Render, which draws the last frame. A Stop that comes before
+// Render has begun is lost, so it is said until it is heard; a terminal that does
+// not take the frame is left behind after a while.
+func (b *Bar) stopDrawing() {
+	for range 100 {
 		b.draw.Stop()
-		// Render ends with the frame that Stop asked for.
-		_ = b.group.Close(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		err := b.group.Close(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
 	}
 }
 

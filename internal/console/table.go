@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -98,7 +99,7 @@ func (c *Console) tableStyle() table.Style {
 // clean makes control characters visible: what is stored in a collection must
 // not steer the reader's terminal. The sequences of Paint pass.
 func (c *Console) clean(cell string) string {
-	if strings.IndexFunc(cell, unicode.IsControl) < 0 {
+	if utf8.ValidString(cell) && strings.IndexFunc(cell, unicode.IsControl) < 0 {
 		return cell
 	}
 	var b strings.Builder
@@ -108,14 +109,11 @@ func (c *Console) clean(cell string) string {
 			i += n
 			continue
 		}
-		r, n := rune(cell[i]), 1
-		for _, x := range cell[i:] {
-			r = x
-			n = max(1, len(string(x)))
-			break
-		}
-		if unicode.IsControl(r) {
-			fmt.Fprintf(&b, "\\x%02x", r)
+		r, n := utf8.DecodeRuneInString(cell[i:])
+		if unicode.IsControl(r) || r == utf8.RuneError && n == 1 {
+			for k := range n {
+				fmt.Fprintf(&b, "\\x%02x", cell[i+k])
+			}
 		} else {
 			b.WriteString(cell[i : i+n])
 		}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/errors"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+func TestParseField(t *testing.T) {
+	for text, want := range map[string]*qnpb.FieldSchema{
+		"id:int64:pk":           {Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true},
+		"id:Int64:pk:auto":      {Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true, AutoId: true},
+		"v:vector(128)":         {Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: 128},
+		"v:FloatVector(3)":      {Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: 3},
+		"w:varchar(64)":         {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, MaxLength: 64},
+		"w:VARCHAR:nullable":    {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, Nullable: true},
+		"m:json":                {Name: "m", Type: qnpb.DataType_DATA_TYPE_JSON},
+		"m:DATA_TYPE_DOUBLE":    {Name: "m", Type: qnpb.DataType_DATA_TYPE_DOUBLE},
+		"flag:bool:primary_key": {Name: "flag", Type: qnpb.DataType_DATA_TYPE_BOOL, PrimaryKey: true}, // the node refuses it
+	} {
+		got, err := parseField(text)
+		if err != nil || !proto.Equal(got, want) {
+			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "NAME:TYPE", "id": "NAME:TYPE", ":int64": "NAME:TYPE", "id:int": "unknown type", "v:vector": "dimension", "v:vector(0)": "from 1",
+		"v:vector(99999999999)": "too large", "id:int64(3)": "varchar and vector", "id:int64:key": "unknown word", "v:vector(3": "want a name",
+	} {
+		if _, err := parseField(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestParseIndex(t *testing.T) {
+	got, err := parseIndex("v:hnsw:l2:M=16:efConstruction=200")
+	want := &qnpb.IndexSpec{Field: "v", Type: "HNSW", Metric: "L2", Params: map[string]string{"M": "16", "efConstruction": "200"}}
+	if err != nil || !proto.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, text := range []string{"", "v", ":HNSW", "v:", "v:HNSW:L2:IP", "v:HNSW:=3", "v:HNSW:M="} {
+		if got, err := parseIndex(text); err == nil {
+			t.Errorf("%q became %v", text, got)
+		}
+	}
+}
+
+func TestParseVector(t *testing.T) {
+	for _, text := range []string{"1,-2.5,3e2", "1 -2.5 3e2", "[1, -2.5, 300]", " 1;-2.5;300 "} {
+		v, err := parseVector(text)
+		if err != nil || len(v) != 3 || v[0] != 1 || v[1] != -2.5 || v[2] != 300 {
+			t.Errorf("%q: %v, %v", text, v, err)
+		}
+	}
+	for _, text := range []string{"", "[]", "1,x", "NaN", "1e99", "Inf"} {
+		if v, err := parseVector(text); err == nil {
+			t.Errorf("%q became %v", text, v)
+		}
+	}
+}
+
+func TestASchemaFile(t *testing.T) {
+	req := &qnpb.CreateCollectionRequest{Schema: &qnpb.CollectionSchema{}}
+	err := parseSchema([]byte(`{"fields": [{"name": "id", "type": "Int64", "primary_key": true, "id": 100}, {"name": "v", "type": "FloatVector", "dim": 3}],
+		"indexes": [{"field": "v", "type": "HNSW", "metric": "L2", "params": {"M": "8"}}], "dynamic": true, "shards": 2, "properties": {"a": "b"}}`), req)
+	if err != nil || len(req.GetSchema().GetFields()) != 2 || req.GetSchema().GetFields()[1].GetDim() != 3 || !req.GetSchema().GetDynamic() ||
+		req.GetShards() != 2 || req.GetIndexes()[0].GetParams()["M"] != "8" || req.GetProperties()["a"] != "b" {
+		t.Errorf("%v, %v", req, err)
+	}
+	for _, raw := range []string{"", "{", `{"field": []}`, `{"fields": [{"name": "x", "type": "nothing"}]}`} {
+		if err := parseSchema([]byte(raw), &qnpb.CreateCollectionRequest{Schema: &qnpb.CollectionSchema{}}); err == nil {
+			t.Errorf("%q was taken", raw)
+		}
+	}
+}
+
+func FuzzWhatIsTyped(f *testing.F) {
+	for _, s := range []string{"id:int64:pk", "v:vector(3)", "v:HNSW:L2:M=16", "1,2,3", `{"fields":[{"name":"id","type":"int64"}]}`, "v:vector(99999999999999999999)"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(_ *testing.T, s string) {
+		_, _ = parseField(s)
+		_, _ = parseIndex(s)
+		_, _ = parseVector(s)
+		_ = parseSchema([]byte(s), &qnpb.CreateCollectionRequest{Schema: &qnpb.CollectionSchema{}})
+	})
+}
+
+func TestExplain(t *testing.T) {
+	fail := func(code codes.Code, text, reason string, meta map[string]string, details ...proto.Message) error {
+		s := status.New(code, text)
+		if reason != "" {
+			s, _ = s.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: "querynode", Metadata: meta})
+		}
+		for _, d := range details {
+			s, _ = s.WithDetails(d.(*errdetails.RetryInfo))
+		}
+		return s.Err()
+	}
+	for _, c := range []struct {
+		err  error
+		want []string
+	}{
+		{fail(codes.InvalidArgument, "filter: column 3: what", "invalid", map[string]string{"filter_offset": "2"}), []string{"\n    é > 1\n     ^", "next:"}},
+		{fail(codes.ResourceExhausted, "full", "exhausted", nil), []string{"full", "next: release"}},
+		{fail(codes.Unavailable, "queue away", "retryable", nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(250_000_000)}), []string{"next: try again in 250ms"}},
+		{fail(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 1.2.3.4:5: connect: connection refused"`, "", nil), []string{"no node answers at host:1: connection refused\n"}},
+		{fail(codes.Unimplemented, "unknown service", "", nil), []string{"does not offer this call"}},
+		{errors.New("plain"), []string{"plain"}},
+		{&problem{text: "said already", next: "x"}, []string{"said already\n  next: x"}},
+	} {
+		got := explain(errors.Wrap(c.err, "call"), "host:1", "é > 1")
+		for _, w := range c.want {
+			if !strings.Contains(got.Error(), w) {
+				t.Errorf("no %q in:\n%s", w, got)
+			}
+		}
+		if !errors.Is(got, c.err) {
+			t.Errorf("%v does not hold its cause", got)
+		}
+	}
+	if explain(nil, "", "") != nil {
+		t.Error("nothing became an error")
+	}
+}
+
+func TestJSONKeepsEveryDigit(t *testing.T) {
+	m := &qnpb.SearchResponse{Counts: []int64{1}, ReadTimestamp: 470629639253393409, Scores: []float32{0.1},
+		Ids: &qnpb.Ids{Keys: &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: []int64{1<<62 + 1}}}}}
+	raw, err := json.Marshal(jsonOf(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, string(raw), `"read_timestamp":470629639253393409`, `"values":[4611686018427387905]`, `"scores":[0.1]`, `"fields":[]`)
+	if jsonOf((*qnpb.Collection)(nil)) != nil {
+		t.Error("nothing became something")
+	}
+}
+
+func TestCellsOfATable(t *testing.T) {
+	for _, c := range []struct {
+		v    any
+		want string
+	}{
+		{nil, "null"}, {true, "true"}, {int64(-3), "-3"}, {float32(0.25), "0.25"}, {"text", "text"},
+		{strings.Repeat("x", 100), strings.Repeat("x", 59) + "…"}, {[]float32{1, 2}, "[1 2]"}, {[]float32{1, 2, 3, 4, 5}, "[1 2 3 4 … 5 in all]"},
+	} {
+		if got := cellText(c.v); got != c.want {
+			t.Errorf("%v is shown as %q, want %q", c.v, got, c.want)
+		}
+	}
+	d := &qnpb.FieldData{Values: &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: []int64{1, 2}}}, Valid: []bool{true, false}}
+	if cell(d, 0) != int64(1) || cell(d, 1) != nil || cell(d, 2) != nil {
+		t.Error("nulls and missing values are wrong")
+	}
+}
