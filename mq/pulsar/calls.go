@@ -41,7 +41,7 @@ func call[T any](ctx context.Context, g *lifecycle.Group, name string, fn func()
 	}
 	select {
 	case r := <-got:
-		return r.v, r.err
+		return r.v, errors.Wrap(r.err, name)
 	case <-ctx.Done():
 		return zero, errclass.Wrap(ctx.Err(), errclass.Retryable, "%s: the broker has not answered", name)
 	}

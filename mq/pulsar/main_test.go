@@ -1,6 +1,7 @@
 package pulsar
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -9,6 +10,10 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	theBroker.b.stop()
+	if !brokerWanted() {
+		fmt.Println("the tests on a real Pulsar are not part of this run; to run them: QUERYNODE_TEST_PULSAR=1 go test ./mq/pulsar")
+	}
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")

@@ -124,7 +124,9 @@ if [[ -n ${PULSAR_OWNER:-} ]]; then
 		kill -0 "$1" 2>/dev/null || bash "$3/stop.sh" "$4" -9' - "$PULSAR_OWNER" "$pid" "$here" "$data" >/dev/null 2>&1 </dev/null &
 fi
 end=$((SECONDS + ${PULSAR_TIMEOUT:-150}))
-until [[ $(curl -s -m 5 "http://127.0.0.1:$web/admin/v2/brokers/health" 2>/dev/null) == ok ]]; do
+admin() { curl -s -m 5 "http://127.0.0.1:$web/admin/v2/$1" 2>/dev/null; }
+# The broker is healthy a moment before it has made the namespace that topics are in.
+until [[ $(admin brokers/health) == ok && $(admin namespaces/public) == *public/default* ]]; do
 	if ! kill -0 "$pid" 2>/dev/null; then
 		echo "Pulsar died; the end of $data/pulsar.log:" >&2
 		tail -40 "$data/pulsar.log" >&2
