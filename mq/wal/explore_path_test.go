@@ -81,6 +81,7 @@ type path struct {
 	takenBy uint64
 	escape  chan struct{} // lets a broken subject go at the very end
 	trace   []string
+	buf     []byte   // for stacks
 	wrong   []string // what must not be
 }
 
@@ -292,7 +293,7 @@ func (p *path) fingerprint() string {
 		fmt.Fprintf(&b, "%q ", m.Payload)
 	}
 	fmt.Fprintln(&b, p.q.OpenProducers(), p.q.OpenReaders())
-	b.WriteString(bubbleStacks())
+	b.WriteString(bubbleStacks(p.buf))
 	return b.String()
 }
 
@@ -314,8 +315,7 @@ func closeText(c *closed) string {
 }
 
 // bubbleStacks returns functions and lines of all goroutines of this bubble.
-func bubbleStacks() string {
-	buf := make([]byte, 256<<10)
+func bubbleStacks(buf []byte) string {
 	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 	bubble := bubbleOf(stacks[0])
 	var out []string

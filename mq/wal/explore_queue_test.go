@@ -38,11 +38,11 @@ func (s scenario) answers(op string) []answer {
 
 // parkedCall is a call that waits for the explorer, deaf to its context.
 type parkedCall struct {
-	term  uint64
-	op    string // as the WAL names the call
-	label string // op, term, and what tells it from others
-	ctx   context.Context
-	go_   chan answer
+	term    uint64
+	op      string // as the WAL names the call
+	label   string // op, term, and what tells it from others
+	ctx     context.Context
+	proceed chan answer
 }
 
 // gates hold every call into the queue until the explorer lets it go on.
@@ -63,11 +63,11 @@ func (g *gates) park(ctx context.Context, term uint64, op, detail string) answer
 	}
 	kind := fmt.Sprintf("term %d %s", term, op)
 	g.count[kind]++
-	c := &parkedCall{term: term, op: op, ctx: ctx, go_: make(chan answer),
+	c := &parkedCall{term: term, op: op, ctx: ctx, proceed: make(chan answer),
 		label: fmt.Sprintf("%s#%d%s", kind, g.count[kind], detail)}
 	g.parked[c.label] = c
 	g.mu.Unlock()
-	return <-c.go_
+	return <-c.proceed
 }
 
 // list returns the parked calls in the order of their labels.
@@ -91,7 +91,7 @@ func (g *gates) release(c *parkedCall, a answer) {
 	g.mu.Lock()
 	delete(g.parked, c.label)
 	g.mu.Unlock()
-	c.go_ <- a
+	c.proceed <- a
 }
 
 func (g *gates) open() {

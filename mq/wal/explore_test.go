@@ -24,12 +24,12 @@ import (
 // is one transition. What is left out: orders of goroutines inside a step, where
 // the race detector and the other tests look.
 type explorer struct {
-	s      scenario
-	prune  bool
-	budget time.Duration // of real time; 0 = all
-	stop   bool          // at the first violation
+	s     scenario
+	prune bool
+	stop  bool // at the first violation
 
 	seen  map[[32]byte]bool
+	buf   []byte
 	stack []branch
 	now   atomic.Pointer[[]string] // the path under way, for the watchdog
 
@@ -48,7 +48,7 @@ type branch struct {
 // explore runs all paths and returns what was found.
 func explore(t *testing.T, s scenario, prune, stop bool) *explorer {
 	t.Helper()
-	x := &explorer{s: s, prune: prune, stop: stop, seen: map[[32]byte]bool{}, endings: map[string]int{}}
+	x := &explorer{s: s, prune: prune, stop: stop, seen: map[[32]byte]bool{}, buf: make([]byte, 256<<10), endings: map[string]int{}}
 	// A lock held across a wait keeps a bubble from ever being at rest: only real
 	// time can tell.
 	watchdog := time.AfterFunc(time.Hour, func() {
@@ -92,6 +92,7 @@ func (x *explorer) next() bool {
 // ways to go, one is drawn by lot.
 func (x *explorer) run() bool {
 	p := newPath(x.s)
+	p.buf = x.buf
 	defer func() {
 		for _, w := range p.wrong {
 			x.wrong = append(x.wrong, w+"\n  "+strings.Join(p.trace, "\n  "))
@@ -180,7 +181,7 @@ var longScenarios = []scenario{
 	{name: "two entries to replay", old: 2, owners: 1, appends: 2, closes: 2, waits: []string{"1m"}},
 	{name: "a replay that hangs", old: 1, owners: 1, appends: 2, closes: 2, waits: []string{"1m"}, replay: true},
 	{name: "impatient appends", owners: 1, appends: 3, closes: 1, waits: []string{"3s", "1m"}, patient: time.Second},
-	{name: "a new owner", owners: 2, appends: 1, closes: 2},
+	{name: "a new owner", owners: 2, appends: 2, closes: 2},
 	{name: "a new owner, three appends, nothing fails", owners: 2, appends: 3, closes: 2, calm: true},
 	{name: "a new owner, time passes, nothing fails", owners: 2, appends: 1, closes: 3, waits: []string{"1m"}, calm: true},
 }
