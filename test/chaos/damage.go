@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -157,6 +159,65 @@ func (g *rig) reported(ctx context.Context, id int64, how string) {
 	if !slices.ContainsFunc(st.GetFailures(), func(f *qnpb.SegmentFailure) bool { return f.GetSegmentId() == id }) || st.GetSearchedShare() >= 1 {
 		bad("a partial count has failures %v and searched %v of the rows", st.GetFailures(), st.GetSearchedShare())
 	}
+}
+
+// damageDeletes damages a file of stored deletes while the node is down. What it
+// serves then is compared by the clients: a delete that is forgotten is seen.
+func (g *rig) damageDeletes(ctx context.Context) error {
+	g.kill(g.node)
+	files, _ := filepath.Glob(filepath.Join(g.data, "objects", "deltas", "*", "*", "*"))
+	if len(files) == 0 {
+		g.report.rows("delete damages without a file", 1)
+		return g.start(ctx)
+	}
+	path := files[g.r.IntN(len(files))]
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if _, err := g.damage(path); err != nil {
+		return err
+	}
+	if err := g.start(ctx); err != nil {
+		return err
+	}
+	rest(ctx, g.upTo(time.Second))
+	if err := os.WriteFile(path, whole, 0o640); err != nil {
+		return err
+	}
+	if err := g.again(ctx, "load after deletes were restored", func(ctx context.Context, c *client) error {
+		_, err := c.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: g.load.gate.collection})
+		return err
+	}); err != nil && ctx.Err() == nil {
+		g.report.violate(Violation{Kind: NotReady, What: fmt.Sprintf("%s was damaged and restored: %v", path, err)})
+		return g.killServing(ctx)
+	}
+	return nil
+}
+
+// cutMapped cuts files that the node has mapped. Touching what is gone is a fault
+// that kills a process unless it is caught: the node may refuse reads, and log
+// what it caught, and must live.
+func (g *rig) cutMapped(ctx context.Context) error {
+	files, _ := filepath.Glob(filepath.Join(g.data, "run-*", "segments", "*", "*"))
+	cut := 0
+	for _, path := range files {
+		st, err := os.Stat(path)
+		if err != nil || !st.Mode().IsRegular() || st.Sys().(*syscall.Stat_t).Nlink > 1 || g.r.IntN(3) > 0 {
+			continue // a link to object storage must stay whole
+		}
+		if os.Truncate(path, 0) == nil {
+			cut++
+		}
+	}
+	g.node.mayCatch = true
+	g.report.rows("mapped files cut", cut)
+	rest(ctx, 200*time.Millisecond+g.upTo(time.Second))
+	if g.node.ended() {
+		g.buried(g.node)
+		return g.start(ctx)
+	}
+	return g.killServing(ctx)
 }
 
 // The layout of a segment file of the embedded queue, see mq/embedded/doc.go.

@@ -70,6 +70,8 @@ func faultList() []fault {
 		{"full disk, SIGTERM", 1, (*rig).fullDiskTerm, needsDisk},
 		{"damaged leftovers", 1, (*rig).damageLeftovers, always},
 		{"damaged segment", 2, (*rig).damageSegment, needsFiles},
+		{"damaged deletes", 1, (*rig).damageDeletes, needsFiles},
+		{"mapped files cut", 1, (*rig).cutMapped, always},
 		{"torn tail of the queue", 2, (*rig).tornTail, always},
 		{"storage hangs", 2, (*rig).storageHangs, needsWire},
 		{"storage hangs, SIGTERM", 1, (*rig).storageHangsTerm, needsWire},
@@ -357,6 +359,7 @@ func (g *rig) fullDiskKill(ctx context.Context) error {
 func (g *rig) fullDiskTerm(ctx context.Context) error {
 	free := g.fill()
 	rest(ctx, g.upTo(time.Second))
+	g.node.mayLack = "no space left on device"
 	g.term(g.node)
 	free()
 	return g.start(ctx)

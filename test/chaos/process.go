@@ -31,6 +31,10 @@ type process struct {
 	done    chan struct{} // closed when it has ended and was reaped
 	info    nodeInfo      // once it has announced itself
 	asked   bool          // its end was our doing
+	// mayCatch: what it has caught is our doing too; what has killed it is not.
+	mayCatch bool
+	// mayLack: it may stop with an error that says this; "" = it must not.
+	mayLack string
 }
 
 // nodeInfo is what we need of node.json.
@@ -140,7 +144,7 @@ func (p *process) trouble() (panics []string, errs map[string]int) {
 			panics = append(panics, line)
 		case strings.HasPrefix(line, "{") && json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "ERROR":
 			errs[entry.Msg]++
-			if strings.Contains(line, "panic") {
+			if strings.Contains(line, "panic") && !p.mayCatch {
 				panics = append(panics, "caught: "+line[:min(len(line), 600)])
 			}
 		}

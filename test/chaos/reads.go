@@ -56,6 +56,12 @@ func (w *workload) get(ctx context.Context, r *rand.Rand, c *client) {
 		}
 	}
 	slices.Sort(ids)
+	w.getKeys(ctx, c, "get", ids)
+}
+
+// getKeys reads some keys, which are sorted.
+func (w *workload) getKeys(ctx context.Context, c *client, what string, ids []int64) {
+	m := w.gate.model
 	calm, v := w.calm.Load(), m.look(c.run, ids...)
 	call, cancel := within(ctx, callTimeout)
 	defer cancel()
@@ -63,10 +69,10 @@ func (w *workload) get(ctx context.Context, r *rand.Rand, c *client) {
 	var rows []row
 	var bad []Violation
 	if err == nil {
-		rows, bad = w.decode("get", resp.GetFields(), int(resp.GetRows()))
-		bad = append(bad, m.judge(v, "get", rows, c.run)...)
+		rows, bad = w.decode(what, resp.GetFields(), int(resp.GetRows()))
+		bad = append(bad, m.judge(v, what, rows, c.run)...)
 	}
-	w.verdict(ctx, "get", calm, err, len(ids), bad)
+	w.verdict(ctx, what, calm, err, len(ids), bad)
 }
 
 // decode takes rows apart and checks that each is one that was written whole.

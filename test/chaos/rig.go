@@ -344,7 +344,11 @@ func (g *rig) term(p *process) {
 
 func (g *rig) stopped(p *process, asked time.Time) {
 	early := p.code() == -1 && len(p.said()) == 0 // before main, where nothing has been started
-	if p.code() != 0 && !early {
+	excused := p.code() == 1 && p.mayLack != "" && strings.Contains(p.tail(1), p.mayLack)
+	if excused {
+		g.report.rows("stops that name what they could not write", 1)
+	}
+	if p.code() != 0 && !early && !excused {
 		g.report.violate(Violation{Kind: BadStop, What: fmt.Sprintf("run %d ended with %v, %s after its start and %s after SIGTERM, see %s\n%s", p.run, p.cmd.ProcessState,
 			asked.Sub(p.started).Round(time.Millisecond), time.Since(asked).Round(time.Millisecond), p.log, p.tail(5))})
 	}

@@ -178,6 +178,7 @@ func (w *workload) change(ctx context.Context, r *rand.Rand, c *client) {
 	w.outcome(what, calm, err)
 	if err == nil {
 		w.report.rows("acknowledged by "+what, len(d.keys))
+		w.getKeys(ctx, c, "get of one's own change", d.keys) // at once: no time to catch up
 	}
 }
 
