@@ -22,8 +22,7 @@ import (
 // with one; an error means that the run cannot go on.
 type fault struct {
 	name string
-	// cards is how often it is in the deck that the schedule is dealt from: each
-	// fault comes once before any comes twice as often as it should.
+	// cards is how often it is in the deck that the schedule is dealt from.
 	cards int
 	make  func(*rig, context.Context) error
 	// cannot says why this machine or run cannot have it; "" = it can.

@@ -140,7 +140,7 @@ func (p *process) trouble() (panics []string, errs map[string]int) {
 		line := s.Text()
 		var entry struct{ Level, Msg string }
 		switch {
-		case strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "), strings.HasPrefix(line, "unexpected fault address"):
+		case strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "), strings.HasPrefix(line, "unexpected fault address"), line == "WARNING: DATA RACE":
 			panics = append(panics, line)
 		case strings.HasPrefix(line, "{") && json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "ERROR":
 			errs[entry.Msg]++
