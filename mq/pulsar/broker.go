@@ -154,7 +154,13 @@ func (d *brokerDriver) readTime(ctx context.Context, topic string, t time.Time) 
 	if err != nil {
 		return nil, err
 	}
-	if err := do(ctx, d.g, "seek in "+topic, func() error { return r.SeekByTime(t) }); err != nil {
+	more, err := call(ctx, d.g, "seek in "+topic, func() (bool, error) {
+		if err := r.SeekByTime(t); err != nil {
+			return false, err
+		}
+		return r.HasNext(), nil
+	}, nil)
+	if err != nil || !more {
 		c.start()
 		return nil, classify(err)
 	}

@@ -132,13 +132,16 @@ func (d memDriver) readTime(ctx context.Context, topic string, t time.Time) (cur
 	}
 	d.mu.Lock()
 	l := d.log(topic)
-	at := none()
+	at, more := none(), false
 	for i, r := range l.entries {
-		if l.times[i].Before(t) {
+		if more = !l.times[i].Before(t); !more {
 			at = r.id
 		}
 	}
 	d.mu.Unlock()
+	if !more {
+		return nil, nil
+	}
 	c := &memCursor{d: d, topic: topic, at: at}
 	d.add(c, "cursor "+topic)
 	return c, nil

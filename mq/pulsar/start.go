@@ -107,44 +107,41 @@ func (q *Queue) tailFromTimestamp(ctx context.Context, name string, sv survey, t
 		if ms <= 0 {
 			break
 		}
-		s, at, err := q.landing(ctx, name, time.UnixMilli(ms))
+		s, at, found, err := q.landing(ctx, name, time.UnixMilli(ms))
 		if err != nil {
 			return nil, point{}, err
 		}
-		if s.lastTimestamp < timestamp && at.compare(sv.s.trim.entryID) >= 0 {
+		if found && s.lastTimestamp < timestamp {
+			if at.isNone() || at.compare(sv.s.trim.entryID) < 0 {
+				break // before the oldest
+			}
 			return q.tail(name, s, at, nil), sv.s.trim, nil
-		}
-		if at.isNone() || at.compare(sv.s.trim.entryID) < 0 {
-			break // before the oldest
 		}
 		q.count.timeSeekMisses.Add(1)
 	}
 	return q.tailFromOldest(ctx, name, sv.s.trim)
 }
 
-// landing returns the state before the entry that was published at about t.
-func (q *Queue) landing(ctx context.Context, name string, at time.Time) (state, entryID, error) {
-	cur, err := q.driver.readTime(ctx, name, at)
-	if err != nil {
-		return state{}, none(), errors.Wrapf(err, "read from time %s", at)
+// landing returns the state before the entry that was published at about t, and
+// behind which entry that is; found is false if there is no such entry.
+func (q *Queue) landing(ctx context.Context, name string, published time.Time) (s state, at entryID, found bool, err error) {
+	cur, err := q.driver.readTime(ctx, name, published)
+	if err != nil || cur == nil {
+		return s, none(), false, errors.Wrapf(err, "read from time %s", published)
 	}
 	t := q.tail(name, newborn(), none(), cur)
 	defer func() { t.drop(ctx) }()
 	for {
-		// There is an entry to come: the newest one was published after at, or
-		// it was not, and then the client has not sought. The wait is bounded
-		// all the same: a lost search must not cost the whole deadline.
-		wait, cancel := context.WithTimeout(ctx, q.o.OperationTimeout)
+		// There is an entry to come. The wait is bounded all the same: a search
+		// that was lost must not cost the whole deadline.
+		wait, cancel := context.WithTimeout(ctx, q.o.OperationTimeout/2)
 		r, err := cur.next(wait)
 		cancel()
-		if err != nil && ctx.Err() == nil {
-			return newborn(), none(), nil
-		}
 		if err != nil {
-			return state{}, none(), errors.Wrapf(err, "read from time %s", at)
+			return s, none(), false, errors.Wrapf(ctx.Err(), "read from time %s", published)
 		}
 		if e, err := decode(r.payload); err == nil {
-			return e.base, e.prev, nil
+			return e.base, e.prev, true, nil
 		}
 	}
 }
