@@ -26,7 +26,9 @@ import (
 	"github.com/querynode/querynode/internal/node"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/server"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/embedded"
+	"github.com/querynode/querynode/mq/pulsar"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/pool"
 	"github.com/querynode/querynode/segments"
@@ -51,7 +53,8 @@ type running struct {
 	registry *prometheus.Registry
 	bucket   objstore.Bucket
 	catalog  *catalog.Catalog
-	queue    *embedded.Queue
+	queue    mq.Queue
+	embedded *embedded.Queue // the queue, if that is its kind
 	pool     *pool.Pool
 	set      *segments.Set
 	dispatch *dispatcher.Manager
@@ -221,16 +224,36 @@ func (r *running) openStorage(ctx context.Context) (err error) {
 	return errors.Wrap(err, "catalog")
 }
 
-func (r *running) openQueue(context.Context) (err error) {
+func (r *running) openQueue(ctx context.Context) (err error) {
 	q := &r.cfg.Queue
-	r.queue, err = embedded.Open(embedded.Options{
+	if q.Kind == "pulsar" {
+		return r.openPulsar(ctx)
+	}
+	r.embedded, err = embedded.Open(embedded.Options{
 		Dir: q.Dir, SegmentBytes: int64(q.SegmentBytes), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
 		Sync: embedded.SyncPolicy(slices.Index([]string{"always", "interval", "none"}, q.Sync)),
 	})
 	if err != nil {
 		return errors.Wrapf(err, "queue.dir %s", q.Dir)
 	}
+	r.queue = r.embedded
 	return r.push("queue", 10, r.queue.Close)
+}
+
+// openPulsar makes the connection; a broker that is away is waited for by the
+// logs, not here.
+func (r *running) openPulsar(context.Context) (err error) {
+	p := &r.cfg.Pulsar
+	r.queue, err = pulsar.Open(pulsar.Options{
+		URL: p.URL, Namespace: p.Namespace, Token: p.Token, TokenFile: p.TokenFile,
+		TLS:              pulsar.TLS{CAFile: p.TLSCA, CertFile: p.TLSCert, KeyFile: p.TLSKey},
+		OperationTimeout: p.OperationTimeout, AppendTimeout: r.cfg.WAL.AppendTimeout, ReadAheadBytes: int(p.ReadAheadBytes),
+		Compression: pulsar.Compression(p.Compression), Logger: r.log, Registerer: r.registry,
+	})
+	if err != nil {
+		return errors.Wrapf(err, "pulsar.url %s", p.URL)
+	}
+	return r.push("queue", 30, r.queue.Close)
 }
 
 func (r *running) openSegments(context.Context) (err error) {
@@ -280,7 +303,7 @@ func (r *running) openNode(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.parts.Store(&admin.Parts{Node: r.node, Pool: r.pool, Queue: r.queue})
+	r.parts.Store(&admin.Parts{Node: r.node, Pool: r.pool, Queue: r.embedded})
 	return r.push("node", 30, r.node.Close)
 }
 

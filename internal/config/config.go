@@ -24,6 +24,8 @@ type Config struct {
 	Storage Storage `koanf:"storage"`
 	// The message queue that the write-ahead logs are in.
 	Queue Queue `koanf:"queue"`
+	// Apache Pulsar, when queue.kind is pulsar.
+	Pulsar Pulsar `koanf:"pulsar"`
 	// The write-ahead logs that this node owns.
 	WAL WAL `koanf:"wal"`
 	// Memory that grows with data.
@@ -108,8 +110,8 @@ type Storage struct {
 
 // Queue configures the message queue.
 type Queue struct {
-	// Which queue: embedded = files of this process.
-	Kind string `koanf:"kind" default:"embedded" allowed:"embedded"`
+	// Which queue: embedded = files of this process; pulsar = Apache Pulsar, see there. The keys from dir to max_message_bytes are for the embedded one.
+	Kind string `koanf:"kind" default:"embedded" allowed:"embedded,pulsar"`
 	// Folder of the embedded queue. Empty: the folder queue in the data folder.
 	Dir string `koanf:"dir"`
 	// When appended messages are forced to the disk: always = before they are acknowledged; interval = every sync_interval, a power failure may cost that much; none = the operating system decides.
@@ -124,6 +126,30 @@ type Queue struct {
 	PChannels int `koanf:"pchannels" default:"2"`
 	// Names of the topics: this and a number from 0.
 	PChannelPrefix string `koanf:"pchannel_prefix" default:"querynode-dml-"`
+}
+
+// Pulsar configures the connection to Apache Pulsar.
+type Pulsar struct {
+	// pulsar://host:port or pulsar+ssl://host:port; several hosts with commas between. Required when queue.kind is pulsar.
+	URL string `koanf:"url"`
+	// Namespace that the topics are in: tenant/namespace.
+	Namespace string `koanf:"namespace" default:"public/default"`
+	// JSON web token.
+	Token string `koanf:"token" secret:"true"`
+	// File with the token; it is read again for every new connection.
+	TokenFile string `koanf:"token_file"`
+	// PEM file of the roots to trust, for pulsar+ssl. Empty: those of the system.
+	TLSCA string `koanf:"tls_ca"`
+	// PEM file of the node's own certificate. Empty: none.
+	TLSCert string `koanf:"tls_cert"`
+	// PEM file of its key.
+	TLSKey string `koanf:"tls_key"`
+	// Deadline of one request to the broker; how long a broker that does not answer can hold up a close.
+	OperationTimeout time.Duration `koanf:"operation_timeout" default:"4s"`
+	// How batches are compressed.
+	Compression string `koanf:"compression" default:"none" allowed:"none,lz4,zstd"`
+	// What one reader may have received and not yet handed on.
+	ReadAheadBytes Bytes `koanf:"read_ahead_bytes" default:"32MiB"`
 }
 
 // WAL configures the write-ahead logs.

@@ -94,6 +94,15 @@ func (c *Config) problems() []string {
 	if (c.Storage.AccessKey == "") != (c.Storage.SecretKey == "") {
 		add("storage.access_key", "goes together with storage.secret_key: set both or none")
 	}
+	if (c.Queue.Kind == "pulsar") != (c.Pulsar.URL != "") {
+		add("pulsar.url", "goes together with queue.kind pulsar: set both or none")
+	}
+	if (c.Pulsar.TLSCert == "") != (c.Pulsar.TLSKey == "") {
+		add("pulsar.tls_cert", "goes together with pulsar.tls_key: set both or none")
+	}
+	if c.Pulsar.Token != "" && c.Pulsar.TokenFile != "" {
+		add("pulsar.token", "set it or pulsar.token_file, not both")
+	}
 	if n := len(c.Node.Name); n > 200 || strings.ContainsAny(c.Node.Name, " \t\n/") {
 		add("node.name", "want at most 200 bytes without spaces and slashes")
 	}
@@ -136,6 +145,8 @@ func (c *Config) spans() []span {
 	d("storage.idle_timeout", c.Storage.IdleTimeout, 100*ms, time.Hour)
 	n("storage.upload_parallel", c.Storage.UploadParallel, 1, 64)
 	d("queue.sync_interval", c.Queue.SyncInterval, ms, time.Minute)
+	d("pulsar.operation_timeout", c.Pulsar.OperationTimeout, 100*ms, time.Minute)
+	b("pulsar.read_ahead_bytes", c.Pulsar.ReadAheadBytes, mib, 1<<30)
 	b("queue.segment_bytes", c.Queue.SegmentBytes, 1<<12, 1<<30)
 	b("queue.max_message_bytes", c.Queue.MaxMessageBytes, 1<<10, 256*mib)
 	n("queue.pchannels", c.Queue.PChannels, 1, 1024)
