@@ -351,33 +351,3 @@ func (n *Node) tellDropped(ctx context.Context, coll *catalog.Collection, partit
 		}
 	}
 }
-
-// Flush seals the growing segments of a collection; with wait it returns once
-// they are in object storage and in the catalog.
-func (n *Node) Flush(ctx context.Context, collection string, wait bool) (sealed, flushed []int64, err error) {
-	coll, err := n.Collection(ctx, collection)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, ch := range n.watched() {
-		if ch.Collection().Info().ID != coll.ID {
-			continue
-		}
-		// What is acknowledged must be seen here before it can be sealed.
-		if _, err := ch.WaitTsafe(ctx, n.strong(ch.Name(), ch.PChannel)); err != nil {
-			return sealed, flushed, err
-		}
-		ids, at, err := n.flusher.Seal(ctx, ch)
-		if err != nil {
-			return sealed, flushed, err
-		}
-		sealed = append(sealed, ids...)
-		if wait {
-			if err := n.flusher.Wait(ctx, ch, at, ids...); err != nil {
-				return sealed, flushed, err
-			}
-			flushed = append(flushed, ids...)
-		}
-	}
-	return sealed, flushed, nil
-}

@@ -48,10 +48,12 @@ func (n *Node) noteLoad(s *serving, r segments.LoadRequest, seg catalog.Segment,
 	if i := slices.IndexFunc(s.broken, func(b Broken) bool { return b.SegmentID == r.SegmentID }); i >= 0 {
 		wait = min(2*s.broken[i].wait, lastRetry)
 		s.broken = slices.Delete(s.broken, i, i+1)
+		n.changedLocked()
 	}
 	if !forGood(err) {
 		return
 	}
+	n.changedLocked()
 	s.broken = append(s.broken, Broken{SegmentID: r.SegmentID, PartitionID: seg.PartitionID, VChannel: r.VChannel, Rows: seg.Rows,
 		Err: err, wait: wait, retryAt: n.o.Now().Add(wait)})
 	n.o.Logger.Error("node: segment cannot be loaded; reads that need it fail", "segment", r.SegmentID, "path", r.Path,
@@ -75,7 +77,7 @@ func (n *Node) resting(s *serving, id int64) bool {
 func (n *Node) forget(s *serving, released bool, ids ...int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s.broken = slices.DeleteFunc(s.broken, func(b Broken) bool { return len(ids) == 0 || slices.Contains(ids, b.SegmentID) })
+	n.mendLocked(s, func(b Broken) bool { return len(ids) == 0 || slices.Contains(ids, b.SegmentID) })
 	if len(ids) == 0 {
 		clear(s.released)
 	}
@@ -86,11 +88,18 @@ func (n *Node) forget(s *serving, released bool, ids ...int64) {
 	}
 }
 
+func (n *Node) mendLocked(s *serving, forget func(Broken) bool) {
+	before := len(s.broken)
+	if s.broken = slices.DeleteFunc(s.broken, forget); len(s.broken) < before {
+		n.changedLocked()
+	}
+}
+
 // prune forgets broken segments that the catalog does not list any more for a channel.
 func (n *Node) prune(s *serving, coll *catalog.Collection, c *catalog.Channel) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s.broken = slices.DeleteFunc(s.broken, func(b Broken) bool {
+	n.mendLocked(s, func(b Broken) bool {
 		listed := slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == b.SegmentID }) &&
 			slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == b.PartitionID })
 		return b.VChannel == c.VChannel && !listed

@@ -36,6 +36,8 @@ type watch struct {
 	channel  *segments.Channel
 	handle   *dispatcher.Handle
 	sink     *ingest.Sink
+	watched  context.Context // until it is not watched any more
+	end      context.CancelFunc
 }
 
 // enter takes the collection's turn; the caller gives it back with leave. It
@@ -167,9 +169,11 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		s.coll.Unwatch(v.Name)
 		return err
 	}
+	watched, end := context.WithCancel(context.Background())
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, sink: sink}
+	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, sink: sink, watched: watched, end: end}
+	n.changedLocked()
 	return nil
 }
 
@@ -178,10 +182,14 @@ func (n *Node) unwatch(ctx context.Context, s *serving, vchannel string) error {
 	n.mu.Lock()
 	w := s.channels[vchannel]
 	delete(s.channels, vchannel)
+	if w != nil {
+		n.changedLocked()
+	}
 	n.mu.Unlock()
 	if w == nil {
 		return nil
 	}
+	w.end()
 	n.flusher.Forget(vchannel)
 	err := w.handle.Close(ctx)
 	s.coll.Unwatch(vchannel)

@@ -111,6 +111,8 @@ type Node struct {
 		serving map[int64]*serving
 		acked   map[string]acked // by vchannel
 		problem error            // why the keeper is not done yet
+		changes int64            // of channels and broken segments
+		changed chan struct{}    // closed at the next one
 	}
 	onFlush struct {
 		sync.Mutex
@@ -137,6 +139,7 @@ func Open(o Options) (n *Node, err error) {
 	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
 	n.mu.acked = map[string]acked{}
+	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)
 	if n.wals, err = wal.NewManager(wal.ManagerOptions{Open: n.walOptions, Logger: o.Logger}); err != nil {

@@ -40,5 +40,20 @@ func (n *Node) Channels() []ChannelStatus {
 	return out
 }
 
+// Version grows with each change of what is served: segments, channels, what is
+// broken. One of the channels is closed at the next change.
+func (n *Node) Version() (version int64, segments, others <-chan struct{}) {
+	version, segments = n.o.Segments.Version()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return version + n.mu.changes, segments, n.mu.changed
+}
+
+func (n *Node) changedLocked() {
+	n.mu.changes++
+	close(n.mu.changed)
+	n.mu.changed = make(chan struct{})
+}
+
 // Closing is closed when Close begins.
 func (n *Node) Closing() <-chan struct{} { return n.group.Context().Done() }

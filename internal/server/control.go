@@ -73,7 +73,7 @@ func (s *controlService) GetDistribution(ctx context.Context, r *qnpb.GetDistrib
 // WatchDistribution streams what this node serves.
 func (s *controlService) WatchDistribution(_ *qnpb.WatchDistributionRequest, out qnpb.ControlService_WatchDistributionServer) error {
 	for {
-		_, changed := s.node.Segments().Version()
+		_, segments, others := s.node.Version()
 		d, err := s.distribution(out.Context(), 0)
 		if err != nil {
 			return err
@@ -82,7 +82,8 @@ func (s *controlService) WatchDistribution(_ *qnpb.WatchDistributionRequest, out
 			return err
 		}
 		select {
-		case <-changed:
+		case <-segments:
+		case <-others:
 		case <-out.Context().Done():
 			return nil
 		case <-s.node.Closing():
@@ -92,7 +93,7 @@ func (s *controlService) WatchDistribution(_ *qnpb.WatchDistributionRequest, out
 }
 
 func (s *controlService) distribution(ctx context.Context, since int64) (*qnpb.Distribution, error) {
-	version, _ := s.node.Segments().Version()
+	version, _, _ := s.node.Version()
 	d := &qnpb.Distribution{Node: s.node.Name(), Version: version}
 	if since == version && since != 0 {
 		return d, nil
