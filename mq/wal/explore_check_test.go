@@ -19,6 +19,9 @@ func (p *path) checkState() {
 	if p.s.life == nil {
 		p.checkOwners()
 	}
+	for _, late := range p.gates.lateCalls() {
+		p.violate("%s began after the end of its context", late)
+	}
 	for _, a := range p.appends {
 		switch {
 		case !isClosed(a.done) && !a.owner.w.State().alive():

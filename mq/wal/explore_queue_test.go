@@ -50,6 +50,7 @@ type gates struct {
 	mu     sync.Mutex
 	parked map[string]*parkedCall
 	count  map[string]int // calls so far by op and term
+	late   []string       // calls that began when their context had ended
 	auto   bool           // new calls are not held any more
 }
 
@@ -66,6 +67,9 @@ func (g *gates) park(ctx context.Context, term uint64, op, detail string) answer
 	c := &parkedCall{term: term, op: op, ctx: ctx, proceed: make(chan answer),
 		label: fmt.Sprintf("%s#%d%s", kind, g.count[kind], detail)}
 	g.parked[c.label] = c
+	if ctx.Err() != nil {
+		g.late = append(g.late, c.label)
+	}
 	g.mu.Unlock()
 	return <-c.proceed
 }
@@ -85,6 +89,13 @@ func (g *gates) list() []*parkedCall {
 		return 1
 	})
 	return out
+}
+
+// lateCalls returns the calls that began although their context had ended.
+func (g *gates) lateCalls() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.late)
 }
 
 func (g *gates) release(c *parkedCall, a answer) {

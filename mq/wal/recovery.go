@@ -164,6 +164,9 @@ func (r *recovery) replay(ctx context.Context) error {
 	patience := time.NewTimer(r.w.o.OpenTimeout)
 	defer patience.Stop()
 	for r.at.Before(r.bounds.Last) {
+		if ctx.Err() != nil { // else what was read ahead would still be replayed
+			return errors.Wrapf(context.Cause(ctx), "wal %s: replay at %s", r.w.o.PChannel, r.at)
+		}
 		it, err := r.await(ctx, items, patience)
 		if err != nil {
 			return err
@@ -175,9 +178,10 @@ func (r *recovery) replay(ctx context.Context) error {
 	return nil
 }
 
-// read hands on what Next returns, until the end or an error that lasts.
+// read hands on what Next returns, until the end or an error that lasts. It
+// calls nothing once ctx has ended: that call might hang, and Close wait for it.
 func (r *recovery) read(ctx context.Context, items chan<- item) {
-	for {
+	for ctx.Err() == nil {
 		var m mq.Message
 		err := lifecycle.Call("read", func() (err error) {
 			m, err = r.reader.Next(ctx)
