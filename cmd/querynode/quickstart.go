@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -94,7 +93,7 @@ func (cmd *quickstartCmd) Run(a *app) (err error) {
 	log, level := newLogger(&config.Log{Level: q.cfg.Log.Level, Format: "text"}, logFile)
 	log.Info("quickstart", "version", a.version, "pid", os.Getpid())
 	q.out.Printf("%s  words in a vector database, in this process", q.out.Paint(console.Strong, "querynode quickstart"))
-	q.out.Printf("%s\n", q.out.Paint(console.Faint, fmt.Sprintf("data in %s, log in %s", q.cfg.Node.DataDir, logFile.Name())))
+	q.out.Printf("%s\n", q.out.Paint(console.Faint, fmt.Sprintf("data in %s, log in %s", short(q.cfg.Node.DataDir), short(logFile.Name()))))
 	err = a.serveThen(q.cfg, startOptions{version: a.version, log: log, level: level}, q.run)
 	if err != nil {
 		log.Error("quickstart failed", "error", err)
@@ -177,12 +176,12 @@ func (q *quickstart) run(r *running) error {
 				return q.end(errors.Wrap(err, "quickstart"))
 			}
 		case sig := <-q.app.signals:
-			q.out.Notef("\n%s: stopping", strings.ToUpper(sig.String()[:1])+sig.String()[1:])
 			r.log.Info("stopping", "signal", sig.String())
 			cancel()
 			if !finished {
 				<-done // each step ends with its context, and each call has a deadline
 			}
+			q.out.Notef("\n%s: stopping", sig) // after the bar that was moving
 			return q.end(nil)
 		case why = <-r.failed:
 		}

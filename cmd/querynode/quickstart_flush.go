@@ -65,7 +65,11 @@ func (q *quickstart) flush(ctx context.Context) error {
 		done <- lifecycle.Call("flush", func() error {
 			ctx, cancel := q.c.work(ctx)
 			defer cancel()
-			_, err := q.c.write.Flush(ctx, &qnpb.FlushRequest{Collection: wordsCollection, Wait: true})
+			if _, err := q.c.write.Flush(ctx, &qnpb.FlushRequest{Collection: wordsCollection, Wait: true}); err != nil {
+				return err
+			}
+			// What a run that was killed had sealed is not in this flush, but under way too.
+			_, err := q.waitLoaded(ctx)
 			return err
 		})
 		return nil
@@ -114,29 +118,37 @@ func (q *quickstart) load(ctx context.Context) error {
 	if _, err := q.c.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: wordsCollection}); err != nil {
 		return err
 	}
-	stream, err := q.c.control.WatchDistribution(ctx, &qnpb.WatchDistributionRequest{})
+	segments, err := q.waitLoaded(ctx)
 	if err != nil {
 		return err
+	}
+	for _, s := range segments {
+		q.fig.Segments = append(q.fig.Segments, s.GetId())
+	}
+	bar.Done()
+	q.fig.Seconds.Load = time.Since(begin).Seconds()
+	return nil
+}
+
+// waitLoaded waits until every row is in a segment with its index.
+func (q *quickstart) waitLoaded(ctx context.Context) ([]*qnpb.SegmentStatus, error) {
+	stream, err := q.c.control.WatchDistribution(ctx, &qnpb.WatchDistributionRequest{})
+	if err != nil {
+		return nil, err
 	}
 	for {
 		got, err := stream.Recv()
 		if err != nil {
-			return errors.Wrap(err, "wait for the load")
+			return nil, errors.Wrap(err, "wait for the segments")
 		}
 		segments := ofCollection(got.GetDistribution())
 		for _, s := range segments {
 			if s.GetError() != "" {
-				return errors.Newf("segment %d is in quarantine: %s", s.GetId(), s.GetError())
+				return nil, errors.Newf("segment %d is in quarantine: %s", s.GetId(), s.GetError())
 			}
 		}
-		if !allLoaded(segments, q.fig.Rows) {
-			continue
+		if allLoaded(segments, q.fig.Rows) {
+			return segments, nil
 		}
-		for _, s := range segments {
-			q.fig.Segments = append(q.fig.Segments, s.GetId())
-		}
-		bar.Done()
-		q.fig.Seconds.Load = time.Since(begin).Seconds()
-		return nil
 	}
 }

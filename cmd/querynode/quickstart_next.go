@@ -35,16 +35,20 @@ func (q *quickstart) next() error {
 	if path, err := exec.LookPath(self); err != nil || path == "" {
 		self = os.Args[0]
 	}
+	addr := " --addr " + f.Addr
+	if f.Addr == defaultAddr {
+		addr = ""
+	}
 	king := q.words.ids[q.words.byText["king"]]
 	for _, line := range []string{
-		fmt.Sprintf("%s search words --id %d --output-fields word -k 5 --filter 'length < 6' --addr %s", self, king, f.Addr),
-		fmt.Sprintf("%s status --addr %s", self, f.Addr),
+		fmt.Sprintf("%s search words --id %d --output-fields word -k 5 --filter 'length < 6'%s", self, king, addr),
+		fmt.Sprintf("%s status%s", self, addr),
 		fmt.Sprintf("%s -plaintext -d @ %s querynode.v1.QueryService/Search < %s", tool("grpcurl"), f.Addr, request),
 		fmt.Sprintf("%s --insecure --call querynode.v1.QueryService/Search --data-file %s -n 2000 -c 8 %s", tool("ghz"), request, f.Addr),
 	} {
 		out.Printf("  %s", out.Paint(console.Name, line))
 	}
-	out.Printf("\nCtrl-C stops. The next run finds the data in %s.", q.cfg.Node.DataDir)
+	out.Printf("\nCtrl-C stops. The next run finds the data in %s.", short(q.cfg.Node.DataDir))
 	return nil
 }
 
@@ -71,5 +75,18 @@ func (q *quickstart) writeRequest() (string, error) {
 		return "", errors.Wrap(err, "encode the request")
 	}
 	path := filepath.Join(q.cfg.Node.DataDir, "search-king.json")
-	return path, errors.Wrap(os.WriteFile(path, append(raw, '\n'), 0o640), "write the request")
+	return short(path), errors.Wrap(os.WriteFile(path, append(raw, '\n'), 0o640), "write the request")
+}
+
+// short is the path as seen from here, if that is below.
+func short(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(here, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return path
+	}
+	return rel
 }

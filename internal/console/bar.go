@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"io"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ func (c *Console) Bar(label string, total int64, unit Unit) *Bar {
 		return b
 	}
 	b.draw = progress.NewWriter()
-	b.draw.SetOutputWriter(c.err.w)
+	b.draw.SetOutputWriter(fromLeft{c.err.w})
 	b.draw.SetStyle(c.barStyle(unit))
 	b.draw.SetMessageLength(labelWidth)
 	b.draw.SetTrackerLength(24)
@@ -66,6 +67,16 @@ func (c *Console) Bar(label string, total int64, unit Unit) *Bar {
 		b.draw = nil
 	}
 	return b
+}
+
+// fromLeft begins each frame at the left edge: what is typed meanwhile, such as
+// Ctrl-C, has moved the cursor.
+type fromLeft struct{ w io.Writer }
+
+// Write writes one frame.
+func (f fromLeft) Write(p []byte) (int, error) {
+	n, err := f.w.Write(append([]byte("\r"), p...))
+	return max(0, n-1), err
 }
 
 func units(u Unit) progress.Units {
