@@ -188,6 +188,9 @@ func (m *model) judge(v *mark, what string, rows []row, run int) []Violation {
 		allowed, untouched := m.allowedLocked(v, i)
 		if !slices.Contains(allowed, version) {
 			bad = append(bad, m.violationLocked(m.kindLocked(k, version, allowed), k, "%s (run %d) sees key %d at version %d, possible were %v", what, run, k, version, allowed))
+			if s := &m.mu.keys[k]; untouched { // said once: from here on it is one of the possible
+				s.possible = append(slices.Clone(allowed), version)
+			}
 			continue
 		}
 		if untouched && len(allowed) > 1 {
