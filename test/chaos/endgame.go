@@ -91,6 +91,9 @@ func (g *rig) endgame(ctx context.Context, before usage) error {
 		return err
 	}
 	g.term(g.node)
+	if left, _ := filepath.Glob(filepath.Join(g.data, "run-*")); len(left) > 0 {
+		g.report.violate(Violation{Kind: Leftovers, What: fmt.Sprintf("at the end of all there are %v", left)})
+	}
 	return nil
 }
 

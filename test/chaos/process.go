@@ -35,6 +35,7 @@ type process struct {
 	mayCatch bool
 	// mayLack: it may stop with an error that says this; "" = it must not.
 	mayLack string
+	found   []string // what killed runs had left when it was started
 }
 
 // nodeInfo is what we need of node.json.
@@ -57,6 +58,7 @@ func spawn(binary, dir, log string, run int, args, env []string) (*process, erro
 	p.cmd.Env = append([]string{"HOME=" + dir, "PATH=/nowhere", "GOTRACEBACK=all"}, env...)
 	p.cmd.Stderr = f
 	setParentDeath(p.cmd)
+	p.found, _ = filepath.Glob(filepath.Join(dir, "run-*"))
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Wrapf(err, "start %s", binary)
 	}

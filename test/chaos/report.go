@@ -101,10 +101,16 @@ type Balance struct {
 const keepViolations = 100
 
 func newReport(o Options) *Report {
+	again := fmt.Sprintf("go run ./test/chaos --seed %d --duration %s --queue %s --storage %s", o.Seed, o.Duration, o.Queue, o.Storage)
+	if o.MaxFaults > 0 {
+		again += fmt.Sprintf(" --faults %d", o.MaxFaults)
+	}
+	if o.Only != "" {
+		again += fmt.Sprintf(" --only %q", o.Only)
+	}
 	return &Report{Seed: o.Seed, Queue: o.Queue, Storage: o.Storage, Faults: map[string]int{}, LeftOut: map[string]string{},
 		Operations: map[string]map[string]int{}, Rows: map[string]int{}, LogErrors: map[string]int{}, Counts: map[string]int{},
-		Again: fmt.Sprintf("go run ./test/chaos --seed %d --duration %s --queue %s --storage %s", o.Seed, o.Duration, o.Queue, o.Storage),
-		began: time.Now(), progress: o.Progress}
+		Again: again, began: time.Now(), progress: o.Progress}
 }
 
 func (r *Report) violate(all ...Violation) {

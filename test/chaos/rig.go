@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -358,10 +359,12 @@ func (g *rig) stopped(p *process, asked time.Time) {
 	}
 }
 
-// nothingLeft wants a data folder without leftovers.
+// nothingLeft wants a data folder without leftovers of this run. Those of killed
+// runs before it stay if it was stopped before it got to them.
 func (g *rig) nothingLeft(p *process) {
 	left, _ := filepath.Glob(filepath.Join(g.data, "run-*"))
-	if _, err := os.Stat(filepath.Join(g.data, "node.json")); err == nil {
+	left = slices.DeleteFunc(left, func(path string) bool { return slices.Contains(p.found, path) })
+	if p.announced() {
 		left = append(left, "node.json")
 	}
 	if len(left) > 0 {
