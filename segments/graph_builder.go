@@ -145,16 +145,28 @@ func (v *growingVectors) build(ctx context.Context, g *Growing, sc *index.Scratc
 		return false, nil
 	}
 	graph := v.graph.Load()
-	if graph == nil || int(graph.rows.Load()) == graph.hnsw.Capacity() {
+	if graph == nil || graph.full() {
 		return v.replace(ctx, g, graph, sc)
 	}
 	for range buildTurn / buildStep {
 		ok, err := v.step(ctx, g, graph, sc)
-		if err != nil || !ok {
+		if err != nil {
 			return false, err
+		}
+		if !ok {
+			return graph.full() && outgrown(g, graph), nil
 		}
 	}
 	return true, nil
+}
+
+func (g *growingGraph) full() bool { return int(g.rows.Load()) == g.hnsw.Capacity() }
+
+// outgrown reports whether a full graph is to be replaced. The rows behind it are
+// scanned until it is worth the work.
+func outgrown(g *Growing, graph *growingGraph) bool {
+	has := int(graph.rows.Load())
+	return g.Rows() >= has+has/16+buildStep
 }
 
 // step inserts the next rows; ok is false if there are not enough, or the
@@ -179,11 +191,13 @@ func (v *growingVectors) step(ctx context.Context, g *Growing, graph *growingGra
 func (v *growingVectors) replace(ctx context.Context, g *Growing, old *growingGraph, sc *index.Scratch) (more bool, err error) {
 	base, has := v.data(), 0
 	if old != nil {
-		has = int(old.rows.Load())
+		if has = int(old.rows.Load()); !outgrown(g, old) {
+			return false, nil
+		}
 	}
 	o := index.HNSWOptions{Dim: v.dim, Metric: v.metric, Capacity: min(graphGrowth*g.Rows(), len(base)/v.dim), EfConstruction: growingEf}
-	if o.Capacity <= has || g.Rows() < has+has/16+buildStep {
-		return false, nil // the rows behind it are scanned until it is worth the work
+	if o.Capacity <= has {
+		return false, nil // the reserved space is full
 	}
 	memory, err := v.ledger.Reserve(KindGrowing, o.Bytes())
 	if err != nil {

@@ -35,6 +35,8 @@ type segment interface {
 	applyDeletes(d *DeleteBatch)
 	// bytes is the memory of this process in use.
 	bytes() int64
+	// describe fills in what people want to know.
+	describe(st *SegmentStatus)
 	// close gives memory and files back; no reader is left.
 	close() error
 }

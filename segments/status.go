@@ -21,12 +21,7 @@ func (c *Collection) Segments() []SegmentStatus {
 	out := make([]SegmentStatus, 0, len(snap.view.segments))
 	for _, h := range snap.view.segments {
 		st := SegmentStatus{Meta: h.Meta(), DeletedRows: len(h.hidden().entries), MemoryBytes: h.bytes(), Indexes: map[int64]string{}}
-		switch seg := h.segment.(type) {
-		case *Growing:
-			seg.describe(&st)
-		case *Sealed:
-			seg.describe(&st)
-		}
+		h.describe(&st)
 		if why := h.quarantined(); why != "" {
 			st.State, st.Error = "quarantined", why
 		}
