@@ -28,8 +28,8 @@ const (
 )
 
 // The broker is a stock one: no retention, and topics that nobody uses are
-// deleted, here after seconds. Ledgers roll over after 50 entries.
-const brokerConf = "managedLedgerMaxEntriesPerLedger=50 managedLedgerMinLedgerRolloverTimeMinutes=0 brokerDeleteInactiveTopicsFrequencySeconds=3"
+// deleted, here after seconds. Ledgers roll over after 20 entries.
+const brokerConf = "managedLedgerMaxEntriesPerLedger=20 managedLedgerMinLedgerRolloverTimeMinutes=0 brokerDeleteInactiveTopicsFrequencySeconds=3"
 
 // broker is a running Pulsar.
 type broker struct {
@@ -157,6 +157,28 @@ func (b *broker) get(t testing.TB, path string, v any) {
 	defer func() { _ = res.Body.Close() }()
 	if err := json.NewDecoder(bufio.NewReader(res.Body)).Decode(v); err != nil {
 		t.Fatalf("%s: %v", path, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func (b *broker) post(t testing.TB, path, body string) { b.send(t, http.MethodPost, path, body) }
+func (b *broker) put(t testing.TB, path, body string)  { b.send(t, http.MethodPut, path, body) }
+
+// send tells the admin API.
+func (b *broker) send(t testing.TB, method, path, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(testCtx(t), method, b.web+"/admin/v2/"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s", method, path, res.Status)
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
