@@ -96,12 +96,16 @@ type Reservation struct {
 }
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
-func (r *Reservation) Grow(n int64) error {
+func (r *Reservation) Grow(n int64) error { return r.growBeyond(n, 0) }
+
+// growBeyond is Grow that asks the limit only once the reservation holds more
+// than free bytes.
+func (r *Reservation) growBeyond(n, free int64) error {
 	l := r.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Subtracted, not added: n may come from a file and be near the largest number.
-	if r.kind != KindMapped && l.limit > 0 && n > l.limit-l.mu.total {
+	if r.kind != KindMapped && l.limit > 0 && n > l.limit-l.mu.total && n > free-r.bytes {
 		l.mu.refuse++
 		return errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",

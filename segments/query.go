@@ -104,7 +104,7 @@ func (x *reader) list(ctx context.Context, t *target, l *keyList, countOnly bool
 		return nil
 	}
 	// The list, and its share of the merged one.
-	if err := x.memory.Grow(16 * int64(count)); err != nil {
+	if err := x.takes(16 * int64(count)); err != nil {
 		return err
 	}
 	l.rows = t.keyOrder(allowed)
@@ -186,7 +186,7 @@ func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit fun
 	if size == 0 {
 		size = 4096
 	}
-	if err := x.memory.Grow(int64(min(size, len(hits))) * x.rowBytes(r.OutputFields)); err != nil {
+	if err := x.takes(int64(min(size, len(hits))) * x.rowBytes(r.OutputFields)); err != nil {
 		return err
 	}
 	for piece := range slices.Chunk(hits, size) {

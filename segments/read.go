@@ -216,6 +216,13 @@ func (x *reader) allowed(ctx context.Context, t *target, set *bitset.Set) (n int
 	return n, set, nil
 }
 
+// freeBytes is what a read may take even when the ledger is full: a node that has
+// no room for more rows still answers for those it has.
+const freeBytes = 1 << 20
+
+// takes accounts n more bytes of results on their way.
+func (x *reader) takes(n int64) error { return x.memory.growBeyond(n, freeBytes) }
+
 // run executes the tasks on the pool, of[i] being the target of task i, and
 // waits. A target whose task failed is dead afterwards. If ctx ends first, the
 // reader is left to the tasks that still run.

@@ -62,7 +62,7 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 	s := &searching{reader: x, req: r, merger: c.set.merges.Get().(*merger)}
 	defer s.recycle()
 	defer context.AfterFunc(ctx, func() { s.stop.Store(true) })()
-	if err := x.memory.Grow(s.estimate()); err != nil {
+	if err := x.takes(s.estimate()); err != nil {
 		return nil, err
 	}
 	if err := s.searchSegments(ctx); err != nil {

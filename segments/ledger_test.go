@@ -1,0 +1,170 @@
+package segments
+
+import (
+	"math"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+func TestTheLedgerRefusesAtItsLimit(t *testing.T) {
+	l := NewLedger(100)
+	a, err := l.Reserve(KindGrowing, 60)
+	must(t, err)
+	_, err = l.Reserve(KindSealed, 41)
+	wantClass(t, err, errclass.Exhausted)
+	if !strings.Contains(err.Error(), "41 bytes of sealed: 60 of 100 bytes are in use") {
+		t.Fatalf("%v does not have the numbers", err)
+	}
+	wantClass(t, a.Grow(math.MaxInt64), errclass.Exhausted) // adding it up would overflow
+	if l.Total() != 60 || l.Refused() != 2 || l.Limit() != 100 {
+		t.Fatalf("total %d, refused %d", l.Total(), l.Refused())
+	}
+	must(t, a.Grow(40))
+	d := l.Force(KindDeletes, 1000)
+	m, err := l.Reserve(KindMapped, 1<<40)
+	must(t, err)
+	if l.Total() != 1100 {
+		t.Fatalf("total %d: deletes pass, mapped files do not count", l.Total())
+	}
+	a.Commit(10)
+	if got := l.Used(); got[KindGrowing] != 10 || got[KindDeletes] != 1000 || got[KindMapped] != 1<<40 {
+		t.Fatalf("%v", got)
+	}
+	for _, r := range []*Reservation{a, d, m, a, nil, {}} {
+		r.Release()
+	}
+	if l.Total() != 0 || l.Used()[KindMapped] != 0 {
+		t.Fatalf("left: %v", l.Used())
+	}
+	if _, err := NewLedger(0).Reserve(KindGrowing, math.MaxInt64/2); err != nil {
+		t.Fatalf("no limit: %v", err)
+	}
+}
+
+func TestTheLedgerIsSafeForConcurrentUse(t *testing.T) {
+	l := NewLedger(1000)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 500 {
+				r, err := l.Reserve(KindScratch, 300)
+				if err != nil {
+					continue
+				}
+				if err := r.Grow(200); err == nil && i%2 == 0 {
+					r.Commit(100)
+				}
+				if l.Total() > 1000 {
+					t.Error("past the limit")
+				}
+				r.Release()
+			}
+		})
+	}
+	wg.Wait()
+	if l.Total() != 0 {
+		t.Fatalf("%d bytes left", l.Total())
+	}
+}
+
+// TestRowsThatHaveNoRoomLeaveNothing, and can come again; deletes always pass.
+func TestRowsThatHaveNoRoomLeaveNothing(t *testing.T) {
+	r := newRig(t, rigOptions{memory: 200_000}) // the first chunk takes 139,264
+	r.insert(1, seq(0, 100)...)
+	before := r.set.Ledger().Used()
+	at := Position{Timestamp: r.now + 10}
+	for _, segment := range []int64{1, 2} {
+		err := r.ch.ApplyRows(Rows{SegmentID: segment, PartitionID: 7, Batch: r.batch(seq(100, 5000), 0), Upsert: true}, at)
+		wantClass(t, err, errclass.Exhausted)
+		r.idle()
+		if got := r.set.Ledger().Used(); got[KindGrowing] != before[KindGrowing] || got[KindDeletes] != before[KindDeletes] {
+			t.Fatalf("before %v, after %v", before, got)
+		}
+		if r.ch.Applied().Timestamp != r.now || len(r.coll.Segments()) != 1 {
+			t.Fatal("something of it was applied")
+		}
+		r.check(r.now)
+	}
+	r.set.Ledger().limit = 1 // worse
+	r.delete(1, 2, 3)
+	r.check(r.now)
+	r.set.Ledger().limit = 0
+	r.now = at.Timestamp
+	r.put(1, seq(100, 5000), 0, true) // the same again
+	r.check(r.now)
+}
+
+// TestTheLedgerHasWhatGrowsWithData and lets go of it when that shrinks.
+func TestTheLedgerHasWhatGrowsWithData(t *testing.T) {
+	r := newRig(t, rigOptions{index: VectorIndex{Type: "FLAT", Metric: index.Cosine}})
+	used := func(k Kind) int64 { return r.set.Ledger().Used()[k] }
+	grows := func(what string, k Kind, do func()) {
+		t.Helper()
+		before := used(k)
+		do()
+		if used(k) <= before {
+			t.Errorf("%s: %d bytes of %s, before it were %d", what, used(k), k, before)
+		}
+	}
+	grows("rows", KindGrowing, func() { r.insert(1, seq(0, 5000)...) })
+	grows("more rows", KindGrowing, func() { r.insert(1, seq(5000, 5010)...) })
+	grows("a bitmap of deletes", KindGrowing, func() { r.delete(7) })
+	grows("the delete buffer", KindDeletes, func() { r.delete(seq(100, 200)...) })
+	if st := r.status(1); st.MemoryBytes != used(KindGrowing) {
+		t.Errorf("the segment says %d, the ledger %d", st.MemoryBytes, used(KindGrowing))
+	}
+	grows("a sealed segment", KindSealed, func() { r.handOff(1) })
+	r.idle()
+	if used(KindGrowing) != 0 {
+		t.Errorf("%d bytes of the growing segment are left after the hand-off", used(KindGrowing))
+	}
+	if used(KindMapped) == 0 {
+		t.Error("mapped files are not in the ledger")
+	}
+	grows("deleted rows", KindSealed, func() { r.delete(seq(1000, 2000)...) })
+	grows("norms for exact searches by cosine", KindSealed, func() { r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 1}) })
+	if st := r.status(1); st.MemoryBytes != used(KindSealed) {
+		t.Errorf("the segment says %d, the ledger %d", st.MemoryBytes, used(KindSealed))
+	}
+	r.ch.TrimDeletes(r.now)
+	if used(KindDeletes) != 0 {
+		t.Errorf("%d bytes of deletes after all were trimmed", used(KindDeletes))
+	}
+	if used(KindScratch) != 0 || used(KindDownload) != 0 {
+		t.Errorf("left of what has ended: %v", r.set.Ledger().Used())
+	}
+}
+
+// TestReadsThatHaveNoRoomAreRefused and leave nothing; small ones always pass.
+func TestReadsThatHaveNoRoomAreRefused(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	n := int64(freeBytes/16 + 100)
+	for s := range int64(8) {
+		r.insert(s, seq(s*n/8, s*n/8+n/8)...)
+	}
+	l := r.set.Ledger()
+	l.limit = 1
+	var many []float32
+	for range 1000 {
+		many = append(many, vectorOf(1, 0)...)
+	}
+	_, err := r.search(SearchRequest{Vectors: many, TopK: 200})
+	wantClass(t, err, errclass.Exhausted)
+	_, err = r.coll.Query(t.Context(), &QueryRequest{Read: Read{OutputFields: []int64{vectorField}}}, func(*schema.Batch, uint64) error { return nil })
+	wantClass(t, err, errclass.Exhausted)
+	if l.Used()[KindScratch] != 0 {
+		t.Fatalf("left: %v", l.Used())
+	}
+	if r.holderOf(1).faults.Load() != 0 {
+		t.Fatal("it is not the segment's fault")
+	}
+	r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10})
+	if keys, _ := r.prices(QueryRequest{Read: Read{Plan: r.plan("id < 10")}}); len(keys) != 10 {
+		t.Fatalf("%v", keys)
+	}
+}
