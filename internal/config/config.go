@@ -174,8 +174,8 @@ type Memory struct {
 type Search struct {
 	// Tasks that run at a time; one task is one segment, or a slice of a large one. 0 = as many as there are CPUs.
 	Workers int `koanf:"workers" zero:"keep"`
-	// Tasks that wait for a worker; more are refused as RESOURCE_EXHAUSTED. 0 = 64 for each worker; -1 = none.
-	QueueLen int `koanf:"queue_len" zero:"keep"`
+	// Tasks that wait for a worker; more are refused as RESOURCE_EXHAUSTED. A search has one for each segment. -1 = none.
+	QueueLen int `koanf:"queue_len" default:"4096"`
 	// Sum of the costs of waiting and running tasks; the cost of a task is about the number of vectors it compares. 0 = no bound.
 	MaxCost int `koanf:"max_cost" zero:"keep"`
 }

@@ -67,7 +67,7 @@ func (n *Node) addSegment(ctx context.Context, coll *catalog.Collection, folder 
 		return 0, err
 	}
 	// Loading reads and checks every byte: the catalog gets only what can be served.
-	n.forget(s, false, m.SegmentID)
+	n.askAgain(s, m.SegmentID)
 	if err := s.coll.Load(ctx, segments.LoadRequest{SegmentID: m.SegmentID, VChannel: m.VChannel, Path: folder, Deltas: deltasOf(c)}); err != nil {
 		return 0, err
 	}

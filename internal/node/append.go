@@ -305,7 +305,7 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	if p.typ == wal.Delete {
 		entry.Body, err = proto.Marshal(&qnpb.WalDelete{CollectionId: coll.ID, PartitionId: partition, Ids: rowpb.ToIDs(p.keys)})
 	} else {
-		segment, done, aerr := n.flusher.Assign(ctx, p.vchannel.Name, partition, p.batch.Rows, p.batch.Bytes())
+		segment, done, aerr := n.flusher.Assign(ctx, p.vchannel.Name, w.Term(), partition, p.batch.Rows, p.batch.Bytes())
 		if aerr != nil {
 			return 0, aerr
 		}

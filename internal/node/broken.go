@@ -40,17 +40,21 @@ func forGood(err error) bool {
 	return false
 }
 
-// noteLoad remembers how the load of a segment ended.
+// noteLoad remembers how the load of a segment ended. A broken one is well again
+// only when it is loaded: a load that failed for a passing reason changes nothing.
 func (n *Node) noteLoad(s *serving, r segments.LoadRequest, seg catalog.Segment, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err != nil && !forGood(err) {
+		return
+	}
 	wait := firstRetry
 	if i := slices.IndexFunc(s.broken, func(b Broken) bool { return b.SegmentID == r.SegmentID }); i >= 0 {
 		wait = min(2*s.broken[i].wait, lastRetry)
 		s.broken = slices.Delete(s.broken, i, i+1)
 		n.changedLocked()
 	}
-	if !forGood(err) {
+	if err == nil {
 		return
 	}
 	n.changedLocked()
@@ -72,9 +76,27 @@ func (n *Node) resting(s *serving, id int64) bool {
 	return i >= 0 && n.o.Now().Before(s.broken[i].retryAt)
 }
 
-// forget drops what is remembered of segments: they are asked for again, or were
-// released. No ids = of all.
-func (n *Node) forget(s *serving, released bool, ids ...int64) {
+// askAgain says that somebody wants segments (no ids = all) to be tried now. What
+// is broken stays known as broken until a load has succeeded: a read in between
+// must not take the rows for gone.
+func (n *Node) askAgain(s *serving, ids ...int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range s.broken {
+		if len(ids) == 0 || slices.Contains(ids, s.broken[i].SegmentID) {
+			s.broken[i].retryAt = time.Time{}
+		}
+	}
+	if len(ids) == 0 {
+		clear(s.released)
+	}
+	for _, id := range ids {
+		delete(s.released, id)
+	}
+}
+
+// letGo says that somebody released segments (no ids = all): reads do not miss them.
+func (n *Node) letGo(s *serving, ids ...int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mendLocked(s, func(b Broken) bool { return len(ids) == 0 || slices.Contains(ids, b.SegmentID) })
@@ -82,9 +104,7 @@ func (n *Node) forget(s *serving, released bool, ids ...int64) {
 		clear(s.released)
 	}
 	for _, id := range ids {
-		if delete(s.released, id); released {
-			s.released[id] = true
-		}
+		s.released[id] = true
 	}
 }
 

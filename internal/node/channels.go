@@ -177,23 +177,40 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	return nil
 }
 
-// unwatch ends one subscription and drops the channel's growing segments.
+// unwatch ends one subscription and drops the channel's growing segments. If ctx
+// ends before the flusher has let go of the channel, it stays as it was.
 func (n *Node) unwatch(ctx context.Context, s *serving, vchannel string) error {
-	n.mu.Lock()
-	w := s.channels[vchannel]
-	delete(s.channels, vchannel)
-	if w != nil {
-		n.changedLocked()
-	}
-	n.mu.Unlock()
+	w := n.takeOut(s, vchannel)
 	if w == nil {
 		return nil
 	}
+	if err := n.flusher.Forget(ctx, vchannel); err != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		s.channels[vchannel] = w
+		n.changedLocked()
+		return errors.Wrapf(err, "unwatch channel %s", vchannel)
+	}
+	return n.endWatch(ctx, s, w)
+}
+
+// takeOut takes a channel off the list, so that nobody begins anything with it.
+func (n *Node) takeOut(s *serving, vchannel string) *watch {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := s.channels[vchannel]
+	if w != nil {
+		delete(s.channels, vchannel)
+		n.changedLocked()
+	}
+	return w
+}
+
+func (n *Node) endWatch(ctx context.Context, s *serving, w *watch) error {
 	w.end()
-	n.flusher.Forget(vchannel)
 	err := w.handle.Close(ctx)
-	s.coll.Unwatch(vchannel)
-	return errors.Wrapf(err, "unwatch channel %s", vchannel)
+	s.coll.Unwatch(w.channel.Name())
+	return errors.Wrapf(err, "unwatch channel %s", w.channel.Name())
 }
 
 // UnwatchChannels stops following vchannels, all if none is named, and releases
@@ -258,7 +275,11 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 	close(s.gone)
 	var errs []error
 	for _, name := range n.watchedOf(s) {
-		errs = append(errs, n.unwatch(ctx, s, name))
+		if w := n.takeOut(s, name); w != nil {
+			// Whatever the flusher still does with it, its rows are not wanted any more.
+			errs = append(errs, n.flusher.Forget(ctx, name), n.endWatch(ctx, s, w))
+		}
+		n.flusher.Drop(name)
 	}
 	n.o.Segments.Remove(id)
 	return errors.Join(errs...)

@@ -36,7 +36,7 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 			return nil, err
 		}
 	}
-	n.forget(s, false, ids...)
+	n.askAgain(s, ids...)
 	loaded, err := n.load(ctx, s, coll, ids)
 	if err != nil {
 		return nil, err
@@ -184,11 +184,11 @@ func (n *Node) ReleaseSegments(ctx context.Context, collection string, ids []int
 		return nil, nil
 	}
 	if len(ids) > 0 {
-		n.forget(s, true, ids...)
+		n.letGo(s, ids...)
 		return s.coll.Release(ids...), nil
 	}
 	s.whole = false
-	n.forget(s, false)
+	n.letGo(s)
 	released := s.coll.Release(sealedOf(s.coll, "")...)
 	var errs []error
 	for _, name := range n.watchedOf(s) {

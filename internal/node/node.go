@@ -46,6 +46,9 @@ type Options struct {
 	// RefreshInterval is how often the catalog is looked at for segments that
 	// other nodes have flushed, and for collections to serve. 0 = 5 s.
 	RefreshInterval time.Duration
+	// SweepInterval is how often what dropped collections left in object storage
+	// is removed. 0 = 10 minutes.
+	SweepInterval time.Duration
 	// CallTimeout bounds each call of catalog and queue. 0 = 30 s.
 	CallTimeout time.Duration
 	// Flush configures sealing; its parts are filled in by the Node.
@@ -63,7 +66,7 @@ func (o *Options) EnsureDefaults() {
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
-	}{{&o.BoundedStaleness, 5 * time.Second}, {&o.RefreshInterval, 5 * time.Second}, {&o.CallTimeout, 30 * time.Second}} {
+	}{{&o.BoundedStaleness, 5 * time.Second}, {&o.RefreshInterval, 5 * time.Second}, {&o.SweepInterval, 10 * time.Minute}, {&o.CallTimeout, 30 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
@@ -151,6 +154,9 @@ func Open(o Options) (n *Node, err error) {
 	fo.OnFlushed = func(flush.Flushed) { n.Kick() }
 	fo.OnProgress = n.flushProgress
 	if n.flusher, err = flush.New(fo); err != nil {
+		return nil, err
+	}
+	if err := n.group.Go("sweeper", n.sweep); err != nil {
 		return nil, err
 	}
 	return n, n.group.Go("keeper", n.keep)

@@ -110,7 +110,10 @@ func (s *Server) log(ctx context.Context, method string, code codes.Code, err er
 	case errors.As(err, &p):
 		s.metrics.panics.Inc()
 		s.o.Logger.ErrorContext(ctx, "server: panic caught", "method", method, "task", p.Task, "value", p.Value, "stack", string(p.Stack))
-	case code == codes.Internal, code == codes.DataLoss, code == codes.Unknown:
+	case code == codes.DataLoss:
+		// Who found the damage has logged it as an error; each read of it says so again.
+		s.o.Logger.WarnContext(ctx, "server: call failed", "method", method, "code", code.String(), "took", took, "error", err)
+	case code == codes.Internal, code == codes.Unknown:
 		s.o.Logger.ErrorContext(ctx, "server: call failed", "method", method, "code", code.String(), "took", took, "error", err)
 	default:
 		s.o.Logger.DebugContext(ctx, "server: call failed", "method", method, "code", code.String(), "took", took, "error", err)
