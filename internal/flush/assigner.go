@@ -38,6 +38,7 @@ type Assigner struct {
 
 	mu struct {
 		sync.Mutex
+		terms   map[string]uint64 // of the log, by vchannel: what is below is of this term
 		open    map[key]*open
 		closing map[int64]*open  // full or asked to be sealed; until sealed in the log
 		sealed  map[int64]string // sealed in the log, by vchannel; until flushed
@@ -48,10 +49,24 @@ type Assigner struct {
 // as full when full says so.
 func NewAssigner(next func(ctx context.Context) (int64, error), full func(rows int, bytes int64) bool) *Assigner {
 	a := &Assigner{ids: next, full: full, now: time.Now}
+	a.mu.terms = map[string]uint64{}
 	a.mu.open = map[key]*open{}
 	a.mu.closing = map[int64]*open{}
 	a.mu.sealed = map[int64]string{}
 	return a
+}
+
+// Enter says that the log of the vchannel is owned for a term. What was given out
+// in an earlier one is forgotten: another owner may have sealed it meanwhile, and
+// rows that come after a seal are lost. It reports false if the term is over.
+func (a *Assigner) Enter(vchannel string, term uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if term > a.mu.terms[vchannel] {
+		a.forgetLocked(vchannel)
+		a.mu.terms[vchannel] = term
+	}
+	return term == a.mu.terms[vchannel]
 }
 
 // Assign returns the segment for rows of the partition on the vchannel. done is
@@ -209,10 +224,15 @@ func (a *Assigner) Knows(id int64) bool {
 	return false
 }
 
-// Forget drops everything about a vchannel that this node does not own any more.
+// Forget drops everything about a vchannel whose collection is gone.
 func (a *Assigner) Forget(vchannel string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forgetLocked(vchannel)
+	delete(a.mu.terms, vchannel)
+}
+
+func (a *Assigner) forgetLocked(vchannel string) {
 	for k := range a.mu.open {
 		if k.vchannel == vchannel {
 			delete(a.mu.open, k)

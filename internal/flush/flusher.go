@@ -32,7 +32,15 @@ type Flusher struct {
 		waiting map[int64][]chan error   // who waits for a segment to be flushed
 		failing map[string]time.Duration // back-off by vchannel
 		retryAt map[string]time.Time
+		work    *work // what the loop does now
 	}
+}
+
+// work is a step of the loop on one channel.
+type work struct {
+	vchannel string
+	cancel   context.CancelFunc
+	done     chan struct{}
 }
 
 // saved is the checkpoint of a channel as the catalog has it.
@@ -94,13 +102,13 @@ func (f *Flusher) nextID(ctx context.Context) (int64, error) {
 	return first, nil
 }
 
-// Assign returns the growing segment for a batch of rows; see Assigner.Assign.
-func (f *Flusher) Assign(ctx context.Context, vchannel string, partition int64, rows int, bytes int64) (int64, func(), error) {
-	id, done, err := f.assigner.Assign(ctx, vchannel, partition, rows, bytes)
-	if err != nil {
-		return 0, nil, err
+// Assign returns the growing segment for a batch of rows that is to be appended
+// to the log of a term; see Assigner.Assign.
+func (f *Flusher) Assign(ctx context.Context, vchannel string, term uint64, partition int64, rows int, bytes int64) (int64, func(), error) {
+	if !f.assigner.Enter(vchannel, term) {
+		return 0, nil, errclass.New(errclass.Fenced, "term %d of the log of %s is over", term, vchannel)
 	}
-	return id, done, nil
+	return f.assigner.Assign(ctx, vchannel, partition, rows, bytes)
 }
 
 // Seal seals every growing segment of the channel in the log and returns their
@@ -197,16 +205,34 @@ func (f *Flusher) tell(id int64, err error) {
 	}
 }
 
-// Forget drops what is known about a vchannel that is not watched or owned any more.
-func (f *Flusher) Forget(vchannel string) {
-	f.assigner.Forget(vchannel)
+// Forget is called once a channel is not among Channels any more and before it is
+// closed: it ends what the loop does with it and waits for that, so that nothing
+// is decided by a channel that has lost its rows. An error means that ctx ended
+// first; then the channel must not be closed yet.
+//
+// Which segments are open stays known: appends go on.
+func (f *Flusher) Forget(ctx context.Context, vchannel string) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.mu.saved, vchannel)
 	delete(f.mu.claimed, vchannel)
 	delete(f.mu.failing, vchannel)
 	delete(f.mu.retryAt, vchannel)
+	w := f.mu.work
+	f.mu.Unlock()
+	if w == nil || w.vchannel != vchannel {
+		return nil
+	}
+	w.cancel()
+	select {
+	case <-w.done:
+		return f.Forget(ctx, vchannel) // of what it has noted
+	case <-ctx.Done():
+		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the step of the flush of %s", vchannel)
+	}
 }
+
+// Drop forgets all about a vchannel whose collection is gone.
+func (f *Flusher) Drop(vchannel string) { f.assigner.Forget(vchannel) }
 
 // Kick makes the loop look for work now.
 func (f *Flusher) Kick() {
@@ -241,8 +267,19 @@ func (f *Flusher) channel(ctx context.Context, ch Channel) {
 	name := ch.Name()
 	f.mu.Lock()
 	wait := time.Now().Before(f.mu.retryAt[name])
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := &work{vchannel: name, cancel: cancel, done: make(chan struct{})}
+	f.mu.work = w
 	f.mu.Unlock()
-	if wait {
+	defer func() {
+		f.mu.Lock()
+		f.mu.work = nil
+		f.mu.Unlock()
+		close(w.done)
+	}()
+	// The list may be older than a Forget that did not find this step.
+	if wait || !f.watched(ch) {
 		return
 	}
 	err := lifecycle.Call("flush "+name, func() error { return f.due(ctx, ch) })
@@ -259,6 +296,11 @@ func (f *Flusher) channel(ctx context.Context, ch Channel) {
 	f.o.Logger.Warn("flush: will be tried again", "vchannel", name, "in", delay, "error", err)
 }
 
+// watched reports whether the very channel is still to be flushed.
+func (f *Flusher) watched(ch Channel) bool {
+	return slices.ContainsFunc(f.o.Channels(), func(c Channel) bool { return c.Channel == ch.Channel })
+}
+
 // due seals what is full or old, flushes what is sealed, and moves the checkpoint.
 func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	w, err := f.o.WAL(ch.PChannel)
@@ -268,6 +310,9 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	c, err := f.claim(ctx, ch, w)
 	if err != nil || ch.Tsafe() < c.end {
 		return err // still replaying what earlier runs wrote
+	}
+	if !f.assigner.Enter(ch.Name(), c.term) {
+		return nil // over; the next step is of the new term
 	}
 	if err := f.sealDue(ctx, ch); err != nil {
 		return err
