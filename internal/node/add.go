@@ -71,12 +71,16 @@ func (n *Node) addSegment(ctx context.Context, coll *catalog.Collection, folder 
 	if err := s.coll.Load(ctx, segments.LoadRequest{SegmentID: m.SegmentID, VChannel: m.VChannel, Path: folder, Deltas: deltasOf(c)}); err != nil {
 		return 0, err
 	}
-	if known {
-		return m.SegmentID, nil
+	if !known {
+		if err := n.commitSegment(ctx, c.Term, m, folder); err != nil {
+			s.coll.Release(m.SegmentID)
+			return 0, err
+		}
 	}
-	if err := n.commitSegment(ctx, c.Term, m, folder); err != nil {
-		s.coll.Release(m.SegmentID)
-		return 0, err
+	// Its rows are as old as its build: a read that comes next is to see them.
+	if _, err := ch.WaitTsafe(call, m.MaxTimestamp); err != nil {
+		n.o.Logger.Warn("node: rows of an added segment are seen once the channel has reached their time",
+			"segment", m.SegmentID, "channel", m.VChannel, "error", err)
 	}
 	return m.SegmentID, nil
 }
