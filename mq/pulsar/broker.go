@@ -24,6 +24,7 @@ type brokerDriver struct {
 	g      *lifecycle.Group
 	client pulsar.Client
 	closer closer
+	said   trouble
 
 	mu struct {
 		sync.Mutex
@@ -33,6 +34,7 @@ type brokerDriver struct {
 }
 
 func newBrokerDriver(o *Options, g *lifecycle.Group) (*brokerDriver, error) {
+	d := &brokerDriver{o: o, g: g}
 	co := pulsar.ClientOptions{
 		URL:                        o.URL,
 		ConnectionTimeout:          o.OperationTimeout,
@@ -45,7 +47,7 @@ func newBrokerDriver(o *Options, g *lifecycle.Group) (*brokerDriver, error) {
 		TLSValidateHostname:        !o.TLS.InsecureSkipVerify,
 		MemoryLimitBytes:           max(defaultMemory, 4*int64(o.MaxEntryBytes)),
 		MetricsRegisterer:          o.Registerer,
-		Logger:                     plog.NewLoggerWithSlog(clientLogger(o.Logger)),
+		Logger:                     plog.NewLoggerWithSlog(clientLogger(o.Logger, &d.said)),
 	}
 	switch {
 	case o.Token != "":
@@ -59,7 +61,7 @@ func newBrokerDriver(o *Options, g *lifecycle.Group) (*brokerDriver, error) {
 	if err != nil {
 		return nil, errclass.Wrap(err, errclass.Invalid, "pulsar client for %s", o.URL)
 	}
-	d := &brokerDriver{o: o, g: g, client: client}
+	d.client = client
 	d.closer = closer{g: g, name: "close client of " + o.URL, fn: client.Close}
 	d.mu.usable, d.mu.protected = map[string]bool{}, map[string]bool{}
 	return d, nil
@@ -71,9 +73,10 @@ func (d *brokerDriver) check(ctx context.Context, topic string) error {
 	if d.known(d.mu.usable, topic) {
 		return nil
 	}
+	began := time.Now()
 	parts, err := call(ctx, d.g, "partitions of "+topic, func() ([]string, error) { return d.client.TopicPartitions(topic) }, nil)
 	if err != nil {
-		return classify(err)
+		return classify(err, d.said.since(began))
 	}
 	if len(parts) != 1 || parts[0] != topic {
 		return errclass.New(errclass.Invalid, "topic %s has partitions: delete it, or set allowAutoTopicCreationType=non-partitioned at the broker", topic)
@@ -109,7 +112,7 @@ func (d *brokerDriver) reader(ctx context.Context, topic string, from pulsar.Mes
 		})
 	}, pulsar.Reader.Close)
 	if err != nil {
-		return nil, nil, classify(err)
+		return nil, nil, classify(err, "")
 	}
 	return r, &closer{g: d.g, name: "close reader of " + topic, fn: r.Close}, nil
 }
@@ -122,7 +125,7 @@ func (d *brokerDriver) last(ctx context.Context, topic string) (entryID, error) 
 	defer c.start() // nobody waits for it
 	id, err := call(ctx, d.g, "last message id of "+topic, r.GetLastMessageID, nil)
 	if err != nil {
-		return none(), classify(err)
+		return none(), classify(err, "")
 	}
 	return entryOf(id), nil
 }
@@ -162,7 +165,7 @@ func (d *brokerDriver) readTime(ctx context.Context, topic string, t time.Time) 
 	}, nil)
 	if err != nil || !more {
 		c.start()
-		return nil, classify(err)
+		return nil, classify(err, "")
 	}
 	return &brokerCursor{r, c}, nil
 }
@@ -178,7 +181,7 @@ func (b *brokerCursor) next(ctx context.Context) (raw, error) {
 		if ctx.Err() != nil {
 			return raw{}, ctx.Err()
 		}
-		return raw{}, classify(err)
+		return raw{}, classify(err, "")
 	}
 	return raw{entryOf(m.ID()), m.Payload()}, nil
 }
@@ -205,7 +208,7 @@ func (d *brokerDriver) write(ctx context.Context, topic, name string) (sender, e
 		})
 	}, pulsar.Producer.Close)
 	if err != nil {
-		return nil, classify(err)
+		return nil, classify(err, "")
 	}
 	return &brokerSender{p, d.g, topic, &closer{g: d.g, name: "close producer of " + topic, fn: p.Close}}, nil
 }
@@ -235,7 +238,7 @@ func (b *brokerSender) send(ctx context.Context, payload []byte) (entryID, error
 		return none(), errclass.Wrap(err, errclass.Invalid, "an entry of %d bytes", len(payload))
 	}
 	if err != nil {
-		return none(), classify(err)
+		return none(), classify(err, "")
 	}
 	return entryOf(id), nil
 }
@@ -258,7 +261,7 @@ func (d *brokerDriver) subscribe(ctx context.Context, topic string) (pulsar.Cons
 		})
 	}, pulsar.Consumer.Close)
 	if err != nil {
-		return nil, nil, classify(err)
+		return nil, nil, classify(err, "")
 	}
 	return c, &closer{g: d.g, name: "close subscription of " + topic, fn: c.Close}, nil
 }
@@ -288,7 +291,7 @@ func (d *brokerDriver) release(ctx context.Context, topic string, upTo entryID) 
 		return s.AckIDCumulative(pulsar.NewMessageID(upTo.ledger, upTo.entry, -1, 0))
 	})
 	c.start()
-	return classify(err)
+	return classify(err, "")
 }
 
 func (d *brokerDriver) close(ctx context.Context) error { return d.closer.close(ctx) }
@@ -336,10 +339,13 @@ func (c *closer) close(ctx context.Context) error {
 }
 
 // classify gives an error of the client the class that callers branch on. What
-// the broker says arrives as text.
-func classify(err error) error {
-	if err == nil || errclass.Of(err) != errclass.Internal {
+// the broker says arrives as text; said is what the client has logged meanwhile.
+func classify(err error, said string) error {
+	if err == nil || errclass.Of(err) != errclass.Internal && said == "" {
 		return err
+	}
+	if said != "" {
+		err = errors.Wrapf(err, "the client says %q", said)
 	}
 	var pe *pulsar.Error
 	if errors.As(err, &pe) {
@@ -350,7 +356,7 @@ func classify(err error) error {
 			return errclass.Mark(err, errclass.Invalid)
 		}
 	}
-	for _, word := range []string{"AuthorizationError", "AuthenticationError"} {
+	for _, word := range []string{"AuthorizationError", "AuthenticationError", "Unable to authenticate", "Failed to authenticate"} {
 		if strings.Contains(err.Error(), word) {
 			return errclass.Mark(err, errclass.Denied)
 		}

@@ -36,6 +36,8 @@ type broker struct {
 	url, web string
 	dir      string // "" if it is not ours
 	pid      int
+	conf     string   // more than brokerConf
+	env      []string // more for start.sh
 }
 
 // shared is the broker of this test process.
@@ -90,7 +92,8 @@ func script(name string, args ...string) *exec.Cmd {
 
 func (b *broker) start() error {
 	cmd := script("start.sh", b.dir)
-	cmd.Env = append(os.Environ(), "PULSAR_CONF_EXTRA="+brokerConf, "PULSAR_OWNER="+strconv.Itoa(os.Getpid()))
+	cmd.Env = append(os.Environ(), "PULSAR_CONF_EXTRA="+brokerConf+" "+b.conf, "PULSAR_OWNER="+strconv.Itoa(os.Getpid()))
+	cmd.Env = append(cmd.Env, b.env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -223,11 +223,20 @@ func TestOptionsListAllThatIsWrong(t *testing.T) {
 
 func TestTheClientsLogGoesOneLevelDown(t *testing.T) {
 	var buf bytes.Buffer
-	l := clientLogger(slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: slog.LevelInfo})))
+	var said trouble
+	began := time.Now()
+	l := clientLogger(slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: slog.LevelInfo})), &said)
 	l.Debug("payload")
 	l.Info("news")
 	l.With("topic", "t").WithGroup("g").Warn("warning")
 	l.Error("error")
+	if said.since(began) != "" {
+		t.Fatal(said.since(began))
+	}
+	l.With("error", errors.New("bad certificate")).Error("failed")
+	if got := said.since(began); got != "failed: bad certificate" || said.since(time.Now()) != "" {
+		t.Fatal(got)
+	}
 	got := buf.String()
 	if strings.Contains(got, "payload") || strings.Contains(got, "news") || !strings.Contains(got, "level=INFO msg=warning component=pulsar-client topic=t") ||
 		!strings.Contains(got, "level=WARN msg=error component=pulsar-client") {

@@ -1,15 +1,13 @@
 package pulsar
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"path"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/mq"
@@ -18,19 +16,34 @@ import (
 
 func TestConformsOnBroker(t *testing.T) {
 	b := realBroker(t)
+	mqtest.Run(t, func(t *testing.T) mqtest.Fixture {
+		open := func(t *testing.T) mq.Queue { return b.queue(t) }
+		return mqtest.Fixture{
+			Queue: open(t), Reopen: open, Connect: open, MaxPayload: defaultMaxPayload, RollOver: 250, Wait: 40 * time.Second,
+			Open: func(t *testing.T) []string { return b.clients(t, strings.ToLower(path.Base(t.Name()))) },
+		}
+	})
+}
+
+func TestCompression(t *testing.T) {
+	b := realBroker(t)
+	stored := map[Compression]int64{}
 	for _, c := range []Compression{CompressNone, CompressLZ4, CompressZstd} {
-		t.Run(string(c), func(t *testing.T) {
-			if c != CompressNone && testing.Short() {
-				t.Skip("one compression is enough in short runs")
-			}
-			mqtest.Run(t, func(t *testing.T) mqtest.Fixture {
-				open := func(t *testing.T) mq.Queue { return b.queue(t, func(o *Options) { o.Compression = c }) }
-				return mqtest.Fixture{
-					Queue: open(t), Reopen: open, Connect: open, MaxPayload: defaultMaxPayload, RollOver: 250, Wait: 40 * time.Second,
-					Open: func(t *testing.T) []string { return b.clients(t, strings.ToLower(path.Base(t.Name()))) },
-				}
-			})
-		})
+		q, topic := b.queue(t, func(o *Options) { o.Compression = c }), freshTopic(t)
+		text := bytes.Repeat([]byte("vector search "), 20000)
+		mustAppend(t, openProducer(t, q, topic, 1), mq.Message{Timestamp: 1, Payload: text})
+		r, err := b.queue(t).OpenReader(testCtx(t), topic, mq.ReaderOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := r.Next(testCtx(t)); err != nil || !bytes.Equal(m.Payload, text) {
+			t.Fatalf("%s: %v", c, err)
+		}
+		mustClose(t, r)
+		stored[c] = b.storage(t, topic).TotalSize
+	}
+	if stored[CompressLZ4] > stored[CompressNone]/4 || stored[CompressZstd] > stored[CompressNone]/4 {
+		t.Fatalf("%v", stored)
 	}
 }
 
@@ -61,6 +74,7 @@ func mustAppend(t testing.TB, p mq.Producer, msgs ...mq.Message) []mq.Position {
 type internalStats struct {
 	EntriesAddedCounter int64
 	NumberOfEntries     int64
+	TotalSize           int64
 	Ledgers             []struct{ LedgerID int64 }
 }
 
@@ -323,5 +337,3 @@ func TestForeignMessagesAreSkipped(t *testing.T) {
 		}
 	}
 }
-
-func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
