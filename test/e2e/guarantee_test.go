@@ -318,3 +318,42 @@ func TestAnotherOwnersWritesAreSeen(t *testing.T) {
 		t.Errorf("an old term was not ignored: %v", r)
 	}
 }
+
+// TestReleasedRowsComeBack: what is only in the log when a collection is released
+// is there when it is loaded again, deletes included, however busy the flusher is.
+func TestReleasedRowsComeBack(t *testing.T) {
+	dir := t.TempDir()
+	o := options{flush: flush.Options{SealRows: 40, Interval: time.Millisecond, CheckpointInterval: time.Nanosecond}}
+	n := start(t, dir, o)
+	n.items("items", 1)
+	want := int64(0)
+	for i := range int64(25) {
+		n.insert("items", seq(i*10, i*10+10))
+		n.delete("items", []int64{i * 10, i*5 + 1}) // of this batch, and an odd one of an earlier one
+		must2(t)(n.control.ReleaseSegments(within(t), &qnpb.ReleaseSegmentsRequest{Collection: "items"}))
+		if i%3 == 0 {
+			n.insertAgain(t, "items", 10_000+i) // appends go on meanwhile
+			want++
+		}
+		must2(t)(n.control.LoadSegments(within(t), &qnpb.LoadSegmentsRequest{Collection: "items"}))
+	}
+	gone := map[int64]bool{}
+	for i := range int64(25) {
+		gone[i*10], gone[i*5+1] = true, true
+	}
+	got := n.all("items", "id < 10000")
+	for id := range int64(250) {
+		if _, ok := got[id]; ok == gone[id] {
+			t.Errorf("row %d: there %v, deleted %v", id, ok, gone[id])
+		}
+	}
+	want += int64(len(got))
+	if c := n.count("items"); c != want {
+		t.Errorf("%d rows, want %d", c, want)
+	}
+	n.stop()
+	n = start(t, dir, o)
+	if c := n.count("items"); c != want {
+		t.Errorf("%d rows after a restart, want %d", c, want)
+	}
+}
