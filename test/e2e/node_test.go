@@ -38,6 +38,8 @@ type testNode struct {
 	dir     string
 	node    *node.Node
 	set     *segments.Set
+	run     string // folder of this run
+	queue   mq.Queue
 	addr    string
 	conn    *grpc.ClientConn
 	query   qnpb.QueryServiceClient
@@ -61,6 +63,7 @@ type options struct {
 	serve       func(*server.Options)                 // changes the server
 	bucket      func(objstore.Bucket) objstore.Bucket // stands before the object storage
 	queue       func(mq.Queue) mq.Queue               // stands before the queue
+	beside      *testNode                             // whose queue this node uses too; dir is the same
 	staleness   time.Duration                         // of BOUNDED reads; 0 = the default
 	dispatched  bool                                  // the node serves only what it is told to
 }
@@ -93,29 +96,33 @@ func open(t *testing.T, dir string, o options) *testNode {
 	}
 	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: log})
 	must(t, err)
-	files, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue"), Logger: log})
-	must(t, err)
-	push("queue", files.Close)
-	queue := mq.Queue(files)
-	if o.queue != nil {
-		queue = o.queue(files)
+	if o.beside != nil {
+		n.queue = o.beside.queue
+	} else {
+		files, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue"), Logger: log})
+		must(t, err)
+		push("queue", files.Close)
+		n.queue = files
+		if o.queue != nil {
+			n.queue = o.queue(files)
+		}
 	}
 	p, err := pool.New(pool.Options{Name: "search", Logger: log})
 	must(t, err)
 	push("pool", p.Close)
-	run := filepath.Join(dir, fmt.Sprintf("run-%d", time.Now().UnixNano()))
-	n.set, err = segments.New(segments.Options{Dir: filepath.Join(run, "segments"), Pool: p, Bucket: bucket,
+	n.run = filepath.Join(dir, fmt.Sprintf("run-%d", time.Now().UnixNano()))
+	n.set, err = segments.New(segments.Options{Dir: filepath.Join(n.run, "segments"), Pool: p, Bucket: bucket,
 		Ledger: segments.NewLedger(o.memory), GrowingRows: max(o.growingRows, 20_000), Logger: log})
 	must(t, err)
 	push("segments", n.set.Close)
-	disp, err := dispatcher.New(dispatcher.Options{Queue: queue, Logger: log})
+	disp, err := dispatcher.New(dispatcher.Options{Queue: n.queue, Logger: log})
 	must(t, err)
 	push("dispatcher", disp.Close)
 	topics := []string{"topic-0"}
 	for i := 1; i < o.shardTopics; i++ {
 		topics = append(topics, fmt.Sprintf("topic-%d", i))
 	}
-	n.node, err = node.Open(node.Options{Name: "test", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: n.set,
+	n.node, err = node.Open(node.Options{Name: "test", Dir: n.run, Catalog: cat, Bucket: bucket, Queue: n.queue, Segments: n.set,
 		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, BoundedStaleness: o.staleness, RefreshInterval: 200 * time.Millisecond,
 		Flush: o.flush, WAL: wal.Options{TimeTickInterval: 20 * time.Millisecond}, Logger: log})
 	must(t, err)
@@ -163,7 +170,7 @@ func (n *testNode) stop() {
 		n.t.Errorf("stop: %v\n%v", rep.Err(), rep)
 	}
 	n.stack = nil
-	left, err := filepath.Glob(filepath.Join(n.dir, "run-*", "segments", "*"))
+	left, err := filepath.Glob(filepath.Join(n.run, "segments", "*"))
 	must(n.t, err)
 	if len(left) > 0 {
 		n.t.Errorf("left behind: %v", left)
