@@ -102,6 +102,9 @@ func (s *Sink) apply(m *mq.Message) error {
 		if err := decode(e, &body); err != nil {
 			return err
 		}
+		if err := s.owns(body.GetCollectionId()); err != nil {
+			return err
+		}
 		s.ch.ApplySeal(body.GetSegmentIds(), pos)
 	case wal.DropPartition, wal.DropCollection:
 		return s.drop(e)
@@ -116,17 +119,24 @@ func decode(e wal.Entry, into proto.Message) error {
 	return errclass.Wrap(proto.Unmarshal(e.Body, into), errclass.Corrupt, "decode %v", e.Type)
 }
 
+// owns refuses what is for another collection: ids are never used again, so it
+// is a mistake of whoever wrote it.
+func (s *Sink) owns(collection int64) error {
+	if id := s.ch.Collection().Info().ID; collection != id {
+		return errclass.New(errclass.Invalid, "message for collection %d on a channel of collection %d", collection, id)
+	}
+	return nil
+}
+
 func (s *Sink) rows(e wal.Entry, at segments.Position) error {
 	var body qnpb.WalRows
 	if err := decode(e, &body); err != nil {
 		return err
 	}
-	info := s.ch.Collection().Info()
-	if body.GetCollectionId() != info.ID {
-		return errclass.New(errclass.Invalid, "rows of collection %d on a channel of collection %d", body.GetCollectionId(), info.ID)
+	if err := s.owns(body.GetCollectionId()); err != nil {
+		return err
 	}
-	// The number of rows is the message's word until the columns have been compared with it.
-	b, err := rowpb.ToBatch(int(body.GetRows()), body.GetFields(), info.Schema)
+	b, err := rowpb.ToBatch(int(body.GetRows()), body.GetFields(), s.ch.Collection().Info().Schema)
 	if err != nil {
 		return err
 	}
@@ -138,6 +148,9 @@ func (s *Sink) rows(e wal.Entry, at segments.Position) error {
 func (s *Sink) deletes(e wal.Entry, at segments.Position) error {
 	var body qnpb.WalDelete
 	if err := decode(e, &body); err != nil {
+		return err
+	}
+	if err := s.owns(body.GetCollectionId()); err != nil {
 		return err
 	}
 	keys, err := rowpb.FromIDs(body.GetIds(), s.ch.Collection().Info().Schema.Primary())

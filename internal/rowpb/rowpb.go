@@ -182,7 +182,8 @@ func FromBatch(b *schema.Batch, s *schema.Schema) []*qnpb.FieldData {
 
 // ToBatch returns the rows of a message of the write-ahead log for schema s.
 // Fields are found by id; one that the schema has and the message lacks, because
-// it was added later, becomes nulls; one that the schema lacks is dropped.
+// it was added later, becomes nulls; one that the schema lacks is dropped. The
+// number of rows is compared with the columns there are before it is believed.
 func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch, error) {
 	if rows <= 0 {
 		return nil, errclass.New(errclass.Invalid, "message has %d rows", rows)
@@ -190,6 +191,16 @@ func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch,
 	byID := make(map[int64]*qnpb.FieldData, len(data))
 	for _, d := range data {
 		byID[d.GetFieldId()] = d
+	}
+	pk := s.Primary()
+	keys, ok := byID[pk.ID]
+	if !ok {
+		return nil, errclass.New(errclass.Invalid, "message without the primary key %q", pk.Name)
+	}
+	if c, err := ToColumn(keys, pk); err != nil {
+		return nil, err
+	} else if c.Rows() != rows {
+		return nil, errclass.New(errclass.Invalid, "message of %d rows has %d keys", rows, c.Rows())
 	}
 	b := &schema.Batch{Rows: rows}
 	for _, f := range s.Columns() {
