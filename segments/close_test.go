@@ -94,6 +94,7 @@ func TestCloseWaitsForReaders(t *testing.T) {
 	r.insert(1, seq(0, 10)...)
 	r.handOff(1)
 	r.insert(2, seq(10, 20)...)
+	r.idle()
 	held := r.coll.Acquire()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -265,8 +265,13 @@ func (r *rig) uploadRows(o BuildOptions, next func() (*schema.Batch, error)) str
 
 func (r *rig) object(key string, raw []byte) {
 	r.t.Helper()
-	_, err := r.bucket.Put(r.t.Context(), key, bytes.NewReader(raw), int64(len(raw)), objstore.PutOptions{})
-	must(r.t, err)
+	r.putObject(r.t, key, raw)
+}
+
+func (r *rig) putObject(t testing.TB, key string, raw []byte) {
+	t.Helper()
+	_, err := r.bucket.Put(t.Context(), key, bytes.NewReader(raw), int64(len(raw)), objstore.PutOptions{})
+	must(t, err)
 }
 
 func (r *rig) load(segment int64, deltas ...Delta) error {
