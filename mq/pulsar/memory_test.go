@@ -37,7 +37,7 @@ type sendFault struct {
 	err    error         // told to the sender
 	anon   bool          // acknowledged with -1:-1
 	hold   chan struct{} // not nil: the sender waits for it, or its context
-	late   *func()       // not nil: it is stored when this is called, the sender gets err
+	late   func(func())  // not nil: gets what stores it later; the sender gets err
 }
 
 type memLog struct {
@@ -234,7 +234,7 @@ func (s *memSender) send(ctx context.Context, payload []byte) (entryID, error) {
 		}
 	}
 	if f.late != nil {
-		*f.late = func() { s.d.store(s.topic, payload) }
+		f.late(func() { s.d.store(s.topic, payload) })
 		return none(), errclass.Mark(f.err, errclass.Retryable)
 	}
 	id := none()

@@ -26,6 +26,9 @@ func kindOf(t testing.TB, payload []byte) *entry {
 	return e
 }
 
+// keep keeps the one that comes late.
+func keep(late *func()) func(func()) { return func(deliver func()) { *late = deliver } }
+
 // The lower one looks before the higher one claims, and claims after it.
 func TestOfTwoThatOpenAtOnceTheHigherTermWins(t *testing.T) {
 	m := newMemory(7)
@@ -59,7 +62,7 @@ func TestALateClaimOfTheSameTermDoesNotFenceItsSuccessor(t *testing.T) {
 	q := m.queue(t)
 	appendSome(t, producerOf(t, q, 1), 1, 1)
 	var late func()
-	m.onSend = func(string, []byte) sendFault { return sendFault{late: &late, err: context.DeadlineExceeded} }
+	m.onSend = func(string, []byte) sendFault { return sendFault{late: keep(&late), err: context.DeadlineExceeded} }
 	if _, err := q.OpenProducer(testCtx(t), topicName, mq.ProducerOptions{Term: 2}); !errclass.Is(err, errclass.Retryable) {
 		t.Fatal(err)
 	}
@@ -76,7 +79,7 @@ func TestAClaimThatComesBetweenIsOvertaken(t *testing.T) {
 	m := newMemory(7)
 	q := m.queue(t)
 	var late func()
-	m.onSend = func(string, []byte) sendFault { return sendFault{late: &late, err: context.DeadlineExceeded} }
+	m.onSend = func(string, []byte) sendFault { return sendFault{late: keep(&late), err: context.DeadlineExceeded} }
 	_, err := q.OpenProducer(testCtx(t), topicName, mq.ProducerOptions{Term: 2})
 	if err == nil {
 		t.Fatal("opened without a claim")
@@ -96,7 +99,7 @@ func TestWhatIsOnItsWayWhenTheOwnerChanges(t *testing.T) {
 			old := producerOf(t, q, 1)
 			appendSome(t, old, 1, 1)
 			var late func()
-			m.onSend = func(string, []byte) sendFault { return sendFault{late: &late, err: context.DeadlineExceeded} }
+			m.onSend = func(string, []byte) sendFault { return sendFault{late: keep(&late), err: context.DeadlineExceeded} }
 			_, err := old.Append(testCtx(t), msg(2))
 			wantErr(t, err, mq.ErrUnknownOutcome)
 			_, err = old.Append(testCtx(t), msg(3))
@@ -194,7 +197,7 @@ func TestOwnersInAHurry(t *testing.T) {
 		return rnd.IntN(n)
 	}
 	var lateMu sync.Mutex
-	var late []*func()
+	var late []func()
 	m.onSend = func(string, []byte) sendFault {
 		switch roll(20) {
 		case 0:
@@ -204,12 +207,11 @@ func TestOwnersInAHurry(t *testing.T) {
 		case 2:
 			return sendFault{lose: true, err: errclass.New(errclass.Retryable, "lost")}
 		case 3:
-			f := new(func())
-			*f = func() {}
-			lateMu.Lock()
-			late = append(late, f)
-			lateMu.Unlock()
-			return sendFault{late: f, err: errclass.New(errclass.Retryable, "late")}
+			return sendFault{err: errclass.New(errclass.Retryable, "late"), late: func(deliver func()) {
+				lateMu.Lock()
+				defer lateMu.Unlock()
+				late = append(late, deliver)
+			}}
 		}
 		return sendFault{}
 	}
@@ -245,7 +247,7 @@ func TestOwnersInAHurry(t *testing.T) {
 				}
 				lateMu.Lock()
 				for k := len(late) - 1; k >= 0 && roll(2) == 0; k-- {
-					(*late[k])()
+					late[k]()
 					late = late[:k]
 				}
 				lateMu.Unlock()

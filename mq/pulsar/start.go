@@ -108,6 +108,9 @@ func (q *Queue) tailFromTimestamp(ctx context.Context, name string, sv survey, t
 			break
 		}
 		s, at, found, err := q.landing(ctx, name, time.UnixMilli(ms))
+		if err == nil && !found { // the client says so too when its seek met a reconnect
+			s, at, found, err = q.landing(ctx, name, time.UnixMilli(ms))
+		}
 		if err != nil {
 			return nil, point{}, err
 		}
