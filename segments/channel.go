@@ -77,6 +77,13 @@ func (ch *Channel) Applied() Position {
 	return ch.mu.applied
 }
 
+// Watched reports whether the channel still takes messages.
+func (ch *Channel) Watched() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return !ch.mu.closed
+}
+
 // ApplyRows takes rows at position at. Rows at or before Applied were applied
 // before and are dropped. On an error of class Exhausted nothing has changed and
 // the same call may be repeated; class Closed says that the channel is not

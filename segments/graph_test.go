@@ -61,6 +61,12 @@ func TestAGrowingSegmentGetsAGraph(t *testing.T) {
 			if sum/20 < 0.95 {
 				t.Fatalf("recall %.2f", sum/20)
 			}
+			// With a near bound the graph would find the rows before it only.
+			near := float32(score(metric, vectorOf(3, 9), r.nearest(vectorOf(3, 9), 500, r.now, nil)[499].v))
+			res := r.found(SearchRequest{Vectors: vectorOf(3, 9), TopK: 20, RangeFilter: &near})
+			if len(res.Keys.Int) != 20 {
+				t.Fatalf("%d hits behind the 500 nearest", len(res.Keys.Int))
+			}
 			// In the past the graph has more rows than there were: a scan, so exact.
 			if got := r.recall(vectorOf(1, 9), 10, 1010); got != 1 {
 				t.Fatalf("recall %.2f at a time before the graph", got)

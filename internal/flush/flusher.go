@@ -29,7 +29,7 @@ type Flusher struct {
 		ids     []int64                  // reserved segment ids
 		saved   map[string]saved         // by vchannel
 		claimed map[string]claim         // by vchannel
-		waiting map[int64][]chan error   // who waits for a segment to be flushed
+		waiting map[*waiter]struct{}     // who waits for a segment to be flushed
 		failing map[string]time.Duration // back-off by vchannel
 		retryAt map[string]time.Time
 		work    *work // what the loop does now
@@ -69,7 +69,7 @@ func New(o Options) (*Flusher, error) {
 	f := &Flusher{o: o, kick: make(chan struct{}, 1)}
 	f.mu.saved = map[string]saved{}
 	f.mu.claimed = map[string]claim{}
-	f.mu.waiting = map[int64][]chan error{}
+	f.mu.waiting = map[*waiter]struct{}{}
 	f.mu.failing = map[string]time.Duration{}
 	f.mu.retryAt = map[string]time.Time{}
 	f.assigner = NewAssigner(f.nextID, func(rows int, bytes int64) bool { return rows >= o.SealRows || bytes >= o.SealBytes })
@@ -162,49 +162,6 @@ func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) (at uint64,
 	return r.Timestamp, nil
 }
 
-// Wait waits until the segments, sealed at a timestamp, are in the catalog.
-func (f *Flusher) Wait(ctx context.Context, ch Channel, sealedAt uint64, ids ...int64) error {
-	// There is nothing to flush before the seal has been applied here.
-	if _, err := ch.WaitTsafe(ctx, sealedAt); err != nil {
-		return err
-	}
-	for _, id := range ids {
-		done := make(chan error, 1)
-		f.mu.Lock()
-		f.mu.waiting[id] = append(f.mu.waiting[id], done)
-		f.mu.Unlock()
-		f.Kick()
-		if f.gone(ch, id) {
-			continue
-		}
-		select {
-		case err := <-done:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the flush of segment %d, which goes on", id)
-		case <-f.group.Context().Done():
-			return errclass.New(errclass.Closed, "flush: closing")
-		}
-	}
-	return nil
-}
-
-// gone reports whether the segment is flushed already: in the catalog.
-func (f *Flusher) gone(ch Channel, id int64) bool { return ch.IsFlushed(id) }
-
-// tell answers those who wait for a segment.
-func (f *Flusher) tell(id int64, err error) {
-	f.mu.Lock()
-	waiting := f.mu.waiting[id]
-	delete(f.mu.waiting, id)
-	f.mu.Unlock()
-	for _, w := range waiting {
-		w <- err
-	}
-}
-
 // Forget is called once a channel is not among Channels any more and before it is
 // closed: it ends what the loop does with it and waits for that, so that nothing
 // is decided by a channel that has lost its rows. An error means that ctx ended
@@ -258,6 +215,7 @@ func (f *Flusher) loop(ctx context.Context) error {
 			}
 			f.channel(ctx, ch)
 		}
+		f.answer()
 	}
 }
 

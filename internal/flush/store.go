@@ -95,7 +95,7 @@ func (f *Flusher) flushed(ch Channel, done Flushed) {
 	ch.MarkFlushed(done.SegmentID)
 	f.assigner.Flushed(done.SegmentID)
 	f.o.OnFlushed(done)
-	f.tell(done.SegmentID, nil)
+	f.answer()
 }
 
 // committed reports whether the catalog has the segment.
