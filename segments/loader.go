@@ -123,8 +123,7 @@ func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 	f, err := c.set.loads.join(flightKey{c, r.SegmentID}, func(f *flight) error {
 		unpin := ch.PinDeletes()
 		err := c.set.group.Go("load segment "+strconv.FormatInt(r.SegmentID, 10), func(ctx context.Context) error {
-			defer unpin()
-			c.fly(ctx, f, ch, r)
+			c.fly(ctx, f, ch, r, unpin)
 			return nil
 		})
 		if err != nil {
@@ -144,10 +143,11 @@ func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 }
 
 // fly runs one load and answers everyone who waits for it, whatever happens.
-func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, r LoadRequest) {
+func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, r LoadRequest, unpin func()) {
 	l := c.set.loads
 	f.err = errclass.New(errclass.Internal, "load of segment %d ended without a result", r.SegmentID)
 	defer l.land(flightKey{c, r.SegmentID}, f)
+	defer unpin() // before the waiters hear of the end: a trim that was put off has been made up for by then
 	select {
 	case l.slots <- struct{}{}:
 		defer func() { <-l.slots }()
