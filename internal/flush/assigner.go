@@ -205,23 +205,28 @@ func (a *Assigner) Adopt(vchannel string, partition, id int64, rows int, bytes i
 	return true
 }
 
-// Knows reports whether the segment was given out or adopted by this run and is
-// not flushed yet.
-func (a *Assigner) Knows(id int64) bool {
+// CloseOne makes a growing segment take no more rows, also one of an earlier run
+// that is not known here: it cannot be adopted between now and its seal. It
+// reports false if the segment is sealed in the log already.
+func (a *Assigner) CloseOne(vchannel string, partition, id int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, ok := a.mu.sealed[id]; ok {
-		return true
+		return false
 	}
 	if _, ok := a.mu.closing[id]; ok {
 		return true
 	}
-	for _, o := range a.mu.open {
-		if o.id == id {
-			return true
-		}
+	k := key{vchannel, partition}
+	o := a.mu.open[k]
+	if o == nil || o.id != id {
+		o = &open{id: id, key: k, idle: make(chan struct{}), closing: true}
+		a.mu.closing[id] = o
+		close(o.idle)
+		return true
 	}
-	return false
+	a.closeLocked(o)
+	return true
 }
 
 // Forget drops everything about a vchannel whose collection is gone.

@@ -115,13 +115,20 @@ func (f *Flusher) Assign(ctx context.Context, vchannel string, term uint64, part
 // ids and the timestamp of the seal. Their rows are searchable throughout. The
 // caller has waited until what was acknowledged before has been applied here.
 func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error) {
+	w, err := f.o.WAL(ch.PChannel)
+	if err != nil {
+		return nil, 0, errors.Wrapf(err, "seal segments of %s", ch.Name())
+	}
+	if !f.assigner.Enter(ch.Name(), w.Term()) {
+		return nil, 0, errclass.New(errclass.Fenced, "term %d of the log of %s is over", w.Term(), ch.Name())
+	}
 	ids := f.assigner.Close(ch.Name(), time.Time{})
 	// Segments that the assigner does not know yet: those of an earlier run.
 	growing, release := ch.Growing()
 	for _, g := range growing {
-		id := g.Meta().ID
-		if _, sealed := g.Sealed(); !sealed && !slices.Contains(ids, id) && !f.assigner.Knows(id) {
-			ids = append(ids, id)
+		m := g.Meta()
+		if _, sealed := g.Sealed(); !sealed && !slices.Contains(ids, m.ID) && f.assigner.CloseOne(ch.Name(), m.PartitionID, m.ID) {
+			ids = append(ids, m.ID)
 		}
 	}
 	release()
@@ -290,7 +297,7 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 		if _, sealed := g.Sealed(); sealed || slices.Contains(ids, m.ID) {
 			continue
 		}
-		if !f.assigner.Adopt(ch.Name(), m.PartitionID, m.ID, g.Rows(), g.Bytes()) {
+		if !f.assigner.Adopt(ch.Name(), m.PartitionID, m.ID, g.Rows(), g.Bytes()) && f.assigner.CloseOne(ch.Name(), m.PartitionID, m.ID) {
 			ids = append(ids, m.ID)
 		}
 	}
