@@ -79,9 +79,9 @@ func TestCloseOfAnEmptySetAndAgain(t *testing.T) {
 func TestCloseWithSegmentsOfAllKinds(t *testing.T) {
 	r := newRig(t, hnsw(index.L2))
 	r.set.graphAfter = 64
-	r.insert(1, seq(0, 3000)...)
+	r.insert(1, seq(0, 3000/slower)...)
 	r.handOff(1)
-	r.insert(2, seq(3000, 5000)...) // its graph is being built
+	r.insert(2, seq(3000, 3000+2000/slower)...) // its graph is being built
 	r.insert(3, 1)
 	r.seal(3)
 	r.delete(seq(0, 100)...)

@@ -88,7 +88,7 @@ func TestAGraphIsReplacedByALargerOne(t *testing.T) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
+		for range 400 / slower {
 			select {
 			case <-stop:
 				return
@@ -101,7 +101,7 @@ func TestAGraphIsReplacedByALargerOne(t *testing.T) {
 			}
 		}
 	})
-	for k := int64(300); k < 2400; k += 100 {
+	for k := int64(300); k < 2400; k += 100 { // past 1,200, where the first is full
 		r.insert(1, seq(k, k+100)...)
 	}
 	r.built(1, 2304)
@@ -122,7 +122,7 @@ func TestSearchWhileRowsComeIn(t *testing.T) {
 	r := newRig(t, hnsw(index.L2))
 	r.set.graphAfter = 256
 	var safe atomic.Uint64 // rows inserted so far << 32 | timestamp
-	const total = 3000
+	const total = 3000 / slower
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	r.insert(1, seq(0, 10)...)
@@ -234,10 +234,11 @@ func TestARowThatOutgrowsTheReservedSpace(t *testing.T) {
 // is there at a time in its middle and what a filter lets through.
 func TestASealedGraph(t *testing.T) {
 	r := newRig(t, hnsw(index.Cosine))
-	for k := int64(0); k < 3000; k += 500 {
-		r.insert(1, seq(k, k+500)...)
+	step := int64(500 / slower)
+	for k := int64(0); k < 6*step; k += step {
+		r.insert(1, seq(k, k+step)...)
 	}
-	r.delete(seq(0, 300)...)
+	r.delete(seq(0, step/2)...)
 	r.handOff(1)
 	if got := r.status(1).Indexes[vectorField]; got != "HNSW" {
 		t.Fatalf("index %s", got)

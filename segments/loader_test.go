@@ -377,8 +377,8 @@ func TestABuildThatFailsLeavesNothing(t *testing.T) {
 		want error
 	}{
 		{t.Context(), func() (*schema.Batch, error) { return nil, boom }, boom},
-		{ctx, rows(1000), context.Canceled},
-		{ctx, rows(1000), context.Canceled},
+		{ctx, rows(600), context.Canceled},
+		{ctx, rows(600), context.Canceled},
 	} {
 		_, err := Build(c.ctx, o, c.next)
 		if !errors.Is(err, c.want) {
@@ -389,7 +389,7 @@ func TestABuildThatFailsLeavesNothing(t *testing.T) {
 		}
 	}
 	o.Progress = nil
-	m, err := Build(t.Context(), o, rows(1000))
+	m, err := Build(t.Context(), o, rows(600))
 	must(t, err)
 	if i := bytes.Index(must2(t, m), []byte(`"M":"16"`)); i < 0 {
 		t.Fatal("the manifest does not say how the index was built")
