@@ -193,6 +193,42 @@ func TestCloseNamesWhatDoesNotClose(t *testing.T) {
 	})
 }
 
+func TestCloseEndsOpensThatHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(50)
+		q := m.queue(t)
+		m.store(fullName(topicName), []byte("foreign")) // so that a reader looks for more
+		m.onSend = func(string, []byte) sendFault { return sendFault{hold: make(chan struct{})} }
+		opened := make(chan error, 2)
+		go func() {
+			_, err := q.OpenProducer(context.Background(), topicName, mq.ProducerOptions{})
+			opened <- err
+		}()
+		synctest.Wait()
+		q.driver = deaf{memDriver{m}}
+		go func() {
+			_, err := q.OpenReader(context.Background(), topicName, mq.ReaderOptions{})
+			opened <- err
+		}()
+		synctest.Wait()
+		if len(opened) != 0 || len(q.Handles()) != 2 {
+			t.Fatalf("%q, %d have returned", q.Handles(), len(opened))
+		}
+		mustClose(t, q)
+		for range 2 {
+			wantErr(t, <-opened, mq.ErrClosed)
+		}
+	})
+}
+
+// deaf never says where the end is.
+type deaf struct{ memDriver }
+
+func (deaf) last(ctx context.Context, _ string) (entryID, error) {
+	<-ctx.Done()
+	return none(), ctx.Err()
+}
+
 // panicky panics, as the client does when a send meets a close.
 type panicky struct{ sender }
 

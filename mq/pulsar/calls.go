@@ -52,3 +52,10 @@ func do(ctx context.Context, g *lifecycle.Group, name string, fn func() error) e
 	_, err := call(ctx, g, name, func() (struct{}, error) { return struct{}{}, fn() }, nil)
 	return err
 }
+
+// until is ctx, ended also when closing ends. done releases it.
+func until(ctx, closing context.Context) (both context.Context, done func()) {
+	both, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(closing, cancel)
+	return both, func() { stop(); cancel() }
+}

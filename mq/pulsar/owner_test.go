@@ -29,6 +29,33 @@ func kindOf(t testing.TB, payload []byte) *entry {
 // keep keeps the one that comes late.
 func keep(late *func()) func(func()) { return func(deliver func()) { *late = deliver } }
 
+func TestWhoIsRefusedWritesNothing(t *testing.T) {
+	m := newMemory(7)
+	q := m.queue(t)
+	producerOf(t, q, 2)
+	m.onSend = func(string, []byte) sendFault { t.Error("something was sent"); return sendFault{} }
+	_, err := q.OpenProducer(testCtx(t), topicName, mq.ProducerOptions{Term: 1})
+	wantErr(t, err, mq.ErrFenced)
+}
+
+// Trims come from anybody, also from who knows another end.
+func TestATrimMovesTheBeginningForwardAndNotBeyondTheEnd(t *testing.T) {
+	s := newborn()
+	s.last = point{entryID{1, 5}, 2}
+	for _, c := range []struct {
+		target, want point
+	}{
+		{point{entryID{1, 5}, 3}, noPoint()}, {point{entryID{2, 0}, 0}, noPoint()},
+		{point{entryID{1, 3}, 1}, point{entryID{1, 3}, 1}}, {point{entryID{1, 3}, 0}, point{entryID{1, 3}, 1}},
+		{noPoint(), point{entryID{1, 3}, 1}}, {point{entryID{1, 5}, 2}, point{entryID{1, 5}, 2}},
+	} {
+		s.fold(&entry{kind: trim, target: c.target, base: newborn()}, entryID{1, 9})
+		if s.trim != c.want {
+			t.Fatalf("after a trim to %v the topic begins at %v, want %v", c.target, s.trim, c.want)
+		}
+	}
+}
+
 // The lower one looks before the higher one claims, and claims after it.
 func TestOfTwoThatOpenAtOnceTheHigherTermWins(t *testing.T) {
 	m := newMemory(7)
@@ -303,4 +330,17 @@ func TestOwnersInAHurry(t *testing.T) {
 	if len(acked) == 0 || q.Stats().Void+q.Stats().Duplicates == 0 {
 		t.Fatalf("%d acknowledged, %+v: nothing has happened", len(acked), q.Stats())
 	}
+}
+
+func TestATrimBeyondTheEndIsRefused(t *testing.T) {
+	m := newMemory(7)
+	q := m.queue(t)
+	at := appendSome(t, producerOf(t, q, 1), 1, 3)
+	pt, err := decodePoint(at[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pt.slot++
+	wantErr(t, q.Trim(testCtx(t), topicName, pt.position(0)), mq.ErrAhead)
+	wantLog(t, q, mq.ReaderOptions{}, 1, 2, 3)
 }

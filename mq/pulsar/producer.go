@@ -75,7 +75,12 @@ func (q *Queue) OpenProducer(ctx context.Context, topic string, o mq.ProducerOpt
 		stop()
 		return nil, err
 	}
-	err = p.w.claim(ctx, o.Name)
+	open, done := until(ctx, run)
+	err = p.w.claim(open, o.Name)
+	done()
+	if err != nil && run.Err() != nil {
+		err = errors.Wrapf(mq.ErrClosed, "%v", err)
+	}
 	if err == nil {
 		err = q.group.Go(p.what, func(context.Context) error { return p.run(run) })
 	}

@@ -60,7 +60,12 @@ func (q *Queue) OpenReader(ctx context.Context, topic string, o mq.ReaderOptions
 		stop()
 		return nil, err
 	}
-	r.t, r.from, err = q.start(ctx, name, o)
+	open, done := until(ctx, pump)
+	r.t, r.from, err = q.start(open, name, o)
+	done()
+	if err != nil && pump.Err() != nil {
+		err = errors.Wrapf(mq.ErrClosed, "%v", err)
+	}
 	if err == nil {
 		err = q.group.Go(r.what, func(context.Context) error { return r.pump(pump) })
 	}
