@@ -26,6 +26,7 @@ type Read struct {
 	AllowPartial  bool                         // an answer without failed segments is better than none
 	Guarantee     func(vchannel string) uint64 // timestamp that must have been applied; nil = whatever there is
 	ReadTimestamp uint64                       // read as of then; 0 = as of what has been applied
+	Channels      []string                     // vchannels that must be watched for an answer; nil = whichever are
 }
 
 // ReadStats says what an answer is made from.
@@ -114,6 +115,11 @@ func (x *reader) wait(ctx context.Context) error {
 	channels := x.coll.Channels()
 	if len(channels) == 0 {
 		return errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name)
+	}
+	for _, name := range x.read.Channels {
+		if !slices.ContainsFunc(channels, func(ch *Channel) bool { return ch.name == name }) {
+			return errclass.New(errclass.Retryable, "channel %s of collection %q is not watched on this node now: its rows would be missing", name, x.info.Name)
+		}
 	}
 	x.channels = make([]channelTime, 0, len(channels))
 	for _, ch := range channels {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cockroachdb/errors"
 
@@ -22,7 +23,8 @@ type serving struct {
 	turn     chan struct{} // capacity 1: one change at a time, waiting ends with its context
 	coll     *segments.Collection
 	gone     chan struct{} // closed, in turn, once it is served no more: who waits for the turn begins anew
-	whole    bool          // every segment of the catalog is to be loaded, those to come too
+	whole    atomic.Bool   // every segment of the catalog is to be loaded, those to come too
+	leaving  atomic.Bool   // all of it is being let go of: reads are refused at once, not answered in part
 	channels map[string]*watch
 
 	// Guarded by Node.mu.
@@ -229,7 +231,7 @@ func (n *Node) UnwatchChannels(ctx context.Context, collection string, vchannels
 		return nil, err
 	}
 	defer leave()
-	s.whole = false
+	s.whole.Store(false)
 	var gone []string
 	var errs []error
 	for _, v := range picked {
@@ -273,6 +275,7 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 	delete(n.mu.serving, id)
 	n.mu.Unlock()
 	close(s.gone)
+	s.leaving.Store(true)
 	var errs []error
 	for _, name := range n.watchedOf(s) {
 		if w := n.takeOut(s, name); w != nil {
@@ -283,6 +286,26 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 	}
 	n.o.Segments.Remove(id)
 	return errors.Join(errs...)
+}
+
+// mustRead returns the channels that a read of the collection must cover: all of
+// one that is served whole. A read that began before a channel was let go of
+// fails rather than miss its rows.
+func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
+	n.mu.Lock()
+	s := n.mu.serving[coll.ID]
+	n.mu.Unlock()
+	switch {
+	case s == nil, s.leaving.Load():
+		return nil, notLoaded(coll)
+	case !s.whole.Load():
+		return nil, nil
+	}
+	names := make([]string, 0, len(coll.VChannels))
+	for _, v := range coll.VChannels {
+		names = append(names, v.Name)
+	}
+	return names, nil
 }
 
 func (n *Node) unwatchAll(ctx context.Context) error {

@@ -74,10 +74,25 @@ func (n *Node) sealOne(ctx context.Context, w *watch) (ids []int64, wait func() 
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(w.watched, cancel)()
+		ids = append(ids, unstored(ch, ids)...)
 		err := n.flusher.Wait(ctx, ch, at, ids...)
 		if err != nil && w.watched.Err() != nil {
 			err = errclass.New(errclass.Conflict, "flush: channel %s is not watched on this node any more", ch.Name())
 		}
 		return ids, err
 	}, err
+}
+
+// unstored returns the segments that an earlier call sealed and that are not
+// stored yet.
+func unstored(ch flush.Channel, besides []int64) (ids []int64) {
+	growing, release := ch.Growing()
+	defer release()
+	for _, g := range growing {
+		id := g.Meta().ID
+		if _, sealed := g.Sealed(); sealed && !ch.IsFlushed(id) && !slices.Contains(besides, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }

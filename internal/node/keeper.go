@@ -133,9 +133,9 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 	}
 	defer leave()
 	if created || (n.o.Standalone && s.coll == nil) {
-		s.whole = true // nobody has said yet what is to be served of it
+		s.whole.Store(true) // nobody has said yet what is to be served of it
 	}
-	if !s.whole {
+	if !s.whole.Load() {
 		return nil
 	}
 	if err := n.watch(ctx, s, coll, nil); err != nil {

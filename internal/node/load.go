@@ -31,7 +31,7 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 	}
 	defer leave()
 	if len(ids) == 0 {
-		s.whole = true
+		s.whole.Store(true)
 		if err := n.watch(ctx, s, coll, nil); err != nil {
 			return nil, err
 		}
@@ -187,7 +187,9 @@ func (n *Node) ReleaseSegments(ctx context.Context, collection string, ids []int
 		n.letGo(s, ids...)
 		return s.coll.Release(ids...), nil
 	}
-	s.whole = false
+	s.leaving.Store(true)
+	defer s.leaving.Store(false) // no channel is left then, which says the same
+	s.whole.Store(false)
 	n.letGo(s)
 	released := s.coll.Release(sealedOf(s.coll, "")...)
 	var errs []error

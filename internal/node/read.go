@@ -81,6 +81,10 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if !ok {
 		return nil, notLoaded(coll)
 	}
+	must, err := n.mustRead(coll)
+	if err != nil {
+		return nil, err
+	}
 	req := &segments.SearchRequest{Vectors: q.Vectors, EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
 	field, err := vectorField(&coll.Schema, q.Field)
 	if err != nil {
@@ -101,6 +105,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if req.Read, out, err = n.read(coll, &q.Select, scalar, false); err != nil {
 		return nil, err
 	}
+	req.Channels = must
 	lacking, err := n.lacks(coll, served, &req.Read)
 	if err != nil {
 		return nil, err
@@ -340,6 +345,10 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 	if !ok {
 		return nil, false, notLoaded(coll)
 	}
+	must, err := n.mustRead(coll)
+	if err != nil {
+		return nil, false, err
+	}
 	if q.Limit < 0 || q.Offset < 0 {
 		return nil, false, errclass.New(errclass.Invalid, "limit %d, offset %d: want 0 or more", q.Limit, q.Offset)
 	}
@@ -355,6 +364,7 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 	if req.Read, out, err = n.read(coll, &sel, func(schema.Field) bool { return true }, true); err != nil {
 		return nil, false, err
 	}
+	req.Channels = must
 	lacking, err := n.lacks(coll, served, &req.Read)
 	if err != nil {
 		return nil, false, err
