@@ -62,10 +62,11 @@ func TestAGrowingSegmentGetsAGraph(t *testing.T) {
 				t.Fatalf("recall %.2f", sum/20)
 			}
 			// With a near bound the graph would find the rows before it only.
-			near := float32(score(metric, vectorOf(3, 9), r.nearest(vectorOf(3, 9), 500, r.now, nil)[499].v))
-			res := r.found(SearchRequest{Vectors: vectorOf(3, 9), TopK: 20, RangeFilter: &near})
-			if len(res.Keys.Int) != 20 {
-				t.Fatalf("%d hits behind the 500 nearest", len(res.Keys.Int))
+			query := vectorOf(3, 9)
+			near := r.found(SearchRequest{Vectors: query, TopK: 500}).Scores[499]
+			behind := r.found(SearchRequest{Vectors: query, TopK: 20, RangeFilter: &near})
+			if len(behind.Scores) != 20 || metric.Better(behind.Scores[0], near) {
+				t.Fatalf("behind %v: %v", near, behind.Scores)
 			}
 			// In the past the graph has more rows than there were: a scan, so exact.
 			if got := r.recall(vectorOf(1, 9), 10, 1010); got != 1 {

@@ -117,8 +117,8 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 		return sc.scan(rows, 0, n, q, allowed)
 	}
 	built := int(graph.rows.Load())
-	if built == 0 || built > n {
-		return sc.scan(rows, 0, n, q, allowed)
+	if allowed == nil && built > n {
+		allowed = sc.prefix(n) // a read in the past
 	}
 	found, err := sc.walk(graph.hnsw, q, allowed)
 	if err != nil {
@@ -131,11 +131,11 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 			return nil, err
 		}
 	}
-	// Rows behind built are on their way into the graph: the scan covers them.
-	found = slices.DeleteFunc(found, func(f index.Neighbor) bool { return int(f.Row) >= built })
-	if built == n {
+	if built >= n {
 		return found, nil
 	}
+	// Rows behind built are on their way into the graph: the scan covers them.
+	found = slices.DeleteFunc(found, func(f index.Neighbor) bool { return int(f.Row) >= built })
 	rest, err := sc.scan(rows, built, n, q, allowed)
 	if err != nil {
 		return nil, err

@@ -284,30 +284,83 @@ func TestAReadWhoseChannelLeaves(t *testing.T) {
 	wantClass(t, err, errclass.Conflict)
 
 	t.Run("and comes back", func(t *testing.T) {
-		ch, err := r.coll.Watch("v", Position{Timestamp: 1000}, nil)
+		var err error
+		r.ch, err = r.coll.Watch("v", Position{Timestamp: 1000}, nil)
 		must(t, err)
-		r.ch = ch
-		r.rows, r.now = nil, 1000
-		r.insert(1, 1, 2, 3)
-		once := false
+		calls := 0
 		read := Read{Guarantee: func(string) uint64 {
-			if !once {
-				once = true
+			switch calls++; calls {
+			case 1:
 				r.coll.Unwatch("v")
 				if r.ch, err = r.coll.Watch("v", Position{Timestamp: 1000}, nil); err != nil {
 					t.Error(err)
 				}
-				r.now = 1000
-				r.insert(1, 1, 2, 3)
+				return 0
+			case 2:
+				// The new one has no rows yet: the read has to wait for it, too.
+				go func() {
+					at := Position{Timestamp: 1010}
+					if err := r.ch.ApplyRows(Rows{SegmentID: 1, PartitionID: 7, Batch: r.batch([]int64{1, 2, 3}, 0)}, at); err != nil {
+						t.Error(err)
+					}
+					r.ch.Advance(at)
+				}()
 			}
-			return r.now
+			return 1010
 		}}
 		res, err := r.coll.Query(t.Context(), &QueryRequest{Read: read, CountOnly: true}, nil)
 		must(t, err)
-		if res.Count != 3 {
-			t.Fatalf("count %d, want 3", res.Count)
+		if res.Count != 3 || calls != 2 {
+			t.Fatalf("count %d, want 3; asked %d times", res.Count, calls)
 		}
 	})
+}
+
+// TestTwoChannels are read at their own timestamps and leave one by one.
+func TestTwoChannels(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.insert(1, 1, 2)
+	var other *Channel
+	watch := sync.OnceFunc(func() {
+		var err error
+		other, err = r.coll.Watch("w", Position{Timestamp: 5000}, nil)
+		must(t, err)
+		at := Position{Timestamp: 5010}
+		must(t, other.ApplyRows(Rows{SegmentID: 2, PartitionID: 7, Batch: r.batch([]int64{3, 4}, 0)}, at))
+		other.Advance(at)
+	})
+	// One that comes while a read waits is read as well.
+	res, err := r.coll.Query(t.Context(), &QueryRequest{CountOnly: true, Read: Read{Guarantee: func(string) uint64 { watch(); return 0 }}}, nil)
+	must(t, err)
+	if res.Count != 4 || !slices.Equal(res.Stats.Channels, []string{"v", "w"}) || res.ReadTimestamp != r.now {
+		t.Fatalf("%+v", res)
+	}
+	other.ApplyDeletes(0, &schema.Column{FieldID: idField, Type: schema.Int64, Int: []int64{1, 3}}, Position{Timestamp: 5020})
+	other.Advance(Position{Timestamp: 5020})
+	if keys, _ := r.prices(QueryRequest{}); !slices.Equal(keys, []int64{1, 2, 4}) {
+		t.Fatalf("%v: a delete is for its channel", keys)
+	}
+	r.coll.Unwatch("v")
+	if keys, _ := r.prices(QueryRequest{}); !slices.Equal(keys, []int64{4}) {
+		t.Fatalf("%v", keys)
+	}
+}
+
+// TestADeleteWhilePublishing: the buffer is applied before the lock is taken, and
+// what came meanwhile under it.
+func TestADeleteWhilePublishing(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.insert(1, seq(0, 10)...)
+	r.handOff(1)
+	h, held := r.holderOf(1), r.coll.Acquire()
+	defer held.Release()
+	r.coll.Release(1)
+	r.delete(1)
+	defer r.ch.PinDeletes()()
+	between := sync.OnceFunc(func() { r.delete(2) })
+	h.segment = &sabotaged{h.segment, func(segment) { between() }}
+	must(t, r.ch.publish(h, 0))
+	r.check(r.now)
 }
 
 // TestAChannelWatchedAgainKeepsItsRows: the old one's leaving does not take the

@@ -110,7 +110,7 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 // wait finds out the timestamp at which each channel is read.
 func (x *reader) wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return errors.Wrap(err, "read")
+		return errclass.Wrap(err, errclass.Retryable, "read")
 	}
 	channels := x.coll.Channels()
 	if len(channels) == 0 {
