@@ -9,7 +9,7 @@
 #
 # Variables: PULSAR_VERSION (4.0.8), PULSAR_HEAP and PULSAR_DIRECT (256m each), PULSAR_CONF_EXTRA ("key=value key=value" appended to
 # the broker's configuration), PULSAR_TIMEOUT (seconds until it must be healthy, 150), PULSAR_OWNER (a pid: the broker is stopped when
-# that process is gone), JAVA_HOME.
+# that process is gone), PULSAR_TOKEN (for the admin API of a broker that asks for one), JAVA_HOME.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 data=${1:?usage: start.sh DIR}
@@ -124,7 +124,7 @@ if [[ -n ${PULSAR_OWNER:-} ]]; then
 		kill -0 "$1" 2>/dev/null || bash "$3/stop.sh" "$4" -9' - "$PULSAR_OWNER" "$pid" "$here" "$data" >/dev/null 2>&1 </dev/null &
 fi
 end=$((SECONDS + ${PULSAR_TIMEOUT:-150}))
-admin() { curl -s -m 5 "http://127.0.0.1:$web/admin/v2/$1" 2>/dev/null; }
+admin() { curl -s -m 5 ${PULSAR_TOKEN:+-H "Authorization: Bearer $PULSAR_TOKEN"} "http://127.0.0.1:$web/admin/v2/$1" 2>/dev/null; }
 # The broker is healthy a moment before it has made the namespace that topics are in.
 until [[ $(admin brokers/health) == ok && $(admin namespaces/public) == *public/default* ]]; do
 	if ! kill -0 "$pid" 2>/dev/null; then
