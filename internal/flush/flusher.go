@@ -136,6 +136,10 @@ func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error)
 	if err != nil {
 		return nil, 0, err
 	}
+	// Who asks does not wait for the end of a back-off.
+	f.mu.Lock()
+	delete(f.mu.retryAt, ch.Name())
+	f.mu.Unlock()
 	f.Kick()
 	return ids, at, nil
 }
