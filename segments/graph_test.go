@@ -258,3 +258,26 @@ func TestASealedGraph(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsOnTheirWayIntoTheGraph are found once, and not before their time.
+func TestRowsOnTheirWayIntoTheGraph(t *testing.T) {
+	r := newRig(t, hnsw(index.L2))
+	r.set.graphAfter = 256
+	r.insert(1, seq(0, 256)...)
+	before := r.now
+	r.built(1, 256)
+	r.insert(1, 256, 257)
+	graph := r.holderOf(1).segment.(*Growing).vectors[0].graph.Load()
+	must(t, graph.hnsw.Insert(256, &index.Scratch{})) // as the builder does, before it says so
+	for _, at := range []uint64{before, r.now} {
+		query := vectorOf(256, 0)
+		got := r.found(SearchRequest{Vectors: query, TopK: 10, Read: Read{ReadTimestamp: at}})
+		var want []int64
+		for _, row := range r.nearest(query, 10, at, nil) {
+			want = append(want, row.key)
+		}
+		if !slices.Equal(got.Keys.Int, want) {
+			t.Fatalf("at %d: %v, want %v", at, got.Keys.Int, want)
+		}
+	}
+}
