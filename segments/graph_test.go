@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 )
 
@@ -280,4 +281,41 @@ func TestRowsOnTheirWayIntoTheGraph(t *testing.T) {
 			t.Fatalf("at %d: %v, want %v", at, got.Keys.Int, want)
 		}
 	}
+}
+
+// TestAGraphThatFillsInTheMiddleOfATurn is replaced without waiting for more rows.
+func TestAGraphThatFillsInTheMiddleOfATurn(t *testing.T) {
+	r := newRig(t, hnsw(index.L2)) // so few rows that the builder leaves it alone
+	r.insert(1, seq(0, 300)...)
+	g := r.holderOf(1).segment.(*Growing)
+	v, sc := g.vectors[0], &index.Scratch{}
+	build := func() {
+		t.Helper()
+		for more := true; more; {
+			var err error
+			more, err = v.build(t.Context(), g, sc)
+			must(t, err)
+		}
+	}
+	build()
+	if graph := v.graph.Load(); graph.hnsw.Capacity() != 1200 || graph.rows.Load() != 256 {
+		t.Fatalf("%d of %d rows", graph.rows.Load(), graph.hnsw.Capacity())
+	}
+	r.insert(1, seq(300, 1600)...)
+	build()
+	if got := v.graph.Load().rows.Load(); got != 1536 {
+		t.Fatalf("%d rows are in the graph, want 1536", got)
+	}
+	r.seal(1)
+	r.insert(2, 5000)
+	build()
+}
+
+func TestMemoryThatTheSystemDoesNotGive(t *testing.T) {
+	_, err := newArena(1 << 58)
+	wantClass(t, err, errclass.Exhausted)
+	a, err := newArena(0)
+	must(t, err)
+	must(t, a.close())
+	must(t, a.close())
 }

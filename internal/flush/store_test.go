@@ -1,0 +1,165 @@
+package flush
+
+import (
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/segments"
+)
+
+func keys(ids ...int64) *schema.Column {
+	return &schema.Column{FieldID: 100, Type: schema.Int64, Int: ids}
+}
+
+// TestDeletesAreStoredByPartition, in one file each, with their own timestamps.
+func TestDeletesAreStoredByPartition(t *testing.T) {
+	r := newRig(t)
+	deltas, err := r.f.storeDeletes(t.Context(), r.ch, []*segments.DeleteBatch{
+		{Keys: keys(1, 2), Timestamps: []uint64{110, 110}},
+		{Partition: 7, Keys: keys(3), Timestamps: []uint64{120}},
+		{Keys: keys(1), Timestamps: []uint64{130}},
+	}, 100, 140)
+	must(t, err)
+	if len(deltas) != 2 {
+		t.Fatalf("%d files", len(deltas))
+	}
+	for _, d := range deltas {
+		raw, err := objstore.ReadAll(t.Context(), r.f.o.Bucket, d.Path, 1<<20)
+		must(t, err)
+		k, ts, err := segfile.DecodeDeletes(raw)
+		must(t, err)
+		wantKeys, wantTS := []int64{1, 2, 1}, []uint64{110, 110, 130}
+		if d.PartitionID == 7 {
+			wantKeys, wantTS = []int64{3}, []uint64{120}
+		}
+		if !slices.Equal(k.Int, wantKeys) || !slices.Equal(ts, wantTS) {
+			t.Fatalf("partition %d: %v at %v", d.PartitionID, k.Int, ts)
+		}
+		if d.Rows != int64(len(ts)) || d.MinTimestamp != ts[0] || d.MaxTimestamp != ts[len(ts)-1] || d.Bytes != int64(len(raw)) {
+			t.Fatalf("%+v", d)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(r.f.o.Dir, "*")); len(left) > 0 {
+		t.Fatalf("left behind: %v", left)
+	}
+	if deltas, err = r.f.storeDeletes(t.Context(), r.ch, nil, 100, 140); err != nil || len(deltas) != 0 {
+		t.Fatalf("%v, %v", deltas, err)
+	}
+}
+
+// built writes a small segment to a folder.
+func (r *rig) built() (string, *segfile.Manifest) {
+	r.t.Helper()
+	dir := filepath.Join(r.t.TempDir(), "1")
+	b := &schema.Batch{Rows: 1, Timestamps: []uint64{1}, Columns: []*schema.Column{keys(1), {FieldID: 101, Type: schema.FloatVector, Dim: 2, Float: []float32{1, 2}}}}
+	m, err := segments.Build(r.t.Context(), segments.BuildOptions{Dir: dir, Meta: segments.Meta{ID: 1, CollectionID: 1, VChannel: "v"}, Info: r.coll.Info()},
+		func() (*schema.Batch, error) {
+			if b == nil {
+				return nil, io.EOF
+			}
+			out := b
+			b = nil
+			return out, nil
+		})
+	must(r.t, err)
+	return dir, m
+}
+
+// TestTheManifestIsUploadedLast: without it the segment does not exist, so that
+// one that was cut short is not there.
+func TestTheManifestIsUploadedLast(t *testing.T) {
+	r := newRig(t)
+	dir, m := r.built()
+	var mu sync.Mutex
+	var puts []string
+	failAt := -1
+	bucket := objstore.NewMem(func(c objstore.Call) objstore.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Op != objstore.OpPut {
+			return objstore.Fault{}
+		}
+		if puts = append(puts, filepath.Base(c.Key)); len(puts) == failAt {
+			return objstore.Fault{Err: errclass.New(errclass.Retryable, "storage is down")}
+		}
+		return objstore.Fault{}
+	})
+	var last, total int64
+	must(t, Upload(t.Context(), bucket, dir, "segments/1/1", m, time.Minute, func(done, all int64) { last, total = done, all }))
+	if len(puts) != len(m.Files)+1 || puts[len(puts)-1] != segfile.ManifestName {
+		t.Fatalf("uploaded %v", puts)
+	}
+	if last != total || total != m.DiskBytes() {
+		t.Fatalf("%d of %d bytes", last, total)
+	}
+	puts, failAt = nil, 2
+	if err := Upload(t.Context(), bucket, dir, "segments/1/2", m, time.Minute, nil); !errclass.Is(err, errclass.Retryable) {
+		t.Fatal(err)
+	}
+	if slices.Contains(puts, segfile.ManifestName) {
+		t.Fatal("a manifest of a segment that is not complete")
+	}
+}
+
+// TestAnUploadToHungStorageMeetsItsDeadline.
+func TestAnUploadToHungStorageMeetsItsDeadline(t *testing.T) {
+	r := newRig(t)
+	dir, m := r.built()
+	bucket := objstore.NewMem(func(objstore.Call) objstore.Fault { return objstore.Fault{Hang: true} })
+	if err := Upload(t.Context(), bucket, dir, "segments/1/1", m, time.Millisecond, nil); err == nil {
+		t.Fatal("uploaded")
+	}
+}
+
+// TestTheQueueIsNeededFromTheLowestCheckpoint of all channels on it, and whole as
+// long as one has none.
+func TestTheQueueIsNeededFromTheLowestCheckpoint(t *testing.T) {
+	r := newRig(t)
+	c := r.f.o.Catalog
+	s := *r.coll.Info().Schema
+	var names []string
+	for _, name := range []string{"a", "b"} {
+		coll, err := c.CreateCollection(t.Context(), catalog.CollectionSpec{Name: name, Schema: s, Shards: 1, PChannels: []string{"p"}})
+		must(t, err)
+		names = append(names, coll.VChannels[0].Name)
+	}
+	commit := func(name, at string, ts uint64) {
+		t.Helper()
+		_, err := c.CommitFlush(t.Context(), name, catalog.FlushCommit{Term: 1, Checkpoint: at, CheckpointTimestamp: ts})
+		must(t, err)
+	}
+	lowest := func() (string, bool) {
+		t.Helper()
+		p, ok, err := LowestCheckpoint(t.Context(), c, "p")
+		must(t, err)
+		return p.ID, ok
+	}
+	commit(names[0], positionText(segments.Position{ID: "20", Timestamp: 20}), 20)
+	if at, ok := lowest(); ok {
+		t.Fatalf("%s, though a channel has no checkpoint", at)
+	}
+	commit(names[1], positionText(segments.Position{ID: "10", Timestamp: 10}), 10)
+	if at, ok := lowest(); !ok || at != "10" {
+		t.Fatalf("%s, %t", at, ok)
+	}
+	commit(names[1], positionText(segments.Position{ID: "30", Timestamp: 30}), 30)
+	if at, ok := lowest(); !ok || at != "20" {
+		t.Fatalf("%s, %t", at, ok)
+	}
+	if _, ok, err := LowestCheckpoint(t.Context(), c, "other"); ok || err != nil {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	commit(names[0], "no position", 40)
+	if _, _, err := LowestCheckpoint(t.Context(), c, "p"); !errclass.Is(err, errclass.Corrupt) {
+		t.Fatal(err)
+	}
+}
