@@ -47,7 +47,8 @@ type watch struct {
 func (n *Node) enter(ctx context.Context, coll *catalog.Collection, create bool) (s *serving, leave func(), err error) {
 	n.mu.Lock()
 	s, ok := n.mu.serving[coll.ID]
-	if !ok && create {
+	made := !ok && create
+	if made {
 		s = &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, released: map[int64]bool{}}
 		n.mu.serving[coll.ID] = s
 	}
@@ -57,7 +58,15 @@ func (n *Node) enter(ctx context.Context, coll *catalog.Collection, create bool)
 	}
 	select {
 	case s.turn <- struct{}{}:
-		return s, func() { <-s.turn }, nil
+		leave = func() { <-s.turn }
+		if made {
+			// What the caller knows of the collection may be older than its end.
+			if err := n.stillThere(ctx, coll.ID); err != nil {
+				leave()
+				return nil, nil, errors.CombineErrors(err, n.unserve(ctx, coll.ID))
+			}
+		}
+		return s, leave, nil
 	case <-s.gone:
 		return nil, nil, errclass.New(errclass.Retryable, "collection %q was dropped or released meanwhile", coll.Name)
 	case <-ctx.Done():
@@ -65,6 +74,13 @@ func (n *Node) enter(ctx context.Context, coll *catalog.Collection, create bool)
 	case <-n.group.Context().Done():
 		return nil, nil, errclass.New(errclass.Closed, "the node is closing")
 	}
+}
+
+func (n *Node) stillThere(ctx context.Context, id int64) error {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	_, err := n.o.Catalog.CollectionByID(ctx, id)
+	return err
 }
 
 func notLoaded(coll *catalog.Collection) error {
@@ -271,10 +287,6 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 	case <-ctx.Done():
 		return errclass.Wrap(ctx.Err(), errclass.Retryable, "another change of the collection is under way")
 	}
-	n.mu.Lock()
-	delete(n.mu.serving, id)
-	n.mu.Unlock()
-	close(s.gone)
 	s.leaving.Store(true)
 	var errs []error
 	for _, name := range n.watchedOf(s) {
@@ -285,6 +297,11 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 		n.flusher.Drop(name)
 	}
 	n.o.Segments.Remove(id)
+	// Last, so that nobody begins to serve it anew while its channels are watched.
+	n.mu.Lock()
+	delete(n.mu.serving, id)
+	n.mu.Unlock()
+	close(s.gone)
 	return errors.Join(errs...)
 }
 

@@ -293,21 +293,24 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 func (n *Node) strongOf(coll *catalog.Collection, vchannel string) uint64 {
 	i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
 	if i < 0 {
-		return n.now()
+		return wal.FromTime(n.o.Now().Add(time.Millisecond)) - 1
 	}
 	return n.strong(vchannel, coll.VChannels[i].PChannel)
 }
 
 // strong is the timestamp at which everything acknowledged on the channel is
-// seen. The owner of the log knows the last one; anybody else has to wait for a
-// timetick after now.
+// seen. Where nobody else writes to the logs, this node knows the last one. Where
+// others may, not even the owner of the log does: it learns that it has been
+// replaced with its next write only, and its successor may have acknowledged rows
+// by then. It waits for a timetick after now, like everybody else.
 func (n *Node) strong(vchannel, pchannel string) uint64 {
 	n.mu.Lock()
 	a := n.mu.acked[vchannel]
 	n.mu.Unlock()
 	w, err := n.wals.Get(pchannel)
-	if err != nil || w.State() != wal.Ready {
-		return n.now()
+	if err != nil || w.State() != wal.Ready || !n.o.Standalone {
+		// To the end of this millisecond: what was acknowledged in it is before it.
+		return wal.FromTime(n.o.Now().Add(time.Millisecond)) - 1
 	}
 	if a.term != w.Term() {
 		// Nothing was appended in this term: what an earlier owner acknowledged is
