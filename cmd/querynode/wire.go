@@ -251,7 +251,7 @@ func (r *running) openPulsar(context.Context) (err error) {
 		Compression: pulsar.Compression(p.Compression), Logger: r.log, Registerer: r.registry,
 	})
 	if err != nil {
-		return errors.Wrapf(err, "pulsar.url %s", p.URL)
+		return errors.Wrap(err, "pulsar.url")
 	}
 	return r.push("queue", 30, r.queue.Close)
 }
