@@ -87,6 +87,21 @@ func TestCloseWithSegmentsOfAllKinds(t *testing.T) {
 	r.delete(seq(0, 100)...)
 } // rig.close checks that nothing is left
 
+// TestCloseLetsGoOfWhatWaitsForAGraph.
+func TestCloseLetsGoOfWhatWaitsForAGraph(t *testing.T) {
+	r := newRig(t, hnsw(index.L2))
+	r.insert(1, 1)
+	h, b := withRef(r.holderOf(1)), r.set.builder
+	b.mu.Lock()
+	b.mu.pending[h] = h.segment.(*Growing) // the builder has not been told yet
+	b.mu.Unlock()
+	r.close()
+	b.put(h, h.segment.(*Growing))
+	if len(b.mu.pending) != 0 {
+		t.Fatal("taken on after Close")
+	}
+}
+
 // TestCloseWaitsForReaders until its deadline, names what is held, and can be
 // called again.
 func TestCloseWaitsForReaders(t *testing.T) {

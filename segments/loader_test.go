@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -236,6 +237,21 @@ func TestDeltasThatCannotBeRead(t *testing.T) {
 	// Older than every row: not even read.
 	must(t, r.load(1, Delta{Path: "deltas/none", MaxTimestamp: 1000}))
 	r.check(r.now)
+}
+
+// TestASegmentWithItsOwnDeletes: they came with it from wherever it was built.
+func TestASegmentWithItsOwnDeletes(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.sealBatch([]uint64{1005, 1005, 1010, 1020}, func(w *segfile.Writer) error {
+		return w.WriteDeletes(&schema.Column{FieldID: idField, Type: schema.Int64, Int: []int64{1, 2, 3, 77}}, []uint64{1010, 1010, 1030, 5})
+	})
+	r.ch.Advance(Position{Timestamp: 1100})
+	must(t, r.load(1))
+	for at, want := range map[uint64][]int64{1005: {0, 1}, 1010: {0, 2}, 1025: {0, 2, 3}, 1030: {0, 2}} {
+		if keys, _ := r.prices(QueryRequest{Read: Read{ReadTimestamp: at}}); !slices.Equal(keys, want) {
+			t.Errorf("at %d: %v, want %v", at, keys, want)
+		}
+	}
 }
 
 func TestALoadIsFlownOnce(t *testing.T) {

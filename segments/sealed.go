@@ -174,6 +174,9 @@ func (s *Sealed) applyOwnDeletes() error {
 	if err != nil || keys == nil {
 		return err
 	}
+	if keys.Type != s.pk.Type {
+		return errclass.New(errclass.Corrupt, "segment %d: deletes of keys of type %s, want %s", s.meta.ID, keys.Type, s.pk.Type)
+	}
 	s.applyDeletes(&DeleteBatch{Keys: keys, Timestamps: ts})
 	return nil
 }
