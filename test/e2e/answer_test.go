@@ -49,6 +49,7 @@ func near(a, b float64) bool { return math.Abs(a-b) <= 1e-5*max(1, math.Abs(b)) 
 // dimensions, keys that are text, values and raw, growing and sealed, offset and
 // range: always what a loop over all rows says.
 func TestScoresAreThoseOfBruteForce(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{shardTopics: 2})
 	r := rand.New(rand.NewPCG(1, 2))
 	const count = 300
@@ -145,6 +146,7 @@ func TestScoresAreThoseOfBruteForce(t *testing.T) {
 // TestOutputFieldsAndPartitions: what is asked for is returned, from where it is
 // asked for.
 func TestOutputFieldsAndPartitions(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	must2(t)(n.catalog.CreatePartition(within(t), &qnpb.CreatePartitionRequest{Collection: "rich", Partition: "other"}))
@@ -219,6 +221,7 @@ func TestOutputFieldsAndPartitions(t *testing.T) {
 
 // TestTextKeys: upserts, deletes and gets by keys that are text.
 func TestTextKeys(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{shardTopics: 2})
 	_, err := n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: "texts", Shards: 3, Schema: &qnpb.CollectionSchema{Fields: []*qnpb.FieldSchema{
@@ -289,6 +292,7 @@ func TestTextKeys(t *testing.T) {
 // TestKeysThatComeTwice: of rows of one key in one upsert the last one stays; of
 // rows inserted twice a read returns the newest.
 func TestKeysThatComeTwice(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	two := func(op func(string, int64, ...*qnpb.FieldData) *qnpb.AppendRequest, a, b int64) {
@@ -326,13 +330,14 @@ func TestKeysThatComeTwice(t *testing.T) {
 
 // TestAHugeValueIsRefusedOrKept: a row is as large as the queue can carry.
 func TestAHugeValueIsRefusedOrKept(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
-	for _, size := range []int{3 << 20, 30 << 20} {
+	for _, size := range []int{2 << 20, 20 << 20} {
 		doc := `"` + strings.Repeat("x", size) + `"`
 		_, err := n.write.Append(within(t), insertOf("rich", 1, richRow(60, texts("doc", doc))...))
 		if err != nil {
-			if size < 8<<20 {
+			if size < 4<<20 {
 				t.Errorf("a value of %d MiB: %v", size>>20, err)
 			}
 			n.refuses(t, err, codes.InvalidArgument, "bytes")

@@ -12,6 +12,7 @@ import (
 // TestACollectionsMistakesComeInOneMessage: whoever writes a schema sees
 // everything that is wrong with it at once.
 func TestACollectionsMistakesComeInOneMessage(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	const i64, f32, text, vec = qnpb.DataType_DATA_TYPE_INT64, qnpb.DataType_DATA_TYPE_FLOAT, qnpb.DataType_DATA_TYPE_VARCHAR, qnpb.DataType_DATA_TYPE_FLOAT_VECTOR
@@ -56,6 +57,7 @@ func TestACollectionsMistakesComeInOneMessage(t *testing.T) {
 // TestCatalogCallsThatCannotWorkAreRefused goes through names that are taken,
 // names that are not there, and what must not be changed.
 func TestCatalogCallsThatCannotWorkAreRefused(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	n.items("items", 1)

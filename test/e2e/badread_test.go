@@ -59,6 +59,7 @@ func rawOf(v ...float32) []byte {
 // TestSearchesThatMakeNoSenseAreRefused: each is told what is wrong and what
 // would be right, and the next search is answered.
 func TestSearchesThatMakeNoSenseAreRefused(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
@@ -132,6 +133,7 @@ func TestSearchesThatMakeNoSenseAreRefused(t *testing.T) {
 // TestFiltersThatMakeNoSenseAreRefused: the message points at the place, and the
 // details carry it for tools.
 func TestFiltersThatMakeNoSenseAreRefused(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	for _, c := range []struct {
@@ -175,6 +177,7 @@ func TestFiltersThatMakeNoSenseAreRefused(t *testing.T) {
 
 // TestQueriesAndGetsThatMakeNoSenseAreRefused goes through the scalar reads.
 func TestQueriesAndGetsThatMakeNoSenseAreRefused(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	const bad, missing = codes.InvalidArgument, codes.NotFound

@@ -23,6 +23,7 @@ func without(id int64, fields ...string) []*qnpb.FieldData {
 
 // TestRowsThatDoNotFitAreRefused: nothing of a refused change is written.
 func TestRowsThatDoNotFitAreRefused(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
@@ -113,6 +114,7 @@ func twice(change *qnpb.FieldData) []*qnpb.FieldData {
 
 // TestWhatMayBeLeftOut: nullable and dynamic fields, and keys that the node gives.
 func TestWhatMayBeLeftOut(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.rich(t)
 	_, err := n.write.Append(within(t), insertOf("rich", 2, twice(nulls(texts("note", "", "kept"), false, true))...))

@@ -18,6 +18,7 @@ import (
 // TestNamesMoveUnderReaders: an alias is pointed elsewhere and back, a collection
 // is renamed; readers of the alias get one or the other, and never an error.
 func TestNamesMoveUnderReaders(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.items("blue", 1)
 	n.items("green", 1)
@@ -73,6 +74,7 @@ func TestNamesMoveUnderReaders(t *testing.T) {
 // TestACollectionIsDroppedUnderItsUsers: readers, writers, flushes and loads end
 // with a reason, the name is free at once, and nothing of the old one is left.
 func TestACollectionIsDroppedUnderItsUsers(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{shardTopics: 2})
 	for round := range int64(3) {
 		n.items("items", 2)
@@ -140,6 +142,7 @@ func TestACollectionIsDroppedUnderItsUsers(t *testing.T) {
 // TestAnIndexIsReplaced: the answers follow the metric at once, whatever the
 // segments were built with.
 func TestAnIndexIsReplaced(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{})
 	n.items("items", 1)
@@ -190,6 +193,7 @@ func TestAnIndexIsReplaced(t *testing.T) {
 // TestANodeThatIsTold: one that is not its own coordinator serves what it is told
 // to, and says what that is.
 func TestANodeThatIsTold(t *testing.T) {
+	t.Parallel()
 	n := open(t, t.TempDir(), options{dispatched: true, shardTopics: 2})
 	n.items("items", 2)
 	_, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "items", Vectors: &qnpb.FloatVectors{Dim: dim, Values: vectorOf(1, 0)}, TopK: 1})
@@ -265,6 +269,7 @@ func TestANodeThatIsTold(t *testing.T) {
 
 // TestWhatOperatorsSee: consumers, logs, metrics, state and the level of the log.
 func TestWhatOperatorsSee(t *testing.T) {
+	t.Parallel()
 	var level slog.LevelVar
 	n := pulsing(t, options{serve: func(o *server.Options) { o.LogLevel, o.Version = &level, "1.2.3" }})
 	c, err := n.admin.ListConsumers(within(t), &qnpb.ListConsumersRequest{})

@@ -110,6 +110,7 @@ func file(m map[string]any, i int) map[string]any { return m["files"].([]any)[i]
 
 // TestABuiltSegmentIsLoadedByItsPath: once, and again without harm.
 func TestABuiltSegmentIsLoadedByItsPath(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{})
 	n.items("items", 1)
@@ -144,6 +145,7 @@ func TestABuiltSegmentIsLoadedByItsPath(t *testing.T) {
 // TestDamagedSegmentsAreRefused: what is damaged is named, does not get into the
 // catalog, and leaves nothing behind; the collection answers as before.
 func TestDamagedSegmentsAreRefused(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.items("items", 1)
 	n.insert("items", seq(0, 100))
@@ -231,6 +233,7 @@ func size(f map[string]any) int64 {
 // while the node is down. The node comes up, says which one it is, never
 // pretends that its rows were never there, and serves them once they are restored.
 func TestADamagedSegmentDoesNotKeepANodeFromServing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{})
 	n.items("items", 1)

@@ -65,6 +65,7 @@ func (p *fullProducer) Append(ctx context.Context, msgs ...mq.Message) ([]mq.Pos
 // TestAFullDisk: writes are refused with a reason, reads of every level go on,
 // and once there is room again so do writes. Nothing acknowledged is lost.
 func TestAFullDisk(t *testing.T) {
+	t.Parallel()
 	t.Run("pretended", func(t *testing.T) { aFullDisk(t, pretended(t)) })
 	t.Run("mounted", func(t *testing.T) {
 		if d := mounted(t); d != nil {
@@ -164,6 +165,7 @@ func fillUp(t *testing.T, path string, room int) {
 
 // TestADataFolderThatCannotBeWritten is refused at the start, by its name.
 func TestADataFolderThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	dir := readOnly(t)
 	_, err := embedded.Open(embedded.Options{Dir: filepath.Join(dir, "queue")})
 	if !errclass.Is(err, errclass.Denied) || !strings.Contains(err.Error(), dir) {

@@ -13,6 +13,7 @@ import (
 // TestWatchersDoNotHoldUpTheStop: streams that only the client would end are
 // ended when the server closes, so the stop does not wait out its grace.
 func TestWatchersDoNotHoldUpTheStop(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	// A client of its own: that of the node is closed before the server is.
 	conn, err := grpc.NewClient(n.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()))

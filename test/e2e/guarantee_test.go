@@ -19,6 +19,7 @@ import (
 // while rows are flushed. STRONG sees everything that anybody was acknowledged,
 // SESSION with the returned timestamp what this one was.
 func TestEveryWriterReadsItsWrites(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{shardTopics: 2, flush: flush.Options{SealRows: 60, Interval: 10 * time.Millisecond}})
 	n.items("items", 3)
 	const writers, rounds = 8, 25
@@ -68,6 +69,7 @@ func TestEveryWriterReadsItsWrites(t *testing.T) {
 // TestThePastCanBeRead: at each timestamp that a write returned, the rows are
 // those of then, whatever was written, flushed, loaded or restarted since.
 func TestThePastCanBeRead(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{shardTopics: 2})
 	n.items("items", 2)
@@ -179,6 +181,7 @@ func (n *testNode) allAt(t *testing.T, coll string, ts uint64) map[int64]int64 {
 // TestWhoDoesNotAskForFreshnessDoesNotWait: on a channel that nobody writes
 // timeticks to any more, BOUNDED waits for its bound and EVENTUALLY for nothing.
 func TestWhoDoesNotAskForFreshnessDoesNotWait(t *testing.T) {
+	t.Parallel()
 	n := pulsing(t, options{staleness: time.Hour})
 	_, err := n.write.RemoveChannel(within(t), &qnpb.RemoveChannelRequest{Pchannel: "topic-0"})
 	must(t, err)
@@ -215,6 +218,7 @@ func (n *testNode) insertAgain(t *testing.T, coll string, id int64) {
 // TestReadersAlwaysSeeTheSame: while segments are flushed, loaded and released
 // for good measure, every answer has exactly the rows that were there before.
 func TestReadersAlwaysSeeTheSame(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{shardTopics: 2})
 	n.items("items", 2)
 	n.insert("items", seq(0, 400))
@@ -260,6 +264,7 @@ func TestReadersAlwaysSeeTheSame(t *testing.T) {
 // TestASegmentThatIsReleasedAndLoadedUnderReaders: an answer has the rows of a
 // whole segment or none of them, and never an error.
 func TestASegmentThatIsReleasedAndLoadedUnderReaders(t *testing.T) {
+	t.Parallel()
 	n := start(t, t.TempDir(), options{})
 	n.items("items", 1)
 	n.insert("items", seq(0, 300))
@@ -303,6 +308,7 @@ func TestASegmentThatIsReleasedAndLoadedUnderReaders(t *testing.T) {
 // TestAnotherOwnersWritesAreSeen: what was acknowledged by another term than
 // this node's last is seen by a STRONG read as well.
 func TestAnotherOwnersWritesAreSeen(t *testing.T) {
+	t.Parallel()
 	n := pulsing(t, options{})
 	for i := range int64(5) {
 		_, err := n.write.AssignChannel(within(t), &qnpb.AssignChannelRequest{Pchannel: "topic-0"})
@@ -322,6 +328,7 @@ func TestAnotherOwnersWritesAreSeen(t *testing.T) {
 // TestReleasedRowsComeBack: what is only in the log when a collection is released
 // is there when it is loaded again, deletes included, however busy the flusher is.
 func TestReleasedRowsComeBack(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := options{flush: flush.Options{SealRows: 40, Interval: time.Millisecond, CheckpointInterval: time.Nanosecond}}
 	n := start(t, dir, o)

@@ -19,6 +19,7 @@ import (
 // the past, with a map. The seed is printed; QUERYNODE_TEST_SEED repeats a run,
 // QUERYNODE_TEST_OPS makes it longer.
 func TestRandomOperationsAgainstModel(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("QUERYNODE_TEST_SEED"); s != "" {
 		v, err := strconv.ParseUint(s, 10, 64)

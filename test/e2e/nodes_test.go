@@ -14,6 +14,7 @@ import (
 // TestTwoNodes: one owns the log, the other follows it; then they change places,
 // again and again. Both have every acknowledged row, at STRONG, whoever wrote it.
 func TestTwoNodes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := options{dispatched: true, flush: flush.Options{SealRows: 60, Interval: 5 * time.Millisecond, CheckpointInterval: 10 * time.Millisecond}}
 	a := open(t, dir, o)

@@ -10,6 +10,7 @@ import (
 // TestTheWholeRoad: rows go in, are found at once, are flushed, found in the
 // sealed segment, and found again after a restart.
 func TestTheWholeRoad(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{})
 	n.items("items", 1)
@@ -49,6 +50,7 @@ func TestTheWholeRoad(t *testing.T) {
 // TestDeletesAndUpsertsStay: deletes and upserts before, between and after
 // flushes and restarts hide what they should and nothing else.
 func TestDeletesAndUpsertsStay(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := start(t, dir, options{shardTopics: 2})
 	n.items("items", 2)

@@ -116,6 +116,7 @@ func TestMessagesThatAreTooLargeAreRefused(t *testing.T) {
 
 // TestBytesThatAreNoRequest: broken messages, unknown calls, other protocols.
 func TestBytesThatAreNoRequest(t *testing.T) {
+	t.Parallel()
 	n := pulsing(t, options{})
 	valid, err := proto.Marshal(n.pulse)
 	must(t, err)
@@ -162,6 +163,7 @@ func TestBytesThatAreNoRequest(t *testing.T) {
 // TestDeadlinesAndCancelledCalls: a read that waits for what never comes ends
 // when its time is up or its caller goes, and frees what it held.
 func TestDeadlinesAndCancelledCalls(t *testing.T) {
+	t.Parallel()
 	n := pulsing(t, options{serve: func(o *server.Options) { o.DefaultTimeout = 50 * time.Millisecond }})
 	future := proto.Clone(n.pulse).(*qnpb.SearchRequest)
 	future.Freshness = &qnpb.Freshness{Level: qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION, GuaranteeTimestamp: wal.FromTime(time.Now().Add(50 * time.Second))}
@@ -201,6 +203,7 @@ func TestDeadlinesAndCancelledCalls(t *testing.T) {
 
 // TestAPanicCostsOneCall: it becomes an error, and the node lives.
 func TestAPanicCostsOneCall(t *testing.T) {
+	t.Parallel()
 	b := &panicky{key: make(chan string, 1)}
 	n := pulsing(t, options{bucket: func(under objstore.Bucket) objstore.Bucket { b.Bucket = under; return b }})
 	b.key <- "nope"
@@ -231,6 +234,7 @@ func (b *panicky) Get(ctx context.Context, key string, offset, length int64) (io
 // server that answers GOAWAY to them makes each pause an error. gRPC's default
 // is to allow one in 5 minutes, and most clients send one in 10 s to 60 s.
 func TestPingsAreAllowed(t *testing.T) {
+	t.Parallel()
 	var o server.Options
 	o.EnsureDefaults()
 	if o.MinPing > 10*time.Second {
