@@ -226,3 +226,19 @@ func TestQueriesAndGetsThatMakeNoSenseAreRefused(t *testing.T) {
 		t.Fatalf("get of 7, 3, an unknown key and 3 again: %v", got)
 	}
 }
+
+// TestASearchThatAsksForTooMuch: each number is allowed, their product is not.
+func TestASearchThatAsksForTooMuch(t *testing.T) {
+	t.Parallel()
+	n := start(t, t.TempDir(), options{memory: 96 << 20})
+	n.items("items", 1)
+	must2(t)(n.catalog.DropIndex(within(t), &qnpb.DropIndexRequest{Collection: "items", Index: "v_index"}))
+	for at := int64(0); at < 16_000; at += 4000 {
+		n.insert("items", seq(at, at+4000))
+	}
+	n.pulse = &qnpb.SearchRequest{Collection: "items", Vectors: &qnpb.FloatVectors{Dim: dim, Values: vectorOf(1, 0)}, TopK: 1, Freshness: strong}
+	n.alive(t)
+	_, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "items", TopK: 16_000, OutputFields: []string{"*"}, Freshness: strong,
+		Vectors: &qnpb.FloatVectors{Dim: dim, Raw: make([]byte, 4*dim*2000)}})
+	n.refuses(t, err, codes.ResourceExhausted, "memory")
+}
