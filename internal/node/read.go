@@ -372,6 +372,7 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 	if err != nil {
 		return nil, false, err
 	}
+	req.BatchRows = batchRows(out)
 	res, err = served.Query(ctx, req, func(b *schema.Batch, at uint64) error {
 		return emit(&Rows{Batch: b, Fields: out, ReadTimestamp: at})
 	})
@@ -380,6 +381,16 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 	}
 	lacking.addTo(&res.Stats)
 	return res, req.CountOnly, nil
+}
+
+// batchRows is how many rows a piece of an answer holds: fewer if they are wide,
+// so that one piece stays at about a MiB.
+func batchRows(fields []schema.Field) int {
+	width := 1
+	for _, f := range fields {
+		width += 8 + 4*f.Dim
+	}
+	return min(max((1<<20)/width, 1), 4096)
 }
 
 func clamp(n int64) int { return int(min(n, 1<<31-1)) }

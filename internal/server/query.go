@@ -7,6 +7,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/node"
 	"github.com/querynode/querynode/internal/rowpb"
+	"github.com/querynode/querynode/internal/schema"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 	"github.com/querynode/querynode/segments"
 )
@@ -85,7 +86,7 @@ func (s *queryService) Query(r *qnpb.QueryRequest, out qnpb.QueryService_QuerySe
 		},
 		Limit: r.GetLimit(), Offset: r.GetOffset(),
 	}
-	res, counted, err := s.node.Query(out.Context(), q, func(rows *node.Rows) error { return out.Send(fromRows(rows)) })
+	res, counted, err := s.node.Query(out.Context(), q, func(rows *node.Rows) error { return sendRows(rows, out.Send) })
 	if err != nil {
 		return err
 	}
@@ -94,6 +95,28 @@ func (s *queryService) Query(r *qnpb.QueryRequest, out qnpb.QueryService_QuerySe
 		last.Count = res.Count
 	}
 	return out.Send(last)
+}
+
+// maxPiece is about how large a piece of a streamed answer gets: clients take
+// messages of 4 MiB unless they are told otherwise.
+const maxPiece = 1 << 20
+
+// sendRows sends rows in pieces; only a single row may make a larger one.
+func sendRows(r *node.Rows, send func(*qnpb.QueryResponse) error) error {
+	if r.Batch.Rows < 2 || r.Batch.Bytes() <= maxPiece {
+		return send(fromRows(r))
+	}
+	half := r.Batch.Rows / 2
+	for _, part := range [][2]int{{0, half}, {half, r.Batch.Rows}} {
+		b := &schema.Batch{Rows: part[1] - part[0]}
+		for _, c := range r.Batch.Columns {
+			b.Columns = append(b.Columns, c.Slice(part[0], part[1]))
+		}
+		if err := sendRows(&node.Rows{Batch: b, Fields: r.Fields, ReadTimestamp: r.ReadTimestamp}, send); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func fromRows(r *node.Rows) *qnpb.QueryResponse {

@@ -349,3 +349,44 @@ func TestAHugeValueIsRefusedOrKept(t *testing.T) {
 		}
 	}
 }
+
+// TestWideRowsComeInPieces: a client with gRPC's usual limit of 4 MiB reads a
+// collection of any width, as long as each row fits.
+func TestWideRowsComeInPieces(t *testing.T) {
+	t.Parallel()
+	n := start(t, t.TempDir(), options{})
+	const wide, count = 2048, 1500
+	must2(t)(n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: "wide", Schema: &qnpb.CollectionSchema{Fields: []*qnpb.FieldSchema{
+		{Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true},
+		{Name: "text", Type: qnpb.DataType_DATA_TYPE_VARCHAR},
+		{Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: wide}}}, Indexes: []*qnpb.IndexSpec{{Field: "v", Type: "FLAT", Metric: "L2"}}}))
+	long := make([]string, count)
+	for i := range long {
+		long[i] = strings.Repeat("x", 4000)
+	}
+	must2(t)(n.write.Append(within(t), insertOf("wide", count, ints("id", seq(0, count)...), texts("text", long...), vectors("v", wide, make([]float32, wide*count)...))))
+	for _, fields := range [][]string{{"*"}, {"v"}, {"text"}, {"id"}} {
+		st, err := n.query.Query(within(t), &qnpb.QueryRequest{Collection: "wide", OutputFields: fields, Freshness: strong})
+		must(t, err)
+		next := int64(0)
+		for {
+			r, err := st.Recv()
+			must(t, err)
+			if r.GetStats() != nil {
+				break
+			}
+			if size := proto.Size(r); size > 2<<20 {
+				t.Errorf("%q: a piece of %d rows has %d bytes", fields, r.GetRows(), size)
+			}
+			for _, id := range r.GetFields()[0].GetInts().GetValues() {
+				if id != next {
+					t.Fatalf("%q: row %d after %d", fields, id, next-1)
+				}
+				next++
+			}
+		}
+		if next != count {
+			t.Errorf("%q: %d rows, want %d", fields, next, count)
+		}
+	}
+}
