@@ -89,7 +89,7 @@ func (s *Server) load() *qnpb.GetMetricsResponse {
 	out := &qnpb.GetMetricsResponse{
 		Node: s.o.Node.Name(), Version: s.o.Version, State: strings.ToLower(s.o.Machine.State().String()),
 		Cpus: int32(runtime.GOMAXPROCS(0)), MemoryLimitBytes: l.Limit(), MemoryBytes: map[string]int64{},
-		UptimeSeconds: s.o.Node.Uptime().Seconds(),
+		UptimeSeconds: s.o.Node.Uptime().Seconds(), CpuSeconds: cpuTime().Seconds(),
 	}
 	for k, n := range l.Used() {
 		out.MemoryBytes[string(k)] = n

@@ -1007,8 +1007,10 @@ type GetMetricsResponse struct {
 	UptimeSeconds float64 `protobuf:"fixed64,9,opt,name=uptime_seconds,json=uptimeSeconds,proto3" json:"uptime_seconds,omitempty"`
 	// Panics that were caught since the start.
 	PanicsRecovered int64 `protobuf:"varint,10,opt,name=panics_recovered,json=panicsRecovered,proto3" json:"panics_recovered,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Processor time of the process since its start, of users and system, in seconds; 0 = the system does not tell.
+	CpuSeconds    float64 `protobuf:"fixed64,11,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetMetricsResponse) Reset() {
@@ -1111,6 +1113,13 @@ func (x *GetMetricsResponse) GetPanicsRecovered() int64 {
 	return 0
 }
 
+func (x *GetMetricsResponse) GetCpuSeconds() float64 {
+	if x != nil {
+		return x.CpuSeconds
+	}
+	return 0
+}
+
 var File_querynode_v1_control_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_control_proto_rawDesc = "" +
@@ -1193,7 +1202,7 @@ const file_querynode_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"lag_millis\x18\x06 \x01(\x03R\tlagMillis\x12\x14\n" +
 	"\x05error\x18\a \x01(\tR\x05error\"\x13\n" +
-	"\x11GetMetricsRequest\"\xca\x03\n" +
+	"\x11GetMetricsRequest\"\xeb\x03\n" +
 	"\x12GetMetricsResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1205,7 +1214,9 @@ const file_querynode_v1_control_proto_rawDesc = "" +
 	"\freads_queued\x18\b \x01(\x03R\vreadsQueued\x12%\n" +
 	"\x0euptime_seconds\x18\t \x01(\x01R\ruptimeSeconds\x12)\n" +
 	"\x10panics_recovered\x18\n" +
-	" \x01(\x03R\x0fpanicsRecovered\x1a>\n" +
+	" \x01(\x03R\x0fpanicsRecovered\x12\x1f\n" +
+	"\vcpu_seconds\x18\v \x01(\x01R\n" +
+	"cpuSeconds\x1a>\n" +
 	"\x10MemoryBytesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\x9a\x05\n" +
