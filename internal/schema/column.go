@@ -1,9 +1,6 @@
 package schema
 
 import (
-	"math"
-	"unicode/utf8"
-
 	"github.com/querynode/querynode/internal/errclass"
 )
 
@@ -12,44 +9,76 @@ import (
 //
 //	Bool                      Bool
 //	Int8, Int16, Int32, Int64 Int      (widened)
+//	Timestamptz               Int      (microseconds since 1970-01-01 UTC)
 //	Float                     Float
 //	Double                    Double
 //	VarChar, JSON             Str      (JSON: its text)
+//	Array                     that of Element; row i at [Offsets[i], Offsets[i+1])
 //	FloatVector               Float    (row i at [i*Dim, (i+1)*Dim))
 //
-// A null's slot holds the zero value. Columns are shared between readers once
-// published: nobody writes them.
+// A null's slot holds the zero value; a null array has no elements, and so can
+// one that is not null. Elements are never null. Offsets need not begin with 0:
+// a Slice keeps all elements. Columns are shared between readers once published:
+// nobody writes them.
 type Column struct {
 	FieldID int64
 	Type    Type
-	Dim     int // FloatVector; else 0
+	Element Type // Array; else None
+	Dim     int  // vectors; else 0
 
-	Bool   []bool
-	Int    []int64
-	Float  []float32
-	Double []float64
-	Str    []string
-	Valid  []bool // nil = no nulls; else one per row, false = null
+	Bool    []bool
+	Int     []int64
+	Float   []float32
+	Double  []float64
+	Str     []string
+	Offsets []int  // Array: one more than rows, never descending; nil = no rows
+	Valid   []bool // nil = no nulls; else one per row, false = null
 }
 
-// NewColumn returns an empty column of field f with room for n rows.
-func NewColumn(f Field, n int) *Column {
-	c := &Column{FieldID: f.ID, Type: f.Type, Dim: f.Dim}
-	switch {
-	case f.Type == Bool:
-		c.Bool = make([]bool, 0, n)
-	case f.Type.IsInt():
-		c.Int = make([]int64, 0, n)
-	case f.Type == Float:
-		c.Float = make([]float32, 0, n)
-	case f.Type == Double:
-		c.Double = make([]float64, 0, n)
-	case f.Type == VarChar, f.Type == JSON:
-		c.Str = make([]string, 0, n)
-	case f.Type == FloatVector:
-		c.Float = make([]float32, 0, n*f.Dim)
+// ValueType is the type of the single values that the column holds: Element for
+// an array, else Type.
+func (c *Column) ValueType() Type {
+	if c.Type == Array {
+		return c.Element
 	}
+	return c.Type
+}
+
+// List returns where the elements of row i of an Array column are.
+func (c *Column) List(i int) (from, to int) { return c.Offsets[i], c.Offsets[i+1] }
+
+// New returns an empty column of the same field.
+func (c *Column) New() *Column {
+	return &Column{FieldID: c.FieldID, Type: c.Type, Element: c.Element, Dim: c.Dim}
+}
+
+// NewColumn returns an empty column of field f with room for n rows (of an
+// array: for n elements).
+func NewColumn(f Field, n int) *Column {
+	c := &Column{FieldID: f.ID, Type: f.Type, Element: f.Element, Dim: f.Dim}
+	if f.Type == Array {
+		c.Offsets = append(make([]int, 0, n+1), 0)
+	}
+	c.grow(n)
 	return c
+}
+
+// grow makes the slice of values, empty, with room for n rows.
+func (c *Column) grow(n int) {
+	switch t := c.ValueType(); {
+	case t == Bool:
+		c.Bool = make([]bool, 0, n)
+	case t.IsInt():
+		c.Int = make([]int64, 0, n)
+	case t == Float:
+		c.Float = make([]float32, 0, n)
+	case t == Double:
+		c.Double = make([]float64, 0, n)
+	case t == VarChar, t == JSON:
+		c.Str = make([]string, 0, n)
+	case t == FloatVector:
+		c.Float = make([]float32, 0, n*c.Dim)
+	}
 }
 
 // NullColumn returns a column of n nulls of field f, for rows that do not have
@@ -59,7 +88,7 @@ func NullColumn(f Field, n int) (*Column, error) {
 	if !f.Nullable && f.ID != DynamicFieldID {
 		return nil, errclass.New(errclass.Invalid, "field %q is missing and not nullable", f.Name)
 	}
-	c := &Column{FieldID: f.ID, Type: f.Type}
+	c := &Column{FieldID: f.ID, Type: f.Type, Element: f.Element, Dim: f.Dim}
 	if f.ID == DynamicFieldID {
 		c.Str = make([]string, n)
 		for i := range c.Str {
@@ -68,24 +97,48 @@ func NullColumn(f Field, n int) (*Column, error) {
 		return c, nil
 	}
 	c.Valid = make([]bool, n)
-	switch {
-	case f.Type == Bool:
-		c.Bool = make([]bool, n)
-	case f.Type.IsInt():
-		c.Int = make([]int64, n)
-	case f.Type == Float:
-		c.Float = make([]float32, n)
-	case f.Type == Double:
-		c.Double = make([]float64, n)
-	default:
-		c.Str = make([]string, n)
+	if f.Type == Array {
+		c.Offsets = make([]int, n+1)
+		return c, nil
 	}
+	c.grow(n)
+	c.Zeros(n)
 	return c, nil
+}
+
+// Zeros sets the values of a column other than an array to n zeros, in the
+// memory it has if that is enough.
+func (c *Column) Zeros(n int) {
+	switch {
+	case c.Type == Bool:
+		c.Bool = zeros(c.Bool, n)
+	case c.Type.IsInt():
+		c.Int = zeros(c.Int, n)
+	case c.Type == Float:
+		c.Float = zeros(c.Float, n)
+	case c.Type == Double:
+		c.Double = zeros(c.Double, n)
+	case c.Type == VarChar, c.Type == JSON:
+		c.Str = zeros(c.Str, n)
+	case c.Type == FloatVector:
+		c.Float = zeros(c.Float, n*c.Dim)
+	}
+}
+
+func zeros[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
 }
 
 // Rows is the number of rows in the column.
 func (c *Column) Rows() int {
 	switch {
+	case c.Type == Array:
+		return max(0, len(c.Offsets)-1)
 	case c.Type == Bool:
 		return len(c.Bool)
 	case c.Type.IsInt():
@@ -114,19 +167,10 @@ func (c *Column) AppendRow(o *Column, i int) { c.AppendRange(o, i, i+1) }
 // AppendRange appends rows [from, to) of o, a column of the same field.
 func (c *Column) AppendRange(o *Column, from, to int) {
 	before := c.Rows()
-	switch {
-	case c.Type == Bool:
-		c.Bool = append(c.Bool, o.Bool[from:to]...)
-	case c.Type.IsInt():
-		c.Int = append(c.Int, o.Int[from:to]...)
-	case c.Type == Float:
-		c.Float = append(c.Float, o.Float[from:to]...)
-	case c.Type == Double:
-		c.Double = append(c.Double, o.Double[from:to]...)
-	case c.Type == VarChar, c.Type == JSON:
-		c.Str = append(c.Str, o.Str[from:to]...)
-	case c.Type == FloatVector:
-		c.Float = append(c.Float, o.Float[from*c.Dim:to*c.Dim]...)
+	if c.Type == Array {
+		c.appendLists(o, from, to)
+	} else {
+		c.appendValues(o, from, to)
 	}
 	if c.Valid == nil && o.Valid == nil {
 		return
@@ -139,10 +183,47 @@ func (c *Column) AppendRange(o *Column, from, to int) {
 	}
 }
 
+func (c *Column) appendLists(o *Column, from, to int) {
+	if from == to {
+		return
+	}
+	if len(c.Offsets) == 0 {
+		c.Offsets = append(c.Offsets, 0)
+	}
+	shift := c.Offsets[len(c.Offsets)-1] - o.Offsets[from]
+	for _, end := range o.Offsets[from+1 : to+1] {
+		c.Offsets = append(c.Offsets, end+shift)
+	}
+	c.appendValues(o, o.Offsets[from], o.Offsets[to])
+}
+
+// appendValues appends values [from, to), which for arrays are elements.
+func (c *Column) appendValues(o *Column, from, to int) {
+	switch t := c.ValueType(); {
+	case t == Bool:
+		c.Bool = append(c.Bool, o.Bool[from:to]...)
+	case t.IsInt():
+		c.Int = append(c.Int, o.Int[from:to]...)
+	case t == Float:
+		c.Float = append(c.Float, o.Float[from:to]...)
+	case t == Double:
+		c.Double = append(c.Double, o.Double[from:to]...)
+	case t == VarChar, t == JSON:
+		c.Str = append(c.Str, o.Str[from:to]...)
+	case t == FloatVector:
+		c.Float = append(c.Float, o.Float[from*c.Dim:to*c.Dim]...)
+	}
+}
+
 // Slice returns rows [from, to) without copying.
 func (c *Column) Slice(from, to int) *Column {
-	s := &Column{FieldID: c.FieldID, Type: c.Type, Dim: c.Dim}
+	s := c.New()
 	switch {
+	case c.Type == Array:
+		s.Bool, s.Int, s.Float, s.Double, s.Str = c.Bool, c.Int, c.Float, c.Double, c.Str
+		if len(c.Offsets) > 0 {
+			s.Offsets = c.Offsets[from : to+1 : to+1]
+		}
 	case c.Type == Bool:
 		s.Bool = c.Bool[from:to:to]
 	case c.Type.IsInt():
@@ -162,120 +243,25 @@ func (c *Column) Slice(from, to int) *Column {
 	return s
 }
 
-// Bytes is the memory the column's values take, in bytes.
+// Elements returns a column of the elements of rows [from, to) of an Array
+// column, of the type Element and without nulls; it aliases c.
+func (c *Column) Elements(from, to int) *Column {
+	e := &Column{FieldID: c.FieldID, Type: c.Element, Bool: c.Bool, Int: c.Int, Float: c.Float, Double: c.Double, Str: c.Str}
+	if len(c.Offsets) == 0 {
+		return e.Slice(0, 0)
+	}
+	return e.Slice(c.Offsets[from], c.Offsets[to])
+}
+
+// Bytes is the memory the column's values take, in bytes. Of an array that is a
+// slice of a longer one, only the elements of its rows count.
 func (c *Column) Bytes() int64 {
+	if c.Type == Array {
+		return c.Elements(0, c.Rows()).Bytes() + 8*int64(len(c.Offsets)) + int64(len(c.Valid))
+	}
 	n := int64(len(c.Bool)) + 8*int64(len(c.Int)) + 4*int64(len(c.Float)) + 8*int64(len(c.Double)) + int64(len(c.Valid))
 	for _, s := range c.Str {
 		n += 16 + int64(len(s))
 	}
 	return n
-}
-
-// Batch is a number of rows of one collection in columnar form.
-type Batch struct {
-	Rows       int
-	Columns    []*Column // in the order of Schema.Columns
-	Timestamps []uint64  // hybrid insert timestamp per row; nil before the WAL gave one
-}
-
-// Column returns the column of the field, nil if the batch lacks it.
-func (b *Batch) Column(fieldID int64) *Column {
-	for _, c := range b.Columns {
-		if c.FieldID == fieldID {
-			return c
-		}
-	}
-	return nil
-}
-
-// Bytes is the memory the batch takes, in bytes.
-func (b *Batch) Bytes() int64 {
-	n := 8 * int64(len(b.Timestamps))
-	for _, c := range b.Columns {
-		n += c.Bytes()
-	}
-	return n
-}
-
-// Check verifies that the batch fits the schema: a column for each field in
-// order, all of Rows rows, ints in range, text within max_length and UTF-8,
-// vectors of the right dimension and finite, nulls only where allowed. The error
-// is of class Invalid and names field and row.
-func (b *Batch) Check(s *Schema) error {
-	fields := s.Columns()
-	if len(b.Columns) != len(fields) {
-		return errclass.New(errclass.Invalid, "got %d columns, the schema has %d", len(b.Columns), len(fields))
-	}
-	for i, f := range fields {
-		if err := b.Columns[i].check(f, b.Rows); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-var intRange = map[Type][2]int64{
-	Int8:  {math.MinInt8, math.MaxInt8},
-	Int16: {math.MinInt16, math.MaxInt16},
-	Int32: {math.MinInt32, math.MaxInt32},
-}
-
-func (c *Column) check(f Field, rows int) error {
-	bad := func(format string, args ...any) error {
-		return errclass.Wrap(errclass.New(errclass.Invalid, format, args...), errclass.Invalid, "field %q", f.Name)
-	}
-	if c.FieldID != f.ID || c.Type != f.Type {
-		return bad("want type %s (id %d), got %s (id %d)", f.Type, f.ID, c.Type, c.FieldID)
-	}
-	if f.Type.IsVector() && (c.Dim != f.Dim || len(c.Float) != rows*f.Dim) {
-		return bad("wrong dimension: want %d rows of %d values, got %d values", rows, f.Dim, len(c.Float))
-	}
-	if c.Rows() != rows {
-		return bad("got %d rows, other fields have %d", c.Rows(), rows)
-	}
-	if c.Valid != nil {
-		if len(c.Valid) != rows {
-			return bad("got %d validity flags for %d rows", len(c.Valid), rows)
-		}
-		for i, ok := range c.Valid {
-			if !ok && !f.Nullable {
-				return bad("row %d is null, but the field is not nullable", i)
-			}
-		}
-	}
-	return c.checkValues(f, bad)
-}
-
-func (c *Column) checkValues(f Field, bad func(string, ...any) error) error {
-	switch {
-	case f.Type == VarChar:
-		limit := f.MaxLength
-		if limit == 0 {
-			limit = MaxVarChar
-		}
-		for i, v := range c.Str {
-			if len(v) > limit {
-				return bad("row %d has %d bytes, max_length is %d", i, len(v), limit)
-			}
-			if !utf8.ValidString(v) {
-				return bad("row %d is not UTF-8", i)
-			}
-		}
-	case f.Type.IsVector():
-		for i, v := range c.Float {
-			// v-v is NaN for NaN and both infinities, 0 otherwise.
-			if v-v != 0 {
-				return bad("row %d, dimension %d is %v: vectors must be finite", i/f.Dim, i%f.Dim, v)
-			}
-		}
-	case f.Type == Int64 || !f.Type.IsInt():
-	default:
-		r := intRange[f.Type]
-		for i, v := range c.Int {
-			if v < r[0] || v > r[1] {
-				return bad("row %d is %d, out of range for %s", i, v, f.Type)
-			}
-		}
-	}
-	return nil
 }

@@ -26,13 +26,16 @@ const (
 	Float       Type = 10
 	Double      Type = 11
 	VarChar     Type = 21
+	Array       Type = 22 // of Field.Element
 	JSON        Type = 23
+	Timestamptz Type = 26 // microseconds since 1970-01-01 UTC
 	FloatVector Type = 101
 )
 
 var typeNames = map[Type]string{
 	Bool: "Bool", Int8: "Int8", Int16: "Int16", Int32: "Int32", Int64: "Int64",
-	Float: "Float", Double: "Double", VarChar: "VarChar", JSON: "JSON", FloatVector: "FloatVector",
+	Float: "Float", Double: "Double", VarChar: "VarChar", Array: "Array", JSON: "JSON", Timestamptz: "Timestamptz",
+	FloatVector: "FloatVector",
 }
 
 // String returns the name as it stands in the API and in manifests.
@@ -46,8 +49,14 @@ func (t Type) String() string {
 // Valid reports whether t is a known type.
 func (t Type) Valid() bool { _, ok := typeNames[t]; return ok }
 
-// IsInt reports whether values of t are held in Column.Int.
-func (t Type) IsInt() bool { return t >= Int8 && t <= Int64 }
+// IsInt reports whether values of t are held in Column.Int: the integers, and
+// Timestamptz.
+func (t Type) IsInt() bool { return t >= Int8 && t <= Int64 || t == Timestamptz }
+
+// IsElement reports whether an Array can hold values of t.
+func (t Type) IsElement() bool {
+	return t == Bool || t >= Int8 && t <= Int64 || t == Float || t == Double || t == VarChar
+}
 
 // IsVector reports whether t is a vector type.
 func (t Type) IsVector() bool { return t == FloatVector }
@@ -77,8 +86,9 @@ const (
 	MaxVectorDim   = 32_768
 	MaxNameBytes   = 255
 	MaxVarChar     = 65_535
-	DynamicFieldID = 2   // id of the hidden JSON field of a schema with Dynamic
-	FirstFieldID   = 100 // ids of named fields start here, as in Milvus
+	MaxCapacity    = 4_096 // elements of an array
+	DynamicFieldID = 2     // id of the hidden JSON field of a schema with Dynamic
+	FirstFieldID   = 100   // ids of named fields start here, as in Milvus
 )
 
 // DynamicFieldName is the name of the hidden JSON field of a schema with Dynamic.
@@ -92,8 +102,12 @@ type Field struct {
 	PrimaryKey bool   `json:"primary_key,omitempty"` // exactly one field, Int64 or VarChar
 	AutoID     bool   `json:"auto_id,omitempty"`     // primary key given by the node (Int64 only)
 	Dim        int    `json:"dim,omitempty"`         // FloatVector: 1..MaxVectorDim
-	MaxLength  int    `json:"max_length,omitempty"`  // VarChar: bytes, 1..MaxVarChar; 0 = MaxVarChar
+	MaxLength  int    `json:"max_length,omitempty"`  // VarChar, alone or in an Array: bytes, 1..MaxVarChar; 0 = MaxVarChar
 	Nullable   bool   `json:"nullable,omitempty"`    // scalar fields other than the primary key
+
+	Element     Type    `json:"element_type,omitempty"`  // Array: type of its elements; else None
+	MaxCapacity int     `json:"max_capacity,omitempty"`  // Array: most elements of a row, 1..MaxCapacity; 0 = MaxCapacity
+	Default     Literal `json:"default_value,omitempty"` // value of rows that do not have the field; empty = none
 }
 
 // Schema is the ordered list of fields. It is immutable once validated.
@@ -172,10 +186,16 @@ func (f *Field) validate() error {
 		return errors.Newf("field %q: dim is for vector fields", f.Name)
 	case f.MaxLength < 0 || f.MaxLength > MaxVarChar:
 		return errors.Newf("field %q: max_length %d, want 1 to %d", f.Name, f.MaxLength, MaxVarChar)
-	case f.MaxLength != 0 && f.Type != VarChar:
+	case f.MaxLength != 0 && f.Type != VarChar && f.Element != VarChar:
 		return errors.Newf("field %q: max_length is for VarChar", f.Name)
+	case f.Type == Array && !f.Element.IsElement():
+		return errors.Newf("field %q: an array holds Bool, Int8 to Int64, Float, Double or VarChar, not %s", f.Name, f.Element)
+	case f.Type != Array && (f.Element != None || f.MaxCapacity != 0):
+		return errors.Newf("field %q: element_type and max_capacity are for arrays", f.Name)
+	case f.MaxCapacity < 0 || f.MaxCapacity > MaxCapacity:
+		return errors.Newf("field %q: max_capacity %d, want 1 to %d", f.Name, f.MaxCapacity, MaxCapacity)
 	}
-	return nil
+	return f.checkDefault()
 }
 
 // Field returns the field called name, the hidden dynamic field included.
