@@ -59,7 +59,20 @@ type SearchRequest struct {
 	// True = an answer that lacks failed segments is better than an error; the reply names them. Default false.
 	AllowPartial bool `protobuf:"varint,16,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	// Which point in time to read at.
-	Freshness     *Freshness `protobuf:"bytes,17,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Freshness *Freshness `protobuf:"bytes,17,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	// Scalar field (no floating-point number, JSON or array); top_k and offset then count groups of rows that share
+	// its value, null being a value. The nearest group comes first, its rows stand together. Empty = no groups.
+	GroupByField string `protobuf:"bytes,18,opt,name=group_by_field,json=groupByField,proto3" json:"group_by_field,omitempty"`
+	// Rows wanted per group, 1 to 1024; 0 = 1. top_k times group_size is at most 16384.
+	GroupSize int64 `protobuf:"varint,19,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
+	// True = a group has group_size rows if there are so many, which may need a scan; false = those met on the way. Default false.
+	StrictGroupSize bool `protobuf:"varint,20,opt,name=strict_group_size,json=strictGroupSize,proto3" json:"strict_group_size,omitempty"`
+	// True = answers one page of top_k rows, exactly, and a token for the next page. One vector, no offset, no groups. Default false.
+	Iterate bool `protobuf:"varint,21,opt,name=iterate,proto3" json:"iterate,omitempty"`
+	// Token of the page before, sent with the same request; empty = the first page. Implies iterate.
+	Token string `protobuf:"bytes,22,opt,name=token,proto3" json:"token,omitempty"`
+	// True = the stats tell what was done in each segment. Default false.
+	Explain       bool `protobuf:"varint,23,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -213,6 +226,48 @@ func (x *SearchRequest) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *SearchRequest) GetGroupByField() string {
+	if x != nil {
+		return x.GroupByField
+	}
+	return ""
+}
+
+func (x *SearchRequest) GetGroupSize() int64 {
+	if x != nil {
+		return x.GroupSize
+	}
+	return 0
+}
+
+func (x *SearchRequest) GetStrictGroupSize() bool {
+	if x != nil {
+		return x.StrictGroupSize
+	}
+	return false
+}
+
+func (x *SearchRequest) GetIterate() bool {
+	if x != nil {
+		return x.Iterate
+	}
+	return false
+}
+
+func (x *SearchRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *SearchRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
+}
+
 // SearchResponse is columnar: the hits of query 0, then those of query 1, and so on.
 type SearchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -227,7 +282,13 @@ type SearchResponse struct {
 	// Hybrid timestamp the answer is true at.
 	ReadTimestamp uint64 `protobuf:"varint,5,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// What was searched and what failed.
-	Stats         *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	Stats *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Value of group_by_field of all hits; not set without groups.
+	GroupValues *FieldData `protobuf:"bytes,7,opt,name=group_values,json=groupValues,proto3" json:"group_values,omitempty"`
+	// Rows of each group, in the order of the hits; empty without groups.
+	GroupCounts []int64 `protobuf:"varint,8,rep,packed,name=group_counts,json=groupCounts,proto3" json:"group_counts,omitempty"`
+	// Token for the next page; empty if this is the last one, or no page was asked for.
+	NextToken     string `protobuf:"bytes,9,opt,name=next_token,json=nextToken,proto3" json:"next_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,6 +365,525 @@ func (x *SearchResponse) GetStats() *ReadStats {
 	return nil
 }
 
+func (x *SearchResponse) GetGroupValues() *FieldData {
+	if x != nil {
+		return x.GroupValues
+	}
+	return nil
+}
+
+func (x *SearchResponse) GetGroupCounts() []int64 {
+	if x != nil {
+		return x.GroupCounts
+	}
+	return nil
+}
+
+func (x *SearchResponse) GetNextToken() string {
+	if x != nil {
+		return x.NextToken
+	}
+	return ""
+}
+
+// HybridSearchRequest asks for the top_k best rows by several searches together.
+type HybridSearchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or alias of the collection; required.
+	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	// Names of partitions to search; empty = all.
+	Partitions []string `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// The searches, 1 to 16, each with the same number of vectors; required.
+	Searches []*SubSearch `protobuf:"bytes,3,rep,name=searches,proto3" json:"searches,omitempty"`
+	// How ranks or scores are fused; not set = rrf with k = 60.
+	//
+	// Types that are valid to be assigned to Ranker:
+	//
+	//	*HybridSearchRequest_Rrf
+	//	*HybridSearchRequest_Weighted
+	Ranker isHybridSearchRequest_Ranker `protobuf_oneof:"ranker"`
+	// Rows wanted per query, 1 to 16384; required.
+	TopK int64 `protobuf:"varint,6,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
+	// Rows to leave out at the front; top_k + offset is at most 16384. Default 0.
+	Offset int64 `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Fields to return beside key and score; "*" = all scalar fields. Empty = none.
+	OutputFields []string `protobuf:"bytes,8,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
+	// Decimals that scores are rounded to; 0 to 6, not set = no rounding.
+	RoundDecimal *int32 `protobuf:"varint,9,opt,name=round_decimal,json=roundDecimal,proto3,oneof" json:"round_decimal,omitempty"`
+	// True = growing segments are left out. Default false.
+	IgnoreGrowing bool `protobuf:"varint,10,opt,name=ignore_growing,json=ignoreGrowing,proto3" json:"ignore_growing,omitempty"`
+	// True = an answer that lacks failed segments is better than an error; the reply names them. Default false.
+	AllowPartial bool `protobuf:"varint,11,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
+	// Which point in time to read at; all searches read at the same one.
+	Freshness *Freshness `protobuf:"bytes,12,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	// True = the stats tell what was done in each segment. Default false.
+	Explain       bool `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HybridSearchRequest) Reset() {
+	*x = HybridSearchRequest{}
+	mi := &file_querynode_v1_query_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HybridSearchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HybridSearchRequest) ProtoMessage() {}
+
+func (x *HybridSearchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HybridSearchRequest.ProtoReflect.Descriptor instead.
+func (*HybridSearchRequest) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HybridSearchRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *HybridSearchRequest) GetPartitions() []string {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetSearches() []*SubSearch {
+	if x != nil {
+		return x.Searches
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetRanker() isHybridSearchRequest_Ranker {
+	if x != nil {
+		return x.Ranker
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetRrf() *RrfRanker {
+	if x != nil {
+		if x, ok := x.Ranker.(*HybridSearchRequest_Rrf); ok {
+			return x.Rrf
+		}
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetWeighted() *WeightedRanker {
+	if x != nil {
+		if x, ok := x.Ranker.(*HybridSearchRequest_Weighted); ok {
+			return x.Weighted
+		}
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetTopK() int64 {
+	if x != nil {
+		return x.TopK
+	}
+	return 0
+}
+
+func (x *HybridSearchRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *HybridSearchRequest) GetOutputFields() []string {
+	if x != nil {
+		return x.OutputFields
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetRoundDecimal() int32 {
+	if x != nil && x.RoundDecimal != nil {
+		return *x.RoundDecimal
+	}
+	return 0
+}
+
+func (x *HybridSearchRequest) GetIgnoreGrowing() bool {
+	if x != nil {
+		return x.IgnoreGrowing
+	}
+	return false
+}
+
+func (x *HybridSearchRequest) GetAllowPartial() bool {
+	if x != nil {
+		return x.AllowPartial
+	}
+	return false
+}
+
+func (x *HybridSearchRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+func (x *HybridSearchRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
+}
+
+type isHybridSearchRequest_Ranker interface {
+	isHybridSearchRequest_Ranker()
+}
+
+type HybridSearchRequest_Rrf struct {
+	// By ranks alone.
+	Rrf *RrfRanker `protobuf:"bytes,4,opt,name=rrf,proto3,oneof"`
+}
+
+type HybridSearchRequest_Weighted struct {
+	// By weighted scores.
+	Weighted *WeightedRanker `protobuf:"bytes,5,opt,name=weighted,proto3,oneof"`
+}
+
+func (*HybridSearchRequest_Rrf) isHybridSearchRequest_Ranker() {}
+
+func (*HybridSearchRequest_Weighted) isHybridSearchRequest_Ranker() {}
+
+// HybridSearchResponse is columnar: the hits of query 0, then those of query 1, and so on.
+type HybridSearchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hits per query, best first.
+	Counts []int64 `protobuf:"varint,1,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	// Primary keys of all hits.
+	Ids *Ids `protobuf:"bytes,2,opt,name=ids,proto3" json:"ids,omitempty"`
+	// Fused scores of all hits.
+	Scores []float32 `protobuf:"fixed32,3,rep,packed,name=scores,proto3" json:"scores,omitempty"`
+	// The output fields of all hits.
+	Fields []*FieldData `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Hybrid timestamp the answer is true at.
+	ReadTimestamp uint64 `protobuf:"varint,5,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
+	// What was searched and what failed.
+	Stats         *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HybridSearchResponse) Reset() {
+	*x = HybridSearchResponse{}
+	mi := &file_querynode_v1_query_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HybridSearchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HybridSearchResponse) ProtoMessage() {}
+
+func (x *HybridSearchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HybridSearchResponse.ProtoReflect.Descriptor instead.
+func (*HybridSearchResponse) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HybridSearchResponse) GetCounts() []int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *HybridSearchResponse) GetIds() *Ids {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *HybridSearchResponse) GetScores() []float32 {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
+func (x *HybridSearchResponse) GetFields() []*FieldData {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *HybridSearchResponse) GetReadTimestamp() uint64 {
+	if x != nil {
+		return x.ReadTimestamp
+	}
+	return 0
+}
+
+func (x *HybridSearchResponse) GetStats() *ReadStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+// SubSearch is one of the searches of a HybridSearchRequest.
+type SubSearch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Vector field to search; empty = the collection's only one.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// The query vectors, 1 to 16384; required.
+	Vectors *FloatVectors `protobuf:"bytes,2,opt,name=vectors,proto3" json:"vectors,omitempty"`
+	// Hits of this search that are ranked, 1 to 16384; 0 = top_k + offset of the whole.
+	TopK int64 `protobuf:"varint,3,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
+	// L2, IP or COSINE; empty = the index's. Another metric than the index's is refused.
+	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
+	// Filter expression; empty = all rows.
+	Filter string `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Values for the {placeholders} of the filter.
+	FilterValues map[string]*Value `protobuf:"bytes,6,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// HNSW: size of the candidate list, at least top_k, at most 32768; 0 = chosen by the node.
+	Ef int32 `protobuf:"varint,7,opt,name=ef,proto3" json:"ef,omitempty"`
+	// Only rows on the near side of radius (L2: distance < radius; IP, COSINE: score > radius).
+	Radius *float32 `protobuf:"fixed32,8,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
+	// Only rows on the far side (L2: distance >= range_filter; IP, COSINE: score <= range_filter).
+	RangeFilter   *float32 `protobuf:"fixed32,9,opt,name=range_filter,json=rangeFilter,proto3,oneof" json:"range_filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubSearch) Reset() {
+	*x = SubSearch{}
+	mi := &file_querynode_v1_query_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubSearch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubSearch) ProtoMessage() {}
+
+func (x *SubSearch) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubSearch.ProtoReflect.Descriptor instead.
+func (*SubSearch) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SubSearch) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *SubSearch) GetVectors() *FloatVectors {
+	if x != nil {
+		return x.Vectors
+	}
+	return nil
+}
+
+func (x *SubSearch) GetTopK() int64 {
+	if x != nil {
+		return x.TopK
+	}
+	return 0
+}
+
+func (x *SubSearch) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *SubSearch) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *SubSearch) GetFilterValues() map[string]*Value {
+	if x != nil {
+		return x.FilterValues
+	}
+	return nil
+}
+
+func (x *SubSearch) GetEf() int32 {
+	if x != nil {
+		return x.Ef
+	}
+	return 0
+}
+
+func (x *SubSearch) GetRadius() float32 {
+	if x != nil && x.Radius != nil {
+		return *x.Radius
+	}
+	return 0
+}
+
+func (x *SubSearch) GetRangeFilter() float32 {
+	if x != nil && x.RangeFilter != nil {
+		return *x.RangeFilter
+	}
+	return 0
+}
+
+// RrfRanker is reciprocal rank fusion: a hit that is number n of a search, counted from 1, gets 1/(k+n) for it.
+type RrfRanker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How little the first ranks matter, above 0 and below 16384; 0 = 60.
+	K             float32 `protobuf:"fixed32,1,opt,name=k,proto3" json:"k,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RrfRanker) Reset() {
+	*x = RrfRanker{}
+	mi := &file_querynode_v1_query_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RrfRanker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RrfRanker) ProtoMessage() {}
+
+func (x *RrfRanker) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RrfRanker.ProtoReflect.Descriptor instead.
+func (*RrfRanker) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RrfRanker) GetK() float32 {
+	if x != nil {
+		return x.K
+	}
+	return 0
+}
+
+// WeightedRanker adds up the scores of a hit, each times its search's weight.
+type WeightedRanker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One weight per search, 0 to 1; required.
+	Weights []float32 `protobuf:"fixed32,1,rep,packed,name=weights,proto3" json:"weights,omitempty"`
+	// True = scores are first brought into 0 to 1: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi, L2 by 1 - 2 atan(s)/pi.
+	// False = IP and COSINE count as they are; if other searches are among them L2 counts as above, if all are L2 the
+	// sum is a distance and smaller is better. Default false.
+	NormScore     bool `protobuf:"varint,2,opt,name=norm_score,json=normScore,proto3" json:"norm_score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WeightedRanker) Reset() {
+	*x = WeightedRanker{}
+	mi := &file_querynode_v1_query_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WeightedRanker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WeightedRanker) ProtoMessage() {}
+
+func (x *WeightedRanker) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WeightedRanker.ProtoReflect.Descriptor instead.
+func (*WeightedRanker) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WeightedRanker) GetWeights() []float32 {
+	if x != nil {
+		return x.Weights
+	}
+	return nil
+}
+
+func (x *WeightedRanker) GetNormScore() bool {
+	if x != nil {
+		return x.NormScore
+	}
+	return false
+}
+
 // ReadStats says what an answer is made from.
 type ReadStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -322,14 +902,22 @@ type ReadStats struct {
 	// Time spent waiting for the guarantee timestamp, in nanoseconds.
 	WaitNanos int64 `protobuf:"varint,7,opt,name=wait_nanos,json=waitNanos,proto3" json:"wait_nanos,omitempty"`
 	// Time spent in the segments, summed over segments, in nanoseconds.
-	SearchNanos   int64 `protobuf:"varint,8,opt,name=search_nanos,json=searchNanos,proto3" json:"search_nanos,omitempty"`
+	SearchNanos int64 `protobuf:"varint,8,opt,name=search_nanos,json=searchNanos,proto3" json:"search_nanos,omitempty"`
+	// What was done in each segment, in order of their ids; only with explain.
+	Segments []*SegmentRead `protobuf:"bytes,9,rep,name=segments,proto3" json:"segments,omitempty"`
+	// Time from the snapshot to the last segment's answer, in nanoseconds; only with explain.
+	SegmentsWallNanos int64 `protobuf:"varint,10,opt,name=segments_wall_nanos,json=segmentsWallNanos,proto3" json:"segments_wall_nanos,omitempty"`
+	// Time spent merging the segments' answers, in nanoseconds; only with explain.
+	MergeNanos int64 `protobuf:"varint,11,opt,name=merge_nanos,json=mergeNanos,proto3" json:"merge_nanos,omitempty"`
+	// Time spent copying output fields, in nanoseconds; only with explain.
+	OutputNanos   int64 `protobuf:"varint,12,opt,name=output_nanos,json=outputNanos,proto3" json:"output_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadStats) Reset() {
 	*x = ReadStats{}
-	mi := &file_querynode_v1_query_proto_msgTypes[2]
+	mi := &file_querynode_v1_query_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +929,7 @@ func (x *ReadStats) String() string {
 func (*ReadStats) ProtoMessage() {}
 
 func (x *ReadStats) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_query_proto_msgTypes[2]
+	mi := &file_querynode_v1_query_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +942,7 @@ func (x *ReadStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStats.ProtoReflect.Descriptor instead.
 func (*ReadStats) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_query_proto_rawDescGZIP(), []int{2}
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReadStats) GetSealedSegments() []int64 {
@@ -413,6 +1001,197 @@ func (x *ReadStats) GetSearchNanos() int64 {
 	return 0
 }
 
+func (x *ReadStats) GetSegments() []*SegmentRead {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *ReadStats) GetSegmentsWallNanos() int64 {
+	if x != nil {
+		return x.SegmentsWallNanos
+	}
+	return 0
+}
+
+func (x *ReadStats) GetMergeNanos() int64 {
+	if x != nil {
+		return x.MergeNanos
+	}
+	return 0
+}
+
+func (x *ReadStats) GetOutputNanos() int64 {
+	if x != nil {
+		return x.OutputNanos
+	}
+	return 0
+}
+
+// SegmentRead tells what a read did in one segment.
+type SegmentRead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the segment.
+	SegmentId int64 `protobuf:"varint,1,opt,name=segment_id,json=segmentId,proto3" json:"segment_id,omitempty"`
+	// Id of its partition.
+	PartitionId int64 `protobuf:"varint,2,opt,name=partition_id,json=partitionId,proto3" json:"partition_id,omitempty"`
+	// The vchannel it is of.
+	Vchannel string `protobuf:"bytes,3,opt,name=vchannel,proto3" json:"vchannel,omitempty"`
+	// True = a growing segment.
+	Growing bool `protobuf:"varint,4,opt,name=growing,proto3" json:"growing,omitempty"`
+	// Rows inserted at or before the read timestamp, deleted ones included.
+	Rows int64 `protobuf:"varint,5,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Why the segment was not read: "partition", "no rows yet", "statistics", "keys" or "failed"; empty = it was read.
+	Pruned string `protobuf:"bytes,6,opt,name=pruned,proto3" json:"pruned,omitempty"`
+	// Rows that were left by deletes and the filter.
+	Matched int64 `protobuf:"varint,7,opt,name=matched,proto3" json:"matched,omitempty"`
+	// How it was searched, one per way taken: "scan", "scan of matches", "graph", "filtered graph", "keys", ...
+	Strategies []string `protobuf:"bytes,8,rep,name=strategies,proto3" json:"strategies,omitempty"`
+	// Distances computed.
+	Distances int64 `protobuf:"varint,9,opt,name=distances,proto3" json:"distances,omitempty"`
+	// Rows of a graph whose links were followed.
+	Hops int64 `protobuf:"varint,10,opt,name=hops,proto3" json:"hops,omitempty"`
+	// Time spent evaluating filter and deletes, in nanoseconds.
+	FilterNanos int64 `protobuf:"varint,11,opt,name=filter_nanos,json=filterNanos,proto3" json:"filter_nanos,omitempty"`
+	// Time spent searching, in nanoseconds, summed over workers.
+	SearchNanos int64 `protobuf:"varint,12,opt,name=search_nanos,json=searchNanos,proto3" json:"search_nanos,omitempty"`
+	// Parts that the work was split into.
+	Parts int64 `protobuf:"varint,13,opt,name=parts,proto3" json:"parts,omitempty"`
+	// Which of a HybridSearchRequest's searches this is, counted from 0.
+	Search        int64 `protobuf:"varint,14,opt,name=search,proto3" json:"search,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentRead) Reset() {
+	*x = SegmentRead{}
+	mi := &file_querynode_v1_query_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentRead) ProtoMessage() {}
+
+func (x *SegmentRead) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentRead.ProtoReflect.Descriptor instead.
+func (*SegmentRead) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SegmentRead) GetSegmentId() int64 {
+	if x != nil {
+		return x.SegmentId
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetPartitionId() int64 {
+	if x != nil {
+		return x.PartitionId
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetVchannel() string {
+	if x != nil {
+		return x.Vchannel
+	}
+	return ""
+}
+
+func (x *SegmentRead) GetGrowing() bool {
+	if x != nil {
+		return x.Growing
+	}
+	return false
+}
+
+func (x *SegmentRead) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetPruned() string {
+	if x != nil {
+		return x.Pruned
+	}
+	return ""
+}
+
+func (x *SegmentRead) GetMatched() int64 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetStrategies() []string {
+	if x != nil {
+		return x.Strategies
+	}
+	return nil
+}
+
+func (x *SegmentRead) GetDistances() int64 {
+	if x != nil {
+		return x.Distances
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetHops() int64 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetFilterNanos() int64 {
+	if x != nil {
+		return x.FilterNanos
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetSearchNanos() int64 {
+	if x != nil {
+		return x.SearchNanos
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetParts() int64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *SegmentRead) GetSearch() int64 {
+	if x != nil {
+		return x.Search
+	}
+	return 0
+}
+
 // QueryRequest asks for the rows that match a filter.
 type QueryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -424,25 +1203,38 @@ type QueryRequest struct {
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Values for the {placeholders} of the filter.
 	FilterValues map[string]*Value `protobuf:"bytes,4,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Fields to return; the primary key is always there; "*" = all fields; "count(*)" alone = the number of rows.
+	// Fields to return; the primary key is always there; "*" = all fields. Or aggregates: "count(*)", "count(f)",
+	// "min(f)", "max(f)", "sum(f)", "avg(f)" and fields of group_by_fields, and nothing else.
 	OutputFields []string `protobuf:"bytes,5,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
-	// Most rows to return; 0 = all.
+	// Most rows (or groups) to return; 0 = all.
 	Limit int64 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Rows to leave out at the front, in order of the primary key. Default 0.
+	// Rows (or groups) to leave out at the front of the order. Default 0.
 	Offset int64 `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
 	// True = growing segments are left out. Default false.
 	IgnoreGrowing bool `protobuf:"varint,8,opt,name=ignore_growing,json=ignoreGrowing,proto3" json:"ignore_growing,omitempty"`
 	// True = an answer that lacks failed segments is better than an error. Default false.
 	AllowPartial bool `protobuf:"varint,9,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	// Which point in time to read at.
-	Freshness     *Freshness `protobuf:"bytes,10,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Freshness *Freshness `protobuf:"bytes,10,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	// Order of the answer; empty = by primary key, or by the values of group_by_fields. Rows that are equal in all of
+	// these come in order of the primary key.
+	OrderBy []*OrderBy `protobuf:"bytes,11,rep,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	// Fields whose combinations of values make a group each, null being a value. Without aggregates among the
+	// output fields the answer is the distinct combinations. Empty = no groups.
+	GroupByFields []string `protobuf:"bytes,12,rep,name=group_by_fields,json=groupByFields,proto3" json:"group_by_fields,omitempty"`
+	// True = answers one page of limit rows in order of the primary key, and a token for the next page. Default false.
+	Iterate bool `protobuf:"varint,13,opt,name=iterate,proto3" json:"iterate,omitempty"`
+	// Token of the page before, sent with the same request; empty = the first page. Implies iterate.
+	Token string `protobuf:"bytes,14,opt,name=token,proto3" json:"token,omitempty"`
+	// True = the stats tell what was done in each segment. Default false.
+	Explain       bool `protobuf:"varint,15,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_querynode_v1_query_proto_msgTypes[3]
+	mi := &file_querynode_v1_query_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +1246,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_query_proto_msgTypes[3]
+	mi := &file_querynode_v1_query_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +1259,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_query_proto_rawDescGZIP(), []int{3}
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *QueryRequest) GetCollection() string {
@@ -540,26 +1332,127 @@ func (x *QueryRequest) GetFreshness() *Freshness {
 	return nil
 }
 
-// QueryResponse is one piece of the answer; rows come in order of the primary key.
+func (x *QueryRequest) GetOrderBy() []*OrderBy {
+	if x != nil {
+		return x.OrderBy
+	}
+	return nil
+}
+
+func (x *QueryRequest) GetGroupByFields() []string {
+	if x != nil {
+		return x.GroupByFields
+	}
+	return nil
+}
+
+func (x *QueryRequest) GetIterate() bool {
+	if x != nil {
+		return x.Iterate
+	}
+	return false
+}
+
+func (x *QueryRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *QueryRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
+}
+
+// OrderBy is one field of an order.
+type OrderBy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of a scalar field, or of an output column of a query with aggregates; required.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// True = largest first. Default false.
+	Descending bool `protobuf:"varint,2,opt,name=descending,proto3" json:"descending,omitempty"`
+	// True = nulls come first; false = nulls come last, whichever the direction. Default false.
+	NullsFirst    bool `protobuf:"varint,3,opt,name=nulls_first,json=nullsFirst,proto3" json:"nulls_first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderBy) Reset() {
+	*x = OrderBy{}
+	mi := &file_querynode_v1_query_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderBy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderBy) ProtoMessage() {}
+
+func (x *OrderBy) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_query_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderBy.ProtoReflect.Descriptor instead.
+func (*OrderBy) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OrderBy) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *OrderBy) GetDescending() bool {
+	if x != nil {
+		return x.Descending
+	}
+	return false
+}
+
+func (x *OrderBy) GetNullsFirst() bool {
+	if x != nil {
+		return x.NullsFirst
+	}
+	return false
+}
+
+// QueryResponse is one piece of the answer; rows come in the order asked for.
 type QueryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Rows in this piece; for count(*) 0.
+	// Rows (or groups) in this piece; 0 for count(*) alone.
 	Rows int64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
-	// One entry per output field.
+	// One entry per output field; aggregates are called as they were asked for.
 	Fields []*FieldData `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
-	// Number of matching rows; only for count(*).
+	// Number of matching rows; only for count(*) alone, without groups.
 	Count int64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
 	// Hybrid timestamp the answer is true at; the same in each piece.
 	ReadTimestamp uint64 `protobuf:"varint,4,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// Only in the last piece.
-	Stats         *ReadStats `protobuf:"bytes,5,opt,name=stats,proto3" json:"stats,omitempty"`
+	Stats *ReadStats `protobuf:"bytes,5,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Token for the next page, only in the last piece; empty if this is the last page, or no page was asked for.
+	NextToken     string `protobuf:"bytes,6,opt,name=next_token,json=nextToken,proto3" json:"next_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_querynode_v1_query_proto_msgTypes[4]
+	mi := &file_querynode_v1_query_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +1464,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_query_proto_msgTypes[4]
+	mi := &file_querynode_v1_query_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +1477,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_query_proto_rawDescGZIP(), []int{4}
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QueryResponse) GetRows() int64 {
@@ -622,6 +1515,13 @@ func (x *QueryResponse) GetStats() *ReadStats {
 	return nil
 }
 
+func (x *QueryResponse) GetNextToken() string {
+	if x != nil {
+		return x.NextToken
+	}
+	return ""
+}
+
 // GetRequest asks for rows by primary key.
 type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -634,14 +1534,18 @@ type GetRequest struct {
 	// Fields to return; the primary key is always there; empty or "*" = all.
 	OutputFields []string `protobuf:"bytes,4,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
 	// Which point in time to read at.
-	Freshness     *Freshness `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Freshness *Freshness `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	// True = growing segments are left out. Default false.
+	IgnoreGrowing bool `protobuf:"varint,6,opt,name=ignore_growing,json=ignoreGrowing,proto3" json:"ignore_growing,omitempty"`
+	// True = an answer that lacks failed segments is better than an error; the reply names them. Default false.
+	AllowPartial  bool `protobuf:"varint,7,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_querynode_v1_query_proto_msgTypes[5]
+	mi := &file_querynode_v1_query_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +1557,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_query_proto_msgTypes[5]
+	mi := &file_querynode_v1_query_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +1570,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_query_proto_rawDescGZIP(), []int{5}
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRequest) GetCollection() string {
@@ -704,6 +1608,20 @@ func (x *GetRequest) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *GetRequest) GetIgnoreGrowing() bool {
+	if x != nil {
+		return x.IgnoreGrowing
+	}
+	return false
+}
+
+func (x *GetRequest) GetAllowPartial() bool {
+	if x != nil {
+		return x.AllowPartial
+	}
+	return false
+}
+
 // GetResponse holds the rows that exist, in order of the primary key.
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -713,13 +1631,15 @@ type GetResponse struct {
 	Fields []*FieldData `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	// Hybrid timestamp the answer is true at.
 	ReadTimestamp uint64 `protobuf:"varint,3,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
+	// What was read and what failed.
+	Stats         *ReadStats `protobuf:"bytes,4,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_querynode_v1_query_proto_msgTypes[6]
+	mi := &file_querynode_v1_query_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +1651,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_query_proto_msgTypes[6]
+	mi := &file_querynode_v1_query_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +1664,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_query_proto_rawDescGZIP(), []int{6}
+	return file_querynode_v1_query_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetResponse) GetRows() int64 {
@@ -768,11 +1688,18 @@ func (x *GetResponse) GetReadTimestamp() uint64 {
 	return 0
 }
 
+func (x *GetResponse) GetStats() *ReadStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
 var File_querynode_v1_query_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xf7\x05\n" +
+	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xb2\a\n" +
 	"\rSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -795,20 +1722,80 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\rround_decimal\x18\x0e \x01(\x05H\x02R\froundDecimal\x88\x01\x01\x12%\n" +
 	"\x0eignore_growing\x18\x0f \x01(\bR\rignoreGrowing\x12#\n" +
 	"\rallow_partial\x18\x10 \x01(\bR\fallowPartial\x125\n" +
-	"\tfreshness\x18\x11 \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x1aT\n" +
+	"\tfreshness\x18\x11 \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x12$\n" +
+	"\x0egroup_by_field\x18\x12 \x01(\tR\fgroupByField\x12\x1d\n" +
+	"\n" +
+	"group_size\x18\x13 \x01(\x03R\tgroupSize\x12*\n" +
+	"\x11strict_group_size\x18\x14 \x01(\bR\x0fstrictGroupSize\x12\x18\n" +
+	"\aiterate\x18\x15 \x01(\bR\aiterate\x12\x14\n" +
+	"\x05token\x18\x16 \x01(\tR\x05token\x12\x18\n" +
+	"\aexplain\x18\x17 \x01(\bR\aexplain\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
 	"\a_radiusB\x0f\n" +
 	"\r_range_filterB\x10\n" +
-	"\x0e_round_decimal\"\xec\x01\n" +
+	"\x0e_round_decimal\"\xea\x02\n" +
 	"\x0eSearchResponse\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\x03R\x06counts\x12#\n" +
 	"\x03ids\x18\x02 \x01(\v2\x11.querynode.v1.IdsR\x03ids\x12\x16\n" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xc7\x02\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\x12:\n" +
+	"\fgroup_values\x18\a \x01(\v2\x17.querynode.v1.FieldDataR\vgroupValues\x12!\n" +
+	"\fgroup_counts\x18\b \x03(\x03R\vgroupCounts\x12\x1d\n" +
+	"\n" +
+	"next_token\x18\t \x01(\tR\tnextToken\"\xa8\x04\n" +
+	"\x13HybridSearchRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\tR\n" +
+	"partitions\x123\n" +
+	"\bsearches\x18\x03 \x03(\v2\x17.querynode.v1.SubSearchR\bsearches\x12+\n" +
+	"\x03rrf\x18\x04 \x01(\v2\x17.querynode.v1.RrfRankerH\x00R\x03rrf\x12:\n" +
+	"\bweighted\x18\x05 \x01(\v2\x1c.querynode.v1.WeightedRankerH\x00R\bweighted\x12\x13\n" +
+	"\x05top_k\x18\x06 \x01(\x03R\x04topK\x12\x16\n" +
+	"\x06offset\x18\a \x01(\x03R\x06offset\x12#\n" +
+	"\routput_fields\x18\b \x03(\tR\foutputFields\x12(\n" +
+	"\rround_decimal\x18\t \x01(\x05H\x01R\froundDecimal\x88\x01\x01\x12%\n" +
+	"\x0eignore_growing\x18\n" +
+	" \x01(\bR\rignoreGrowing\x12#\n" +
+	"\rallow_partial\x18\v \x01(\bR\fallowPartial\x125\n" +
+	"\tfreshness\x18\f \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x12\x18\n" +
+	"\aexplain\x18\r \x01(\bR\aexplainB\b\n" +
+	"\x06rankerB\x10\n" +
+	"\x0e_round_decimal\"\xf2\x01\n" +
+	"\x14HybridSearchResponse\x12\x16\n" +
+	"\x06counts\x18\x01 \x03(\x03R\x06counts\x12#\n" +
+	"\x03ids\x18\x02 \x01(\v2\x11.querynode.v1.IdsR\x03ids\x12\x16\n" +
+	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
+	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
+	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xb3\x03\n" +
+	"\tSubSearch\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
+	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
+	"\x05top_k\x18\x03 \x01(\x03R\x04topK\x12\x16\n" +
+	"\x06metric\x18\x04 \x01(\tR\x06metric\x12\x16\n" +
+	"\x06filter\x18\x05 \x01(\tR\x06filter\x12N\n" +
+	"\rfilter_values\x18\x06 \x03(\v2).querynode.v1.SubSearch.FilterValuesEntryR\ffilterValues\x12\x0e\n" +
+	"\x02ef\x18\a \x01(\x05R\x02ef\x12\x1b\n" +
+	"\x06radius\x18\b \x01(\x02H\x00R\x06radius\x88\x01\x01\x12&\n" +
+	"\frange_filter\x18\t \x01(\x02H\x01R\vrangeFilter\x88\x01\x01\x1aT\n" +
+	"\x11FilterValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
+	"\a_radiusB\x0f\n" +
+	"\r_range_filter\"\x19\n" +
+	"\tRrfRanker\x12\f\n" +
+	"\x01k\x18\x01 \x01(\x02R\x01k\"I\n" +
+	"\x0eWeightedRanker\x12\x18\n" +
+	"\aweights\x18\x01 \x03(\x02R\aweights\x12\x1d\n" +
+	"\n" +
+	"norm_score\x18\x02 \x01(\bR\tnormScore\"\xf2\x03\n" +
 	"\tReadStats\x12'\n" +
 	"\x0fsealed_segments\x18\x01 \x03(\x03R\x0esealedSegments\x12)\n" +
 	"\x10growing_segments\x18\x02 \x03(\x03R\x0fgrowingSegments\x12\x1a\n" +
@@ -818,7 +1805,32 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x0fpruned_segments\x18\x06 \x01(\x03R\x0eprunedSegments\x12\x1d\n" +
 	"\n" +
 	"wait_nanos\x18\a \x01(\x03R\twaitNanos\x12!\n" +
-	"\fsearch_nanos\x18\b \x01(\x03R\vsearchNanos\"\xe5\x03\n" +
+	"\fsearch_nanos\x18\b \x01(\x03R\vsearchNanos\x125\n" +
+	"\bsegments\x18\t \x03(\v2\x19.querynode.v1.SegmentReadR\bsegments\x12.\n" +
+	"\x13segments_wall_nanos\x18\n" +
+	" \x01(\x03R\x11segmentsWallNanos\x12\x1f\n" +
+	"\vmerge_nanos\x18\v \x01(\x03R\n" +
+	"mergeNanos\x12!\n" +
+	"\foutput_nanos\x18\f \x01(\x03R\voutputNanos\"\x91\x03\n" +
+	"\vSegmentRead\x12\x1d\n" +
+	"\n" +
+	"segment_id\x18\x01 \x01(\x03R\tsegmentId\x12!\n" +
+	"\fpartition_id\x18\x02 \x01(\x03R\vpartitionId\x12\x1a\n" +
+	"\bvchannel\x18\x03 \x01(\tR\bvchannel\x12\x18\n" +
+	"\agrowing\x18\x04 \x01(\bR\agrowing\x12\x12\n" +
+	"\x04rows\x18\x05 \x01(\x03R\x04rows\x12\x16\n" +
+	"\x06pruned\x18\x06 \x01(\tR\x06pruned\x12\x18\n" +
+	"\amatched\x18\a \x01(\x03R\amatched\x12\x1e\n" +
+	"\n" +
+	"strategies\x18\b \x03(\tR\n" +
+	"strategies\x12\x1c\n" +
+	"\tdistances\x18\t \x01(\x03R\tdistances\x12\x12\n" +
+	"\x04hops\x18\n" +
+	" \x01(\x03R\x04hops\x12!\n" +
+	"\ffilter_nanos\x18\v \x01(\x03R\vfilterNanos\x12!\n" +
+	"\fsearch_nanos\x18\f \x01(\x03R\vsearchNanos\x12\x14\n" +
+	"\x05parts\x18\r \x01(\x03R\x05parts\x12\x16\n" +
+	"\x06search\x18\x0e \x01(\x03R\x06search\"\x89\x05\n" +
 	"\fQueryRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -834,16 +1846,30 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x0eignore_growing\x18\b \x01(\bR\rignoreGrowing\x12#\n" +
 	"\rallow_partial\x18\t \x01(\bR\fallowPartial\x125\n" +
 	"\tfreshness\x18\n" +
-	" \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x1aT\n" +
+	" \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x120\n" +
+	"\border_by\x18\v \x03(\v2\x15.querynode.v1.OrderByR\aorderBy\x12&\n" +
+	"\x0fgroup_by_fields\x18\f \x03(\tR\rgroupByFields\x12\x18\n" +
+	"\aiterate\x18\r \x01(\bR\aiterate\x12\x14\n" +
+	"\x05token\x18\x0e \x01(\tR\x05token\x12\x18\n" +
+	"\aexplain\x18\x0f \x01(\bR\aexplain\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
-	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01\"\xc0\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01\"`\n" +
+	"\aOrderBy\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x1e\n" +
+	"\n" +
+	"descending\x18\x02 \x01(\bR\n" +
+	"descending\x12\x1f\n" +
+	"\vnulls_first\x18\x03 \x01(\bR\n" +
+	"nullsFirst\"\xdf\x01\n" +
 	"\rQueryResponse\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12/\n" +
 	"\x06fields\x18\x02 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x03R\x05count\x12%\n" +
 	"\x0eread_timestamp\x18\x04 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x05 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xcd\x01\n" +
+	"\x05stats\x18\x05 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\x12\x1d\n" +
+	"\n" +
+	"next_token\x18\x06 \x01(\tR\tnextToken\"\x99\x02\n" +
 	"\n" +
 	"GetRequest\x12\x1e\n" +
 	"\n" +
@@ -854,13 +1880,17 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"partitions\x12#\n" +
 	"\x03ids\x18\x03 \x01(\v2\x11.querynode.v1.IdsR\x03ids\x12#\n" +
 	"\routput_fields\x18\x04 \x03(\tR\foutputFields\x125\n" +
-	"\tfreshness\x18\x05 \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\"y\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x12%\n" +
+	"\x0eignore_growing\x18\x06 \x01(\bR\rignoreGrowing\x12#\n" +
+	"\rallow_partial\x18\a \x01(\bR\fallowPartial\"\xa8\x01\n" +
 	"\vGetResponse\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12/\n" +
 	"\x06fields\x18\x02 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
-	"\x0eread_timestamp\x18\x03 \x01(\x04R\rreadTimestamp2\xd3\x01\n" +
+	"\x0eread_timestamp\x18\x03 \x01(\x04R\rreadTimestamp\x12-\n" +
+	"\x05stats\x18\x04 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats2\xaa\x02\n" +
 	"\fQueryService\x12C\n" +
-	"\x06Search\x12\x1b.querynode.v1.SearchRequest\x1a\x1c.querynode.v1.SearchResponse\x12B\n" +
+	"\x06Search\x12\x1b.querynode.v1.SearchRequest\x1a\x1c.querynode.v1.SearchResponse\x12U\n" +
+	"\fHybridSearch\x12!.querynode.v1.HybridSearchRequest\x1a\".querynode.v1.HybridSearchResponse\x12B\n" +
 	"\x05Query\x12\x1a.querynode.v1.QueryRequest\x1a\x1b.querynode.v1.QueryResponse0\x01\x12:\n" +
 	"\x03Get\x12\x18.querynode.v1.GetRequest\x1a\x19.querynode.v1.GetResponseB?Z=github.com/querynode/querynode/proto/querynode/v1;querynodev1b\x06proto3"
 
@@ -876,52 +1906,76 @@ func file_querynode_v1_query_proto_rawDescGZIP() []byte {
 	return file_querynode_v1_query_proto_rawDescData
 }
 
-var file_querynode_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_querynode_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_querynode_v1_query_proto_goTypes = []any{
-	(*SearchRequest)(nil),  // 0: querynode.v1.SearchRequest
-	(*SearchResponse)(nil), // 1: querynode.v1.SearchResponse
-	(*ReadStats)(nil),      // 2: querynode.v1.ReadStats
-	(*QueryRequest)(nil),   // 3: querynode.v1.QueryRequest
-	(*QueryResponse)(nil),  // 4: querynode.v1.QueryResponse
-	(*GetRequest)(nil),     // 5: querynode.v1.GetRequest
-	(*GetResponse)(nil),    // 6: querynode.v1.GetResponse
-	nil,                    // 7: querynode.v1.SearchRequest.FilterValuesEntry
-	nil,                    // 8: querynode.v1.QueryRequest.FilterValuesEntry
-	(*FloatVectors)(nil),   // 9: querynode.v1.FloatVectors
-	(*Freshness)(nil),      // 10: querynode.v1.Freshness
-	(*Ids)(nil),            // 11: querynode.v1.Ids
-	(*FieldData)(nil),      // 12: querynode.v1.FieldData
-	(*SegmentFailure)(nil), // 13: querynode.v1.SegmentFailure
-	(*Value)(nil),          // 14: querynode.v1.Value
+	(*SearchRequest)(nil),        // 0: querynode.v1.SearchRequest
+	(*SearchResponse)(nil),       // 1: querynode.v1.SearchResponse
+	(*HybridSearchRequest)(nil),  // 2: querynode.v1.HybridSearchRequest
+	(*HybridSearchResponse)(nil), // 3: querynode.v1.HybridSearchResponse
+	(*SubSearch)(nil),            // 4: querynode.v1.SubSearch
+	(*RrfRanker)(nil),            // 5: querynode.v1.RrfRanker
+	(*WeightedRanker)(nil),       // 6: querynode.v1.WeightedRanker
+	(*ReadStats)(nil),            // 7: querynode.v1.ReadStats
+	(*SegmentRead)(nil),          // 8: querynode.v1.SegmentRead
+	(*QueryRequest)(nil),         // 9: querynode.v1.QueryRequest
+	(*OrderBy)(nil),              // 10: querynode.v1.OrderBy
+	(*QueryResponse)(nil),        // 11: querynode.v1.QueryResponse
+	(*GetRequest)(nil),           // 12: querynode.v1.GetRequest
+	(*GetResponse)(nil),          // 13: querynode.v1.GetResponse
+	nil,                          // 14: querynode.v1.SearchRequest.FilterValuesEntry
+	nil,                          // 15: querynode.v1.SubSearch.FilterValuesEntry
+	nil,                          // 16: querynode.v1.QueryRequest.FilterValuesEntry
+	(*FloatVectors)(nil),         // 17: querynode.v1.FloatVectors
+	(*Freshness)(nil),            // 18: querynode.v1.Freshness
+	(*Ids)(nil),                  // 19: querynode.v1.Ids
+	(*FieldData)(nil),            // 20: querynode.v1.FieldData
+	(*SegmentFailure)(nil),       // 21: querynode.v1.SegmentFailure
+	(*Value)(nil),                // 22: querynode.v1.Value
 }
 var file_querynode_v1_query_proto_depIdxs = []int32{
-	9,  // 0: querynode.v1.SearchRequest.vectors:type_name -> querynode.v1.FloatVectors
-	7,  // 1: querynode.v1.SearchRequest.filter_values:type_name -> querynode.v1.SearchRequest.FilterValuesEntry
-	10, // 2: querynode.v1.SearchRequest.freshness:type_name -> querynode.v1.Freshness
-	11, // 3: querynode.v1.SearchResponse.ids:type_name -> querynode.v1.Ids
-	12, // 4: querynode.v1.SearchResponse.fields:type_name -> querynode.v1.FieldData
-	2,  // 5: querynode.v1.SearchResponse.stats:type_name -> querynode.v1.ReadStats
-	13, // 6: querynode.v1.ReadStats.failures:type_name -> querynode.v1.SegmentFailure
-	8,  // 7: querynode.v1.QueryRequest.filter_values:type_name -> querynode.v1.QueryRequest.FilterValuesEntry
-	10, // 8: querynode.v1.QueryRequest.freshness:type_name -> querynode.v1.Freshness
-	12, // 9: querynode.v1.QueryResponse.fields:type_name -> querynode.v1.FieldData
-	2,  // 10: querynode.v1.QueryResponse.stats:type_name -> querynode.v1.ReadStats
-	11, // 11: querynode.v1.GetRequest.ids:type_name -> querynode.v1.Ids
-	10, // 12: querynode.v1.GetRequest.freshness:type_name -> querynode.v1.Freshness
-	12, // 13: querynode.v1.GetResponse.fields:type_name -> querynode.v1.FieldData
-	14, // 14: querynode.v1.SearchRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	14, // 15: querynode.v1.QueryRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	0,  // 16: querynode.v1.QueryService.Search:input_type -> querynode.v1.SearchRequest
-	3,  // 17: querynode.v1.QueryService.Query:input_type -> querynode.v1.QueryRequest
-	5,  // 18: querynode.v1.QueryService.Get:input_type -> querynode.v1.GetRequest
-	1,  // 19: querynode.v1.QueryService.Search:output_type -> querynode.v1.SearchResponse
-	4,  // 20: querynode.v1.QueryService.Query:output_type -> querynode.v1.QueryResponse
-	6,  // 21: querynode.v1.QueryService.Get:output_type -> querynode.v1.GetResponse
-	19, // [19:22] is the sub-list for method output_type
-	16, // [16:19] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	17, // 0: querynode.v1.SearchRequest.vectors:type_name -> querynode.v1.FloatVectors
+	14, // 1: querynode.v1.SearchRequest.filter_values:type_name -> querynode.v1.SearchRequest.FilterValuesEntry
+	18, // 2: querynode.v1.SearchRequest.freshness:type_name -> querynode.v1.Freshness
+	19, // 3: querynode.v1.SearchResponse.ids:type_name -> querynode.v1.Ids
+	20, // 4: querynode.v1.SearchResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 5: querynode.v1.SearchResponse.stats:type_name -> querynode.v1.ReadStats
+	20, // 6: querynode.v1.SearchResponse.group_values:type_name -> querynode.v1.FieldData
+	4,  // 7: querynode.v1.HybridSearchRequest.searches:type_name -> querynode.v1.SubSearch
+	5,  // 8: querynode.v1.HybridSearchRequest.rrf:type_name -> querynode.v1.RrfRanker
+	6,  // 9: querynode.v1.HybridSearchRequest.weighted:type_name -> querynode.v1.WeightedRanker
+	18, // 10: querynode.v1.HybridSearchRequest.freshness:type_name -> querynode.v1.Freshness
+	19, // 11: querynode.v1.HybridSearchResponse.ids:type_name -> querynode.v1.Ids
+	20, // 12: querynode.v1.HybridSearchResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 13: querynode.v1.HybridSearchResponse.stats:type_name -> querynode.v1.ReadStats
+	17, // 14: querynode.v1.SubSearch.vectors:type_name -> querynode.v1.FloatVectors
+	15, // 15: querynode.v1.SubSearch.filter_values:type_name -> querynode.v1.SubSearch.FilterValuesEntry
+	21, // 16: querynode.v1.ReadStats.failures:type_name -> querynode.v1.SegmentFailure
+	8,  // 17: querynode.v1.ReadStats.segments:type_name -> querynode.v1.SegmentRead
+	16, // 18: querynode.v1.QueryRequest.filter_values:type_name -> querynode.v1.QueryRequest.FilterValuesEntry
+	18, // 19: querynode.v1.QueryRequest.freshness:type_name -> querynode.v1.Freshness
+	10, // 20: querynode.v1.QueryRequest.order_by:type_name -> querynode.v1.OrderBy
+	20, // 21: querynode.v1.QueryResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 22: querynode.v1.QueryResponse.stats:type_name -> querynode.v1.ReadStats
+	19, // 23: querynode.v1.GetRequest.ids:type_name -> querynode.v1.Ids
+	18, // 24: querynode.v1.GetRequest.freshness:type_name -> querynode.v1.Freshness
+	20, // 25: querynode.v1.GetResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 26: querynode.v1.GetResponse.stats:type_name -> querynode.v1.ReadStats
+	22, // 27: querynode.v1.SearchRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	22, // 28: querynode.v1.SubSearch.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	22, // 29: querynode.v1.QueryRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	0,  // 30: querynode.v1.QueryService.Search:input_type -> querynode.v1.SearchRequest
+	2,  // 31: querynode.v1.QueryService.HybridSearch:input_type -> querynode.v1.HybridSearchRequest
+	9,  // 32: querynode.v1.QueryService.Query:input_type -> querynode.v1.QueryRequest
+	12, // 33: querynode.v1.QueryService.Get:input_type -> querynode.v1.GetRequest
+	1,  // 34: querynode.v1.QueryService.Search:output_type -> querynode.v1.SearchResponse
+	3,  // 35: querynode.v1.QueryService.HybridSearch:output_type -> querynode.v1.HybridSearchResponse
+	11, // 36: querynode.v1.QueryService.Query:output_type -> querynode.v1.QueryResponse
+	13, // 37: querynode.v1.QueryService.Get:output_type -> querynode.v1.GetResponse
+	34, // [34:38] is the sub-list for method output_type
+	30, // [30:34] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_query_proto_init() }
@@ -931,13 +1985,18 @@ func file_querynode_v1_query_proto_init() {
 	}
 	file_querynode_v1_types_proto_init()
 	file_querynode_v1_query_proto_msgTypes[0].OneofWrappers = []any{}
+	file_querynode_v1_query_proto_msgTypes[2].OneofWrappers = []any{
+		(*HybridSearchRequest_Rrf)(nil),
+		(*HybridSearchRequest_Weighted)(nil),
+	}
+	file_querynode_v1_query_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_query_proto_rawDesc), len(file_querynode_v1_query_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,9 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	QueryService_Search_FullMethodName = "/querynode.v1.QueryService/Search"
-	QueryService_Query_FullMethodName  = "/querynode.v1.QueryService/Query"
-	QueryService_Get_FullMethodName    = "/querynode.v1.QueryService/Get"
+	QueryService_Search_FullMethodName       = "/querynode.v1.QueryService/Search"
+	QueryService_HybridSearch_FullMethodName = "/querynode.v1.QueryService/HybridSearch"
+	QueryService_Query_FullMethodName        = "/querynode.v1.QueryService/Query"
+	QueryService_Get_FullMethodName          = "/querynode.v1.QueryService/Get"
 )
 
 // QueryServiceClient is the client API for QueryService service.
@@ -34,7 +35,9 @@ const (
 type QueryServiceClient interface {
 	// Search finds the nearest rows to each of a number of vectors.
 	Search(ctx context.Context, in *SearchRequest, opts ...grpc.CallOption) (*SearchResponse, error)
-	// Query streams the rows that match a filter.
+	// HybridSearch runs several searches at one point in time and fuses their hits into one ranking.
+	HybridSearch(ctx context.Context, in *HybridSearchRequest, opts ...grpc.CallOption) (*HybridSearchResponse, error)
+	// Query streams the rows that match a filter, in an order, or what aggregates say about them.
 	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error)
 	// Get returns rows by primary key.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
@@ -52,6 +55,16 @@ func (c *queryServiceClient) Search(ctx context.Context, in *SearchRequest, opts
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SearchResponse)
 	err := c.cc.Invoke(ctx, QueryService_Search_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) HybridSearch(ctx context.Context, in *HybridSearchRequest, opts ...grpc.CallOption) (*HybridSearchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HybridSearchResponse)
+	err := c.cc.Invoke(ctx, QueryService_HybridSearch_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +108,9 @@ func (c *queryServiceClient) Get(ctx context.Context, in *GetRequest, opts ...gr
 type QueryServiceServer interface {
 	// Search finds the nearest rows to each of a number of vectors.
 	Search(context.Context, *SearchRequest) (*SearchResponse, error)
-	// Query streams the rows that match a filter.
+	// HybridSearch runs several searches at one point in time and fuses their hits into one ranking.
+	HybridSearch(context.Context, *HybridSearchRequest) (*HybridSearchResponse, error)
+	// Query streams the rows that match a filter, in an order, or what aggregates say about them.
 	Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error
 	// Get returns rows by primary key.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
@@ -111,6 +126,9 @@ type UnimplementedQueryServiceServer struct{}
 
 func (UnimplementedQueryServiceServer) Search(context.Context, *SearchRequest) (*SearchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Search not implemented")
+}
+func (UnimplementedQueryServiceServer) HybridSearch(context.Context, *HybridSearchRequest) (*HybridSearchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HybridSearch not implemented")
 }
 func (UnimplementedQueryServiceServer) Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error {
 	return status.Error(codes.Unimplemented, "method Query not implemented")
@@ -157,6 +175,24 @@ func _QueryService_Search_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueryService_HybridSearch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HybridSearchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).HybridSearch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_HybridSearch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).HybridSearch(ctx, req.(*HybridSearchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _QueryService_Query_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(QueryRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -196,6 +232,10 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Search",
 			Handler:    _QueryService_Search_Handler,
+		},
+		{
+			MethodName: "HybridSearch",
+			Handler:    _QueryService_HybridSearch_Handler,
 		},
 		{
 			MethodName: "Get",
