@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"mq/embedded": {"mq"},
 	"mq/pulsar":   {"mq"},
 	"mq/mqtest":   {"mq"},
-	"segments":    {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec"},
+	"segments":    {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec", "internal/analyze"},
 
 	"internal/index": {"internal/vec"},
 	"internal/rowpb": {"proto"},
@@ -46,7 +46,8 @@ var arrows = map[string][]string{
 	"internal/vec":      {},
 	"internal/segfile":  {},
 	"internal/objstore": {},
-	"internal/expr":     {},
+	"internal/analyze":  {},
+	"internal/expr":     {"internal/analyze"},
 	"internal/config":   {},
 	"internal/lint":     {},
 	"internal/console":  {},
