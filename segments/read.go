@@ -27,6 +27,10 @@ type Read struct {
 	Guarantee     func(vchannel string) uint64 // timestamp that must have been applied; nil = whatever there is
 	ReadTimestamp uint64                       // read as of then; 0 = as of what has been applied
 	Channels      []string                     // vchannels that must be watched for an answer; nil = whichever are
+	// Ready is called once the channels have applied what is guaranteed and before
+	// the snapshot is taken, again if the channels change meanwhile: it may wait for
+	// segments that the answer needs. Its error ends the read. Nil = nothing to wait for.
+	Ready func(ctx context.Context) error
 }
 
 // ReadStats says what an answer is made from.
@@ -87,6 +91,11 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	for x.snap == nil {
 		if err := x.wait(ctx); err != nil {
 			return nil, err
+		}
+		if r.Ready != nil {
+			if err := r.Ready(ctx); err != nil {
+				return nil, err
+			}
 		}
 		x.snap = c.acquire(x.channels)
 	}
