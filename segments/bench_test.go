@@ -113,12 +113,12 @@ func BenchmarkSearchSealed(b *testing.B) {
 	b.Run("index", func(b *testing.B) {
 		snap := c.Acquire()
 		defer snap.Release()
-		g := snap.view.segments[0].segment.(*Sealed).vectors[0].graph
+		g := snap.view.segments[0].segment.(*Sealed).vectors[0].index
 		var sc index.Scratch
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
 			at := i % 256 * benchDim
-			g.Search(queries[at:at+benchDim], 10, defaultEf(10), nil, &sc)
+			g.Search(queries[at:at+benchDim], &index.Query{K: 10}, &sc)
 		}
 	})
 	b.Run("collection", func(b *testing.B) { benchSearch(b, c, queries, Read{}) })

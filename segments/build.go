@@ -3,13 +3,11 @@ package segments
 import (
 	"context"
 	"io"
-	"strconv"
-	"sync/atomic"
+	"maps"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/index"
-	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
 )
@@ -27,10 +25,6 @@ type BuildOptions struct {
 	Progress func(done, total int)
 }
 
-// flatBelow is the number of rows up to which AUTOINDEX builds no graph: an
-// exact scan of so few rows is as fast as the walk.
-const flatBelow = 2_000
-
 // Build writes a sealed segment to o.Dir: the rows that next returns, until it
 // returns io.EOF, and the indexes. Rows come in timestamp order and carry their
 // timestamps. An interrupted build leaves nothing behind.
@@ -47,7 +41,6 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 			err = errors.CombineErrors(err, w.Abort())
 		}
 	}()
-	rows := 0
 	for {
 		b, err := next()
 		if errors.Is(err, io.EOF) {
@@ -62,84 +55,46 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 		if err := w.Append(b); err != nil {
 			return nil, err
 		}
-		rows += b.Rows
 	}
 	for _, f := range o.Info.Schema.Fields {
 		if !f.Type.IsVector() {
 			continue
 		}
-		if err := buildIndex(ctx, o, w, f, rows); err != nil {
+		if err := buildIndex(ctx, o, w, f); err != nil {
 			return nil, errors.Wrapf(err, "index field %q", f.Name)
 		}
 	}
 	return w.Finish(ctx)
 }
 
-func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field, rows int) error {
+func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field) (err error) {
 	ix := o.Info.index(f.ID)
-	if ix.Type == indexFlat || (ix.Type != "HNSW" && rows <= flatBelow) {
-		return nil
-	}
 	base, err := w.Vectors(f.ID)
 	if err != nil {
 		return err
 	}
-	opts := index.HNSWOptions{Dim: f.Dim, Metric: ix.Metric, M: ix.M, EfConstruction: ix.EfConstruction, Capacity: rows}
-	opts.EnsureDefaults()
-	g, err := index.NewHNSW(opts, base)
+	built, err := index.Build(ctx, index.Spec{
+		Kind: index.Kind(ix.Type), Metric: ix.Metric, Dim: f.Dim, M: ix.M, EfConstruction: ix.EfConstruction,
+	}, base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
 		return err
 	}
-	if err := insertAll(ctx, g, rows, max(o.Workers, 1), o.Progress); err != nil {
-		return err
+	defer func() { err = errors.CombineErrors(err, built.Close()) }()
+	info := built.Info()
+	if info.Kind == index.KindFlat {
+		return nil
 	}
-	g.Repair(&index.Scratch{})
-	meta := segfile.IndexMeta{FieldID: f.ID, Type: "HNSW", Metric: ix.Metric.String(), Params: map[string]string{
-		"M": strconv.Itoa(opts.M), "efConstruction": strconv.Itoa(opts.EfConstruction),
-	}}
+	params := maps.Clone(info.Params)
+	if info.Why != "" {
+		params[whyParam] = info.Why
+	}
+	meta := segfile.IndexMeta{FieldID: f.ID, Type: string(info.Kind), Metric: info.Metric.String(), Params: params}
 	return w.WriteIndex(meta, func(out io.Writer) error {
-		_, err := g.WriteTo(out)
+		_, err := built.WriteTo(out)
 		return err
 	})
 }
 
-// insertAll puts rows [0, n) into g with several goroutines, and returns when
-// all of them have ended.
-func insertAll(ctx context.Context, g *index.HNSW, n, workers int, progress func(done, total int)) error {
-	var at, done atomic.Int64
-	ends := make(chan error, workers)
-	group := lifecycle.NewGroup(ctx, func(_ string, err error) { ends <- err })
-	var first error
-	started := 0
-	for i := range workers {
-		err := group.Go("index builder "+strconv.Itoa(i), func(ctx context.Context) error {
-			var sc index.Scratch
-			for ctx.Err() == nil {
-				row := at.Add(1) - 1
-				if row >= int64(n) {
-					return nil
-				}
-				if err := g.Insert(uint32(row), &sc); err != nil {
-					return err
-				}
-				if d := done.Add(1); progress != nil && (d%512 == 0 || d == int64(n)) {
-					progress(int(d), n)
-				}
-			}
-			return errors.Wrap(ctx.Err(), "build index")
-		})
-		if err != nil {
-			first = err
-			break
-		}
-		started++
-	}
-	// Each builder checks the context for every row, so this wait is short once it ends.
-	for range started {
-		if err := <-ends; err != nil && first == nil {
-			first = err
-			at.Store(int64(n)) // the others need not go on
-		}
-	}
-	return errors.CombineErrors(first, group.Close(context.WithoutCancel(ctx)))
-}
+// whyParam is the parameter of an index in a manifest that says why AUTOINDEX
+// chose it.
+const whyParam = "why"

@@ -170,10 +170,18 @@ func (sc *scratch) invNorm(v vectors, row int) float32 {
 func (sc *scratch) walk(g *index.HNSW, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
 	ef := q.ef
 	if ef == 0 {
-		ef = defaultEf(q.k)
+		ef = index.DefaultEffort(q.k)
 	}
 	sc.index.Stop = q.stop
 	found := g.Search(q.vector, q.k, ef, allowed, &sc.index)
+	sc.index.Stop = nil // the scratch outlives the search
+	return found, errors.Wrap(q.ctx.Err(), "search")
+}
+
+// searchIndex searches a sealed index among the rows allowed (nil = all).
+func (sc *scratch) searchIndex(x index.Searcher, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
+	sc.index.Stop = q.stop
+	found := x.Search(q.vector, &index.Query{K: q.k, Effort: q.ef, Allowed: allowed}, &sc.index)
 	sc.index.Stop = nil // the scratch outlives the search
 	return found, errors.Wrap(q.ctx.Err(), "search")
 }
@@ -184,10 +192,6 @@ func (sc *scratch) prefix(n int) *bitset.Set {
 	sc.allowed.Fill()
 	return &sc.allowed
 }
-
-// defaultEf is the candidate list of a search that did not choose: on word
-// vectors, which are hard, it gives a recall of 0.99 at k = 10.
-func defaultEf(k int) int { return 100 + k }
 
 // merge returns the k nearest of two sorted lists.
 func (sc *scratch) merge(a, b []index.Neighbor, k int) []index.Neighbor {

@@ -40,7 +40,8 @@ type sealedVectors struct {
 	fieldID int64
 	base    []float32 // mapped, row after row
 	dim     int
-	graph   *index.HNSW // nil = searched exactly
+	index   index.Searcher // nil = searched exactly
+	info    index.Info
 
 	// The inverse norms are computed by the first search that needs them: Cosine
 	// without the graph.
@@ -115,18 +116,19 @@ func (s *Sealed) openVectors(info CollectionInfo) error {
 			return errclass.New(errclass.Corrupt, "segment %d: field %q has %d values, want %d rows of %d", s.meta.ID, f.Name, len(v.base), s.rows.Rows, f.Dim)
 		}
 		s.vectors = append(s.vectors, v)
-		ix, image, ok := s.file.Index(f.ID)
-		if !ok || ix.Type != "HNSW" {
+		_, image, ok := s.file.Index(f.ID)
+		if !ok {
 			continue
 		}
-		g, err := index.OpenHNSW(image, v.base)
+		x, err := index.Open(image, v.base)
 		if err != nil {
 			return errors.Wrapf(err, "segment %d: index of field %q", s.meta.ID, f.Name)
 		}
-		if g.Len() != s.rows.Rows {
-			return errclass.New(errclass.Corrupt, "segment %d: index of field %q holds %d rows, the segment has %d", s.meta.ID, f.Name, g.Len(), s.rows.Rows)
+		if v.info = x.Info(); v.info.Rows != s.rows.Rows || v.info.Dim != f.Dim {
+			return errclass.New(errclass.Corrupt, "segment %d: index of field %q holds %d rows of dimension %d, the segment has %d of %d",
+				s.meta.ID, f.Name, v.info.Rows, v.info.Dim, s.rows.Rows, f.Dim)
 		}
-		v.graph = g
+		v.index = x
 	}
 	return nil
 }

@@ -162,11 +162,11 @@ func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Se
 
 func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	v := s.field(q.fieldID)
-	if v.graph != nil && v.graph.Metric() == q.metric && !q.exact {
+	if v.index != nil && v.info.Metric == q.metric && !q.exact {
 		if allowed == nil && n < s.rows.Rows {
 			allowed = sc.prefix(n)
 		}
-		return sc.walk(v.graph, q, allowed)
+		return sc.searchIndex(v.index, q, allowed)
 	}
 	rows := vectors{base: v.base, dim: v.dim}
 	if q.metric == index.Cosine {

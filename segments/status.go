@@ -1,5 +1,7 @@
 package segments
 
+import "github.com/querynode/querynode/internal/index"
+
 // SegmentStatus describes one segment for people and coordinators.
 type SegmentStatus struct {
 	Meta
@@ -39,7 +41,10 @@ func (g *Growing) describe(st *SegmentStatus) {
 		st.MinTimestamp, st.MaxTimestamp = g.timestamp(0), g.timestamp(uint32(st.Rows-1))
 	}
 	for _, v := range g.vectors {
-		st.Indexes[v.fieldID] = indexName(v.graph.Load() != nil)
+		st.Indexes[v.fieldID] = string(index.KindFlat)
+		if v.graph.Load() != nil {
+			st.Indexes[v.fieldID] = string(index.KindHNSW)
+		}
 	}
 }
 
@@ -50,13 +55,9 @@ func (s *Sealed) describe(st *SegmentStatus) {
 		st.MinTimestamp, st.MaxTimestamp = s.rows.Timestamps[0], s.rows.Timestamps[st.Rows-1]
 	}
 	for _, v := range s.vectors {
-		st.Indexes[v.fieldID] = indexName(v.graph != nil)
+		st.Indexes[v.fieldID] = string(index.KindFlat)
+		if v.index != nil {
+			st.Indexes[v.fieldID] = string(v.info.Kind)
+		}
 	}
-}
-
-func indexName(graph bool) string {
-	if graph {
-		return "HNSW"
-	}
-	return "FLAT"
 }
