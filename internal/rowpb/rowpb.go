@@ -76,6 +76,8 @@ func FromColumn(c *schema.Column, f schema.Field) *qnpb.FieldData {
 		d.Values = &qnpb.FieldData_Doubles{Doubles: &qnpb.DoubleArray{Values: c.Double}}
 	case c.Type == schema.FloatVector:
 		d.Values = &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: int32(c.Dim), Values: c.Float}}
+	case c.Type == schema.Array:
+		d.Values = &qnpb.FieldData_Arrays{Arrays: fromArrays(c)}
 	default:
 		d.Values = &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{Values: c.Str}}
 	}
@@ -85,7 +87,7 @@ func FromColumn(c *schema.Column, f schema.Field) *qnpb.FieldData {
 // ToColumn returns the columnar form of d for field f; an error of class Invalid
 // names the field and the type it wants. It aliases d.
 func ToColumn(d *qnpb.FieldData, f schema.Field) (*schema.Column, error) {
-	c := &schema.Column{FieldID: f.ID, Type: f.Type, Dim: f.Dim}
+	c := &schema.Column{FieldID: f.ID, Type: f.Type, Element: f.Element, Dim: f.Dim}
 	if len(d.GetValid()) > 0 {
 		c.Valid = d.GetValid()
 	}
@@ -113,6 +115,10 @@ func ToColumn(d *qnpb.FieldData, f schema.Field) (*schema.Column, error) {
 			return nil, errclass.New(errclass.Invalid, "field %q: vectors of dimension %d, want %d", f.Name, v.Vectors.GetDim(), f.Dim)
 		}
 		c.Float, ok = values, true
+	case *qnpb.FieldData_Arrays:
+		if f.Type == schema.Array {
+			return toArrays(v.Arrays, c, f)
+		}
 	}
 	if !ok {
 		return nil, errclass.New(errclass.Invalid, "field %q: want values of type %s, got %s", f.Name, f.Type, kind(d))
@@ -134,6 +140,8 @@ func kind(d *qnpb.FieldData) string {
 		return "strings"
 	case *qnpb.FieldData_Vectors:
 		return "vectors"
+	case *qnpb.FieldData_Arrays:
+		return "arrays"
 	}
 	return "nothing"
 }
@@ -182,7 +190,7 @@ func FromBatch(b *schema.Batch, s *schema.Schema) []*qnpb.FieldData {
 
 // ToBatch returns the rows of a message of the write-ahead log for schema s.
 // Fields are found by id; one that the schema has and the message lacks, because
-// it was added later, becomes nulls; one that the schema lacks is dropped. The
+// it was added later, becomes its default value or nulls; one that the schema lacks is dropped. The
 // number of rows is compared with the columns there are before it is believed.
 func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch, error) {
 	if rows <= 0 {
@@ -206,7 +214,7 @@ func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch,
 	for _, f := range s.Columns() {
 		d, ok := byID[f.ID]
 		if !ok {
-			c, err := schema.NullColumn(f, rows)
+			c, err := schema.AbsentColumn(f, rows)
 			if err != nil {
 				return nil, err
 			}

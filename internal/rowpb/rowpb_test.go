@@ -24,6 +24,12 @@ func everything() *schema.Schema {
 		{ID: 105, Name: "s", Type: schema.VarChar, MaxLength: 10, Nullable: true},
 		{ID: 106, Name: "j", Type: schema.JSON, Nullable: true},
 		{ID: 107, Name: "v", Type: schema.FloatVector, Dim: 3},
+		{ID: 108, Name: "at", Type: schema.Timestamptz, Nullable: true, Default: "1700000000000000"},
+		{ID: 110, Name: "ab", Type: schema.Array, Element: schema.Bool},
+		{ID: 111, Name: "ai", Type: schema.Array, Element: schema.Int8, MaxCapacity: 3, Nullable: true},
+		{ID: 112, Name: "af", Type: schema.Array, Element: schema.Float},
+		{ID: 113, Name: "ad", Type: schema.Array, Element: schema.Double},
+		{ID: 114, Name: "as", Type: schema.Array, Element: schema.VarChar, MaxLength: 5, Nullable: true},
 	}}
 }
 
@@ -37,6 +43,12 @@ func rows() *schema.Batch {
 		{FieldID: 105, Type: schema.VarChar, Str: []string{"", "grün"}, Valid: []bool{false, true}},
 		{FieldID: 106, Type: schema.JSON, Str: []string{`{"a":1}`, "null"}},
 		{FieldID: 107, Type: schema.FloatVector, Dim: 3, Float: []float32{1, 2, 3, 4, 5, 6}},
+		{FieldID: 108, Type: schema.Timestamptz, Int: []int64{0, -1}, Valid: []bool{false, true}},
+		{FieldID: 110, Type: schema.Array, Element: schema.Bool, Bool: []bool{true, false, true}, Offsets: []int{0, 1, 3}},
+		{FieldID: 111, Type: schema.Array, Element: schema.Int8, Int: []int64{-128, 0, 127}, Offsets: []int{0, 3, 3}, Valid: []bool{true, false}},
+		{FieldID: 112, Type: schema.Array, Element: schema.Float, Float: []float32{1.5}, Offsets: []int{0, 0, 1}},
+		{FieldID: 113, Type: schema.Array, Element: schema.Double, Double: []float64{math.Pi, 2}, Offsets: []int{0, 2, 2}},
+		{FieldID: 114, Type: schema.Array, Element: schema.VarChar, Str: []string{"a", "", "grün"}, Offsets: []int{0, 2, 3}, Valid: []bool{true, true}},
 		{FieldID: schema.DynamicFieldID, Type: schema.JSON, Str: []string{"{}", `{"x":[]}`}},
 	}}
 }
@@ -83,6 +95,20 @@ func TestASchemaThatHasChanged(t *testing.T) {
 	if c := b.Column(105); !c.Null(0) || !c.Null(1) {
 		t.Fatalf("%+v", c)
 	}
+	b, err = ToBatch(2, without(108), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := b.Column(108); c.Null(0) || c.Int[1] != 1700000000000000 {
+		t.Fatalf("%+v", c)
+	}
+	b, err = ToBatch(2, without(111), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := b.Column(111); c.Rows() != 2 || !c.Null(1) {
+		t.Fatalf("%+v", c)
+	}
 	b, err = ToBatch(2, without(schema.DynamicFieldID), s)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +145,7 @@ func TestValuesOfAnotherType(t *testing.T) {
 	all := FromBatch(rows(), s)
 	for i, f := range s.Columns() {
 		for j, d := range all {
-			if s.Columns()[j].Type == f.Type || f.Type.IsInt() && s.Columns()[j].Type.IsInt() ||
+			if s.Columns()[j].Type == f.Type && s.Columns()[j].Element == f.Element || f.Type.IsInt() && s.Columns()[j].Type.IsInt() ||
 				(f.Type == schema.VarChar || f.Type == schema.JSON) && (s.Columns()[j].Type == schema.VarChar || s.Columns()[j].Type == schema.JSON) {
 				continue
 			}
@@ -133,6 +159,38 @@ func TestValuesOfAnotherType(t *testing.T) {
 	}
 	_, err := ToColumn(&qnpb.FieldData{Values: &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: 2, Values: []float32{1, 2}}}}, s.Fields[7])
 	wantInvalid(t, err)
+}
+
+// TestASliceOfArrays goes out without the elements of other rows.
+func TestASliceOfArrays(t *testing.T) {
+	f, c := everything().Fields[10], rows().Column(111)
+	if f.ID != 111 {
+		t.Fatalf("field %d", f.ID)
+	}
+	c.AppendRow(c, 0)
+	d := FromColumn(c.Slice(1, 3), f)
+	got, err := ToColumn(d, f)
+	if err != nil || !slices.Equal(got.Int, []int64{-128, 0, 127}) || !slices.Equal(got.Offsets, []int{0, 0, 3}) || !got.Null(0) || got.Null(1) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+func TestArraysThatAreNot(t *testing.T) {
+	f := everything().Fields[10]
+	ints := func(n int) *qnpb.Arrays_Ints {
+		return &qnpb.Arrays_Ints{Ints: &qnpb.Int64Array{Values: make([]int64, n)}}
+	}
+	for _, a := range []*qnpb.Arrays{
+		{Lengths: []uint32{2}, Elements: ints(1)}, {Lengths: []uint32{0}, Elements: ints(1)}, {Lengths: []uint32{1}},
+		{Lengths: []uint32{math.MaxUint32, math.MaxUint32}, Elements: ints(1)}, {Lengths: []uint32{1}, Elements: &qnpb.Arrays_Bools{Bools: &qnpb.BoolArray{Values: []bool{true}}}},
+	} {
+		_, err := ToColumn(&qnpb.FieldData{Values: &qnpb.FieldData_Arrays{Arrays: a}}, f)
+		wantInvalid(t, err)
+	}
+	c, err := ToColumn(&qnpb.FieldData{Values: &qnpb.FieldData_Arrays{Arrays: &qnpb.Arrays{Lengths: []uint32{0, 0}}}}, f)
+	if err != nil || c.Rows() != 2 {
+		t.Fatalf("%+v, %v", c, err)
+	}
 }
 
 func TestVectors(t *testing.T) {

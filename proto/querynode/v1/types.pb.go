@@ -45,8 +45,12 @@ const (
 	DataType_DATA_TYPE_DOUBLE DataType = 11
 	// UTF-8 text of at most FieldSchema.max_length bytes.
 	DataType_DATA_TYPE_VARCHAR DataType = 21
+	// A list of FieldSchema.element_type, sent in FieldData.arrays.
+	DataType_DATA_TYPE_ARRAY DataType = 22
 	// A JSON document as text.
 	DataType_DATA_TYPE_JSON DataType = 23
+	// A moment: microseconds since 1970-01-01T00:00:00Z, sent in FieldData.ints.
+	DataType_DATA_TYPE_TIMESTAMPTZ DataType = 26
 	// A vector of FieldSchema.dim single-precision numbers.
 	DataType_DATA_TYPE_FLOAT_VECTOR DataType = 101
 )
@@ -63,7 +67,9 @@ var (
 		10:  "DATA_TYPE_FLOAT",
 		11:  "DATA_TYPE_DOUBLE",
 		21:  "DATA_TYPE_VARCHAR",
+		22:  "DATA_TYPE_ARRAY",
 		23:  "DATA_TYPE_JSON",
+		26:  "DATA_TYPE_TIMESTAMPTZ",
 		101: "DATA_TYPE_FLOAT_VECTOR",
 	}
 	DataType_value = map[string]int32{
@@ -76,7 +82,9 @@ var (
 		"DATA_TYPE_FLOAT":        10,
 		"DATA_TYPE_DOUBLE":       11,
 		"DATA_TYPE_VARCHAR":      21,
+		"DATA_TYPE_ARRAY":        22,
 		"DATA_TYPE_JSON":         23,
+		"DATA_TYPE_TIMESTAMPTZ":  26,
 		"DATA_TYPE_FLOAT_VECTOR": 101,
 	}
 )
@@ -182,12 +190,19 @@ type FieldSchema struct {
 	AutoId bool `protobuf:"varint,4,opt,name=auto_id,json=autoId,proto3" json:"auto_id,omitempty"`
 	// Number of values of a vector, 1 to 32768; 0 for other types.
 	Dim int32 `protobuf:"varint,5,opt,name=dim,proto3" json:"dim,omitempty"`
-	// Most bytes of a VARCHAR, 1 to 65535; 0 = 65535. 0 for other types.
+	// Most bytes of a VARCHAR, alone or in an ARRAY, 1 to 65535; 0 = 65535. 0 for other types.
 	MaxLength int32 `protobuf:"varint,6,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
 	// True = rows may leave the field out (scalar fields only); default false.
 	Nullable bool `protobuf:"varint,7,opt,name=nullable,proto3" json:"nullable,omitempty"`
 	// Id of the field in files and messages; set by the node, ignored in requests.
-	Id            int64 `protobuf:"varint,8,opt,name=id,proto3" json:"id,omitempty"`
+	Id int64 `protobuf:"varint,8,opt,name=id,proto3" json:"id,omitempty"`
+	// Type of the elements of an ARRAY: BOOL, INT8 to INT64, FLOAT, DOUBLE or VARCHAR; not set for other types.
+	ElementType DataType `protobuf:"varint,9,opt,name=element_type,json=elementType,proto3,enum=querynode.v1.DataType" json:"element_type,omitempty"`
+	// Most elements of an ARRAY, 1 to 4096; 0 = 4096. 0 for other types.
+	MaxCapacity int32 `protobuf:"varint,10,opt,name=max_capacity,json=maxCapacity,proto3" json:"max_capacity,omitempty"`
+	// Value of rows that leave the field out or have it null; not set = none. Scalar fields other than the primary key, ARRAY
+	// and JSON. A TIMESTAMPTZ is given as microseconds or as RFC 3339 text.
+	DefaultValue  *Value `protobuf:"bytes,11,opt,name=default_value,json=defaultValue,proto3" json:"default_value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -278,6 +293,27 @@ func (x *FieldSchema) GetId() int64 {
 	return 0
 }
 
+func (x *FieldSchema) GetElementType() DataType {
+	if x != nil {
+		return x.ElementType
+	}
+	return DataType_DATA_TYPE_UNSPECIFIED
+}
+
+func (x *FieldSchema) GetMaxCapacity() int32 {
+	if x != nil {
+		return x.MaxCapacity
+	}
+	return 0
+}
+
+func (x *FieldSchema) GetDefaultValue() *Value {
+	if x != nil {
+		return x.DefaultValue
+	}
+	return nil
+}
+
 // CollectionSchema is the ordered list of fields of a collection.
 type CollectionSchema struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -359,6 +395,7 @@ type FieldData struct {
 	//	*FieldData_Doubles
 	//	*FieldData_Strings
 	//	*FieldData_Vectors
+	//	*FieldData_Arrays
 	Values isFieldData_Values `protobuf_oneof:"values"`
 	// Empty = no nulls; else one flag per row, false = null (the value's slot is ignored).
 	Valid         []bool `protobuf:"varint,9,rep,packed,name=valid,proto3" json:"valid,omitempty"`
@@ -471,6 +508,15 @@ func (x *FieldData) GetVectors() *FloatVectors {
 	return nil
 }
 
+func (x *FieldData) GetArrays() *Arrays {
+	if x != nil {
+		if x, ok := x.Values.(*FieldData_Arrays); ok {
+			return x.Arrays
+		}
+	}
+	return nil
+}
+
 func (x *FieldData) GetValid() []bool {
 	if x != nil {
 		return x.Valid
@@ -488,7 +534,7 @@ type FieldData_Bools struct {
 }
 
 type FieldData_Ints struct {
-	// INT8 to INT64.
+	// INT8 to INT64, and TIMESTAMPTZ.
 	Ints *Int64Array `protobuf:"bytes,4,opt,name=ints,proto3,oneof"`
 }
 
@@ -512,6 +558,11 @@ type FieldData_Vectors struct {
 	Vectors *FloatVectors `protobuf:"bytes,8,opt,name=vectors,proto3,oneof"`
 }
 
+type FieldData_Arrays struct {
+	// ARRAY.
+	Arrays *Arrays `protobuf:"bytes,10,opt,name=arrays,proto3,oneof"`
+}
+
 func (*FieldData_Bools) isFieldData_Values() {}
 
 func (*FieldData_Ints) isFieldData_Values() {}
@@ -523,6 +574,8 @@ func (*FieldData_Doubles) isFieldData_Values() {}
 func (*FieldData_Strings) isFieldData_Values() {}
 
 func (*FieldData_Vectors) isFieldData_Values() {}
+
+func (*FieldData_Arrays) isFieldData_Values() {}
 
 // BoolArray is one value per row.
 type BoolArray struct {
@@ -754,6 +807,153 @@ func (x *StringArray) GetValues() []string {
 	return nil
 }
 
+// Arrays is one list per row.
+type Arrays struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of elements of each row; a null's is 0.
+	Lengths []uint32 `protobuf:"varint,1,rep,packed,name=lengths,proto3" json:"lengths,omitempty"`
+	// The elements of all rows, one after the other; which one is used follows from the field's element type.
+	//
+	// Types that are valid to be assigned to Elements:
+	//
+	//	*Arrays_Bools
+	//	*Arrays_Ints
+	//	*Arrays_Floats
+	//	*Arrays_Doubles
+	//	*Arrays_Strings
+	Elements      isArrays_Elements `protobuf_oneof:"elements"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Arrays) Reset() {
+	*x = Arrays{}
+	mi := &file_querynode_v1_types_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Arrays) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Arrays) ProtoMessage() {}
+
+func (x *Arrays) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_types_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Arrays.ProtoReflect.Descriptor instead.
+func (*Arrays) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Arrays) GetLengths() []uint32 {
+	if x != nil {
+		return x.Lengths
+	}
+	return nil
+}
+
+func (x *Arrays) GetElements() isArrays_Elements {
+	if x != nil {
+		return x.Elements
+	}
+	return nil
+}
+
+func (x *Arrays) GetBools() *BoolArray {
+	if x != nil {
+		if x, ok := x.Elements.(*Arrays_Bools); ok {
+			return x.Bools
+		}
+	}
+	return nil
+}
+
+func (x *Arrays) GetInts() *Int64Array {
+	if x != nil {
+		if x, ok := x.Elements.(*Arrays_Ints); ok {
+			return x.Ints
+		}
+	}
+	return nil
+}
+
+func (x *Arrays) GetFloats() *FloatArray {
+	if x != nil {
+		if x, ok := x.Elements.(*Arrays_Floats); ok {
+			return x.Floats
+		}
+	}
+	return nil
+}
+
+func (x *Arrays) GetDoubles() *DoubleArray {
+	if x != nil {
+		if x, ok := x.Elements.(*Arrays_Doubles); ok {
+			return x.Doubles
+		}
+	}
+	return nil
+}
+
+func (x *Arrays) GetStrings() *StringArray {
+	if x != nil {
+		if x, ok := x.Elements.(*Arrays_Strings); ok {
+			return x.Strings
+		}
+	}
+	return nil
+}
+
+type isArrays_Elements interface {
+	isArrays_Elements()
+}
+
+type Arrays_Bools struct {
+	// BOOL.
+	Bools *BoolArray `protobuf:"bytes,2,opt,name=bools,proto3,oneof"`
+}
+
+type Arrays_Ints struct {
+	// INT8 to INT64.
+	Ints *Int64Array `protobuf:"bytes,3,opt,name=ints,proto3,oneof"`
+}
+
+type Arrays_Floats struct {
+	// FLOAT.
+	Floats *FloatArray `protobuf:"bytes,4,opt,name=floats,proto3,oneof"`
+}
+
+type Arrays_Doubles struct {
+	// DOUBLE.
+	Doubles *DoubleArray `protobuf:"bytes,5,opt,name=doubles,proto3,oneof"`
+}
+
+type Arrays_Strings struct {
+	// VARCHAR.
+	Strings *StringArray `protobuf:"bytes,6,opt,name=strings,proto3,oneof"`
+}
+
+func (*Arrays_Bools) isArrays_Elements() {}
+
+func (*Arrays_Ints) isArrays_Elements() {}
+
+func (*Arrays_Floats) isArrays_Elements() {}
+
+func (*Arrays_Doubles) isArrays_Elements() {}
+
+func (*Arrays_Strings) isArrays_Elements() {}
+
 // FloatVectors is a number of vectors of the same dimension, either as values or as raw.
 type FloatVectors struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -769,7 +969,7 @@ type FloatVectors struct {
 
 func (x *FloatVectors) Reset() {
 	*x = FloatVectors{}
-	mi := &file_querynode_v1_types_proto_msgTypes[8]
+	mi := &file_querynode_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +981,7 @@ func (x *FloatVectors) String() string {
 func (*FloatVectors) ProtoMessage() {}
 
 func (x *FloatVectors) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[8]
+	mi := &file_querynode_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +994,7 @@ func (x *FloatVectors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FloatVectors.ProtoReflect.Descriptor instead.
 func (*FloatVectors) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FloatVectors) GetDim() int32 {
@@ -834,7 +1034,7 @@ type Ids struct {
 
 func (x *Ids) Reset() {
 	*x = Ids{}
-	mi := &file_querynode_v1_types_proto_msgTypes[9]
+	mi := &file_querynode_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1046,7 @@ func (x *Ids) String() string {
 func (*Ids) ProtoMessage() {}
 
 func (x *Ids) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[9]
+	mi := &file_querynode_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1059,7 @@ func (x *Ids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ids.ProtoReflect.Descriptor instead.
 func (*Ids) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ids) GetKeys() isIds_Keys {
@@ -927,7 +1127,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	mi := &file_querynode_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1139,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	mi := &file_querynode_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1152,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Value) GetKind() isValue_Kind {
@@ -1109,7 +1309,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	mi := &file_querynode_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1321,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	mi := &file_querynode_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1334,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Freshness) GetLevel() ConsistencyLevel {
@@ -1177,7 +1377,7 @@ type IndexSpec struct {
 
 func (x *IndexSpec) Reset() {
 	*x = IndexSpec{}
-	mi := &file_querynode_v1_types_proto_msgTypes[12]
+	mi := &file_querynode_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1389,7 @@ func (x *IndexSpec) String() string {
 func (*IndexSpec) ProtoMessage() {}
 
 func (x *IndexSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[12]
+	mi := &file_querynode_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1402,7 @@ func (x *IndexSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSpec.ProtoReflect.Descriptor instead.
 func (*IndexSpec) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IndexSpec) GetName() string {
@@ -1253,7 +1453,7 @@ type ChannelRef struct {
 
 func (x *ChannelRef) Reset() {
 	*x = ChannelRef{}
-	mi := &file_querynode_v1_types_proto_msgTypes[13]
+	mi := &file_querynode_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1465,7 @@ func (x *ChannelRef) String() string {
 func (*ChannelRef) ProtoMessage() {}
 
 func (x *ChannelRef) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[13]
+	mi := &file_querynode_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1478,7 @@ func (x *ChannelRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRef.ProtoReflect.Descriptor instead.
 func (*ChannelRef) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChannelRef) GetVchannel() string {
@@ -1314,7 +1514,7 @@ type SegmentFailure struct {
 
 func (x *SegmentFailure) Reset() {
 	*x = SegmentFailure{}
-	mi := &file_querynode_v1_types_proto_msgTypes[14]
+	mi := &file_querynode_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1526,7 @@ func (x *SegmentFailure) String() string {
 func (*SegmentFailure) ProtoMessage() {}
 
 func (x *SegmentFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[14]
+	mi := &file_querynode_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1539,7 @@ func (x *SegmentFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentFailure.ProtoReflect.Descriptor instead.
 func (*SegmentFailure) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SegmentFailure) GetSegmentId() int64 {
@@ -1381,7 +1581,7 @@ var File_querynode_v1_types_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/types.proto\x12\fquerynode.v1\"\xe4\x01\n" +
+	"\x18querynode/v1/types.proto\x12\fquerynode.v1\"\xfc\x02\n" +
 	"\vFieldSchema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x16.querynode.v1.DataTypeR\x04type\x12\x1f\n" +
@@ -1392,11 +1592,15 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"max_length\x18\x06 \x01(\x05R\tmaxLength\x12\x1a\n" +
 	"\bnullable\x18\a \x01(\bR\bnullable\x12\x0e\n" +
-	"\x02id\x18\b \x01(\x03R\x02id\"y\n" +
+	"\x02id\x18\b \x01(\x03R\x02id\x129\n" +
+	"\felement_type\x18\t \x01(\x0e2\x16.querynode.v1.DataTypeR\velementType\x12!\n" +
+	"\fmax_capacity\x18\n" +
+	" \x01(\x05R\vmaxCapacity\x128\n" +
+	"\rdefault_value\x18\v \x01(\v2\x13.querynode.v1.ValueR\fdefaultValue\"y\n" +
 	"\x10CollectionSchema\x121\n" +
 	"\x06fields\x18\x01 \x03(\v2\x19.querynode.v1.FieldSchemaR\x06fields\x12\x18\n" +
 	"\adynamic\x18\x02 \x01(\bR\adynamic\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x05R\aversion\"\x97\x03\n" +
+	"\aversion\x18\x03 \x01(\x05R\aversion\"\xc7\x03\n" +
 	"\tFieldData\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x19\n" +
 	"\bfield_id\x18\x02 \x01(\x03R\afieldId\x12/\n" +
@@ -1405,7 +1609,9 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x06floats\x18\x05 \x01(\v2\x18.querynode.v1.FloatArrayH\x00R\x06floats\x125\n" +
 	"\adoubles\x18\x06 \x01(\v2\x19.querynode.v1.DoubleArrayH\x00R\adoubles\x125\n" +
 	"\astrings\x18\a \x01(\v2\x19.querynode.v1.StringArrayH\x00R\astrings\x126\n" +
-	"\avectors\x18\b \x01(\v2\x1a.querynode.v1.FloatVectorsH\x00R\avectors\x12\x14\n" +
+	"\avectors\x18\b \x01(\v2\x1a.querynode.v1.FloatVectorsH\x00R\avectors\x12.\n" +
+	"\x06arrays\x18\n" +
+	" \x01(\v2\x14.querynode.v1.ArraysH\x00R\x06arrays\x12\x14\n" +
 	"\x05valid\x18\t \x03(\bR\x05validB\b\n" +
 	"\x06values\"#\n" +
 	"\tBoolArray\x12\x16\n" +
@@ -1419,7 +1625,16 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\vDoubleArray\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x01R\x06values\"%\n" +
 	"\vStringArray\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\tR\x06values\"J\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"\xb1\x02\n" +
+	"\x06Arrays\x12\x18\n" +
+	"\alengths\x18\x01 \x03(\rR\alengths\x12/\n" +
+	"\x05bools\x18\x02 \x01(\v2\x17.querynode.v1.BoolArrayH\x00R\x05bools\x12.\n" +
+	"\x04ints\x18\x03 \x01(\v2\x18.querynode.v1.Int64ArrayH\x00R\x04ints\x122\n" +
+	"\x06floats\x18\x04 \x01(\v2\x18.querynode.v1.FloatArrayH\x00R\x06floats\x125\n" +
+	"\adoubles\x18\x05 \x01(\v2\x19.querynode.v1.DoubleArrayH\x00R\adoubles\x125\n" +
+	"\astrings\x18\x06 \x01(\v2\x19.querynode.v1.StringArrayH\x00R\astringsB\n" +
+	"\n" +
+	"\belements\"J\n" +
 	"\fFloatVectors\x12\x10\n" +
 	"\x03dim\x18\x01 \x01(\x05R\x03dim\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\x02R\x06values\x12\x10\n" +
@@ -1462,7 +1677,7 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\bvchannel\x18\x02 \x01(\tR\bvchannel\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1c\n" +
-	"\tretryable\x18\x05 \x01(\bR\tretryable*\xfe\x01\n" +
+	"\tretryable\x18\x05 \x01(\bR\tretryable*\xae\x02\n" +
 	"\bDataType\x12\x19\n" +
 	"\x15DATA_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eDATA_TYPE_BOOL\x10\x01\x12\x12\n" +
@@ -1473,8 +1688,10 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x0fDATA_TYPE_FLOAT\x10\n" +
 	"\x12\x14\n" +
 	"\x10DATA_TYPE_DOUBLE\x10\v\x12\x15\n" +
-	"\x11DATA_TYPE_VARCHAR\x10\x15\x12\x12\n" +
-	"\x0eDATA_TYPE_JSON\x10\x17\x12\x1a\n" +
+	"\x11DATA_TYPE_VARCHAR\x10\x15\x12\x13\n" +
+	"\x0fDATA_TYPE_ARRAY\x10\x16\x12\x12\n" +
+	"\x0eDATA_TYPE_JSON\x10\x17\x12\x19\n" +
+	"\x15DATA_TYPE_TIMESTAMPTZ\x10\x1a\x12\x1a\n" +
 	"\x16DATA_TYPE_FLOAT_VECTOR\x10e*\xb3\x01\n" +
 	"\x10ConsistencyLevel\x12!\n" +
 	"\x1dCONSISTENCY_LEVEL_UNSPECIFIED\x10\x00\x12\x1c\n" +
@@ -1496,7 +1713,7 @@ func file_querynode_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_querynode_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_querynode_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_querynode_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_querynode_v1_types_proto_goTypes = []any{
 	(DataType)(0),            // 0: querynode.v1.DataType
 	(ConsistencyLevel)(0),    // 1: querynode.v1.ConsistencyLevel
@@ -1508,37 +1725,46 @@ var file_querynode_v1_types_proto_goTypes = []any{
 	(*FloatArray)(nil),       // 7: querynode.v1.FloatArray
 	(*DoubleArray)(nil),      // 8: querynode.v1.DoubleArray
 	(*StringArray)(nil),      // 9: querynode.v1.StringArray
-	(*FloatVectors)(nil),     // 10: querynode.v1.FloatVectors
-	(*Ids)(nil),              // 11: querynode.v1.Ids
-	(*Value)(nil),            // 12: querynode.v1.Value
-	(*Freshness)(nil),        // 13: querynode.v1.Freshness
-	(*IndexSpec)(nil),        // 14: querynode.v1.IndexSpec
-	(*ChannelRef)(nil),       // 15: querynode.v1.ChannelRef
-	(*SegmentFailure)(nil),   // 16: querynode.v1.SegmentFailure
-	nil,                      // 17: querynode.v1.IndexSpec.ParamsEntry
+	(*Arrays)(nil),           // 10: querynode.v1.Arrays
+	(*FloatVectors)(nil),     // 11: querynode.v1.FloatVectors
+	(*Ids)(nil),              // 12: querynode.v1.Ids
+	(*Value)(nil),            // 13: querynode.v1.Value
+	(*Freshness)(nil),        // 14: querynode.v1.Freshness
+	(*IndexSpec)(nil),        // 15: querynode.v1.IndexSpec
+	(*ChannelRef)(nil),       // 16: querynode.v1.ChannelRef
+	(*SegmentFailure)(nil),   // 17: querynode.v1.SegmentFailure
+	nil,                      // 18: querynode.v1.IndexSpec.ParamsEntry
 }
 var file_querynode_v1_types_proto_depIdxs = []int32{
 	0,  // 0: querynode.v1.FieldSchema.type:type_name -> querynode.v1.DataType
-	2,  // 1: querynode.v1.CollectionSchema.fields:type_name -> querynode.v1.FieldSchema
-	5,  // 2: querynode.v1.FieldData.bools:type_name -> querynode.v1.BoolArray
-	6,  // 3: querynode.v1.FieldData.ints:type_name -> querynode.v1.Int64Array
-	7,  // 4: querynode.v1.FieldData.floats:type_name -> querynode.v1.FloatArray
-	8,  // 5: querynode.v1.FieldData.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 6: querynode.v1.FieldData.strings:type_name -> querynode.v1.StringArray
-	10, // 7: querynode.v1.FieldData.vectors:type_name -> querynode.v1.FloatVectors
-	6,  // 8: querynode.v1.Ids.ints:type_name -> querynode.v1.Int64Array
-	9,  // 9: querynode.v1.Ids.strings:type_name -> querynode.v1.StringArray
-	6,  // 10: querynode.v1.Value.ints:type_name -> querynode.v1.Int64Array
-	8,  // 11: querynode.v1.Value.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 12: querynode.v1.Value.strings:type_name -> querynode.v1.StringArray
-	5,  // 13: querynode.v1.Value.bools:type_name -> querynode.v1.BoolArray
-	1,  // 14: querynode.v1.Freshness.level:type_name -> querynode.v1.ConsistencyLevel
-	17, // 15: querynode.v1.IndexSpec.params:type_name -> querynode.v1.IndexSpec.ParamsEntry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	0,  // 1: querynode.v1.FieldSchema.element_type:type_name -> querynode.v1.DataType
+	13, // 2: querynode.v1.FieldSchema.default_value:type_name -> querynode.v1.Value
+	2,  // 3: querynode.v1.CollectionSchema.fields:type_name -> querynode.v1.FieldSchema
+	5,  // 4: querynode.v1.FieldData.bools:type_name -> querynode.v1.BoolArray
+	6,  // 5: querynode.v1.FieldData.ints:type_name -> querynode.v1.Int64Array
+	7,  // 6: querynode.v1.FieldData.floats:type_name -> querynode.v1.FloatArray
+	8,  // 7: querynode.v1.FieldData.doubles:type_name -> querynode.v1.DoubleArray
+	9,  // 8: querynode.v1.FieldData.strings:type_name -> querynode.v1.StringArray
+	11, // 9: querynode.v1.FieldData.vectors:type_name -> querynode.v1.FloatVectors
+	10, // 10: querynode.v1.FieldData.arrays:type_name -> querynode.v1.Arrays
+	5,  // 11: querynode.v1.Arrays.bools:type_name -> querynode.v1.BoolArray
+	6,  // 12: querynode.v1.Arrays.ints:type_name -> querynode.v1.Int64Array
+	7,  // 13: querynode.v1.Arrays.floats:type_name -> querynode.v1.FloatArray
+	8,  // 14: querynode.v1.Arrays.doubles:type_name -> querynode.v1.DoubleArray
+	9,  // 15: querynode.v1.Arrays.strings:type_name -> querynode.v1.StringArray
+	6,  // 16: querynode.v1.Ids.ints:type_name -> querynode.v1.Int64Array
+	9,  // 17: querynode.v1.Ids.strings:type_name -> querynode.v1.StringArray
+	6,  // 18: querynode.v1.Value.ints:type_name -> querynode.v1.Int64Array
+	8,  // 19: querynode.v1.Value.doubles:type_name -> querynode.v1.DoubleArray
+	9,  // 20: querynode.v1.Value.strings:type_name -> querynode.v1.StringArray
+	5,  // 21: querynode.v1.Value.bools:type_name -> querynode.v1.BoolArray
+	1,  // 22: querynode.v1.Freshness.level:type_name -> querynode.v1.ConsistencyLevel
+	18, // 23: querynode.v1.IndexSpec.params:type_name -> querynode.v1.IndexSpec.ParamsEntry
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_types_proto_init() }
@@ -1553,12 +1779,20 @@ func file_querynode_v1_types_proto_init() {
 		(*FieldData_Doubles)(nil),
 		(*FieldData_Strings)(nil),
 		(*FieldData_Vectors)(nil),
+		(*FieldData_Arrays)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[9].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[8].OneofWrappers = []any{
+		(*Arrays_Bools)(nil),
+		(*Arrays_Ints)(nil),
+		(*Arrays_Floats)(nil),
+		(*Arrays_Doubles)(nil),
+		(*Arrays_Strings)(nil),
+	}
+	file_querynode_v1_types_proto_msgTypes[10].OneofWrappers = []any{
 		(*Ids_Ints)(nil),
 		(*Ids_Strings)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[10].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[11].OneofWrappers = []any{
 		(*Value_BoolValue)(nil),
 		(*Value_IntValue)(nil),
 		(*Value_DoubleValue)(nil),
@@ -1574,7 +1808,7 @@ func file_querynode_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_types_proto_rawDesc), len(file_querynode_v1_types_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
