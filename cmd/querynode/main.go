@@ -52,6 +52,7 @@ type CLI struct {
 	Search     searchCmd     `cmd:"" help:"Find the rows nearest to vectors."`
 	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
 	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`
+	Bench      benchCmd      `cmd:"" help:"Measure a node or an index on your own vectors."`
 
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
