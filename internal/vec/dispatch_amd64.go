@@ -61,3 +61,28 @@ func (k Kernels) dotRows(q, rows []float32, dim, n int, out *float32) {
 }
 
 func prefetch(s []uint32) { prefetchAMD64(&s[0], 4*len(s)) }
+
+// dots says that the CPU adds up products of bytes (VNNI) and looks bytes up in
+// whole registers (VBMI): what most CPUs with AVX-512 since 2019 do.
+func (k Kernels) dots() bool {
+	return k.level == AVX512 && cpu.X86.HasAVX512VNNI && cpu.X86.HasAVX512VBMI
+}
+
+func (k Kernels) fastScan(codes []byte, quads, blocks int, lut []byte, out []uint32) {
+	switch {
+	case k.dots():
+		fastScanAVX512(&codes[0], quads, blocks, &lut[0], &out[0])
+	case k.level >= AVX2:
+		clear(out)
+		fastScanAVX2(&codes[0], quads, blocks, &lut[0], &out[0])
+	default:
+		fastScanPortable(codes, quads, blocks, lut, out)
+	}
+}
+
+func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+	if k.dots() {
+		return fastScanBelowAVX512(&codes[0], quads, blocks, &lut[0], firstOrNil(bias), aff.Scale, aff.Base, limit, &rows[0], &dist[0])
+	}
+	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, aff, limit, rows, dist)
+}

@@ -22,3 +22,11 @@ func (Kernels) dotRows(q, rows []float32, dim, n int, out *float32) {
 }
 
 func prefetch([]uint32) {}
+
+func (Kernels) fastScan(codes []byte, quads, blocks int, lut []byte, out []uint32) {
+	fastScanPortable(codes, quads, blocks, lut, out)
+}
+
+func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, aff, limit, rows, dist)
+}
