@@ -5,10 +5,11 @@
 #   test/pulsar/stop.sh  DIR [-9]   stops it, or kills it as a crash would
 #
 # The stock distribution comes from Maven Central the first time and is kept in $QUERYNODE_CACHE (default ~/.cache/querynode).
-# Starting again on the same DIR keeps its ports and messages. It needs Java 17 or newer, and Maven for the first time.
+# Starting again on the same DIR keeps its ports and messages. It needs a JDK 17 or newer, and Maven for the first time. How full the
+# disk of DIR is does not matter, as long as there is room for what is written.
 #
-# Variables: PULSAR_VERSION (4.0.8), PULSAR_HEAP and PULSAR_DIRECT (256m each), PULSAR_CONF_EXTRA ("key=value key=value" appended to
-# the broker's configuration), PULSAR_TIMEOUT (seconds until it must be healthy, 150), PULSAR_OWNER (a pid: the broker is stopped when
+# Variables: PULSAR_VERSION (4.0.8), PULSAR_HEAP and PULSAR_DIRECT (256m each), PULSAR_CONF_EXTRA ("key=value key=value", which win over
+# the broker's configuration below), PULSAR_TIMEOUT (seconds until it must be healthy, 150), PULSAR_OWNER (a pid: the broker is stopped when
 # that process is gone), PULSAR_TOKEN (for the admin API of a broker that asks for one), JAVA_HOME.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -54,7 +55,9 @@ fi
 source "$data/ports"
 
 # What is not said here is as in a stock installation. Both bindAddress and listeningInterface are needed to keep the bookie off 0.0.0.0.
-cat >"$data/standalone.conf" <<CONF
+# A bookie goes read-only, and no ledger can be created, above a share of the disk in use or below a gigabyte or so that is free. Others
+# fill this disk too, so both bounds are as far away as can be; a threshold of 1 is refused. Of a key that comes twice the last one counts.
+awk -F= 'NF { if (!($1 in at)) { at[$1] = ++n }; line[at[$1]] = $0 } END { for (i = 1; i <= n; i++) print line[i] }' >"$data/standalone.conf" <<CONF
 clusterName=standalone
 brokerServicePort=$broker
 webServicePort=$web
@@ -82,14 +85,19 @@ ledgerStorageClass=org.apache.bookkeeper.bookie.storage.ldb.DbLedgerStorage
 nettyMaxFrameSizeBytes=5253120
 journalMaxSizeMB=64
 journalPreAllocSizeMB=4
-diskUsageThreshold=0.99
-diskUsageWarnThreshold=0.98
+diskUsageThreshold=0.99999
+diskUsageWarnThreshold=0.9999
+diskUsageLwmThreshold=0.9999
+minUsableSizeForEntryLogCreation=1
+minUsableSizeForHighPriorityWrites=1
+minUsableSizeForIndexFileCreation=1
+logSizeLimit=67108864
 loadBalancerEnabled=false
 loadManagerClassName=org.apache.pulsar.broker.loadbalance.NoopLoadManager
 webSocketServiceEnabled=false
 transactionCoordinatorEnabled=false
+$(tr ' ' '\n' <<<"${PULSAR_CONF_EXTRA:-}")
 CONF
-tr ' ' '\n' <<<"${PULSAR_CONF_EXTRA:-}" >>"$data/standalone.conf"
 
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 release=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1)
@@ -113,6 +121,13 @@ if ((release >= 23)); then opts+=(--sun-misc-unsafe-memory-access=allow); fi
 
 cd "$data"
 began=$(date +%s%N)
+if [[ -e $data/metadata ]]; then
+	"$java" "${opts[@]}" -cp "$home/lib/*" "$here/ForgetTheDead.java" "$data/metadata" >>"$data/pulsar.log" 2>&1 || {
+		echo "cannot clean the metadata of the run before; the end of $data/pulsar.log:" >&2
+		tail -20 "$data/pulsar.log" >&2
+		exit 1
+	}
+fi
 PULSAR_STANDALONE_USE_ZOOKEEPER=0 setsid nohup nice "$java" "${opts[@]}" -cp "$home/lib/*" org.apache.pulsar.PulsarStandaloneStarter \
 	-c "$data/standalone.conf" -a 127.0.0.1 -nfw -nss --metadata-dir "$data/metadata" --bookkeeper-dir "$data/bookkeeper" \
 	--bookkeeper-port "$bookie" >>"$data/pulsar.log" 2>&1 </dev/null &
