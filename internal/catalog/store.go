@@ -25,6 +25,9 @@ const (
 // manifest is what a key of the catalog holds.
 type manifest interface {
 	header() *Header
+	// format is the oldest format that can hold it: nodes that are older than this
+	// one read on for as long as they can.
+	format() int
 	validate() error
 }
 
@@ -60,7 +63,7 @@ func decode[T any, M interface {
 
 // encode writes a manifest, one value a line so that people can read and diff it.
 func encode(key string, m manifest, limit int64) ([]byte, error) {
-	m.header().Format = Format
+	m.header().Format = m.format()
 	if err := m.validate(); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,10 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// Format is the format of the manifests this build writes, and the newest it reads.
-const Format = 1
+// Format is the newest format of manifests that this build reads and writes. Each
+// manifest is written in the oldest one that can hold it. Format 2 has what
+// schema.Schema.Format says.
+const Format = 2
 
 // Limits of a catalog. Dropped collections count until Sweep has removed them.
 const (
@@ -50,6 +52,8 @@ type Header struct {
 }
 
 func (h *Header) header() *Header { return h }
+
+func (h *Header) format() int { return 1 }
 
 // Collection is what the catalog knows of a collection. What a Catalog returns
 // belongs to the caller.
@@ -168,6 +172,8 @@ func (p *problems) err(err error) {
 }
 
 func (p problems) join(c errclass.Class) error { return errclass.Mark(errors.Join(p...), c) }
+
+func (c *Collection) format() int { return c.Schema.Format() }
 
 // validate reports what cannot be in a collection's manifest.
 func (c *Collection) validate() error {

@@ -200,7 +200,7 @@ func lastOfEachKey(b *schema.Batch, pk schema.Field) *schema.Batch {
 func take(b *schema.Batch, rows []int) *schema.Batch {
 	out := &schema.Batch{Rows: len(rows)}
 	for _, c := range b.Columns {
-		n := &schema.Column{FieldID: c.FieldID, Type: c.Type, Dim: c.Dim}
+		n := c.New()
 		for _, r := range rows {
 			n.AppendRow(c, r)
 		}

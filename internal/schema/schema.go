@@ -108,6 +108,7 @@ type Field struct {
 	Element     Type    `json:"element_type,omitempty"`  // Array: type of its elements; else None
 	MaxCapacity int     `json:"max_capacity,omitempty"`  // Array: most elements of a row, 1..MaxCapacity; 0 = MaxCapacity
 	Default     Literal `json:"default_value,omitempty"` // value of rows that do not have the field; empty = none
+	Analyzer    string  `json:"analyzer,omitempty"`      // VarChar: how text is cut into words, see package analyze; "" = standard
 }
 
 // Schema is the ordered list of fields. It is immutable once validated.
@@ -192,10 +193,23 @@ func (f *Field) validate() error {
 		return errors.Newf("field %q: an array holds Bool, Int8 to Int64, Float, Double or VarChar, not %s", f.Name, f.Element)
 	case f.Type != Array && (f.Element != None || f.MaxCapacity != 0):
 		return errors.Newf("field %q: element_type and max_capacity are for arrays", f.Name)
+	case f.Analyzer != "" && f.Type != VarChar:
+		return errors.Newf("field %q: analyzer is for VarChar", f.Name)
 	case f.MaxCapacity < 0 || f.MaxCapacity > MaxCapacity:
 		return errors.Newf("field %q: max_capacity %d, want 1 to %d", f.Name, f.MaxCapacity, MaxCapacity)
 	}
 	return f.checkDefault()
+}
+
+// Format is the oldest format of manifests, of segments as of the catalog, that
+// can hold the schema: 2 if it has arrays, times, default values or analyzers, else 1.
+func (s *Schema) Format() int {
+	for i := range s.Fields {
+		if f := &s.Fields[i]; f.Type == Array || f.Type == Timestamptz || f.Default != "" || f.Analyzer != "" {
+			return 2
+		}
+	}
+	return 1
 }
 
 // Field returns the field called name, the hidden dynamic field included.

@@ -25,7 +25,8 @@
 // the same in all versions, so that every build can tell damage from a segment
 // that is too new for it. Members that a reader may ignore are added without a
 // new version; anything else raises FormatVersion, and a reader keeps reading
-// the version before its own.
+// the version before its own. Version 2 has arrays, as lists of rows.parquet,
+// times, and default values in the schema.
 //
 // # Mapped memory
 //

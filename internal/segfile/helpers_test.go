@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
-// testSchema has a field of every type.
+// testSchema has a field of every type that version 1 has. Do not change it:
+// testdata/v1 is of it.
 func testSchema() schema.Schema {
 	return schema.Schema{Version: 1, Dynamic: true, Fields: []schema.Field{
 		{ID: 100, Name: "id", Type: schema.Int64, PrimaryKey: true},
@@ -38,6 +39,28 @@ func testSchema() schema.Schema {
 		{ID: 109, Name: "extra", Type: schema.JSON, Nullable: true},
 		{ID: 110, Name: "vec2", Type: schema.FloatVector, Dim: 1},
 	}}
+}
+
+// fullSchema has a field of every type.
+func fullSchema() schema.Schema {
+	s := testSchema()
+	s.Fields = append(s.Fields, []schema.Field{
+		{ID: 120, Name: "at", Type: schema.Timestamptz, Nullable: true},
+		{ID: 121, Name: "bools", Type: schema.Array, Element: schema.Bool},
+		{ID: 122, Name: "int8s", Type: schema.Array, Element: schema.Int8, Nullable: true},
+		{ID: 123, Name: "int64s", Type: schema.Array, Element: schema.Int64, MaxCapacity: 5},
+		{ID: 124, Name: "floats", Type: schema.Array, Element: schema.Float},
+		{ID: 125, Name: "doubles", Type: schema.Array, Element: schema.Double, Nullable: true},
+		{ID: 126, Name: "texts", Type: schema.Array, Element: schema.VarChar, Nullable: true},
+		{ID: 127, Name: "later", Type: schema.Int64, Default: "7"},
+	}...)
+	return s
+}
+
+func fullMeta() Meta {
+	m := testMeta()
+	m.Schema = fullSchema()
+	return m
 }
 
 func testMeta() Meta {
@@ -70,6 +93,8 @@ func appendValue(c *schema.Column, f schema.Field, i int, ok bool) {
 		v = 0
 	}
 	switch {
+	case f.Type == schema.Array:
+		appendList(c, f, i, ok)
 	case f.Type == schema.Bool:
 		c.Bool = append(c.Bool, v%2 == 1)
 	case f.Type == schema.Int8, f.Type == schema.Int16:
@@ -91,6 +116,21 @@ func appendValue(c *schema.Column, f schema.Field, i int, ok bool) {
 	default:
 		c.Str = append(c.Str, fmt.Sprintf("row %d", v))
 	}
+}
+
+// appendList appends a row of i%4 elements to an Array column.
+func appendList(c *schema.Column, f schema.Field, i int, ok bool) {
+	e := schema.NewColumn(schema.Field{Type: f.Element}, 0)
+	for k := 0; k < i%4 && ok; k++ {
+		appendValue(e, schema.Field{Type: f.Element}, i+k, true)
+	}
+	appendElements(c, e)
+}
+
+// appendElements appends the rows of e as one row of the Array column c.
+func appendElements(c, e *schema.Column) {
+	c.Bool, c.Int, c.Float, c.Double, c.Str = append(c.Bool, e.Bool...), append(c.Int, e.Int...), append(c.Float, e.Float...), append(c.Double, e.Double...), append(c.Str, e.Str...)
+	c.Offsets = append(c.Offsets, c.Offsets[len(c.Offsets)-1]+e.Rows())
 }
 
 // write makes a segment of the batches, with an index and deletes.
@@ -152,7 +192,7 @@ func open(t testing.TB, dir string) *Segment {
 }
 
 func sameColumn(a, b *schema.Column) bool {
-	return a.FieldID == b.FieldID && a.Type == b.Type && slices.Equal(a.Bool, b.Bool) && slices.Equal(a.Int, b.Int) && slices.Equal(a.Float, b.Float) &&
+	return a.FieldID == b.FieldID && a.Type == b.Type && a.Element == b.Element && slices.Equal(a.Offsets, b.Offsets) && slices.Equal(a.Bool, b.Bool) && slices.Equal(a.Int, b.Int) && slices.Equal(a.Float, b.Float) &&
 		slices.Equal(a.Double, b.Double) && slices.Equal(a.Str, b.Str) && slices.EqualFunc(valid(a), valid(b), func(x, y bool) bool { return x == y })
 }
 

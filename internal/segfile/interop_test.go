@@ -13,8 +13,20 @@ d = sys.argv[1]
 m = json.load(open(d + "/manifest.json"))
 t = pq.read_table(d + "/rows.parquet")
 assert t.num_rows == m["rows"] == 50, t
-assert t.column_names == ["$timestamp", "id", "flag", "i8", "i16", "i32", "f32", "f64", "title", "extra", "$meta"], t.column_names
-assert [str(f.type) for f in t.schema] == ["uint64", "int64", "bool", "int8", "int16", "int32", "float", "double", "string", "string", "string"] or "json" in str(t.schema), t.schema
+assert t.column_names == ["$timestamp", "id", "flag", "i8", "i16", "i32", "f32", "f64", "title", "extra", "at", "bools", "int8s", "int64s", "floats", "doubles", "texts", "later", "$meta"], t.column_names
+types = {f.name: str(f.type).replace("item", "element") for f in t.schema}
+for name, want in {"$timestamp": "uint64", "id": "int64", "flag": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "f32": "float", "f64": "double", "title": "string",
+                   "at": "timestamp[us, tz=UTC]", "bools": "list<element: bool not null>", "int8s": "list<element: int8 not null>", "int64s": "list<element: int64 not null>",
+                   "floats": "list<element: float not null>", "doubles": "list<element: double not null>", "texts": "list<element: string not null>", "later": "int64"}.items():
+    assert types[name] == want, (name, types[name])
+null = lambda i: i % 4 == 1
+assert t["bools"].to_pylist() == [[(i + k) % 2 == 1 for k in range(i % 4)] for i in range(50)]
+assert t["int8s"].to_pylist() == [None if null(i) else [i + k for k in range(i % 4)] for i in range(50)]
+assert t["int64s"].to_pylist() == [[i + k for k in range(i % 4)] for i in range(50)]
+assert t["floats"].to_pylist() == [[(i + k) / 2 for k in range(i % 4)] for i in range(50)]
+assert t["doubles"].to_pylist() == [None if null(i) else [(i + k) / 4 for k in range(i % 4)] for i in range(50)]
+assert t["texts"].to_pylist() == [None if null(i) else ["row %d" % (i + k) for k in range(i % 4)] for i in range(50)]
+assert t["at"].cast("int64").to_pylist() == [None if null(i) else i for i in range(50)]
 assert t["id"].to_pylist() == list(range(50))
 assert t["$timestamp"].to_pylist() == [i << 18 | 1 for i in range(50)]
 assert t["title"].to_pylist() == [None if i % 4 == 1 else "row %d" % i for i in range(50)]
@@ -33,7 +45,7 @@ func TestNumpyAndPyarrowReadASegment(t *testing.T) {
 	if python == "" {
 		t.Skip("QUERYNODE_PYTHON is not set")
 	}
-	meta := testMeta()
+	meta := fullMeta()
 	dir := filepath.Join(t.TempDir(), "42")
 	write(t, dir, meta, batch(&meta.Schema, 0, 50))
 	if out, err := exec.Command(python, "-c", interop, dir).CombinedOutput(); err != nil {

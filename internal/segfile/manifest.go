@@ -19,8 +19,9 @@ const (
 	// FormatName stands in each manifest.
 	FormatName = "querynode-segment"
 
-	// FormatVersion is the version this build writes, and the newest it reads.
-	FormatVersion = 1
+	// FormatVersion is the newest version this build writes and reads. Each segment
+	// is written in the oldest version that can hold it; see schema.Schema.Format.
+	FormatVersion = 2
 )
 
 // Limits on what a manifest may say.

@@ -17,7 +17,7 @@ import (
 
 func TestSegmentComesBackAsItWasWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "42")
-	meta := testMeta()
+	meta := fullMeta()
 	b1, b2 := batch(&meta.Schema, 0, 700), batch(&meta.Schema, 700, 301)
 	m := write(t, dir, meta, b1, b2)
 	s := open(t, dir)
@@ -96,7 +96,7 @@ func TestRandomSegmentsComeBack(t *testing.T) {
 	dir := t.TempDir()
 	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "a", "b", "ü\x00"}))
 	rapid.Check(t, func(rt *rapid.T) {
-		meta := testMeta()
+		meta := fullMeta()
 		var batches []*schema.Batch
 		for range rapid.IntRange(1, 3).Draw(rt, "batches") {
 			b := batch(&meta.Schema, 0, rapid.IntRange(1, 30).Draw(rt, "rows"))
@@ -127,9 +127,36 @@ func TestRandomSegmentsComeBack(t *testing.T) {
 	})
 }
 
+// randomiseLists draws the lists of a column.
+func randomiseLists(rt *rapid.T, c *schema.Column, text *rapid.Generator[string]) {
+	rows, valid := c.Rows(), c.Valid
+	f := schema.Field{ID: c.FieldID, Type: schema.Array, Element: c.Element}
+	*c = *schema.NewColumn(f, 0)
+	c.Valid = valid
+	for i := range rows {
+		e := schema.NewColumn(schema.Field{Type: f.Element}, 0)
+		if valid == nil || rapid.Bool().Draw(rt, "valid") {
+			for k := range rapid.IntRange(0, 3).Draw(rt, "elements") {
+				appendValue(e, schema.Field{Type: f.Element}, k, true)
+			}
+			if e.Rows() > 0 {
+				randomise(rt, e, text)
+			}
+			if valid != nil {
+				valid[i] = true
+			}
+		}
+		appendElements(c, e)
+	}
+}
+
 // randomise draws the values of a column that batch has filled, zeros for nulls.
 func randomise(rt *rapid.T, c *schema.Column, text *rapid.Generator[string]) {
 	rows := c.Rows()
+	if c.Type == schema.Array {
+		randomiseLists(rt, c, text)
+		return
+	}
 	for i := range rows {
 		ok := c.Valid == nil || rapid.Bool().Draw(rt, "valid")
 		if c.Valid != nil {
@@ -143,7 +170,7 @@ func randomise(rt *rapid.T, c *schema.Column, text *rapid.Generator[string]) {
 		case c.Bool != nil:
 			c.Bool[i] = ok && rapid.Bool().Draw(rt, "b")
 		case c.Int != nil:
-			limit := map[schema.Type]int64{schema.Int8: math.MaxInt8, schema.Int16: math.MaxInt16, schema.Int32: math.MaxInt32, schema.Int64: math.MaxInt64}[c.Type]
+			limit := map[schema.Type]int64{schema.Int8: math.MaxInt8, schema.Int16: math.MaxInt16, schema.Int32: math.MaxInt32, schema.Int64: math.MaxInt64, schema.Timestamptz: math.MaxInt64}[c.Type]
 			c.Int[i] = 0
 			if ok {
 				c.Int[i] = rapid.Int64Range(-limit-1, limit).Draw(rt, "i")

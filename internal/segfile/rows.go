@@ -35,6 +35,7 @@ func (s *Segment) rows(ctx context.Context) (*schema.Batch, error) {
 	table, err := flatparquet.Open(&checkedReader{in: in, file: f}, f.Size, flatparquet.Limits{
 		Rows:   s.m.Rows,
 		Total:  2*s.m.ScalarBytes + 16<<20, // of one column; a dictionary may stand in each row group
+		Values: s.m.ScalarBytes,            // an offset for each row, a byte or more for each element
 		Strict: true,
 	})
 	if err != nil {
@@ -55,7 +56,7 @@ func (s *Segment) rows(ctx context.Context) (*schema.Batch, error) {
 		if field.Type.IsVector() {
 			continue
 		}
-		c := &schema.Column{FieldID: field.ID, Type: field.Type}
+		c := schema.NewColumn(field, 0)
 		if err := s.column(ctx, table, field, c); err != nil {
 			return nil, err
 		}
@@ -70,8 +71,9 @@ func (s *Segment) column(ctx context.Context, table *flatparquet.File, f schema.
 		if col.Name != f.Name {
 			continue
 		}
-		if col.Type != f.Type || col.List || col.Unsigned != (f.Name == timestampName) {
-			return errclass.New(errclass.Corrupt, "column %q holds %s, the schema says %s", f.Name, col.Type, f.Type)
+		list := f.Type == schema.Array
+		if list && col.Type != f.Element || !list && col.Type != f.Type || col.List != list || col.Unsigned != (f.Name == timestampName) {
+			return errclass.New(errclass.Corrupt, "column %q holds %s (lists: %t), the schema says %s", f.Name, col.Type, col.List, f.Type)
 		}
 		cur, err := table.Cursor(i, true)
 		if err != nil {
@@ -79,11 +81,18 @@ func (s *Segment) column(ctx context.Context, table *flatparquet.File, f schema.
 		}
 		defer cur.Close()
 		*dst = *schema.NewColumn(f, int(s.m.Rows)) // bounded: the vectors of as many rows are on disk
+		read := cur.Read
+		if list {
+			read = cur.ReadArrays
+		}
 		for err == nil {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			_, err = cur.Read(dst, rowsPerRead)
+			_, err = read(dst, rowsPerRead)
+		}
+		if errclass.Is(err, errclass.Invalid) {
+			return errclass.Mark(err, errclass.Corrupt)
 		}
 		if err != io.EOF {
 			return err

@@ -17,7 +17,7 @@ type Range[T any] struct {
 
 // FieldStats tell whether a segment can match a filter. At most one range is
 // there, that of the field's type. None at all means unknown: all rows null,
-// text longer than 256 bytes, a NaN or an infinity, or a JSON field.
+// text longer than 256 bytes, a NaN or an infinity, or a field of JSON or arrays.
 type FieldStats struct {
 	FieldID int64           `json:"field_id"`
 	Nulls   int64           `json:"nulls"`
@@ -31,10 +31,15 @@ type FieldStats struct {
 type statsBuilder struct {
 	FieldStats
 	text    int64 // bytes
+	values  int64 // elements of arrays
 	unknown bool  // a value without a place in an order was seen
 }
 
 func (s *statsBuilder) add(c *schema.Column) {
+	if c.Type == schema.Array {
+		s.addLists(c)
+		return
+	}
 	for i := range c.Rows() {
 		if c.Null(i) {
 			s.Nulls++
@@ -54,6 +59,19 @@ func (s *statsBuilder) add(c *schema.Column) {
 		case c.Type == schema.JSON:
 			s.text += int64(len(c.Str[i]))
 		}
+	}
+}
+
+func (s *statsBuilder) addLists(c *schema.Column) {
+	for i := range c.Rows() {
+		if c.Null(i) {
+			s.Nulls++
+		}
+	}
+	e := c.Elements(0, c.Rows())
+	s.values += int64(e.Rows())
+	for _, v := range e.Str {
+		s.text += int64(len(v))
 	}
 }
 
@@ -99,22 +117,30 @@ func (s *statsBuilder) result() FieldStats {
 }
 
 // heapBytes is the memory a scalar field of the rows takes once read.
-func (s *statsBuilder) heapBytes(t schema.Type, rows int64) int64 {
+func (s *statsBuilder) heapBytes(f schema.Field, rows int64) int64 {
 	n := s.text
-	switch {
-	case t == schema.Bool:
-		n += rows
-	case t == schema.Float:
-		n += 4 * rows
-	case t == schema.VarChar, t == schema.JSON:
-		n += 16 * rows
-	default:
-		n += 8 * rows
+	if f.Type == schema.Array {
+		n += 8*(rows+1) + valueBytes(f.Element)*s.values
+	} else {
+		n += valueBytes(f.Type) * rows
 	}
 	if s.Nulls > 0 {
 		n += rows
 	}
 	return n
+}
+
+// valueBytes is the memory of a value, without the text of it.
+func valueBytes(t schema.Type) int64 {
+	switch t {
+	case schema.Bool:
+		return 1
+	case schema.Float:
+		return 4
+	case schema.VarChar, schema.JSON:
+		return 16
+	}
+	return 8
 }
 
 // fits reports whether the stats are possible for the field in a segment of rows.

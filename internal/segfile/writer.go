@@ -57,7 +57,7 @@ func Create(dir string, meta Meta) (*Writer, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, ioError(err, "create segment")
 	}
-	w := &Writer{dir: dir, m: Manifest{Format: FormatName, Version: FormatVersion, Meta: meta, MinTimestamp: math.MaxUint64}}
+	w := &Writer{dir: dir, m: Manifest{Format: FormatName, Version: meta.Schema.Format(), Meta: meta, MinTimestamp: math.MaxUint64}}
 	if err := w.open(); err != nil {
 		return nil, errors.CombineErrors(errors.Wrapf(err, "create segment %d", meta.SegmentID), w.Abort())
 	}
@@ -68,7 +68,7 @@ func (w *Writer) open() (err error) {
 	cols := []flatparquet.Field{{Name: timestampName, Type: schema.Int64, Unsigned: true, Sorted: true}}
 	for _, f := range w.m.Schema.Columns() {
 		if !f.Type.IsVector() {
-			cols = append(cols, flatparquet.Field{Name: f.Name, ID: int(f.ID), Type: f.Type, Nullable: f.Nullable, Sorted: f.PrimaryKey, Unique: f.PrimaryKey})
+			cols = append(cols, flatparquet.Field{Name: f.Name, ID: int(f.ID), Type: f.Type, Element: f.Element, Nullable: f.Nullable, Sorted: f.PrimaryKey, Unique: f.PrimaryKey})
 			w.stats = append(w.stats, statsBuilder{FieldStats: FieldStats{FieldID: f.ID}})
 			continue
 		}
@@ -346,7 +346,7 @@ func (w *Writer) sumUp() {
 			continue
 		}
 		w.m.Stats = append(w.m.Stats, w.stats[i].result())
-		w.m.ScalarBytes += w.stats[i].heapBytes(f.Type, w.m.Rows)
+		w.m.ScalarBytes += w.stats[i].heapBytes(f, w.m.Rows)
 		i++
 	}
 	order := []Kind{KindRows, KindVector, KindIndex, KindBloom, KindDeletes}

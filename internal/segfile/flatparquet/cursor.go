@@ -21,6 +21,7 @@ type Cursor struct {
 	group    int // next row group to open
 	pages    parquet.Pages
 	unpacked int64 // bytes of all pages opened so far
+	entries  int64 // of the row groups opened so far
 	row      int64 // rows read
 	err      error // sticky
 
@@ -166,6 +167,10 @@ func (c *Cursor) nextGroup() error {
 	group := &c.f.file.Metadata().RowGroups[c.group]
 	if n := group.Columns[leaf].MetaData.NumValues; !c.col.List && n != group.NumRows {
 		return errors.Newf("row group %d has %d rows, but %d values", c.group, group.NumRows, n)
+	}
+	c.entries += group.Columns[leaf].MetaData.NumValues
+	if c.col.List && c.entries > c.f.limits.Values {
+		return errors.Newf("lists of %d entries, want at most %d", c.entries, c.f.limits.Values)
 	}
 	if err := c.f.checkPages(&group.Columns[leaf].MetaData, group.NumRows, &c.unpacked); err != nil {
 		return errors.Wrapf(err, "row group %d", c.group)

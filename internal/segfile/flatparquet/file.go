@@ -22,6 +22,7 @@ type Limits struct {
 	Page    int64 // bytes of a page, packed or unpacked; 256 MiB
 	Total   int64 // bytes of all pages of a column, unpacked; 1 TiB
 	Rows    int64 // rows of the file; 2^31-1
+	Values  int64 // entries of a column of lists; 2^40
 	Columns int   // nodes of the schema; 4096
 	Strict  bool  // only pages compressed with zstd, whose blocks are checked, or not at all
 }
@@ -36,6 +37,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Page, 256<<20)
 	set(&l.Total, 1<<40)
 	set(&l.Rows, 1<<31-1)
+	set(&l.Values, 1<<40)
 	if l.Columns == 0 {
 		l.Columns = 4096
 	}
@@ -51,11 +53,12 @@ type Column struct {
 	FieldID  int         // Parquet's field_id; 0 = none
 	Type     schema.Type // of a value, or of the elements of a list; None if this package cannot read it
 	Why      string      // why Type is None
-	List     bool        // one list per row, of Float or Double
+	List     bool        // one list per row
 	Nullable bool        // rows may be null
 	Unsigned bool        // the file's integers are unsigned
 
-	leaf *parquet.Column
+	leaf  *parquet.Column
+	entry byte // List: definition level from which on an entry is an element
 }
 
 // File is an open Parquet file. It owns nothing: the caller closes what it
@@ -260,31 +263,37 @@ func readFull(r io.ReaderAt, b []byte, off int64) error {
 func describe(c *parquet.Column) Column {
 	d := Column{Name: c.Name(), FieldID: c.ID(), Nullable: c.Optional(), leaf: c}
 	for !d.leaf.Leaf() {
+		if d.leaf.Repeated() {
+			d.entry = byte(d.leaf.MaxDefinitionLevel())
+		}
 		if len(d.leaf.Columns()) != 1 {
-			d.Why = "it is a group of several columns; want numbers, text or lists of floats"
+			d.Why = "it is a group of several columns; want numbers, text or lists of them"
 			return d
 		}
 		d.leaf = d.leaf.Columns()[0]
 	}
 	switch rep, def := d.leaf.MaxRepetitionLevel(), d.leaf.MaxDefinitionLevel(); {
 	case rep > 1:
-		d.Why = "it is a list of lists; want lists of floats"
+		d.Why = "it is a list of lists; want lists of numbers or text"
 		return d
 	case rep == 0 && def > 1, rep == 0 && d.leaf != c:
-		d.Why = "it is nested; want numbers, text or lists of floats"
+		d.Why = "it is nested; want numbers, text or lists of them"
 		return d
 	case rep == 1:
 		d.List = true
+		if d.leaf.Repeated() {
+			d.entry = byte(d.leaf.MaxDefinitionLevel())
+		}
 	}
 	d.Type, d.Unsigned, d.Why = valueType(d.leaf.Type())
-	if d.List && d.Type != schema.Float && d.Type != schema.Double {
-		d.Type, d.Why = schema.None, "it is a list of "+d.leaf.Type().String()+"; want lists of FLOAT or DOUBLE"
+	if d.List && !d.Type.IsElement() {
+		d.Type, d.Why = schema.None, "it is a list of "+d.leaf.Type().String()+"; want lists of numbers or text"
 	}
 	return d
 }
 
-// valueType maps a Parquet type to ours. Dates, times and timestamps are read
-// as the integers they are stored as.
+// valueType maps a Parquet type to ours. Dates, times, and timestamps other than
+// microseconds in UTC, are read as the integers they are stored as.
 func valueType(t parquet.Type) (typ schema.Type, unsigned bool, why string) {
 	var logical format.LogicalTypeValue
 	if l := t.LogicalType(); l != nil {
@@ -314,6 +323,11 @@ func valueType(t parquet.Type) (typ schema.Type, unsigned bool, why string) {
 	case parquet.Int32, parquet.Int64:
 		switch l := logical.(type) {
 		case *format.DecimalType:
+		case *format.TimestampType:
+			if _, micros := l.Unit.Value.(*format.MicroSeconds); micros && l.IsAdjustedToUTC {
+				return schema.Timestamptz, false, ""
+			}
+			return schema.Int64, false, ""
 		case *format.IntType:
 			return intType(int(l.BitWidth), l.IsSigned), !l.IsSigned, ""
 		default:

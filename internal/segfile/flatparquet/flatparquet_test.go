@@ -28,13 +28,24 @@ var allTypes = []Field{
 	{Name: "tag", ID: 107, Type: schema.VarChar, Nullable: true},
 	{Name: "text", ID: 108, Type: schema.VarChar, Unique: true},
 	{Name: "a_json", ID: 2, Type: schema.JSON},
+	{Name: "at", ID: 109, Type: schema.Timestamptz, Nullable: true},
+	{Name: "ab", ID: 110, Type: schema.Array, Element: schema.Bool},
+	{Name: "a8", ID: 111, Type: schema.Array, Element: schema.Int8, Nullable: true},
+	{Name: "a64", ID: 112, Type: schema.Array, Element: schema.Int64},
+	{Name: "af", ID: 113, Type: schema.Array, Element: schema.Float, Nullable: true},
+	{Name: "ad", ID: 114, Type: schema.Array, Element: schema.Double},
+	{Name: "as", ID: 115, Type: schema.Array, Element: schema.VarChar, Nullable: true},
 }
 
 // numbered returns n rows of every field, the values made from the row's number.
 func numbered(fields []Field, n int) []*schema.Column {
 	cols := make([]*schema.Column, len(fields))
 	for j, f := range fields {
-		c := schema.NewColumn(schema.Field{ID: int64(f.ID), Type: f.Type}, n)
+		c := schema.NewColumn(schema.Field{ID: int64(f.ID), Type: f.Type, Element: f.Element}, n)
+		if f.Type == schema.Array {
+			cols[j] = numberedLists(c, f, n)
+			continue
+		}
 		for i := range n {
 			switch {
 			case f.Type == schema.Bool:
@@ -70,6 +81,27 @@ func numbered(fields []Field, n int) []*schema.Column {
 		cols[j] = c
 	}
 	return cols
+}
+
+// numberedLists fills c with lists of 0 to 3 elements, some null if f may be.
+func numberedLists(c *schema.Column, f Field, n int) *schema.Column {
+	elements := numbered([]Field{{Name: "e", Type: f.Element}}, 2*n)[0]
+	at := 0
+	for i := range n {
+		null := f.Nullable && i%5 == 0
+		for k := 0; k < i%4 && !null; k++ {
+			e := c.New()
+			e.Type, e.Element = f.Element, schema.None
+			e.AppendRow(elements, at)
+			at++
+			c.Bool, c.Int, c.Float, c.Double, c.Str = append(c.Bool, e.Bool...), append(c.Int, e.Int...), append(c.Float, e.Float...), append(c.Double, e.Double...), append(c.Str, e.Str...)
+		}
+		c.Offsets = append(c.Offsets, at)
+		if f.Nullable {
+			c.Valid = append(c.Valid, !null)
+		}
+	}
+	return c
 }
 
 func clearRow(c *schema.Column, i int) {
@@ -110,7 +142,7 @@ func readAll(b []byte, limits Limits, step int) ([]*schema.Column, error) {
 	}
 	var cols []*schema.Column
 	for i, col := range f.Columns() {
-		if col.List || col.Type == schema.None {
+		if col.Type == schema.None {
 			continue
 		}
 		dst := schema.NewColumn(schema.Field{ID: int64(col.FieldID), Type: col.Type}, 0)
@@ -118,8 +150,13 @@ func readAll(b []byte, limits Limits, step int) ([]*schema.Column, error) {
 		if err != nil {
 			return nil, err
 		}
+		read := cur.Read
+		if col.List {
+			dst = schema.NewColumn(schema.Field{ID: int64(col.FieldID), Type: schema.Array, Element: col.Type}, 0)
+			read = cur.ReadArrays
+		}
 		for err == nil {
-			_, err = cur.Read(dst, step)
+			_, err = read(dst, step)
 		}
 		cur.Close()
 		if err != io.EOF {
@@ -131,7 +168,7 @@ func readAll(b []byte, limits Limits, step int) ([]*schema.Column, error) {
 }
 
 func equal(a, b *schema.Column) bool {
-	return a.Type == b.Type && slices.Equal(a.Bool, b.Bool) && slices.Equal(a.Int, b.Int) && slices.Equal(a.Float, b.Float) &&
+	return a.Type == b.Type && a.Element == b.Element && slices.Equal(a.Offsets, b.Offsets) && slices.Equal(a.Bool, b.Bool) && slices.Equal(a.Int, b.Int) && slices.Equal(a.Float, b.Float) &&
 		slices.Equal(a.Double, b.Double) && slices.Equal(a.Str, b.Str) && slices.Equal(a.Valid, b.Valid)
 }
 
@@ -145,6 +182,12 @@ func TestEveryTypeComesBackInOrder(t *testing.T) {
 	}
 	for i, col := range f.Columns() {
 		w := allTypes[i]
+		if col.List != (w.Type == schema.Array) {
+			t.Errorf("column %q is a list: %t", col.Name, col.List)
+		}
+		if col.List {
+			w.Type = w.Element
+		}
 		if col.Name != w.Name || col.Type != w.Type || col.FieldID != w.ID || col.Nullable != w.Nullable || col.Unsigned != w.Unsigned {
 			t.Errorf("column %d: got %+v, want %+v", i, col, w)
 		}
@@ -419,7 +462,7 @@ func FuzzFlatParquet(f *testing.F) {
 	f.Add(write(f, allTypes, numbered(allTypes, 3)))
 	f.Add(lists(f, vectors(5, 3)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		limits := Limits{Page: 1 << 16, Total: 1 << 20, Rows: 1 << 16}
+		limits := Limits{Page: 1 << 16, Total: 1 << 20, Rows: 1 << 16, Values: 1 << 16}
 		_, _ = readAll(b, limits, 100)
 		p, err := Open(bytes.NewReader(b), int64(len(b)), limits)
 		if err != nil {

@@ -15,8 +15,8 @@ import (
 // length, null lists and nulls inside of them are errors of class Invalid that
 // name the row.
 func (c *Cursor) ReadLists(dst *schema.Column, limit int) (n int, err error) {
-	if !c.col.List {
-		return 0, errclass.New(errclass.Invalid, "column %q does not hold lists", c.col.Name)
+	if !c.col.List || c.col.Type != schema.Float && c.col.Type != schema.Double {
+		return 0, errclass.New(errclass.Invalid, "column %q does not hold lists of floats", c.col.Name)
 	}
 	fill := 0 // elements of the unfinished row
 	done := false

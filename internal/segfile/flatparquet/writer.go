@@ -17,7 +17,8 @@ type Field struct {
 	Name     string
 	ID       int // Parquet's field_id; 0 = none
 	Type     schema.Type
-	Unsigned bool // Int64 values are the bits of unsigned ones
+	Element  schema.Type // of an Array
+	Unsigned bool        // Int64 values are the bits of unsigned ones
 	Nullable bool
 	Sorted   bool // neighbours are close: keys, timestamps
 	Unique   bool // a dictionary would not help
@@ -56,6 +57,9 @@ func NewWriter(out io.Writer, fields []Field, meta map[string]string) *Writer {
 			// take theirs from the manifest.
 			noBounds = append(noBounds, parquet.SkipPageBounds(f.Name))
 		}
+		if f.Type == schema.Array {
+			noBounds = append(noBounds, parquet.SkipPageBounds(f.Name, "list", "element"))
+		}
 	}
 	opts := []parquet.WriterOption{
 		parquet.NewSchema("rows", root),
@@ -82,6 +86,9 @@ type orderedGroup struct {
 func (g orderedGroup) Fields() []parquet.Field { return g.fields }
 
 func fieldNode(f Field) parquet.Node {
+	if f.Type == schema.Array {
+		return outer(f, parquet.List(fieldNode(Field{Type: f.Element})))
+	}
 	var n parquet.Node
 	switch f.Type {
 	case schema.Bool:
@@ -101,6 +108,8 @@ func fieldNode(f Field) parquet.Node {
 		n = parquet.Leaf(parquet.FloatType)
 	case schema.Double:
 		n = parquet.Leaf(parquet.DoubleType)
+	case schema.Timestamptz:
+		n = parquet.Timestamp(parquet.Microsecond)
 	case schema.JSON:
 		n = parquet.JSON()
 	default:
@@ -116,6 +125,11 @@ func fieldNode(f Field) parquet.Node {
 	default:
 		n = parquet.Encoded(n, &parquet.RLEDictionary)
 	}
+	return outer(f, n)
+}
+
+// outer gives the column of f what does not depend on its type.
+func outer(f Field, n parquet.Node) parquet.Node {
 	if f.Nullable {
 		n = parquet.Optional(n)
 	}
@@ -135,7 +149,7 @@ func (w *Writer) Write(cols []*schema.Column) error {
 		if i == 0 {
 			rows = c.Rows()
 		}
-		if c.Rows() != rows || c.Type != w.fields[i].Type || c.Valid != nil && len(c.Valid) != rows {
+		if c.Rows() != rows || c.Type != w.fields[i].Type || c.Element != w.fields[i].Element || c.Valid != nil && len(c.Valid) != rows {
 			return errclass.New(errclass.Invalid, "column %q: got %d rows of %s, want %d of %s", w.fields[i].Name, c.Rows(), c.Type, rows, w.fields[i].Type)
 		}
 	}
@@ -150,11 +164,12 @@ func (w *Writer) Write(cols []*schema.Column) error {
 }
 
 func (w *Writer) writeRange(cols []*schema.Column, from, to int) error {
-	for i, cw := range w.out.ColumnWriters() {
-		if err := w.writeColumn(cw, i, cols[i].Slice(from, to)); err != nil {
+	for i, cw := range w.out.ColumnWriters() { // one for each field: none has several leaves
+		part := cols[i].Slice(from, to)
+		if err := w.writeColumn(cw, i, part); err != nil {
 			return errors.Wrapf(err, "write column %q", w.fields[i].Name)
 		}
-		w.bytes += cols[i].Slice(from, to).Bytes()
+		w.bytes += part.Bytes()
 	}
 	w.rows += to - from
 	if w.rows < groupRows && w.bytes < groupBytes {
@@ -179,6 +194,10 @@ func (w *Writer) writeColumn(cw *parquet.ColumnWriter, i int, c *schema.Column) 
 				w.buf = append(w.buf, parquet.NullValue().Level(0, 0, i))
 				continue
 			}
+			if c.Type == schema.Array {
+				size += w.list(c, row, def, i)
+				continue
+			}
 			if c.Str != nil {
 				size += len(c.Str[row])
 			}
@@ -200,13 +219,35 @@ func (w *Writer) writeColumn(cw *parquet.ColumnWriter, i int, c *schema.Column) 
 	return nil
 }
 
+// list appends the elements of a row to the buffer, or one entry that stands for
+// none, and returns how many bytes of text are in them.
+func (w *Writer) list(c *schema.Column, row, def, column int) (text int) {
+	from, to := c.List(row)
+	if from == to {
+		w.buf = append(w.buf, parquet.NullValue().Level(0, def, column))
+		return 0
+	}
+	for k := from; k < to; k++ {
+		rep := 1
+		if k == from {
+			rep = 0
+		}
+		if c.Str != nil {
+			text += len(c.Str[k])
+		}
+		w.buf = append(w.buf, value(c, k).Level(rep, def+1, column))
+	}
+	return text
+}
+
+// value is value i of a column; for an array, element i of all.
 func value(c *schema.Column, i int) parquet.Value {
-	switch c.Type {
+	switch c.ValueType() {
 	case schema.Bool:
 		return parquet.BooleanValue(c.Bool[i])
 	case schema.Int8, schema.Int16, schema.Int32:
 		return parquet.Int32Value(int32(c.Int[i]))
-	case schema.Int64:
+	case schema.Int64, schema.Timestamptz:
 		return parquet.Int64Value(c.Int[i])
 	case schema.Float:
 		return parquet.FloatValue(c.Float[i])
