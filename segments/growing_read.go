@@ -38,8 +38,8 @@ func (g *Growing) visible(ts uint64) int {
 
 func (g *Growing) hidden() *deleteState { return g.deletes.state.Load() }
 
-// rulesOut is false: nothing is known about rows that keep coming.
-func (g *Growing) rulesOut(*match) bool { return false }
+// rulesOut is "": nothing is known about rows that keep coming.
+func (g *Growing) rulesOut(*match) string { return "" }
 
 // chunkColumns gives a filter the columns of one chunk.
 type chunkColumns struct {
@@ -106,6 +106,12 @@ func (g *Growing) vectorField(fieldID int64) *growingVectors {
 // nearest searches the first n rows: by graph what is in it, the rest exactly.
 func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	return g.vectorField(q.fieldID).nearest(q, n, allowed, sc)
+}
+
+// scans reports whether nearest looks at every row.
+func (g *Growing) scans(q *nearestQuery) bool {
+	v := g.vectorField(q.fieldID)
+	return q.exact || v.graph.Load() == nil || v.metric != q.metric
 }
 
 // keyOrder lists the rows of a set in order of their keys.

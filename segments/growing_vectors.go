@@ -114,7 +114,7 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 	rows := vectors{base: v.data(), inv: v.invNorms(), dim: v.dim}
 	graph := v.graph.Load()
 	if graph == nil || q.exact || v.metric != q.metric {
-		return sc.scan(rows, 0, n, q, allowed)
+		return sc.scan(rows, q.from, n, q, allowed)
 	}
 	built := int(graph.rows.Load())
 	if allowed == nil && built > n {

@@ -15,7 +15,7 @@ import (
 type merger struct {
 	parts []part
 	tasks []pool.Task
-	of    []int32 // target of each task
+	ends  []int // end of each task's parts
 
 	heads   vec.Merger
 	lists   [][]vec.Neighbor
@@ -27,8 +27,9 @@ type merger struct {
 // keptBytes is how much memory a merger may hold when it is put away.
 const keptBytes = 4 << 20
 
-// addPart appends a part, with the memory of one that was there before.
-func (m *merger) addPart(target int32, from, to int) {
+// addPart appends a part that is for queries [from, to), with the memory of one
+// that was there before.
+func (m *merger) addPart(target int32, from, to int) *part {
 	if len(m.parts) < cap(m.parts) {
 		m.parts = m.parts[:len(m.parts)+1]
 	} else {
@@ -36,6 +37,7 @@ func (m *merger) addPart(target int32, from, to int) {
 	}
 	p := &m.parts[len(m.parts)-1]
 	*p = part{target: target, from: from, to: to, ends: p.ends[:0], found: p.found[:0]}
+	return p
 }
 
 // reset drops what belongs to a search. It reports whether the memory is worth keeping.

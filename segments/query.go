@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/schema"
-	"github.com/querynode/querynode/pool"
 )
 
 // QueryRequest asks for the rows that match a filter, in order of their keys.
@@ -38,21 +36,11 @@ func (c *Collection) Query(ctx context.Context, r *QueryRequest, emit func(*sche
 	}
 	defer x.close()
 	lists := make([]keyList, len(x.targets))
-	tasks := make([]pool.Task, len(x.targets))
-	of := make([]int32, len(x.targets))
-	for i := range x.targets {
-		t, l := &x.targets[i], &lists[i]
-		of[i] = int32(i)
-		tasks[i] = pool.Task{
-			Name: t.task,
-			Cost: 1 + int64(t.visible(t.ts))/8,
-			Run: func(ctx context.Context) error {
-				// Keys can be in several segments; in one they are distinct.
-				return x.list(ctx, t, l, r.CountOnly && len(x.targets) == 1)
-			},
-		}
-	}
-	if err := x.run(ctx, tasks, of); err != nil {
+	err = x.eachTarget(ctx, func(ctx context.Context, i int, t *target) error {
+		// Keys can be in several segments; in one they are distinct.
+		return x.list(ctx, t, &lists[i], r.CountOnly && len(x.targets) == 1)
+	})
+	if err != nil {
 		return nil, err
 	}
 	res := &QueryResult{ReadTimestamp: x.at}
@@ -84,8 +72,6 @@ type keyList struct {
 
 // list lists the rows of t that the read sees.
 func (x *reader) list(ctx context.Context, t *target, l *keyList, countOnly bool) error {
-	start := time.Now()
-	defer func() { x.nanos.Add(int64(time.Since(start))) }()
 	sc := x.coll.set.scratch.Get().(*scratch)
 	defer x.coll.set.scratch.Put(sc)
 	n, allowed, err := x.allowed(ctx, t, &sc.rows)

@@ -30,7 +30,9 @@ type Read struct {
 	// Ready is called once the channels have applied what is guaranteed and before
 	// the snapshot is taken, again if the channels change meanwhile: it may wait for
 	// segments that the answer needs. Its error ends the read. Nil = nothing to wait for.
-	Ready func(ctx context.Context) error
+	Ready   func(ctx context.Context) error
+	OneTime bool // read all channels at the same timestamp, so that another read can repeat it
+	Explain bool // ReadStats tells what was done in each segment
 }
 
 // ReadStats says what an answer is made from.
@@ -42,6 +44,12 @@ type ReadStats struct {
 	Pruned          int           // segments that could not have a match
 	Wait            time.Duration // for the guarantee timestamp
 	Search          time.Duration // summed over segments
+
+	// Only with Read.Explain.
+	Segments []SegmentTrace // in order of their ids
+	Wall     time.Duration  // from the snapshot to the last segment's answer
+	Merge    time.Duration  // of the segments' answers
+	Output   time.Duration  // copying output fields
 }
 
 // Failure is a segment that could not answer.
@@ -79,6 +87,8 @@ type reader struct {
 	missed   int64  // in those that failed
 	nanos    atomic.Int64
 	memory   *Reservation // results on their way
+	trace    *trace       // nil = nobody asked
+	sub      int          // which search of a hybrid one
 	left     bool         // tasks still run: they let go of the snapshot
 }
 
@@ -88,6 +98,9 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	start := time.Now()
 	x := &reader{coll: c, info: c.Info(), read: r, at: Latest, memory: c.set.o.Ledger.Force(KindScratch, 0)}
 	x.match = newMatch(r.Plan, x.info.Schema)
+	if r.Explain {
+		x.trace = newTrace()
+	}
 	for x.snap == nil {
 		if err := x.wait(ctx); err != nil {
 			return nil, err
@@ -130,6 +143,7 @@ func (x *reader) wait(ctx context.Context) error {
 			return errclass.New(errclass.Retryable, "channel %s of collection %q is not watched on this node now: its rows would be missing", name, x.info.Name)
 		}
 	}
+	most := uint64(0)
 	x.channels = make([]channelTime, 0, len(channels))
 	for _, ch := range channels {
 		want := x.read.ReadTimestamp
@@ -143,7 +157,32 @@ func (x *reader) wait(ctx context.Context) error {
 		if x.read.ReadTimestamp != 0 {
 			now = x.read.ReadTimestamp
 		}
+		most = max(most, want)
 		x.channels = append(x.channels, channelTime{ch, now})
+	}
+	if x.read.OneTime && x.read.ReadTimestamp == 0 {
+		return x.align(ctx, most)
+	}
+	return nil
+}
+
+// align moves all channels to one timestamp that none of them has still to reach
+// and that none of the guarantees, the largest being most, is after.
+func (x *reader) align(ctx context.Context, most uint64) error {
+	at := Latest
+	for _, t := range x.channels {
+		at = min(at, t.ts)
+	}
+	if at < most {
+		at = most
+		for _, t := range x.channels {
+			if _, err := t.ch.WaitTsafe(ctx, at); err != nil {
+				return errors.Wrapf(err, "channel %s", t.ch.name)
+			}
+		}
+	}
+	for i := range x.channels {
+		x.channels[i].ts = at
 	}
 	return nil
 }
@@ -172,7 +211,7 @@ func (x *reader) consider(h *holder) {
 		return
 	}
 	if len(x.read.Partitions) > 0 && !slices.Contains(x.read.Partitions, m.PartitionID) {
-		x.stats.Pruned++
+		x.prune(h, 0, "partition")
 		return
 	}
 	i := slices.IndexFunc(x.channels, func(t channelTime) bool { return t.ch.name == m.VChannel })
@@ -186,20 +225,34 @@ func (x *reader) consider(h *holder) {
 	ts := x.channels[i].ts
 	rows := int64(h.visible(ts))
 	x.rows += rows
-	why := h.quarantined()
+	why, out := h.quarantined(), ""
+	if x.match != nil && rows > 0 && why == "" {
+		out = h.rulesOut(x.match)
+	}
 	switch {
 	case rows == 0:
-		x.stats.Pruned++
+		x.prune(h, rows, "no rows yet")
 	case why != "":
 		x.fail(h, rows, errclass.New(errclass.Corrupt, "segment %d is quarantined: %s", m.ID, why))
-	case x.match != nil && h.rulesOut(x.match):
-		x.stats.Pruned++
+	case out != "":
+		x.prune(h, rows, out)
 	default:
 		x.targets = append(x.targets, target{holder: h, ts: ts})
 	}
 }
 
+// prune says that the segment need not be read, and why.
+func (x *reader) prune(h *holder, rows int64, why string) {
+	x.stats.Pruned++
+	if x.trace != nil {
+		x.trace.pruned(h, x.sub, rows, why)
+	}
+}
+
 func (x *reader) fail(h *holder, rows int64, err error) {
+	if x.trace != nil {
+		x.trace.pruned(h, x.sub, rows, "failed")
+	}
 	x.missed += rows
 	x.stats.Failures = append(x.stats.Failures, Failure{SegmentID: h.Meta().ID, VChannel: h.Meta().VChannel, Err: err})
 }
@@ -238,10 +291,10 @@ const freeBytes = 1 << 20
 // takes accounts n more bytes of results on their way.
 func (x *reader) takes(n int64) error { return x.memory.growBeyond(n, freeBytes) }
 
-// run executes the tasks on the pool, of[i] being the target of task i, and
-// waits. A target whose task failed is dead afterwards. If ctx ends first, the
-// reader is left to the tasks that still run.
-func (x *reader) run(ctx context.Context, tasks []pool.Task, of []int32) error {
+// run executes the tasks on the pool and waits; failed is called for each that
+// failed, and says what that means. If ctx ends first, the reader is left to the
+// tasks that still run.
+func (x *reader) run(ctx context.Context, tasks []pool.Task, failed func(task int, err error)) error {
 	if len(tasks) == 0 {
 		return nil
 	}
@@ -260,9 +313,29 @@ func (x *reader) run(ctx context.Context, tasks []pool.Task, of []int32) error {
 		if ctx.Err() != nil {
 			return errors.Wrap(ctx.Err(), "search")
 		}
-		x.kill(int(of[i]), err)
+		failed(i, err)
 	}
 	return x.partial()
+}
+
+// eachTarget runs fn as a task for each target that is alive, and takes those out
+// of the answer for which it fails.
+func (x *reader) eachTarget(ctx context.Context, fn func(ctx context.Context, i int, t *target) error) error {
+	tasks := make([]pool.Task, 0, len(x.targets))
+	of := make([]int, 0, len(x.targets))
+	for i := range x.targets {
+		t := &x.targets[i]
+		if t.dead {
+			continue
+		}
+		of = append(of, i)
+		tasks = append(tasks, pool.Task{Name: t.task, Cost: 1 + int64(t.visible(t.ts))/8, Run: func(ctx context.Context) error {
+			start := time.Now()
+			defer func() { x.nanos.Add(int64(time.Since(start))) }()
+			return fn(ctx, i, t)
+		}})
+	}
+	return x.run(ctx, tasks, func(task int, err error) { x.kill(of[task], err) })
 }
 
 // kill takes a target that failed out of the answer.
@@ -291,6 +364,9 @@ func (x *reader) finish() ReadStats {
 		default:
 			st.Sealed = append(st.Sealed, t.Meta().ID)
 		}
+	}
+	if x.trace != nil {
+		x.trace.finish(x)
 	}
 	return *st
 }

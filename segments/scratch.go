@@ -24,7 +24,8 @@ type nearestQuery struct {
 	k       int
 	ef      int // HNSW candidate list; 0 = chosen by the index
 	metric  index.Metric
-	exact   bool    // scan even if there is a graph
+	exact   bool    // scan even if there is an index
+	from    int     // first row that counts; used with exact
 	far     float32 // score: only rows that are no nearer than it count; used with exact
 	bounded bool    // far is set
 }
@@ -47,6 +48,7 @@ type scratch struct {
 	rows    bitset.Set // the filter's result
 	rest    []index.Neighbor
 	merged  []index.Neighbor
+	work    *work // what is done is noted here; nil = nobody asked
 }
 
 func newScratch() *scratch {
@@ -69,25 +71,33 @@ func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset
 			out := sc.out[:end-at]
 			sc.rowDistances(q, inv, v, at, out)
 			sc.keepRun(q, uint32(at), out)
+			sc.work.note(wayScan, len(out), 0)
 			at = end
 			continue
 		}
-		sc.ids = sc.ids[:0]
-		for len(sc.ids) < scanBlock {
-			r := allowed.Next(at)
-			if r < 0 || r >= n {
-				at = n
-				break
-			}
-			sc.ids = append(sc.ids, uint32(r))
-			at = r + 1
-		}
+		at = sc.nextIDs(allowed, at, n)
 		out := sc.out[:len(sc.ids)]
 		sc.idDistances(q, inv, v, out)
 		sc.keepIDs(q, out)
+		sc.work.note(wayScanMatches, len(out), 0)
 	}
 	sc.rest = sc.top.AppendSorted(sc.rest[:0])
 	return sc.rest, nil
+}
+
+// nextIDs sets ids to the next rows of a set in [at, n), a block of them at most,
+// and returns where to go on.
+func (sc *scratch) nextIDs(set *bitset.Set, at, n int) int {
+	sc.ids = sc.ids[:0]
+	for len(sc.ids) < scanBlock {
+		r := set.Next(at)
+		if r < 0 || r >= n {
+			return n
+		}
+		sc.ids = append(sc.ids, uint32(r))
+		at = r + 1
+	}
+	return at
 }
 
 // keepRun offers rows first, first+1, ... to the top.
@@ -175,6 +185,9 @@ func (sc *scratch) walk(g *index.HNSW, q *nearestQuery, allowed *bitset.Set) ([]
 	sc.index.Stop = q.stop
 	found := g.Search(q.vector, q.k, ef, allowed, &sc.index)
 	sc.index.Stop = nil // the scratch outlives the search
+	if sc.work != nil {
+		sc.noteIndex(wayGraph, allowed != nil)
+	}
 	return found, errors.Wrap(q.ctx.Err(), "search")
 }
 
@@ -183,7 +196,29 @@ func (sc *scratch) searchIndex(x index.Searcher, q *nearestQuery, allowed *bitse
 	sc.index.Stop = q.stop
 	found := x.Search(q.vector, &index.Query{K: q.k, Effort: q.ef, Allowed: allowed}, &sc.index)
 	sc.index.Stop = nil // the scratch outlives the search
+	if sc.work != nil {
+		sc.noteIndex(string(x.Info().Kind), allowed != nil)
+	}
 	return found, errors.Wrap(q.ctx.Err(), "search")
+}
+
+// noteIndex notes what a search of an index, called name, did.
+func (sc *scratch) noteIndex(name string, filtered bool) {
+	st := sc.index.Stats()
+	if name == string(index.KindHNSW) {
+		name = wayGraph
+	}
+	switch {
+	case st.Scanned && st.Hops > 0:
+		name = wayBoth
+	case st.Scanned && filtered:
+		name = wayScanMatches
+	case st.Scanned:
+		name = wayScan
+	case filtered && name == wayGraph:
+		name = wayFiltered
+	}
+	sc.work.note(name, st.Distances, st.Hops)
 }
 
 // prefix returns the set of the first n rows.

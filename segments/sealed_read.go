@@ -40,15 +40,15 @@ func (s *Sealed) key(row uint32) (int64, string) {
 	return s.keys.Int[row], ""
 }
 
-// rulesOut reports whether statistics or the key filter rule out a match.
-func (s *Sealed) rulesOut(m *match) bool {
-	if !m.plan.MayMatch(s.stats) {
-		return true
+// rulesOut tells whether statistics or the key filter rule out a match.
+func (s *Sealed) rulesOut(m *match) string {
+	switch {
+	case !m.plan.MayMatch(s.stats):
+		return "statistics"
+	case m.keys != nil && m.keys.Rows() <= keysAtOnce && len(s.mayHave(m.keys)) == 0:
+		return "keys"
 	}
-	if m.keys == nil || m.keys.Rows() > keysAtOnce {
-		return false
-	}
-	return len(s.mayHave(m.keys)) == 0
+	return ""
 }
 
 // stats tells a filter what values a field has.
@@ -162,7 +162,7 @@ func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Se
 
 func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	v := s.field(q.fieldID)
-	if v.index != nil && v.info.Metric == q.metric && !q.exact {
+	if !s.scans(q) {
 		if allowed == nil && n < s.rows.Rows {
 			allowed = sc.prefix(n)
 		}
@@ -172,7 +172,13 @@ func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratc
 	if q.metric == index.Cosine {
 		rows = s.withNorms(v)
 	}
-	return sc.scan(rows, 0, n, q, allowed)
+	return sc.scan(rows, q.from, n, q, allowed)
+}
+
+// scans reports whether nearest looks at every row.
+func (s *Sealed) scans(q *nearestQuery) bool {
+	v := s.field(q.fieldID)
+	return q.exact || v.index == nil || v.info.Metric != q.metric
 }
 
 func (s *Sealed) gather(dst *schema.Column, rows []uint32) {

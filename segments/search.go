@@ -12,7 +12,6 @@ import (
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
-	"github.com/querynode/querynode/pool"
 )
 
 // MaxTopK is the most rows that one query vector may ask for, its offset included.
@@ -23,7 +22,7 @@ const MaxTopK = 16_384
 //
 // Radius and RangeFilter bound the score, the far and the near side: with L2 it
 // is RangeFilter <= score < Radius, with IP and COSINE Radius < score <=
-// RangeFilter. With a RangeFilter the search is exact.
+// RangeFilter.
 type SearchRequest struct {
 	Read
 	FieldID     int64
@@ -69,17 +68,27 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 		return nil, err
 	}
 	res := &SearchResult{ReadTimestamp: x.at, Counts: make([]int64, 0, r.NQ)}
+	stage := x.stage()
 	if err := guard("merge search", func() error { s.merge(res); return nil }); err != nil {
 		return nil, err
 	}
-	fields := append([]int64{x.info.Schema.Primary().ID}, r.OutputFields...)
-	cols, err := x.gather(fields, s.merger.hits)
-	if err != nil {
+	stage.end(&x.stats.Merge)
+	if err := x.output(res, r.OutputFields, s.merger.hits); err != nil {
 		return nil, err
 	}
-	res.Keys, res.Fields = cols[0], cols[1:]
+	stage.end(&x.stats.Output)
 	res.Stats = x.finish()
 	return res, nil
+}
+
+// output copies the keys and fields of hits into the answer.
+func (x *reader) output(res *SearchResult, fields []int64, hits []hit) error {
+	cols, err := x.gather(append([]int64{x.info.Schema.Primary().ID}, fields...), hits)
+	if err != nil {
+		return err
+	}
+	res.Keys, res.Fields = cols[0], cols[1:]
+	return nil
 }
 
 // searching is a search under way.
@@ -95,6 +104,10 @@ type searching struct {
 type part struct {
 	target   int32
 	from, to int
+	first    int     // with last: only rows [first, last) count
+	last     int     // 0 = all rows
+	work     int64   // values that are read, about
+	err      error   // if the part failed and its task went on
 	ends     []int32 // end of each query's hits in found
 	found    []vec.Neighbor
 }
@@ -122,40 +135,6 @@ func (s *searching) estimate() int64 {
 	return int64(s.req.NQ) * (8*found + perHit*min(found, int64(s.want())))
 }
 
-func (s *searching) searchSegments(ctx context.Context) error {
-	m := s.merger
-	per := s.queriesPerTask()
-	if per < s.req.NQ {
-		s.shared = make([]sharedRows, len(s.targets))
-	}
-	for i := range s.targets {
-		for from := 0; from < s.req.NQ; from += per {
-			m.addPart(int32(i), from, min(from+per, s.req.NQ))
-		}
-	}
-	m.tasks, m.of = m.tasks[:0], m.of[:0]
-	for i := range m.parts {
-		p := &m.parts[i]
-		m.of = append(m.of, p.target)
-		m.tasks = append(m.tasks, pool.Task{
-			Name: s.targets[p.target].task,
-			Cost: s.cost(p),
-			Run:  func(ctx context.Context) error { return s.searchPart(ctx, p) },
-		})
-	}
-	return s.run(ctx, m.tasks, m.of)
-}
-
-// queriesPerTask splits a batch of vectors so that all workers have something to
-// do even when there are fewer segments than workers.
-func (s *searching) queriesPerTask() int {
-	if len(s.targets) == 0 {
-		return max(s.req.NQ, 1)
-	}
-	pieces := max(1, min(workers()/len(s.targets), s.req.NQ))
-	return max(1, (s.req.NQ+pieces-1)/pieces)
-}
-
 // cost estimates the memory a task's result takes, in bytes, which also grows
 // with the work it does.
 func (s *searching) cost(p *part) int64 {
@@ -173,14 +152,18 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	if err != nil {
 		return err
 	}
+	if s.trace != nil {
+		defer s.traced(t, sc)()
+	}
 	dim := len(s.req.Vectors) / s.req.NQ
-	q := nearestQuery{ctx: ctx, stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), ef: s.req.EF, metric: s.req.Metric}
-	if s.req.RangeFilter != nil {
-		q.exact, q.bounded, q.far = true, true, *s.req.RangeFilter
+	q := s.query()
+	q.ctx = ctx
+	if p.last > 0 {
+		q.exact, q.from, n = true, p.first, min(n, p.last)
 	}
 	for i := p.from; i < p.to; i++ {
 		q.vector = s.req.Vectors[i*dim : (i+1)*dim]
-		found, err := t.nearest(&q, n, allowed, sc)
+		found, err := s.nearest(t, &q, n, allowed, sc)
 		if err != nil {
 			return err
 		}
@@ -190,16 +173,49 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	return nil
 }
 
+// query is what is asked of each segment, without a vector.
+func (s *searching) query() nearestQuery {
+	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), ef: s.req.EF, metric: s.req.Metric}
+	if s.req.RangeFilter != nil {
+		q.bounded, q.far = true, *s.req.RangeFilter
+	}
+	return q
+}
+
+// nearest finds the nearest rows of t. An index does not know of rows that are
+// too near: it is asked for more rows than are wanted, and if too few of them are
+// far enough the rows are scanned.
+func (s *searching) nearest(t *target, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]vec.Neighbor, error) {
+	if !q.bounded || t.scans(q) {
+		return t.nearest(q, n, allowed, sc)
+	}
+	wide := *q
+	wide.k, wide.bounded = min(4*q.k+64, n), false
+	wide.ef = max(wide.ef, wide.k)
+	found, err := t.nearest(&wide, n, allowed, sc)
+	if err != nil {
+		return nil, err
+	}
+	near := sort.Search(len(found), func(i int) bool { return q.keeps(found[i].Distance) })
+	whole := len(found) > 0 && len(s.withinRadius(found[len(found)-1:])) == 0
+	if len(found)-near >= q.k || whole {
+		return found[near:min(near+q.k, len(found))], nil
+	}
+	scan := *q
+	scan.exact = true
+	return t.nearest(&scan, n, allowed, sc)
+}
+
 // rowsOf returns the rows of the part's target that the read may see.
 func (s *searching) rowsOf(ctx context.Context, p *part, sc *scratch) (int, *bitset.Set, error) {
 	t := &s.targets[p.target]
 	if s.shared == nil {
-		return s.allowed(ctx, t, &sc.rows)
+		return s.seen(ctx, t, &sc.rows)
 	}
 	sh := &s.shared[p.target]
 	sh.once.Do(func() {
 		sh.err = errclass.New(errclass.Internal, "filter of segment %d ended without a result", t.Meta().ID)
-		sh.n, sh.rows, sh.err = s.allowed(ctx, t, &sh.set)
+		sh.n, sh.rows, sh.err = s.seen(ctx, t, &sh.set)
 	})
 	return sh.n, sh.rows, sh.err
 }

@@ -60,13 +60,15 @@ type rowReader interface {
 
 // searcher finds rows by what is in them.
 type searcher interface {
-	// rulesOut reports that no row matches, as far as statistics tell.
-	rulesOut(m *match) bool
+	// rulesOut returns what tells that no row matches; "" = some may.
+	rulesOut(m *match) string
 	// filter sets out to the rows among the first n that match.
 	filter(ctx context.Context, m *match, n int, out *bitset.Set) error
 	// nearest finds the nearest of the first n rows that are in allowed (nil =
 	// all). The result is valid until sc is used again.
 	nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error)
+	// scans reports whether nearest looks at every row for q.
+	scans(q *nearestQuery) bool
 }
 
 // holder counts the views that hold a segment. The one that lets go last closes it.
