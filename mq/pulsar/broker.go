@@ -361,5 +361,8 @@ func classify(err error, said string) error {
 			return errclass.Mark(err, errclass.Denied)
 		}
 	}
+	if saysNotReady(err) {
+		err = errors.Mark(err, errNotReady)
+	}
 	return errclass.Mark(err, errclass.Retryable)
 }

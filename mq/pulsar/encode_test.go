@@ -196,14 +196,14 @@ func TestOptionsListAllThatIsWrong(t *testing.T) {
 	}
 	bad := Options{
 		URL: "pulsar://me:secret-word@host:6650", Namespace: "public", Token: "secret-word", TokenFile: "f", TLS: TLS{CertFile: "c"},
-		OperationTimeout: time.Hour, AppendTimeout: 1, KeepAlive: 1, MaxPayloadBytes: 1 << 30, MaxEntryBytes: 5, GroupBytes: 1,
+		OperationTimeout: time.Hour, AppendTimeout: 1, ReadyTimeout: -1, KeepAlive: 1, MaxPayloadBytes: 1 << 30, MaxEntryBytes: 5, GroupBytes: 1,
 		MaxPendingBytes: 1, ReadAheadBytes: -1, Compression: "rar",
 	}
 	_, err := Open(bad)
 	if !errclass.Is(err, errclass.Invalid) {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"URL", "Namespace", "TokenFile", "CertFile", "TLS: only", "OperationTimeout", "AppendTimeout", "KeepAlive",
+	for _, word := range []string{"URL", "Namespace", "TokenFile", "CertFile", "TLS: only", "OperationTimeout", "AppendTimeout", "ReadyTimeout", "KeepAlive",
 		"MaxPayloadBytes", "MaxEntryBytes", "GroupBytes", "MaxPendingBytes", "ReadAheadBytes", "Compression"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%s is not in %v", word, err)

@@ -67,6 +67,9 @@ type Options struct {
 	// AppendTimeout is how long an entry may be on its way before its outcome is
 	// said to be unknown, if no context ends earlier. 0 = 30 s.
 	AppendTimeout time.Duration
+	// ReadyTimeout is how long opens and trims try again while the broker says
+	// that it is not ready, if no context ends earlier. 0 = 30 s.
+	ReadyTimeout time.Duration
 	// KeepAlive is how often a silent connection is tried. 0 = 10 s.
 	KeepAlive time.Duration
 
@@ -101,6 +104,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Namespace, "public/default")
 	setDefault(&o.OperationTimeout, 4*time.Second)
 	setDefault(&o.AppendTimeout, 30*time.Second)
+	setDefault(&o.ReadyTimeout, 30*time.Second)
 	setDefault(&o.KeepAlive, 10*time.Second)
 	setDefault(&o.MaxPayloadBytes, defaultMaxPayload)
 	setDefault(&o.MaxEntryBytes, max(brokerEntryBytes, o.MaxPayloadBytes+entryOverhead))
@@ -144,6 +148,7 @@ func (o *Options) Validate() error {
 	check(o.TLS == TLS{} || scheme == "pulsar+ssl", "TLS: only for pulsar+ssl:// URLs")
 	check(o.OperationTimeout >= 100*time.Millisecond && o.OperationTimeout <= time.Minute, "OperationTimeout: 100 ms to 1 min")
 	check(o.AppendTimeout >= 100*time.Millisecond, "AppendTimeout: at least 100 ms")
+	check(o.ReadyTimeout > 0, "ReadyTimeout: more than 0")
 	check(o.KeepAlive >= time.Second, "KeepAlive: at least 1 s")
 	check(o.MaxPayloadBytes > 0 && o.MaxPayloadBytes <= 256*mib, "MaxPayloadBytes: 1 to 256 MiB")
 	check(o.MaxEntryBytes >= o.MaxPayloadBytes+entryOverhead && o.MaxEntryBytes <= 512*mib, "MaxEntryBytes: at least MaxPayloadBytes plus 1 KiB, at most 512 MiB")

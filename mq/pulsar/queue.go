@@ -56,6 +56,7 @@ func Open(o Options) (*Queue, error) {
 		}
 		q.driver = d
 	}
+	q.driver = &patient{driver: q.driver, timeout: o.ReadyTimeout, retries: &q.count.retries}
 	return q, nil
 }
 

@@ -6,7 +6,7 @@ import "sync/atomic"
 type counters struct {
 	entries, messages, bytes, claims, fenced, unknown atomic.Uint64
 	rereads, duplicates, void, foreign, corrupt, gaps atomic.Uint64
-	timeSeeks, timeSeekMisses, readerErrors           atomic.Uint64
+	timeSeeks, timeSeekMisses, readerErrors, retries  atomic.Uint64
 }
 
 // Stats counts since Open.
@@ -27,6 +27,7 @@ type Stats struct {
 	Corrupt    uint64 // *mq.CorruptError given to readers
 	Gaps       uint64 // holes met in what the client delivered
 	ReadErrors uint64 // errors of the connection given to readers
+	Retries    uint64 // calls tried again because the broker was not ready
 
 	TimeSeeks      uint64 // readers that were opened at a timestamp in the past
 	TimeSeekMisses uint64 // of these, how often the broker's clock did not find it
@@ -40,7 +41,7 @@ func (q *Queue) Stats() Stats {
 		Entries: c.entries.Load(), Messages: c.messages.Load(), Bytes: c.bytes.Load(), Claims: c.claims.Load(),
 		Fenced: c.fenced.Load(), Unknown: c.unknown.Load(), Rereads: c.rereads.Load(), Duplicates: c.duplicates.Load(),
 		Void: c.void.Load(), Foreign: c.foreign.Load(), Corrupt: c.corrupt.Load(), Gaps: c.gaps.Load(),
-		ReadErrors: c.readerErrors.Load(), TimeSeeks: c.timeSeeks.Load(), TimeSeekMisses: c.timeSeekMisses.Load(),
+		ReadErrors: c.readerErrors.Load(), Retries: c.retries.Load(), TimeSeeks: c.timeSeeks.Load(), TimeSeekMisses: c.timeSeekMisses.Load(),
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
