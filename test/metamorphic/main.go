@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// The exit codes.
+const (
+	exitSame    = 0
+	exitDiffers = 1
+	exitNotRun  = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	var o Options
+	flags := flag.NewFlagSet("metamorphic", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano()), "what the operations are drawn from; absent: from the clock")
+	flags.IntVar(&o.Ops, "ops", 100_000, "operations: requests, whatever number of rows they have")
+	flags.IntVar(&o.Lanes, "lanes", 6, "collections beside each other")
+	flags.StringVar(&o.Dir, "dir", "", "folder for the queue's files; empty: a temporary one")
+	flags.DurationVar(&o.Shrink, "shrink", 5*time.Minute, "how long a failing script is cut down; 0 = not at all")
+	flags.StringVar(&o.Script, "script", "", "where a failing script is written; empty: metamorphic-<seed>.script")
+	replayFile := flags.String("replay", "", "run this script instead of new operations")
+	verbose := flags.Bool("v", false, "show what the node logs")
+	asJSON := flags.Bool("json", false, "print one JSON document instead of the table")
+	if err := flags.Parse(args); err != nil {
+		return exitNotRun
+	}
+	o.Note = stderr
+	if *verbose {
+		o.Log = slog.New(slog.NewTextHandler(stderr, nil))
+	}
+	if o.Ops < 1 || o.Lanes < 1 || o.Lanes > maxLanes {
+		fmt.Fprintf(stderr, "metamorphic: --ops and --lanes must be at least 1, --lanes at most %d\n", maxLanes)
+		return exitNotRun
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
+	rep, err := start(ctx, o, *replayFile)
+	if err != nil {
+		fmt.Fprintf(stderr, "metamorphic: %+v\n", err)
+		return exitNotRun
+	}
+	if *asJSON {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		err = e.Encode(rep)
+	} else {
+		err = rep.write(stdout)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "metamorphic: write the report: %v\n", err)
+		return exitNotRun
+	}
+	if rep.Difference != "" {
+		return exitDiffers
+	}
+	return exitSame
+}
+
+func start(ctx context.Context, o Options, script string) (*Report, error) {
+	if script == "" {
+		return Run(ctx, o)
+	}
+	f, err := os.Open(script)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	ops, err := readScript(f)
+	if err != nil {
+		return nil, err
+	}
+	return Replay(ctx, o, ops)
+}
+
+func (r *Report) write(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "seed %d: %d operations in %.1f s, %.0f a second; recall of graphs %.4f of %d hits\n",
+		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits)
+	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
+		_, err = fmt.Fprintf(w, "  %-18s %8d\n", k, r.Kinds[k])
+	}
+	switch {
+	case r.Difference == "":
+		_, err = fmt.Fprintln(w, "no difference")
+	case r.Script != "":
+		_, err = fmt.Fprintf(w, "DIFFERS: %s\nscript: %s, %d operations; reproduced: %v\n", r.Difference, r.Script, r.ScriptLines, r.Reproduced)
+	default:
+		_, err = fmt.Fprintf(w, "DIFFERS: %s\n", r.Difference)
+	}
+	return err
+}

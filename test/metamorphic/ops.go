@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/cockroachdb/errors"
+)
+
+// op is one operation: a request to the node, or something done to it. It says
+// all there is to say: running it needs no random numbers but those of its seeds.
+type op struct {
+	ID     int      `json:"id"`             // grows along a lane; barriers have one too
+	Lane   int      `json:"lane,omitempty"` // 0 = a barrier: all lanes wait
+	Do     string   `json:"do"`
+	Seed   uint64   `json:"seed,omitempty"`   // of schema, or of vectors
+	Filter uint64   `json:"filter,omitempty"` // seed of a filter
+	Text   string   `json:"text,omitempty"`   // of the filter, for who reads the script
+	Part   string   `json:"part,omitempty"`
+	Parts  []string `json:"parts,omitempty"`
+	Keys   []int64  `json:"keys,omitempty"`
+	Ver    int64    `json:"ver,omitempty"`
+	At     int      `json:"at,omitempty"` // id of a mark; 0 = now
+	Field  int      `json:"field,omitempty"`
+	NQ     int      `json:"nq,omitempty"`
+	K      int      `json:"k,omitempty"`
+	Offset int      `json:"offset,omitempty"`
+	Near   bool     `json:"near,omitempty"` // search for the vector of a row, not for any
+	Radius bool     `json:"radius,omitempty"`
+	Wait   bool     `json:"wait,omitempty"`
+}
+
+// The operations.
+const (
+	opCreate    = "create"
+	opDrop      = "drop"
+	opPartition = "partition"
+	opDropPart  = "drop_partition"
+	opInsert    = "insert"
+	opUpsert    = "upsert"
+	opDelete    = "delete"
+	opDeleteBy  = "delete_by_filter"
+	opFlush     = "flush"
+	opCompact   = "compact"
+	opRelease   = "release"
+	opLoad      = "load"
+	opMark      = "mark" // a moment to come back to
+	opSearch    = "search"
+	opQuery     = "query"
+	opCount     = "count"
+	opGet       = "get"
+	opRestart   = "restart" // barrier: stop and start
+	opCrash     = "crash"   // barrier: the same while object storage fails
+	opMeet      = "meet"    // barrier
+)
+
+// weights of the operations on a collection that is there and loaded.
+var weights = []struct {
+	do string
+	w  int
+}{
+	{opInsert, 16}, {opUpsert, 14}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 3}, {opCompact, 2}, {opRelease, 1},
+	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opSearch, 22}, {opQuery, 14}, {opCount, 5}, {opGet, 6},
+}
+
+func total() (n int) {
+	for _, x := range weights {
+		n += x.w
+	}
+	return n
+}
+
+// next draws the next operation of a lane. What it looks at of the model follows
+// from the operations before it.
+func (l *lane) next() op {
+	l.nextID++
+	o := op{ID: l.nextID, Lane: l.number}
+	r, m := l.r, l.model
+	switch {
+	case m == nil:
+		o.Do, o.Seed = opCreate, r.Uint64()
+		l.left = 150 + r.IntN(900)
+		return o
+	case l.left == 0 && m.loaded:
+		o.Do = opDrop
+		return o
+	case !m.loaded && r.IntN(3) == 0:
+		o.Do = opLoad
+		return o
+	}
+	l.left = max(0, l.left-1)
+	n := r.IntN(total())
+	for _, x := range weights {
+		if n -= x.w; n < 0 {
+			o.Do = x.do
+			break
+		}
+	}
+	l.fill(&o, r, m)
+	return o
+}
+
+func (l *lane) fill(o *op, r *rand.Rand, m *model) {
+	switch o.Do {
+	case opInsert, opUpsert:
+		o.Keys, o.Part = someKeys(r), l.place(r, m)
+		m.version++
+		o.Ver = m.version
+	case opDelete:
+		o.Keys = someKeys(r)
+		if r.IntN(3) == 0 {
+			o.Part = l.place(r, m)
+		}
+	case opDeleteBy:
+		o.Filter = 1 + r.Uint64N(1<<32)
+		if r.IntN(3) == 0 {
+			o.Part = l.place(r, m)
+		}
+	case opFlush:
+		o.Wait = r.IntN(3) > 0
+	case opPartition:
+		o.Part = []string{"p1", "p2"}[r.IntN(2)]
+	case opDropPart:
+		o.Part = []string{"p1", "p2"}[r.IntN(2)]
+	case opSearch, opQuery, opCount, opGet:
+		l.fillRead(o, r, m)
+	}
+	o.Text = ""
+	if f := m.spec.newFilter(o.Filter); f != nil {
+		o.Text = f.text
+	}
+}
+
+func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
+	if len(l.marks) > 0 && r.IntN(3) == 0 {
+		o.At = l.marks[r.IntN(len(l.marks))]
+	}
+	if o.Do == opGet {
+		o.Keys = someKeys(r)
+		return
+	}
+	if r.IntN(2) == 0 {
+		o.Filter = 1 + r.Uint64N(1<<32)
+	}
+	if r.IntN(4) == 0 {
+		o.Parts = []string{l.place(r, m)}
+	}
+	switch o.Do {
+	case opSearch:
+		o.Seed, o.Field, o.NQ, o.K = r.Uint64(), r.IntN(len(m.spec.vectors)), 1, 1+r.IntN(30)
+		if r.IntN(4) == 0 {
+			o.NQ = 2 + r.IntN(3)
+		}
+		if r.IntN(6) == 0 {
+			o.Offset = 1 + r.IntN(8)
+		}
+		o.Near, o.Radius = r.IntN(2) == 0, r.IntN(8) == 0
+	case opQuery:
+		if r.IntN(3) == 0 {
+			o.K, o.Offset = 1+r.IntN(40), r.IntN(2)*r.IntN(10)
+		}
+	}
+}
+
+func (l *lane) place(r *rand.Rand, m *model) string { return m.parts[r.IntN(len(m.parts))] }
+
+func someKeys(r *rand.Rand) []int64 {
+	n := 1 + r.IntN(4)
+	if r.IntN(4) == 0 {
+		n = 1 + r.IntN(60)
+	}
+	var keys []int64
+	for range n {
+		if k := r.Int64N(keySpace); !slices.Contains(keys, k) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// writeScript writes one operation a line.
+func writeScript(w io.Writer, ops []op) error {
+	b := bufio.NewWriter(w)
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	for i := range ops {
+		if err := e.Encode(&ops[i]); err != nil {
+			return errors.Wrap(err, "write script")
+		}
+	}
+	return errors.Wrap(b.Flush(), "write script")
+}
+
+// readScript reads what writeScript wrote.
+func readScript(r io.Reader) ([]op, error) {
+	var ops []op
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	for {
+		var o op
+		err := d.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return ops, nil
+		}
+		if err != nil {
+			return nil, errors.Wrapf(err, "read script, operation %d", len(ops)+1)
+		}
+		ops = append(ops, o)
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/errors"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"net"
+
+	"github.com/querynode/querynode/dispatcher"
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/server"
+	"github.com/querynode/querynode/mq/embedded"
+	"github.com/querynode/querynode/mq/wal"
+	"github.com/querynode/querynode/pool"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
+)
+
+// rig is a whole node in this process, with a client, over what outlives it: the
+// queue's files and an object storage in memory.
+type rig struct {
+	dir    string
+	log    *slog.Logger
+	bucket *objstore.Mem
+	runs   int
+
+	stack   *lifecycle.Stack
+	node    *node.Node
+	query   qnpb.QueryServiceClient
+	write   qnpb.WriteServiceClient
+	control qnpb.ControlServiceClient
+	catalog qnpb.CatalogServiceClient
+}
+
+// Times of the node under test: short, so that much happens between two operations.
+const (
+	timeTick = time.Millisecond
+	refresh  = 50 * time.Millisecond
+	interval = 20 * time.Millisecond
+)
+
+func newRig(dir string, log *slog.Logger) (*rig, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, errors.Wrap(err, "create the rig's folder")
+	}
+	return &rig{dir: dir, log: log, bucket: objstore.NewMem(nil)}, nil
+}
+
+// keep is a bucket that stays when the node has closed it.
+type keep struct{ objstore.Bucket }
+
+// Close does nothing.
+func (keep) Close(context.Context) error { return nil }
+
+func (g *rig) start(ctx context.Context) (err error) {
+	g.stack = lifecycle.NewStack()
+	defer func() {
+		if err != nil {
+			err = errors.CombineErrors(err, g.stop())
+		}
+	}()
+	push := func(name string, closer func(context.Context) error) error {
+		return g.stack.Push(name, closer, 20*time.Second)
+	}
+	bucket := keep{g.bucket}
+	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: g.log, DropGrace: time.Minute})
+	if err != nil {
+		return err
+	}
+	queue, err := embedded.Open(embedded.Options{Dir: filepath.Join(g.dir, "queue"), Sync: embedded.SyncNone, SegmentBytes: 1 << 20, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	if err := push("queue", queue.Close); err != nil {
+		return err
+	}
+	p, err := pool.New(pool.Options{Name: "search", Logger: g.log})
+	if err != nil {
+		return err
+	}
+	if err := push("pool", p.Close); err != nil {
+		return err
+	}
+	g.runs++
+	run := filepath.Join(g.dir, fmt.Sprintf("run-%d", g.runs))
+	set, err := segments.New(segments.Options{Dir: filepath.Join(run, "segments"), Pool: p, Bucket: bucket, GrowingRows: 4_096, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	if err := push("segments", set.Close); err != nil {
+		return err
+	}
+	disp, err := dispatcher.New(dispatcher.Options{Queue: queue, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	if err := push("dispatcher", disp.Close); err != nil {
+		return err
+	}
+	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
+		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh,
+		Flush: flush.Options{SealRows: 600, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
+		WAL:   wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	if err := push("node", g.node.Close); err != nil {
+		return err
+	}
+	if err := g.serve(p, push); err != nil {
+		return err
+	}
+	select {
+	case <-g.node.Ready():
+		return nil
+	case <-ctx.Done():
+		return errors.Wrapf(ctx.Err(), "wait until the node is ready (%v)", g.node.Problem())
+	case <-time.After(time.Minute):
+		return errors.Newf("the node is not ready after a minute: %v", g.node.Problem())
+	}
+}
+
+func (g *rig) serve(p *pool.Pool, push func(string, func(context.Context) error) error) error {
+	machine := lifecycle.NewMachine()
+	for _, s := range []lifecycle.State{lifecycle.Recovering, lifecycle.Serving} {
+		if err := machine.To(s, "test"); err != nil {
+			return err
+		}
+	}
+	srv, err := server.New(server.Options{Node: g.node, Machine: machine, Pool: p, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	lis := bufconn.Listen(1 << 20)
+	group := lifecycle.NewGroup(context.Background(), nil)
+	if err := group.Go("server", func(context.Context) error { return srv.Serve(lis) }); err != nil {
+		return err
+	}
+	if err := push("server", func(ctx context.Context) error { return errors.CombineErrors(srv.Close(ctx), group.Close(ctx)) }); err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+	if err != nil {
+		return errors.Wrap(err, "client")
+	}
+	g.query, g.write = qnpb.NewQueryServiceClient(conn), qnpb.NewWriteServiceClient(conn)
+	g.control, g.catalog = qnpb.NewControlServiceClient(conn), qnpb.NewCatalogServiceClient(conn)
+	return push("client", func(context.Context) error { return conn.Close() })
+}
+
+// stop stops the node; that a part did not stop is an error.
+func (g *rig) stop() error {
+	if g.stack == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	rep := g.stack.Close(ctx)
+	g.stack = nil
+	return errors.Wrap(rep.Err(), "stop the node")
+}
+
+// crash stops the node while its object storage fails: what was not stored by
+// now is not stored by the stop either.
+func (g *rig) crash() error {
+	g.bucket.SetHook(func(objstore.Call) objstore.Fault { return objstore.Fault{Err: errors.New("the storage is away")} })
+	defer g.bucket.SetHook(nil)
+	return g.stop()
+}

@@ -1,0 +1,357 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/lifecycle"
+)
+
+// Options say what is to be done.
+type Options struct {
+	Seed   uint64
+	Ops    int           // requests; 0 = 100,000
+	Lanes  int           // collections beside each other; 0 = 6
+	Dir    string        // for the queue's files; "" = a temporary folder
+	Shrink time.Duration // how long a failing script is cut down; 0 = not at all
+	Script string        // where it is written; "" = metamorphic-<seed>.script
+	Log    *slog.Logger  // of the node; nil = discard
+	Note   io.Writer     // progress; nil = discard
+
+	lie bool // tests: the model is wrong
+}
+
+// EnsureDefaults fills what was left zero.
+func (o *Options) EnsureDefaults() {
+	if o.Ops == 0 {
+		o.Ops = 100_000
+	}
+	if o.Lanes == 0 {
+		o.Lanes = 6
+	}
+	if o.Script == "" {
+		o.Script = fmt.Sprintf("metamorphic-%d.script", o.Seed)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Note == nil {
+		o.Note = io.Discard
+	}
+}
+
+// Report is what came of a run.
+type Report struct {
+	Seed        uint64         `json:"seed"`
+	Ops         int            `json:"ops"`
+	Seconds     float64        `json:"seconds"`
+	OpsPerSec   float64        `json:"ops_per_second"`
+	Kinds       map[string]int `json:"kinds"`
+	Recall      float64        `json:"hnsw_recall"`
+	RecallHits  int64          `json:"hnsw_hits_wanted"`
+	Difference  string         `json:"difference,omitempty"`
+	Script      string         `json:"script,omitempty"`
+	ScriptLines int            `json:"script_lines,omitempty"`
+	Reproduced  bool           `json:"reproduced,omitempty"`
+}
+
+// minRecall is what searches by graph must find, over a run with enough of them.
+const (
+	minRecall     = 0.95
+	recallEnough  = 500
+	opsPerSection = 150 // of a lane, between two barriers
+)
+
+// world is a node and its lanes.
+type world struct {
+	rig    *rig
+	lanes  []*lane
+	script []op // what was run before the section that runs now
+	kinds  map[string]int
+	lie    bool
+}
+
+func newWorld(ctx context.Context, o *Options, dir string) (*world, error) {
+	g, err := newRig(dir, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &world{rig: g, kinds: map[string]int{}, lie: o.lie}, g.start(ctx)
+}
+
+func (w *world) lane(number int) *lane {
+	for len(w.lanes) < number {
+		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, lie: w.lie})
+	}
+	return w.lanes[number-1]
+}
+
+// section runs a part of every lane beside each other and returns the first
+// difference. step returns false when its lane is at its end.
+func (w *world) section(ctx context.Context, step func(ctx context.Context, l *lane) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, len(w.lanes))
+	group := lifecycle.NewGroup(ctx, func(_ string, err error) { ends <- err })
+	started := 0
+	var first error
+	for _, l := range w.lanes {
+		if first = group.Go(fmt.Sprintf("lane %d", l.number), func(ctx context.Context) error { return step(ctx, l) }); first != nil {
+			break
+		}
+		started++
+	}
+	for range started {
+		if err := <-ends; err != nil && first == nil {
+			first = err
+			cancel() // the others' requests end: they are not to be blamed
+		}
+	}
+	var all []op
+	for _, l := range w.lanes {
+		all = append(all, l.done...)
+		l.done = nil
+	}
+	w.script = append(w.script, all...)
+	return errors.CombineErrors(first, group.Close(context.WithoutCancel(ctx)))
+}
+
+// barrier does what is done to the node as a whole.
+func (w *world) barrier(ctx context.Context, o op) error {
+	w.script = append(w.script, o)
+	w.kinds[o.Do]++
+	var err error
+	switch o.Do {
+	case opMeet:
+		return nil
+	case opRestart:
+		err = w.rig.stop()
+	case opCrash:
+		err = w.rig.crash()
+	}
+	if err == nil {
+		err = w.rig.start(ctx)
+	}
+	if err != nil {
+		return o.differs("%v", err)
+	}
+	for _, l := range w.lanes {
+		if l.model != nil {
+			l.model.loaded = true // a standalone node serves all from its start
+		}
+	}
+	return nil
+}
+
+// Run does random operations until there is a difference or they are done.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	o.EnsureDefaults()
+	dir, err := workDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	began := time.Now()
+	w, err := newWorld(ctx, &o, filepath.Join(dir, "run"))
+	if err != nil {
+		return nil, err
+	}
+	failed := w.explore(ctx, &o, began)
+	rep := w.report(&o, began)
+	failed = errors.CombineErrors(failed, w.rig.stop())
+	if failed == nil && rep.RecallHits >= recallEnough && rep.Recall < minRecall {
+		rep.Difference = fmt.Sprintf("searches by graph found %.4f of %d, want %.2f", rep.Recall, rep.RecallHits, minRecall)
+		return rep, nil
+	}
+	if ctx.Err() != nil {
+		return rep, errors.Wrap(ctx.Err(), "interrupted")
+	}
+	var d *difference
+	if failed != nil && !errors.As(failed, &d) {
+		return rep, failed
+	}
+	if d == nil {
+		return rep, nil
+	}
+	rep.Difference = d.Error()
+	fmt.Fprintf(o.Note, "difference: %v\n", d)
+	script := w.script
+	if o.Shrink > 0 {
+		script, rep.Reproduced = shrink(ctx, &o, dir, script, d)
+	}
+	rep.Script, rep.ScriptLines = o.Script, len(script)
+	return rep, save(o.Script, script)
+}
+
+func workDir(dir string) (string, error) {
+	if dir != "" {
+		dir = filepath.Join(dir, fmt.Sprintf("metamorphic-%d", os.Getpid()))
+		return dir, errors.Wrap(os.MkdirAll(dir, 0o755), "create the folder to work in")
+	}
+	dir, err := os.MkdirTemp("", "metamorphic-")
+	return dir, errors.Wrap(err, "create the folder to work in")
+}
+
+func save(name string, script []op) (err error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return errors.Wrap(err, "save the script")
+	}
+	defer func() { err = errors.CombineErrors(err, f.Close()) }()
+	return writeScript(f, script)
+}
+
+// explore makes up operations and runs them.
+func (w *world) explore(ctx context.Context, o *Options, began time.Time) error {
+	r := rand.New(rand.NewPCG(o.Seed, 0))
+	for i := range o.Lanes {
+		w.lane(i + 1).r = rand.New(rand.NewPCG(o.Seed, uint64(i+1)))
+	}
+	for done, id := 0, 0; done < o.Ops; {
+		n := min(opsPerSection, max(1, (o.Ops-done)/o.Lanes))
+		err := w.section(ctx, func(ctx context.Context, l *lane) error {
+			for range n {
+				next := l.next()
+				if err := l.run(ctx, &next); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		done += n * o.Lanes
+		if len(w.script) > keepScript {
+			w.forget()
+		}
+		id++
+		b := op{ID: id, Do: opMeet}
+		switch r.IntN(40) {
+		case 0:
+			b.Do = opRestart
+		case 1:
+			b.Do = opCrash
+		}
+		if err := w.barrier(ctx, b); err != nil {
+			return err
+		}
+		if id%50 == 0 {
+			took := time.Since(began)
+			fmt.Fprintf(o.Note, "%d operations in %v, %.0f a second\n", done, took.Round(time.Second), float64(done)/took.Seconds())
+		}
+	}
+	return nil
+}
+
+// keepScript is the number of operations after which those that cannot matter
+// any more, of collections that were dropped, are not kept for a replay.
+const keepScript = 200_000
+
+func (w *world) forget() {
+	begin := map[int]int{}
+	for i, o := range w.script {
+		if o.Do == opCreate {
+			begin[o.Lane] = i
+		}
+	}
+	var kept []op
+	for i, o := range w.script {
+		if o.Lane == 0 || i >= begin[o.Lane] {
+			kept = append(kept, o)
+		}
+	}
+	// Barriers before the first operation that is kept do nothing.
+	w.script = kept[max(0, slices.IndexFunc(kept, func(o op) bool { return o.Lane != 0 })):]
+}
+
+func (w *world) report(o *Options, began time.Time) *Report {
+	rep := &Report{Seed: o.Seed, Kinds: maps.Clone(w.kinds), Seconds: time.Since(began).Seconds(), Recall: 1}
+	var sum recall
+	for _, l := range w.lanes {
+		for k, n := range l.tally {
+			rep.Kinds[k] += n
+			rep.Ops += n
+		}
+		sum.Found += l.recall.Found
+		sum.Wanted += l.recall.Wanted
+	}
+	if rep.RecallHits = sum.Wanted; sum.Wanted > 0 {
+		rep.Recall = float64(sum.Found) / float64(sum.Wanted)
+	}
+	rep.OpsPerSec = float64(rep.Ops) / rep.Seconds
+	return rep
+}
+
+// Replay runs a script on a new node and returns its first difference.
+func Replay(ctx context.Context, o Options, script []op) (*Report, error) {
+	o.EnsureDefaults()
+	dir, err := workDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	began := time.Now()
+	w, failed := replay(ctx, &o, filepath.Join(dir, "run"), script)
+	if w == nil {
+		return nil, failed
+	}
+	rep := w.report(&o, began)
+	var d *difference
+	if failed != nil && !errors.As(failed, &d) {
+		return rep, failed
+	}
+	if d != nil {
+		rep.Difference = d.Error()
+	}
+	return rep, nil
+}
+
+func replay(ctx context.Context, o *Options, dir string, script []op) (*world, error) {
+	w, err := newWorld(ctx, o, dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range script {
+		if x.Lane > 0 && x.Lane <= maxLanes {
+			w.lane(x.Lane)
+		}
+	}
+	for len(script) > 0 && err == nil {
+		n := slices.IndexFunc(script, func(x op) bool { return x.Lane == 0 })
+		if n < 0 {
+			n = len(script)
+		}
+		part := script[:n]
+		err = w.section(ctx, func(ctx context.Context, l *lane) error {
+			for i := range part {
+				if part[i].Lane != l.number {
+					continue
+				}
+				if err := l.run(ctx, &part[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		script = script[n:]
+		if err == nil && len(script) > 0 {
+			err = w.barrier(ctx, script[0])
+			script = script[1:]
+		}
+	}
+	return w, errors.CombineErrors(err, w.rig.stop())
+}
+
+// maxLanes bounds what a script can ask for.
+const maxLanes = 64
