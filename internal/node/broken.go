@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
@@ -46,6 +47,7 @@ func (n *Node) noteLoad(s *serving, r segments.LoadRequest, seg catalog.Segment,
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil && !forGood(err) {
+		s.failing[r.SegmentID] = err
 		return
 	}
 	wait := firstRetry
@@ -55,9 +57,12 @@ func (n *Node) noteLoad(s *serving, r segments.LoadRequest, seg catalog.Segment,
 		n.changedLocked()
 	}
 	if err == nil {
+		n.arrivedLocked(s, r.SegmentID)
 		return
 	}
+	delete(s.failing, r.SegmentID)
 	n.changedLocked()
+	defer n.newsLocked(s)
 	s.broken = append(s.broken, Broken{SegmentID: r.SegmentID, PartitionID: seg.PartitionID, VChannel: r.VChannel, Rows: seg.Rows,
 		Err: err, wait: wait, retryAt: n.o.Now().Add(wait)})
 	n.o.Logger.Error("node: segment cannot be loaded; reads that need it fail", "segment", r.SegmentID, "path", r.Path,
@@ -105,7 +110,9 @@ func (n *Node) letGo(s *serving, ids ...int64) {
 	}
 	for _, id := range ids {
 		s.released[id] = true
+		delete(s.asked, id)
 	}
+	n.newsLocked(s)
 }
 
 func (n *Node) mendLocked(s *serving, forget func(Broken) bool) {
@@ -124,6 +131,11 @@ func (n *Node) prune(s *serving, coll *catalog.Collection, c *catalog.Channel) {
 			slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == b.PartitionID })
 		return b.VChannel == c.VChannel && !listed
 	})
+	for id := range s.absent[c.VChannel] {
+		if !slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == id }) {
+			n.arrivedLocked(s, id)
+		}
+	}
 }
 
 // Broken lists the segments of a collection that this node cannot load, in
@@ -142,54 +154,85 @@ func (n *Node) Broken(collectionID int64) []Broken {
 
 // lacking is what a read has to do without.
 type lacking struct {
-	broken []Broken
-	rows   int64 // in broken
-	have   int64 // rows in the segments that can be read
+	broken  []Broken
+	loading []catalog.Segment // not loaded yet
+	rows    int64             // in both
+	have    int64             // rows in the segments that can be read
 }
 
-// lacks returns the broken segments that a read of the partitions (none = all)
-// needs: one whose rows are still in a growing segment is not missed. Unless the
-// read allows a partial answer, the first is its error.
-func (n *Node) lacks(coll *catalog.Collection, served *segments.Collection, r *segments.Read) (*lacking, error) {
-	broken := n.Broken(coll.ID)
-	if len(broken) == 0 {
-		return nil, nil
-	}
+// recheck is how often a read that waits for loads looks whether they are there,
+// besides being told: a load that outlives its caller tells nobody.
+const recheck = 50 * time.Millisecond
+
+// lacks returns the segments that a read of the partitions (none = all) needs and
+// cannot have: one whose rows are still in a growing segment is not missed.
+// Unless the read allows a partial answer, it waits until ctx ends for those that
+// are being loaded, and the first that is broken is its error.
+func (n *Node) lacks(ctx context.Context, coll *catalog.Collection, served *segments.Collection, r *segments.Read) (lacking, error) {
 	wanted := func(partition int64) bool {
 		return slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == partition }) &&
 			(len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition))
 	}
-	l := &lacking{}
-	loaded := map[int64]bool{}
+	for {
+		broken, loading, why, news := n.look(coll, served, wanted)
+		if len(broken)+len(loading) == 0 {
+			return lacking{}, nil
+		}
+		l := weigh(served, broken, loading, wanted)
+		switch {
+		case len(l.broken) > 0 && !r.AllowPartial:
+			b := l.broken[0]
+			return lacking{}, errclass.Wrap(b.Err, errclass.Corrupt,
+				"segment %d with %d rows cannot be read (set allow_partial to be answered without it, or restore its files and call LoadSegments)", b.SegmentID, b.Rows)
+		case len(l.loading) == 0, r.AllowPartial:
+			return l, nil
+		}
+		again := time.NewTimer(recheck)
+		select {
+		case <-news:
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return lacking{}, stillLoading(coll, l.loading, why)
+		}
+		again.Stop()
+	}
+}
+
+// weigh leaves of the broken and absent segments those whose rows are nowhere.
+func weigh(served *segments.Collection, broken []Broken, loading []catalog.Segment, wanted func(int64) bool) lacking {
+	var l lacking
+	there := map[int64]bool{}
 	for _, st := range served.Segments() {
-		loaded[st.ID] = true
+		there[st.ID] = true
 		if wanted(st.PartitionID) {
 			l.have += int64(st.Rows)
 		}
 	}
 	for _, b := range broken {
-		if wanted(b.PartitionID) && !loaded[b.SegmentID] {
+		if wanted(b.PartitionID) && !there[b.SegmentID] {
+			there[b.SegmentID] = true
 			l.broken = append(l.broken, b)
 			l.rows += b.Rows
 		}
 	}
-	if len(l.broken) == 0 {
-		return nil, nil
+	for _, seg := range loading {
+		if !there[seg.ID] {
+			l.loading = append(l.loading, seg)
+			l.rows += seg.Rows
+		}
 	}
-	if b := l.broken[0]; !r.AllowPartial {
-		return nil, errclass.Wrap(b.Err, errclass.Corrupt,
-			"segment %d with %d rows cannot be read (set allow_partial to be answered without it, or restore its files and call LoadSegments)", b.SegmentID, b.Rows)
-	}
-	return l, nil
+	return l
 }
 
 // addTo tells of it in the answer.
 func (l *lacking) addTo(s *segments.ReadStats) {
-	if l == nil {
-		return
-	}
 	for _, b := range l.broken {
 		s.Failures = append(s.Failures, segments.Failure{SegmentID: b.SegmentID, VChannel: b.VChannel, Err: b.Err})
+	}
+	for _, seg := range l.loading {
+		s.Failures = append(s.Failures, segments.Failure{SegmentID: seg.ID, VChannel: seg.VChannel,
+			Err: errclass.New(errclass.Retryable, "segment %d is not loaded yet", seg.ID)})
 	}
 	if all := l.have + l.rows; all > 0 {
 		s.SearchedShare *= float64(l.have) / float64(all)

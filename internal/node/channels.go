@@ -28,8 +28,17 @@ type serving struct {
 	channels map[string]*watch
 
 	// Guarded by Node.mu.
-	broken   []Broken       // of the catalog, and cannot be loaded
-	released map[int64]bool // by a caller, although whole is set
+	broken   []Broken          // of the catalog, and cannot be loaded
+	released map[int64]bool    // by a caller, although whole is set
+	absent   map[string]absent // by vchannel: neither replayed nor loaded yet
+	asked    map[int64]bool    // by a caller, and not loaded yet
+	failing  map[int64]error   // of the last load, if it may pass
+	news     chan struct{}     // closed when one of these changes
+}
+
+func newServing() *serving {
+	return &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, released: map[int64]bool{},
+		absent: map[string]absent{}, asked: map[int64]bool{}, failing: map[int64]error{}, news: make(chan struct{})}
 }
 
 // watch is a vchannel that this node follows.
@@ -49,7 +58,7 @@ func (n *Node) enter(ctx context.Context, coll *catalog.Collection, create bool)
 	s, ok := n.mu.serving[coll.ID]
 	made := !ok && create
 	if made {
-		s = &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, released: map[int64]bool{}}
+		s = newServing()
 		n.mu.serving[coll.ID] = s
 	}
 	n.mu.Unlock()
@@ -147,17 +156,40 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 		if w != nil && w.handle.State() != dispatcher.Failed {
 			continue
 		}
+		var had []int64
 		if w != nil {
 			// Its subscription has ended for good: begin anew from the checkpoint.
+			had = sealedOf(s.coll, v.Name)
 			if err := n.unwatch(ctx, s, v.Name); err != nil {
 				return err
 			}
 		}
+		n.ask(s, had...)
 		if err := n.watchOne(ctx, s, coll, v); err != nil {
 			return errors.Wrapf(err, "watch channel %s", v.Name)
 		}
+		if err := n.loadAgain(ctx, s, coll, had); err != nil {
+			return errors.Wrapf(err, "load the segments of channel %s again", v.Name)
+		}
 	}
 	return nil
+}
+
+// loadAgain loads those of segments that a channel had and that were dropped when
+// it began anew, because deletes have passed them by. Until then reads wait.
+func (n *Node) loadAgain(ctx context.Context, s *serving, coll *catalog.Collection, had []int64) error {
+	had = slices.DeleteFunc(had, func(id int64) bool {
+		loaded := s.coll.Loaded(id)
+		if loaded {
+			n.arrived(s, id)
+		}
+		return loaded
+	})
+	if len(had) == 0 || s.whole.Load() {
+		return nil // who serves all of it loads what is missing
+	}
+	_, err := n.load(ctx, s, coll, had)
+	return err
 }
 
 func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
@@ -177,14 +209,18 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	for _, seg := range c.Segments {
 		flushed = append(flushed, seg.ID)
 	}
+	// Before a read can find the channel.
+	n.expect(s, v.Name, c.Segments)
 	ch, err := s.coll.Watch(v.Name, segments.Position(from), flushed)
 	if err != nil {
+		n.expect(s, v.Name, nil)
 		return err
 	}
 	sink := ingest.NewSink(ch, ingest.Options{Logger: n.o.Logger, OnDropCollection: func(int64) { n.names.forget(); n.Kick() }})
 	h, err := n.o.Dispatcher.Subscribe(ctx, dispatcher.Subscription{PChannel: v.PChannel, VChannel: v.Name, From: from, Sink: sink})
 	if err != nil {
 		s.coll.Unwatch(v.Name)
+		n.expect(s, v.Name, nil)
 		return err
 	}
 	watched, end := context.WithCancel(context.Background())
@@ -228,6 +264,7 @@ func (n *Node) endWatch(ctx context.Context, s *serving, w *watch) error {
 	w.end()
 	err := w.handle.Close(ctx)
 	s.coll.Unwatch(w.channel.Name())
+	n.expect(s, w.channel.Name(), nil)
 	return errors.Wrapf(err, "unwatch channel %s", w.channel.Name())
 }
 

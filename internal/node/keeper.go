@@ -136,7 +136,7 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 		s.whole.Store(true) // nobody has said yet what is to be served of it
 	}
 	if !s.whole.Load() {
-		return nil
+		return n.tend(ctx, s, coll)
 	}
 	if err := n.watch(ctx, s, coll, nil); err != nil {
 		return err
@@ -145,4 +145,31 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 		return nil // known and reported: see Broken. It must not keep the node from being ready.
 	}
 	return err
+}
+
+// tend keeps what a caller chose of a collection: channels whose subscription has
+// failed begin anew, and deletes that are in files by now leave the memory of
+// those that others flush.
+func (n *Node) tend(ctx context.Context, s *serving, coll *catalog.Collection) error {
+	names := n.watchedOf(s)
+	if len(names) == 0 {
+		return nil
+	}
+	if err := n.watch(ctx, s, coll, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		ch, ok := s.coll.Channel(name)
+		if !ok {
+			continue
+		}
+		call, cancel := n.call(ctx)
+		c, err := n.o.Catalog.Channel(call, name)
+		cancel()
+		if err != nil {
+			return err
+		}
+		ch.TrimDeletes(c.CheckpointTimestamp)
+	}
+	return nil
 }

@@ -37,8 +37,10 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 		}
 	}
 	n.askAgain(s, ids...)
+	n.ask(s, ids...)
 	loaded, err := n.load(ctx, s, coll, ids)
 	if err != nil {
+		n.unask(s, ids...)
 		return nil, err
 	}
 	for _, id := range ids {
@@ -69,6 +71,7 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 		defer unpin()
 		for _, r := range list {
 			if s.coll.Loaded(r.SegmentID) {
+				n.arrived(s, r.SegmentID)
 				loaded = append(loaded, r.SegmentID)
 				continue
 			}
@@ -147,6 +150,9 @@ func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection,
 		return nil, nil, err
 	}
 	n.prune(s, coll, c)
+	// Put off until the load has let go of its pin: what is trimmed is in files then
+	// that every later load reads.
+	ch.TrimDeletes(c.CheckpointTimestamp)
 	for _, seg := range c.Segments {
 		if (len(ids) > 0 && !slices.Contains(ids, seg.ID)) || (len(ids) == 0 && n.resting(s, seg.ID)) {
 			continue
@@ -154,7 +160,8 @@ func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection,
 		if !slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == seg.PartitionID }) {
 			continue // of a partition that was dropped
 		}
-		list = append(list, wanted{segments.LoadRequest{SegmentID: seg.ID, VChannel: v.Name, Path: seg.Path, Deltas: deltasOf(c)}, seg})
+		list = append(list, wanted{segments.LoadRequest{SegmentID: seg.ID, VChannel: v.Name, Path: seg.Path,
+			Deltas: deltasOf(c), DeltasUpTo: c.CheckpointTimestamp}, seg})
 	}
 	return list, unpin, nil
 }

@@ -106,10 +106,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 		return nil, err
 	}
 	req.Channels = must
-	lacking, err := n.lacks(coll, served, &req.Read)
-	if err != nil {
-		return nil, err
-	}
+	lacking := n.gated(coll, served, &req.Read)
 	res, err := served.Search(ctx, req)
 	if err != nil {
 		return nil, err
@@ -368,10 +365,7 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 		return nil, false, err
 	}
 	req.Channels = must
-	lacking, err := n.lacks(coll, served, &req.Read)
-	if err != nil {
-		return nil, false, err
-	}
+	lacking := n.gated(coll, served, &req.Read)
 	req.BatchRows = batchRows(out)
 	res, err = served.Query(ctx, req, func(b *schema.Batch, at uint64) error {
 		return emit(&Rows{Batch: b, Fields: out, ReadTimestamp: at})
