@@ -1,0 +1,139 @@
+package vec
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/cockroachdb/errors"
+)
+
+//go:generate go -C ../../tools/avo run ./sq8 -out ../../internal/vec/sq8_amd64.s -stubs ../../internal/vec/sq8_amd64.go -pkg vec
+
+// Records of 8-bit codes. A record is a number of whole cache lines: four bytes
+// of bias, a little-endian float32, then a code of one byte, 0 to 255, for each
+// dimension, zeros behind. A distance is the bias plus a sum of the codes, each
+// weighed by the query: that covers the squared Euclidean distance and the
+// dot product of vectors quantised with a step and an offset for each dimension.
+//
+// Weights have 15 bits, so that what the query loses is nothing beside what the
+// codes have lost. VPDPBUSD takes 8: they go in two halves.
+const (
+	// SQ8Line is what the size of a record is a multiple of.
+	SQ8Line = 64
+	// SQ8Bias is the number of bytes before the codes.
+	SQ8Bias = 4
+	// SQ8MaxStride is the size of the largest record: sums of it fit 32 bits.
+	SQ8MaxStride = 64 * SQ8Line
+
+	sq8Top = 127 << 7 // the largest weight
+)
+
+// SQ8Stride is the size of a record with n codes.
+func SQ8Stride(n int) int { return (n + SQ8Bias + SQ8Line - 1) / SQ8Line * SQ8Line }
+
+// PutSQ8 writes a record. codes fit in it; the rest of it becomes 0.
+func PutSQ8(record []byte, bias float32, codes []byte) {
+	binary.LittleEndian.PutUint32(record, math.Float32bits(bias))
+	n := copy(record[SQ8Bias:], codes)
+	clear(record[SQ8Bias+n:])
+}
+
+// SetSQ8 writes the two halves of weights to q, which has twice the size of a
+// record, and returns the scale: what a weight of 1 stands for. A record has room
+// for so many codes. A sum's error is below 1/30,000 of the largest weight for
+// each code's unit. Weights of which one is not finite count as zeros.
+func SetSQ8(q []int8, weights []float32) (scale float32) {
+	stride := len(q) / 2
+	if stride <= 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(weights) > stride-SQ8Bias {
+		panic(errors.AssertionFailedf("%d weights for records of %d bytes", len(weights), stride))
+	}
+	clear(q)
+	top := float32(0)
+	for _, x := range weights {
+		top = max(top, x, -x)
+	}
+	scale = top / sq8Top
+	inv := 1 / scale
+	if !(scale > 0 && scale <= math.MaxFloat32 && inv <= math.MaxFloat32) {
+		return 0
+	}
+	high, low := q[SQ8Bias:stride][:len(weights)], q[stride+SQ8Bias:][:len(weights)]
+	for i, x := range weights {
+		// Adding and taking away 1.5*2^23 rounds to the nearest integer.
+		x = x*inv + 12582912
+		v := int32(x - 12582912)
+		h := (v + 64) >> 7
+		high[i], low[i] = int8(h), int8(v-h<<7)
+	}
+	return scale
+}
+
+// SQ8IDs writes to out[i] the bias of record ids[i] plus scale times the sum of
+// its codes, each weighed by q; see SetSQ8. records holds whole records, half as
+// long as q, one behind the other. It fetches records ahead of use.
+func (k Kernels) SQ8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	stride := len(q) / 2
+	if stride == 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(out) < len(ids) {
+		panic(errors.AssertionFailedf("%d ids, out has room for %d, query for records of %d bytes", len(ids), len(out), stride))
+	}
+	if len(ids) == 0 {
+		return
+	}
+	top := uint32(0)
+	for _, id := range ids {
+		top = max(top, id)
+	}
+	if int(top) >= len(records)/stride {
+		panic(errors.AssertionFailedf("record %d of %d", top, len(records)/stride))
+	}
+	k.sq8IDs(q, scale, records, ids, out)
+}
+
+func sq8IDsPortable(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	stride := len(q) / 2
+	high, low := q[:stride], q[stride:]
+	for i, id := range ids {
+		record := records[int(id)*stride:][:stride]
+		low := low[:len(record)]
+		var s0, s1 int64
+		for j, w := range high[:len(record)] {
+			s0 += int64(record[j]) * int64(w)
+			s1 += int64(record[j]) * int64(low[j])
+		}
+		bias := math.Float32frombits(binary.LittleEndian.Uint32(record))
+		out[i] = bias + scale*float32(s0<<7+s1)
+	}
+}
+
+// Below moves those of the ids and their distances to the front, in order, whose
+// distance is less than limit, and returns how many they are. A distance that is
+// not a number is never less. What is behind them is undefined.
+func (k Kernels) Below(ids []uint32, dist []float32, limit float32) int {
+	if len(dist) < len(ids) {
+		panic(errors.AssertionFailedf("%d ids, %d distances", len(ids), len(dist)))
+	}
+	if len(ids) == 0 {
+		return 0
+	}
+	return k.below(ids, dist, limit)
+}
+
+func belowPortable(ids []uint32, dist []float32, limit float32) int {
+	n := 0
+	for i, d := range dist[:len(ids)] {
+		dist[n], ids[n] = d, ids[i]
+		if d < limit {
+			n++
+		}
+	}
+	return n
+}
+
+// PrefetchRows asks for the first lines, at least one, of the rows of stride
+// bytes named by ids, each plus add, without waiting. What it asks for need not
+// exist.
+func (k Kernels) PrefetchRows(base []byte, stride, lines int, ids []uint32, add int) {
+	if len(ids) > 0 && len(base) > 0 && lines > 0 {
+		k.prefetchRows(base, stride, lines, ids, add)
+	}
+}

@@ -1,0 +1,28 @@
+package vec
+
+import "golang.org/x/sys/cpu"
+
+// hasVNNI says whether AVX-512 comes with 8-bit dot products.
+func hasVNNI() bool { return cpu.X86.HasAVX512VNNI }
+
+func (k Kernels) sq8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	switch {
+	case k.level >= AVX512 && hasVNNI():
+		sq8IDsVNNI(&q[0], &records[0], len(q)/2, &ids[0], len(ids), scale, &out[0])
+	case k.level >= AVX2:
+		sq8IDsAVX2(&q[0], &records[0], len(q)/2, &ids[0], len(ids), scale, &out[0])
+	default:
+		sq8IDsPortable(q, scale, records, ids, out)
+	}
+}
+
+func (k Kernels) below(ids []uint32, dist []float32, limit float32) int {
+	if k.level >= AVX512 {
+		return belowAVX512(&ids[0], &dist[0], len(ids), limit)
+	}
+	return belowPortable(ids, dist, limit)
+}
+
+func (k Kernels) prefetchRows(base []byte, stride, lines int, ids []uint32, add int) {
+	prefetchRowsAMD64(&base[0], stride, lines, &ids[0], len(ids), add)
+}

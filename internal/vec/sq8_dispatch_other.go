@@ -1,0 +1,13 @@
+//go:build !amd64
+
+package vec
+
+func (Kernels) sq8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	sq8IDsPortable(q, scale, records, ids, out)
+}
+
+func (Kernels) below(ids []uint32, dist []float32, limit float32) int {
+	return belowPortable(ids, dist, limit)
+}
+
+func (Kernels) prefetchRows([]byte, int, int, []uint32, int) {}

@@ -1,0 +1,337 @@
+// Command sq8 generates the kernels that weigh 8-bit codes; see
+// internal/vec/sq8.go for the records they read.
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("amd64")
+	emitVNNI()
+	emitAVX2()
+	emitBelow()
+	emitPrefetch()
+	Generate()
+}
+
+const (
+	group = 4 // rows worked on together
+	ahead = 8 // rows that are asked for before they are used
+)
+
+// kernel is what both instruction sets share.
+type kernel struct {
+	base, stride, ids, n, out reg.GPVirtual
+}
+
+func begin(name, doc string, params string) *kernel {
+	TEXT(name, NOSPLIT, "func("+params+")")
+	Pragma("noescape")
+	Doc(doc)
+	return &kernel{
+		base:   Load(Param("base"), GP64()).(reg.GPVirtual),
+		stride: Load(Param("stride"), GP64()).(reg.GPVirtual),
+		ids:    Load(Param("ids"), GP64()).(reg.GPVirtual),
+		n:      Load(Param("n"), GP64()).(reg.GPVirtual),
+		out:    Load(Param("out"), GP64()).(reg.GPVirtual),
+	}
+}
+
+// row computes the address of the record whose id is at slot.
+func (k *kernel) row(slot Mem) reg.GPVirtual {
+	r := GP64()
+	MOVL(slot, r.As32())
+	IMULQ(k.stride, r)
+	ADDQ(k.base, r)
+	return r
+}
+
+// fetch asks for the lines of a record.
+func (k *kernel) fetch(label string, slot Mem) {
+	r, end := k.row(slot), GP64()
+	LEAQ(Mem{Base: r, Index: k.stride, Scale: 1}, end)
+	Label(label)
+	PREFETCHT0(Mem{Base: r})
+	ADDQ(Imm(64), r)
+	CMPQ(r, end)
+	JB(LabelRef(label))
+}
+
+// fetchFirst asks for the first records.
+func (k *kernel) fetchFirst() {
+	i := GP64()
+	XORQ(i, i)
+	Label("first")
+	CMPQ(i, k.n)
+	JGE(LabelRef("group"))
+	k.fetch("firstLine", Mem{Base: k.ids, Index: i, Scale: 4})
+	INCQ(i)
+	CMPQ(i, Imm(ahead))
+	JL(LabelRef("first"))
+}
+
+// fetchNext asks for one of the records a while ahead, if there is one.
+func (k *kernel) fetchNext(i int, name string) {
+	CMPQ(k.n, Imm(uint64(ahead+i)))
+	JLE(LabelRef(name + "None"))
+	k.fetch(name, Mem{Base: k.ids, Disp: 4 * (ahead + i)})
+	Label(name + "None")
+}
+
+func (k *kernel) advance(n int) {
+	ADDQ(Imm(uint64(4*n)), k.ids)
+	ADDQ(Imm(uint64(4*n)), k.out)
+	SUBQ(Imm(uint64(n)), k.n)
+}
+
+const vnniDoc = " writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by "
+
+func emitVNNI() {
+	k := begin("sq8IDsVNNI", "sq8IDsVNNI"+vnniDoc+"128 times the first half of q plus the second.",
+		"q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32")
+	q := Load(Param("q"), GP64())
+	low := GP64()
+	LEAQ(Mem{Base: q, Index: k.stride, Scale: 1}, low)
+	scale := XMM()
+	VBROADCASTSS(mustAddr("scale"), scale)
+	k.fetchFirst()
+
+	Label("group")
+	CMPQ(k.n, Imm(group))
+	JL(LabelRef("single"))
+	for i := range group {
+		k.fetchNext(i, "next"+string(rune('0'+i)))
+	}
+	var rows [group]reg.GPVirtual
+	for i := range rows {
+		rows[i] = k.row(Mem{Base: k.ids, Disp: 4 * i})
+	}
+	sums := k.sumVNNI("block", q, low, rows[:])
+	VHADDPS(sums[1].AsY(), sums[0].AsY(), sums[0].AsY())
+	VHADDPS(sums[3].AsY(), sums[2].AsY(), sums[2].AsY())
+	VHADDPS(sums[2].AsY(), sums[0].AsY(), sums[0].AsY())
+	hi := XMM()
+	VEXTRACTF128(Imm(1), sums[0].AsY(), hi)
+	VADDPS(hi, sums[0].AsX(), hi)
+	bias := XMM()
+	VMOVSS(Mem{Base: rows[0]}, bias)
+	for i := 1; i < group; i++ {
+		VINSERTPS(Imm(uint64(i<<4)), Mem{Base: rows[i]}, bias, bias)
+	}
+	VFMADD231PS(scale, hi, bias)
+	VMOVUPS(bias, Mem{Base: k.out})
+	k.advance(group)
+	JMP(LabelRef("group"))
+
+	Label("single")
+	TESTQ(k.n, k.n)
+	JZ(LabelRef("done"))
+	row := k.row(Mem{Base: k.ids})
+	one := k.sumVNNI("singleBlock", q, low, []reg.GPVirtual{row})[0]
+	x := XMM()
+	VEXTRACTF128(Imm(1), one.AsY(), x)
+	VADDPS(x, one.AsX(), x)
+	VHADDPS(x, x, x)
+	VHADDPS(x, x, x)
+	b := XMM()
+	VMOVSS(Mem{Base: row}, b)
+	VFMADD231SS(scale, x, b)
+	VMOVSS(b, Mem{Base: k.out})
+	k.advance(1)
+	JMP(LabelRef("single"))
+
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// sumVNNI adds up rows; the sums are spread over eight float32 lanes each.
+func (k *kernel) sumVNNI(label string, q, low reg.Register, rows []reg.GPVirtual) []reg.VecVirtual {
+	high, less := make([]reg.VecVirtual, len(rows)), make([]reg.VecVirtual, len(rows))
+	for i := range rows {
+		high[i], less[i] = ZMM(), ZMM()
+		VPXORD(high[i], high[i], high[i])
+		VPXORD(less[i], less[i], less[i])
+	}
+	off := GP64()
+	XORQ(off, off)
+	Label(label)
+	a, b := ZMM(), ZMM()
+	VMOVDQU64(Mem{Base: q, Index: off, Scale: 1}, a)
+	VMOVDQU64(Mem{Base: low, Index: off, Scale: 1}, b)
+	for i, r := range rows {
+		c := ZMM()
+		VMOVDQU64(Mem{Base: r, Index: off, Scale: 1}, c)
+		VPDPBUSD(a, c, high[i])
+		VPDPBUSD(b, c, less[i])
+	}
+	ADDQ(Imm(64), off)
+	CMPQ(off, k.stride)
+	JB(LabelRef(label))
+	for i := range rows {
+		VPSLLD(Imm(7), high[i], high[i])
+		VPADDD(less[i], high[i], high[i])
+		VCVTDQ2PS(high[i], high[i])
+		half := YMM()
+		VEXTRACTF64X4(Imm(1), high[i], half)
+		VADDPS(half, high[i].AsY(), half)
+		high[i] = half
+	}
+	return high
+}
+
+func emitAVX2() {
+	k := begin("sq8IDsAVX2", "sq8IDsAVX2"+vnniDoc+"128 times the first half of q plus the second.",
+		"q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32")
+	q := Load(Param("q"), GP64())
+	low := GP64()
+	LEAQ(Mem{Base: q, Index: k.stride, Scale: 1}, low)
+	scale := XMM()
+	VBROADCASTSS(mustAddr("scale"), scale)
+	k.fetchFirst()
+
+	Label("group")
+	TESTQ(k.n, k.n)
+	JZ(LabelRef("done"))
+	k.fetchNext(0, "next0")
+	row := k.row(Mem{Base: k.ids})
+	acc := [4]reg.VecVirtual{YMM(), YMM(), YMM(), YMM()}
+	for i := range acc {
+		VPXOR(acc[i], acc[i], acc[i])
+	}
+	off := GP64()
+	XORQ(off, off)
+	Label("block")
+	for i := range acc {
+		c, w, l := YMM(), YMM(), YMM()
+		VPMOVSXBW(Mem{Base: q, Index: off, Scale: 1, Disp: 16 * i}, w)
+		VPMOVSXBW(Mem{Base: low, Index: off, Scale: 1, Disp: 16 * i}, l)
+		VPSLLW(Imm(7), w, w)
+		VPADDW(l, w, w)
+		VPMOVZXBW(Mem{Base: row, Index: off, Scale: 1, Disp: 16 * i}, c)
+		VPMADDWD(w, c, c)
+		VPADDD(c, acc[i], acc[i])
+	}
+	ADDQ(Imm(64), off)
+	CMPQ(off, k.stride)
+	JB(LabelRef("block"))
+	for i := range acc {
+		VCVTDQ2PS(acc[i], acc[i])
+	}
+	VADDPS(acc[1], acc[0], acc[0])
+	VADDPS(acc[3], acc[2], acc[2])
+	VADDPS(acc[2], acc[0], acc[0])
+	x := XMM()
+	VEXTRACTF128(Imm(1), acc[0], x)
+	VADDPS(x, acc[0].AsX(), x)
+	VHADDPS(x, x, x)
+	VHADDPS(x, x, x)
+	b := XMM()
+	VMOVSS(Mem{Base: row}, b)
+	VFMADD231SS(scale, x, b)
+	VMOVSS(b, Mem{Base: k.out})
+	k.advance(1)
+	JMP(LabelRef("group"))
+
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// emitBelow emits the function that leaves out what is not below a limit.
+func emitBelow() {
+	TEXT("belowAVX512", NOSPLIT, "func(ids *uint32, dist *float32, n int, limit float32) int")
+	Pragma("noescape")
+	Doc("belowAVX512 moves those of the n ids and distances to the front whose distance is below limit, and returns how many they are.")
+	ids := Load(Param("ids"), GP64())
+	dist := Load(Param("dist"), GP64())
+	n := Load(Param("n"), GP64())
+	limit := ZMM()
+	VBROADCASTSS(mustAddr("limit"), limit)
+	to, at := GP64(), GP64()
+	XORQ(to, to)
+	XORQ(at, at)
+	all, some := GP32(), K()
+	MOVL(U32(0xffff), all)
+	Label("block")
+	CMPQ(at, n)
+	JGE(LabelRef("done"))
+	left := GP64()
+	MOVQ(n, left)
+	SUBQ(at, left)
+	CMPQ(left, Imm(16))
+	JGE(LabelRef("whole"))
+	MOVL(U32(0xffff), all)
+	// Fewer than 16 are left: the mask has as many bits.
+	MOVQ(left, reg.RCX)
+	one := GP32()
+	MOVL(U32(1), one)
+	SHLL(reg.CL, one)
+	DECL(one)
+	MOVL(one, all)
+	Label("whole")
+	KMOVW(all, some)
+	d, i := ZMM(), ZMM()
+	VMOVUPS_Z(Mem{Base: dist, Index: at, Scale: 4}, some, d)
+	VMOVDQU32_Z(Mem{Base: ids, Index: at, Scale: 4}, some, i)
+	take := K()
+	VCMPPS(Imm(1), limit, d, some, take) // less than, ordered
+	VCOMPRESSPS_Z(d, take, d)
+	VPCOMPRESSD_Z(i, take, i)
+	count := GP32()
+	KMOVW(take, count)
+	POPCNTL(count, count)
+	// What is written past the count was read before, or is past n and masked off.
+	VMOVUPS(d, some, Mem{Base: dist, Index: to, Scale: 4})
+	VMOVDQU32(i, some, Mem{Base: ids, Index: to, Scale: 4})
+	ADDQ(count.As64(), to)
+	ADDQ(Imm(16), at)
+	JMP(LabelRef("block"))
+	Label("done")
+	Store(to, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// emitPrefetch emits the function that asks for records.
+func emitPrefetch() {
+	TEXT("prefetchRowsAMD64", NOSPLIT, "func(base *byte, stride int, lines int, ids *uint32, n int, add int)")
+	Pragma("noescape")
+	Doc("prefetchRowsAMD64 asks for the first lines of the rows of base named by the n ids, each plus add.")
+	base := Load(Param("base"), GP64())
+	stride := Load(Param("stride"), GP64())
+	lines := Load(Param("lines"), GP64())
+	ids := Load(Param("ids"), GP64())
+	n := Load(Param("n"), GP64())
+	add := Load(Param("add"), GP64())
+	Label("row")
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	r, left := GP64(), GP64()
+	MOVL(Mem{Base: ids}, r.As32())
+	ADDQ(add, r)
+	IMULQ(stride, r)
+	ADDQ(base, r)
+	MOVQ(lines, left)
+	Label("line")
+	PREFETCHT0(Mem{Base: r})
+	ADDQ(Imm(64), r)
+	DECQ(left)
+	JNZ(LabelRef("line"))
+	ADDQ(Imm(4), ids)
+	DECQ(n)
+	JMP(LabelRef("row"))
+	Label("done")
+	RET()
+}
+
+func mustAddr(param string) Mem {
+	p, err := Param(param).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return p.Addr
+}
