@@ -30,3 +30,7 @@ func (Kernels) fastScan(codes []byte, quads, blocks int, lut []byte, out []uint3
 func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
 	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, aff, limit, rows, dist)
 }
+
+func (d Distance) rows(q, rows []byte, out []float32) { d.rowsPortable(q, rows, out) }
+
+func (d Distance) ids(q, base []byte, ids []uint32, out []float32) { d.idsPortable(q, base, ids, out) }

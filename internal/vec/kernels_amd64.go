@@ -14,6 +14,36 @@ func l2IDsAVX512(q *float32, base *float32, dim int, ids *uint32, n int, out *fl
 //go:noescape
 func l2RowsAVX512(q *float32, base *float32, dim int, n int, out *float32)
 
+// l2Float16IDsAVX512 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2Float16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2Float16RowsAVX512 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2Float16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// l2BFloat16IDsAVX512 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2BFloat16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2BFloat16RowsAVX512 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2BFloat16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// l2Int8IDsAVX512 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2Int8IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2Int8RowsAVX512 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2Int8RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
 // dotIDsAVX512 writes to out the dot products of q and each of the rows of base named by the n ids.
 //
 //go:noescape
@@ -23,6 +53,56 @@ func dotIDsAVX512(q *float32, base *float32, dim int, ids *uint32, n int, out *f
 //
 //go:noescape
 func dotRowsAVX512(q *float32, base *float32, dim int, n int, out *float32)
+
+// dotFloat16IDsAVX512 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotFloat16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotFloat16RowsAVX512 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotFloat16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// dotBFloat16IDsAVX512 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotBFloat16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotBFloat16RowsAVX512 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotBFloat16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// dotInt8IDsAVX512 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotInt8IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotInt8RowsAVX512 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotInt8RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// hammingIDsAVX512 writes to out the Hamming distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func hammingIDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// hammingRowsAVX512 writes to out the Hamming distances of q and each of the n rows at base.
+//
+//go:noescape
+func hammingRowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// jaccardIDsAVX512 writes to out the Jaccard distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func jaccardIDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// jaccardRowsAVX512 writes to out the Jaccard distances of q and each of the n rows at base.
+//
+//go:noescape
+func jaccardRowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
 
 // l2IDsAVX2 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
 //
@@ -34,6 +114,36 @@ func l2IDsAVX2(q *float32, base *float32, dim int, ids *uint32, n int, out *floa
 //go:noescape
 func l2RowsAVX2(q *float32, base *float32, dim int, n int, out *float32)
 
+// l2Float16IDsAVX2 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2Float16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2Float16RowsAVX2 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2Float16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// l2BFloat16IDsAVX2 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2BFloat16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2BFloat16RowsAVX2 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2BFloat16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// l2Int8IDsAVX2 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2Int8IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2Int8RowsAVX2 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2Int8RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
 // dotIDsAVX2 writes to out the dot products of q and each of the rows of base named by the n ids.
 //
 //go:noescape
@@ -43,6 +153,56 @@ func dotIDsAVX2(q *float32, base *float32, dim int, ids *uint32, n int, out *flo
 //
 //go:noescape
 func dotRowsAVX2(q *float32, base *float32, dim int, n int, out *float32)
+
+// dotFloat16IDsAVX2 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotFloat16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotFloat16RowsAVX2 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotFloat16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// dotBFloat16IDsAVX2 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotBFloat16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotBFloat16RowsAVX2 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotBFloat16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// dotInt8IDsAVX2 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotInt8IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotInt8RowsAVX2 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotInt8RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// hammingIDsAVX2 writes to out the Hamming distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func hammingIDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// hammingRowsAVX2 writes to out the Hamming distances of q and each of the n rows at base.
+//
+//go:noescape
+func hammingRowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// jaccardIDsAVX2 writes to out the Jaccard distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func jaccardIDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// jaccardRowsAVX2 writes to out the Jaccard distances of q and each of the n rows at base.
+//
+//go:noescape
+func jaccardRowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
 
 // prefetchAMD64 asks the processor for the cache lines of the n bytes at p.
 //

@@ -5,17 +5,17 @@
 #include "textflag.h"
 
 // func l2IDsAVX512(q *float32, base *float32, dim int, ids *uint32, n int, out *float32)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512BW, AVX512F, CMOV, MMX+
 TEXT ·l2IDsAVX512(SB), NOSPLIT, $0-48
 	MOVQ  q+0(FP), AX
 	MOVQ  n+32(FP), DX
 	MOVQ  ids+24(FP), BX
 	MOVQ  dim+16(FP), CX
-	ANDQ  $0x0f, CX
-	MOVL  $0x00000001, SI
-	SHLL  CL, SI
-	DECL  SI
-	KMOVW SI, K1
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
 
 group:
 	CMPQ    DX, $0x04
@@ -77,22 +77,22 @@ group2:
 	CMPQ        CX, SI
 	JGE         group1
 	VMOVUPS     (AX)(CX*1), Z8
-	VMOVUPS     64(AX)(CX*1), Z9
-	VSUBPS      (DI)(CX*1), Z8, Z10
-	VFMADD231PS Z10, Z10, Z0
-	VSUBPS      64(DI)(CX*1), Z9, Z10
-	VFMADD231PS Z10, Z10, Z1
-	VSUBPS      (R8)(CX*1), Z8, Z10
-	VFMADD231PS Z10, Z10, Z2
-	VSUBPS      64(R8)(CX*1), Z9, Z10
-	VFMADD231PS Z10, Z10, Z3
-	VSUBPS      (R9)(CX*1), Z8, Z10
-	VFMADD231PS Z10, Z10, Z4
-	VSUBPS      64(R9)(CX*1), Z9, Z10
-	VFMADD231PS Z10, Z10, Z5
+	VSUBPS      (DI)(CX*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VSUBPS      (R8)(CX*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VSUBPS      (R9)(CX*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
 	VSUBPS      (R10)(CX*1), Z8, Z8
 	VFMADD231PS Z8, Z8, Z6
-	VSUBPS      64(R10)(CX*1), Z9, Z8
+	VMOVUPS     64(AX)(CX*1), Z8
+	VSUBPS      64(DI)(CX*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VSUBPS      64(R8)(CX*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z3
+	VSUBPS      64(R9)(CX*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z5
+	VSUBPS      64(R10)(CX*1), Z8, Z8
 	VFMADD231PS Z8, Z8, Z7
 	PREFETCHT0  (R12)(CX*1)
 	PREFETCHT0  (R13)(CX*1)
@@ -147,20 +147,20 @@ groupTail:
 
 groupSum:
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y8
-	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y9
 	VADDPS        Y9, Y2, Y9
-	VADDPS        Z5, Z4, Z4
-	VEXTRACTF64X4 $0x01, Z4, Y10
-	VADDPS        Y10, Y4, Y10
-	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
 	VEXTRACTF64X4 $0x01, Z6, Y15
 	VADDPS        Y15, Y6, Y15
 	VHADDPS       Y9, Y8, Y8
-	VHADDPS       Y15, Y10, Y10
-	VHADDPS       Y10, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X9
 	MOVQ          out+40(FP), CX
@@ -180,10 +180,10 @@ single:
 	MOVL   (BX), DI
 	IMULQ  CX, DI
 	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
 	XORQ   CX, CX
 	MOVQ   dim+16(FP), SI
 	SHLQ   $0x02, SI
@@ -194,16 +194,16 @@ single4:
 	JGE         single1
 	VMOVUPS     (AX)(CX*1), Z0
 	VSUBPS      (DI)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z11
+	VFMADD231PS Z0, Z0, Z10
 	VMOVUPS     64(AX)(CX*1), Z0
 	VSUBPS      64(DI)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z12
+	VFMADD231PS Z0, Z0, Z11
 	VMOVUPS     128(AX)(CX*1), Z0
 	VSUBPS      128(DI)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z13
+	VFMADD231PS Z0, Z0, Z12
 	VMOVUPS     192(AX)(CX*1), Z0
 	VSUBPS      192(DI)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z14
+	VFMADD231PS Z0, Z0, Z13
 	ADDQ        $+256, CX
 	JMP         single4
 
@@ -217,7 +217,7 @@ single1loop:
 	JGE         singleTail
 	VMOVUPS     (AX)(CX*1), Z0
 	VSUBPS      (DI)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z11
+	VFMADD231PS Z0, Z0, Z10
 	ADDQ        $+64, CX
 	JMP         single1loop
 
@@ -229,14 +229,14 @@ singleTail:
 	VMOVUPS.Z   (AX)(CX*1), K1, Z0
 	VMOVUPS.Z   (DI)(CX*1), K1, Z1
 	VSUBPS      Z1, Z0, Z1
-	VFMADD231PS Z1, Z1, Z12
+	VFMADD231PS Z1, Z1, Z13
 
 singleSum:
-	VADDPS        Z12, Z11, Z11
-	VADDPS        Z14, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VEXTRACTF64X4 $0x01, Z11, Y0
-	VADDPS        Y0, Y11, Y0
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VHADDPS       X1, X1, X1
@@ -254,17 +254,17 @@ done:
 	RET
 
 // func l2RowsAVX512(q *float32, base *float32, dim int, n int, out *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512BW, AVX512F
 TEXT ·l2RowsAVX512(SB), NOSPLIT, $0-40
 	MOVQ  q+0(FP), AX
 	MOVQ  n+24(FP), DX
 	MOVQ  base+8(FP), BX
 	MOVQ  dim+16(FP), CX
-	ANDQ  $0x0f, CX
-	MOVL  $0x00000001, SI
-	SHLL  CL, SI
-	DECL  SI
-	KMOVW SI, K1
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
 
 group:
 	CMPQ   DX, $0x04
@@ -291,22 +291,22 @@ group2:
 	CMPQ        R8, R9
 	JGE         group1
 	VMOVUPS     (AX)(R8*1), Z8
-	VMOVUPS     64(AX)(R8*1), Z9
-	VSUBPS      (BX)(R8*1), Z8, Z10
-	VFMADD231PS Z10, Z10, Z0
-	VSUBPS      64(BX)(R8*1), Z9, Z10
-	VFMADD231PS Z10, Z10, Z1
-	VSUBPS      (SI)(R8*1), Z8, Z10
-	VFMADD231PS Z10, Z10, Z2
-	VSUBPS      64(SI)(R8*1), Z9, Z10
-	VFMADD231PS Z10, Z10, Z3
-	VSUBPS      (DI)(R8*1), Z8, Z10
-	VFMADD231PS Z10, Z10, Z4
-	VSUBPS      64(DI)(R8*1), Z9, Z10
-	VFMADD231PS Z10, Z10, Z5
+	VSUBPS      (BX)(R8*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VSUBPS      (SI)(R8*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VSUBPS      (DI)(R8*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
 	VSUBPS      (CX)(R8*1), Z8, Z8
 	VFMADD231PS Z8, Z8, Z6
-	VSUBPS      64(CX)(R8*1), Z9, Z8
+	VMOVUPS     64(AX)(R8*1), Z8
+	VSUBPS      64(BX)(R8*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VSUBPS      64(SI)(R8*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z3
+	VSUBPS      64(DI)(R8*1), Z8, Z9
+	VFMADD231PS Z9, Z9, Z5
+	VSUBPS      64(CX)(R8*1), Z8, Z8
 	VFMADD231PS Z8, Z8, Z7
 	ADDQ        $+128, R8
 	JMP         group2
@@ -349,20 +349,20 @@ groupTail:
 
 groupSum:
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y8
-	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y9
 	VADDPS        Y9, Y2, Y9
-	VADDPS        Z5, Z4, Z4
-	VEXTRACTF64X4 $0x01, Z4, Y10
-	VADDPS        Y10, Y4, Y10
-	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
 	VEXTRACTF64X4 $0x01, Z6, Y15
 	VADDPS        Y15, Y6, Y15
 	VHADDPS       Y9, Y8, Y8
-	VHADDPS       Y15, Y10, Y10
-	VHADDPS       Y10, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X9
 	MOVQ          out+32(FP), CX
@@ -379,10 +379,10 @@ groupSum:
 single:
 	TESTQ  DX, DX
 	JZ     done
+	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
 	XORQ   CX, CX
 	MOVQ   dim+16(FP), SI
 	SHLQ   $0x02, SI
@@ -393,16 +393,16 @@ single4:
 	JGE         single1
 	VMOVUPS     (AX)(CX*1), Z0
 	VSUBPS      (BX)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z11
+	VFMADD231PS Z0, Z0, Z10
 	VMOVUPS     64(AX)(CX*1), Z0
 	VSUBPS      64(BX)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z12
+	VFMADD231PS Z0, Z0, Z11
 	VMOVUPS     128(AX)(CX*1), Z0
 	VSUBPS      128(BX)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z13
+	VFMADD231PS Z0, Z0, Z12
 	VMOVUPS     192(AX)(CX*1), Z0
 	VSUBPS      192(BX)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z14
+	VFMADD231PS Z0, Z0, Z13
 	ADDQ        $+256, CX
 	JMP         single4
 
@@ -416,7 +416,7 @@ single1loop:
 	JGE         singleTail
 	VMOVUPS     (AX)(CX*1), Z0
 	VSUBPS      (BX)(CX*1), Z0, Z0
-	VFMADD231PS Z0, Z0, Z11
+	VFMADD231PS Z0, Z0, Z10
 	ADDQ        $+64, CX
 	JMP         single1loop
 
@@ -428,14 +428,14 @@ singleTail:
 	VMOVUPS.Z   (AX)(CX*1), K1, Z0
 	VMOVUPS.Z   (BX)(CX*1), K1, Z1
 	VSUBPS      Z1, Z0, Z1
-	VFMADD231PS Z1, Z1, Z12
+	VFMADD231PS Z1, Z1, Z13
 
 singleSum:
-	VADDPS        Z12, Z11, Z11
-	VADDPS        Z14, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VEXTRACTF64X4 $0x01, Z11, Y0
-	VADDPS        Y0, Y11, Y0
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VHADDPS       X1, X1, X1
@@ -454,18 +454,1551 @@ done:
 	VZEROUPPER
 	RET
 
+// func l2Float16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, CMOV, MMX+
+TEXT ·l2Float16IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	SHLQ    $0x01, CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ        CX, SI
+	JGE         group1
+	VCVTPH2PS   (AX)(CX*1), Z8
+	VCVTPH2PS   (DI)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VCVTPH2PS   (R8)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VCVTPH2PS   (R9)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VCVTPH2PS   (R10)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	VCVTPH2PS   32(AX)(CX*1), Z8
+	VCVTPH2PS   32(DI)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VCVTPH2PS   32(R8)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z3
+	VCVTPH2PS   32(R9)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z5
+	VCVTPH2PS   32(R10)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z7
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+	ADDQ        $+64, CX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-32, SI
+	CMPQ        CX, SI
+	JGE         groupTail
+	VCVTPH2PS   (AX)(CX*1), Z8
+	VCVTPH2PS   (DI)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VCVTPH2PS   (R8)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VCVTPH2PS   (R9)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VCVTPH2PS   (R10)(CX*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	ADDQ        $+32, CX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y8
+	VCVTPH2PS   Y8, Z8
+	VMOVDQU16.Z (DI)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VMOVDQU16.Z (R8)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VMOVDQU16.Z (R9)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VMOVDQU16.Z (R10)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (DI)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	VCVTPH2PS   32(AX)(CX*1), Z0
+	VCVTPH2PS   32(DI)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z11
+	VCVTPH2PS   64(AX)(CX*1), Z0
+	VCVTPH2PS   64(DI)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z12
+	VCVTPH2PS   96(AX)(CX*1), Z0
+	VCVTPH2PS   96(DI)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (DI)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VCVTPH2PS   Y0, Z0
+	VMOVDQU16.Z (DI)(CX*1), K1, Y1
+	VCVTPH2PS   Y1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Float16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL
+TEXT ·l2Float16RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VCVTPH2PS   (AX)(R8*1), Z8
+	VCVTPH2PS   (BX)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VCVTPH2PS   (SI)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VCVTPH2PS   (DI)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VCVTPH2PS   (CX)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	VCVTPH2PS   32(AX)(R8*1), Z8
+	VCVTPH2PS   32(BX)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VCVTPH2PS   32(SI)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z3
+	VCVTPH2PS   32(DI)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z5
+	VCVTPH2PS   32(CX)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z7
+	ADDQ        $+64, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-32, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VCVTPH2PS   (AX)(R8*1), Z8
+	VCVTPH2PS   (BX)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VCVTPH2PS   (SI)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VCVTPH2PS   (DI)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VCVTPH2PS   (CX)(R8*1), Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	ADDQ        $+32, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(R8*1), K1, Y8
+	VCVTPH2PS   Y8, Z8
+	VMOVDQU16.Z (BX)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VMOVDQU16.Z (SI)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VMOVDQU16.Z (DI)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VMOVDQU16.Z (CX)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (BX)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	VCVTPH2PS   32(AX)(CX*1), Z0
+	VCVTPH2PS   32(BX)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z11
+	VCVTPH2PS   64(AX)(CX*1), Z0
+	VCVTPH2PS   64(BX)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z12
+	VCVTPH2PS   96(AX)(CX*1), Z0
+	VCVTPH2PS   96(BX)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (BX)(CX*1), Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VCVTPH2PS   Y0, Z0
+	VMOVDQU16.Z (BX)(CX*1), K1, Y1
+	VCVTPH2PS   Y1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2BFloat16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, CMOV, MMX+
+TEXT ·l2BFloat16IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	SHLQ    $0x01, CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ        CX, SI
+	JGE         group1
+	VPMOVZXWD   (AX)(CX*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (DI)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VPMOVZXWD   (R8)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VPMOVZXWD   (R9)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VPMOVZXWD   (R10)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	VPMOVZXWD   32(AX)(CX*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   32(DI)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VPMOVZXWD   32(R8)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z3
+	VPMOVZXWD   32(R9)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z5
+	VPMOVZXWD   32(R10)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z7
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+	ADDQ        $+64, CX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-32, SI
+	CMPQ        CX, SI
+	JGE         groupTail
+	VPMOVZXWD   (AX)(CX*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (DI)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VPMOVZXWD   (R8)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VPMOVZXWD   (R9)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VPMOVZXWD   (R10)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	ADDQ        $+32, CX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y8
+	VPMOVZXWD   Y8, Z8
+	VPSLLD      $0x10, Z8, Z8
+	VMOVDQU16.Z (DI)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VMOVDQU16.Z (R8)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VMOVDQU16.Z (R9)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VMOVDQU16.Z (R10)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	VPMOVZXWD   32(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   32(DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z11
+	VPMOVZXWD   64(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   64(DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z12
+	VPMOVZXWD   96(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   96(DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VPMOVZXWD   Y0, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVDQU16.Z (DI)(CX*1), K1, Y1
+	VPMOVZXWD   Y1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2BFloat16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL
+TEXT ·l2BFloat16RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VPMOVZXWD   (AX)(R8*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (BX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VPMOVZXWD   (SI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VPMOVZXWD   (DI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VPMOVZXWD   (CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	VPMOVZXWD   32(AX)(R8*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   32(BX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VPMOVZXWD   32(SI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z3
+	VPMOVZXWD   32(DI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z5
+	VPMOVZXWD   32(CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z7
+	ADDQ        $+64, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-32, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VPMOVZXWD   (AX)(R8*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (BX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VPMOVZXWD   (SI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VPMOVZXWD   (DI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VPMOVZXWD   (CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+	ADDQ        $+32, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(R8*1), K1, Y8
+	VPMOVZXWD   Y8, Z8
+	VPSLLD      $0x10, Z8, Z8
+	VMOVDQU16.Z (BX)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z0
+	VMOVDQU16.Z (SI)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z2
+	VMOVDQU16.Z (DI)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z4
+	VMOVDQU16.Z (CX)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VSUBPS      Z9, Z8, Z9
+	VFMADD231PS Z9, Z9, Z6
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	VPMOVZXWD   32(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   32(BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z11
+	VPMOVZXWD   64(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   64(BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z12
+	VPMOVZXWD   96(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   96(BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VPMOVZXWD   Y0, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVDQU16.Z (BX)(CX*1), K1, Y1
+	VPMOVZXWD   Y1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VSUBPS      Z1, Z0, Z1
+	VFMADD231PS Z1, Z1, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Int8IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, CMOV, MMX+
+TEXT ·l2Int8IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+31, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ       CX, SI
+	JGE        group1
+	VPMOVSXBW  (AX)(CX*1), Z8
+	VPMOVSXBW  (DI)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z0
+	VPMOVSXBW  (R8)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z2
+	VPMOVSXBW  (R9)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z4
+	VPMOVSXBW  (R10)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z6
+	VPMOVSXBW  32(AX)(CX*1), Z8
+	VPMOVSXBW  32(DI)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z1
+	VPMOVSXBW  32(R8)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z3
+	VPMOVSXBW  32(R9)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z5
+	VPMOVSXBW  32(R10)(CX*1), Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z7
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+	ADDQ       $+64, CX
+	JMP        group2
+
+group1:
+	MOVQ      dim+16(FP), SI
+	ANDQ      $-32, SI
+	CMPQ      CX, SI
+	JGE       groupTail
+	VPMOVSXBW (AX)(CX*1), Z8
+	VPMOVSXBW (DI)(CX*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z0
+	VPMOVSXBW (R8)(CX*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z2
+	VPMOVSXBW (R9)(CX*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z4
+	VPMOVSXBW (R10)(CX*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z6
+	ADDQ      $+32, CX
+
+groupTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Y8
+	VPMOVSXBW  Y8, Z8
+	VMOVDQU8.Z (DI)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z0
+	VMOVDQU8.Z (R8)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z2
+	VMOVDQU8.Z (R9)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z4
+	VMOVDQU8.Z (R10)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z6
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+
+groupSum:
+	VPADDD        Z1, Z0, Z0
+	VPADDD        Z3, Z2, Z2
+	VPADDD        Z5, Z4, Z4
+	VPADDD        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VPADDD        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VPADDD        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VPADDD        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VPADDD        Y15, Y6, Y15
+	VPHADDD       Y9, Y8, Y8
+	VPHADDD       Y15, Y14, Y14
+	VPHADDD       Y14, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X9
+	VPADDD        X9, X8, X9
+	VCVTDQ2PS     X9, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (DI)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z10
+	VPMOVSXBW 32(AX)(CX*1), Z0
+	VPMOVSXBW 32(DI)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z11
+	VPMOVSXBW 64(AX)(CX*1), Z0
+	VPMOVSXBW 64(DI)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z12
+	VPMOVSXBW 96(AX)(CX*1), Z0
+	VPMOVSXBW 96(DI)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z13
+	ADDQ      $+128, CX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ      CX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (DI)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z10
+	ADDQ      $+32, CX
+	JMP       single1loop
+
+singleTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Y0
+	VPMOVSXBW  Y0, Z0
+	VMOVDQU8.Z (DI)(CX*1), K1, Y1
+	VPMOVSXBW  Y1, Z1
+	VPSUBW     Z1, Z0, Z1
+	VPDPWSSD   Z1, Z1, Z13
+
+singleSum:
+	VPADDD        Z11, Z10, Z10
+	VPADDD        Z13, Z12, Z12
+	VPADDD        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VPADDD        Y0, Y10, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Int8RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·l2Int8RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+31, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VPMOVSXBW (AX)(R8*1), Z8
+	VPMOVSXBW (BX)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z0
+	VPMOVSXBW (SI)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z2
+	VPMOVSXBW (DI)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z4
+	VPMOVSXBW (CX)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z6
+	VPMOVSXBW 32(AX)(R8*1), Z8
+	VPMOVSXBW 32(BX)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z1
+	VPMOVSXBW 32(SI)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z3
+	VPMOVSXBW 32(DI)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z5
+	VPMOVSXBW 32(CX)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z7
+	ADDQ      $+64, R8
+	JMP       group2
+
+group1:
+	MOVQ      dim+16(FP), R9
+	ANDQ      $-32, R9
+	CMPQ      R8, R9
+	JGE       groupTail
+	VPMOVSXBW (AX)(R8*1), Z8
+	VPMOVSXBW (BX)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z0
+	VPMOVSXBW (SI)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z2
+	VPMOVSXBW (DI)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z4
+	VPMOVSXBW (CX)(R8*1), Z9
+	VPSUBW    Z9, Z8, Z9
+	VPDPWSSD  Z9, Z9, Z6
+	ADDQ      $+32, R8
+
+groupTail:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(R8*1), K1, Y8
+	VPMOVSXBW  Y8, Z8
+	VMOVDQU8.Z (BX)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z0
+	VMOVDQU8.Z (SI)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z2
+	VMOVDQU8.Z (DI)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z4
+	VMOVDQU8.Z (CX)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPSUBW     Z9, Z8, Z9
+	VPDPWSSD   Z9, Z9, Z6
+
+groupSum:
+	VPADDD        Z1, Z0, Z0
+	VPADDD        Z3, Z2, Z2
+	VPADDD        Z5, Z4, Z4
+	VPADDD        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VPADDD        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VPADDD        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VPADDD        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VPADDD        Y15, Y6, Y15
+	VPHADDD       Y9, Y8, Y8
+	VPHADDD       Y15, Y14, Y14
+	VPHADDD       Y14, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X9
+	VPADDD        X9, X8, X9
+	VCVTDQ2PS     X9, X9
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (BX)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z10
+	VPMOVSXBW 32(AX)(CX*1), Z0
+	VPMOVSXBW 32(BX)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z11
+	VPMOVSXBW 64(AX)(CX*1), Z0
+	VPMOVSXBW 64(BX)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z12
+	VPMOVSXBW 96(AX)(CX*1), Z0
+	VPMOVSXBW 96(BX)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z13
+	ADDQ      $+128, CX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ      CX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (BX)(CX*1), Z1
+	VPSUBW    Z1, Z0, Z1
+	VPDPWSSD  Z1, Z1, Z10
+	ADDQ      $+32, CX
+	JMP       single1loop
+
+singleTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Y0
+	VPMOVSXBW  Y0, Z0
+	VMOVDQU8.Z (BX)(CX*1), K1, Y1
+	VPMOVSXBW  Y1, Z1
+	VPSUBW     Z1, Z0, Z1
+	VPDPWSSD   Z1, Z1, Z13
+
+singleSum:
+	VPADDD        Z11, Z10, Z10
+	VPADDD        Z13, Z12, Z12
+	VPADDD        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VPADDD        Y0, Y10, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
 // func dotIDsAVX512(q *float32, base *float32, dim int, ids *uint32, n int, out *float32)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512BW, AVX512F, CMOV, MMX+
 TEXT ·dotIDsAVX512(SB), NOSPLIT, $0-48
 	MOVQ  q+0(FP), AX
 	MOVQ  n+32(FP), DX
 	MOVQ  ids+24(FP), BX
 	MOVQ  dim+16(FP), CX
-	ANDQ  $0x0f, CX
-	MOVL  $0x00000001, SI
-	SHLL  CL, SI
-	DECL  SI
-	KMOVW SI, K1
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
 
 group:
 	CMPQ    DX, $0x04
@@ -527,15 +2060,15 @@ group2:
 	CMPQ        CX, SI
 	JGE         group1
 	VMOVUPS     (AX)(CX*1), Z8
-	VMOVUPS     64(AX)(CX*1), Z9
 	VFMADD231PS (DI)(CX*1), Z8, Z0
-	VFMADD231PS 64(DI)(CX*1), Z9, Z1
 	VFMADD231PS (R8)(CX*1), Z8, Z2
-	VFMADD231PS 64(R8)(CX*1), Z9, Z3
 	VFMADD231PS (R9)(CX*1), Z8, Z4
-	VFMADD231PS 64(R9)(CX*1), Z9, Z5
 	VFMADD231PS (R10)(CX*1), Z8, Z6
-	VFMADD231PS 64(R10)(CX*1), Z9, Z7
+	VMOVUPS     64(AX)(CX*1), Z8
+	VFMADD231PS 64(DI)(CX*1), Z8, Z1
+	VFMADD231PS 64(R8)(CX*1), Z8, Z3
+	VFMADD231PS 64(R9)(CX*1), Z8, Z5
+	VFMADD231PS 64(R10)(CX*1), Z8, Z7
 	PREFETCHT0  (R12)(CX*1)
 	PREFETCHT0  (R13)(CX*1)
 	PREFETCHT0  (R14)(CX*1)
@@ -566,14 +2099,14 @@ groupTail:
 	CMPQ        CX, SI
 	JGE         groupSum
 	VMOVUPS.Z   (AX)(CX*1), K1, Z8
-	VMOVUPS.Z   (DI)(CX*1), K1, Z9
-	VFMADD231PS Z9, Z8, Z0
-	VMOVUPS.Z   (R8)(CX*1), K1, Z9
-	VFMADD231PS Z9, Z8, Z2
-	VMOVUPS.Z   (R9)(CX*1), K1, Z9
-	VFMADD231PS Z9, Z8, Z4
-	VMOVUPS.Z   (R10)(CX*1), K1, Z9
-	VFMADD231PS Z9, Z8, Z6
+	VMOVUPS.Z   (DI)(CX*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z0
+	VMOVUPS.Z   (R8)(CX*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z2
+	VMOVUPS.Z   (R9)(CX*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z4
+	VMOVUPS.Z   (R10)(CX*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z6
 	PREFETCHT0  (R12)(CX*1)
 	PREFETCHT0  (R13)(CX*1)
 	PREFETCHT0  (R14)(CX*1)
@@ -581,24 +2114,24 @@ groupTail:
 
 groupSum:
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y8
-	VADDPS        Z3, Z2, Z2
-	VEXTRACTF64X4 $0x01, Z2, Y9
-	VADDPS        Y9, Y2, Y9
-	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z2, Y13
+	VADDPS        Y13, Y2, Y13
 	VEXTRACTF64X4 $0x01, Z4, Y14
 	VADDPS        Y14, Y4, Y14
-	VADDPS        Z7, Z6, Z6
 	VEXTRACTF64X4 $0x01, Z6, Y15
 	VADDPS        Y15, Y6, Y15
-	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y13, Y8, Y8
 	VHADDPS       Y15, Y14, Y14
 	VHADDPS       Y14, Y8, Y8
-	VEXTRACTF128  $0x01, Y8, X9
-	VADDPS        X9, X8, X9
+	VEXTRACTF128  $0x01, Y8, X13
+	VADDPS        X13, X8, X13
 	MOVQ          out+40(FP), CX
-	VMOVUPS       X9, (CX)
+	VMOVUPS       X13, (CX)
 	ADDQ          $0x10, CX
 	MOVQ          CX, out+40(FP)
 	SUBQ          $0x04, DX
@@ -614,10 +2147,10 @@ single:
 	MOVL   (BX), DI
 	IMULQ  CX, DI
 	ADDQ   SI, DI
+	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
 	XORQ   CX, CX
 	MOVQ   dim+16(FP), SI
 	SHLQ   $0x02, SI
@@ -627,13 +2160,13 @@ single4:
 	CMPQ        CX, SI
 	JGE         single1
 	VMOVUPS     (AX)(CX*1), Z0
-	VFMADD231PS (DI)(CX*1), Z0, Z10
+	VFMADD231PS (DI)(CX*1), Z0, Z9
 	VMOVUPS     64(AX)(CX*1), Z0
-	VFMADD231PS 64(DI)(CX*1), Z0, Z11
+	VFMADD231PS 64(DI)(CX*1), Z0, Z10
 	VMOVUPS     128(AX)(CX*1), Z0
-	VFMADD231PS 128(DI)(CX*1), Z0, Z12
+	VFMADD231PS 128(DI)(CX*1), Z0, Z11
 	VMOVUPS     192(AX)(CX*1), Z0
-	VFMADD231PS 192(DI)(CX*1), Z0, Z13
+	VFMADD231PS 192(DI)(CX*1), Z0, Z12
 	ADDQ        $+256, CX
 	JMP         single4
 
@@ -646,7 +2179,7 @@ single1loop:
 	CMPQ        CX, SI
 	JGE         singleTail
 	VMOVUPS     (AX)(CX*1), Z0
-	VFMADD231PS (DI)(CX*1), Z0, Z10
+	VFMADD231PS (DI)(CX*1), Z0, Z9
 	ADDQ        $+64, CX
 	JMP         single1loop
 
@@ -657,14 +2190,14 @@ singleTail:
 	JGE         singleSum
 	VMOVUPS.Z   (AX)(CX*1), K1, Z0
 	VMOVUPS.Z   (DI)(CX*1), K1, Z1
-	VFMADD231PS Z1, Z0, Z11
+	VFMADD231PS Z1, Z0, Z12
 
 singleSum:
-	VADDPS        Z11, Z10, Z10
-	VADDPS        Z13, Z12, Z12
-	VADDPS        Z12, Z10, Z10
-	VEXTRACTF64X4 $0x01, Z10, Y0
-	VADDPS        Y0, Y10, Y0
+	VADDPS        Z10, Z9, Z9
+	VADDPS        Z12, Z11, Z11
+	VADDPS        Z11, Z9, Z9
+	VEXTRACTF64X4 $0x01, Z9, Y0
+	VADDPS        Y0, Y9, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X1
 	VHADDPS       X1, X1, X1
@@ -682,17 +2215,17 @@ done:
 	RET
 
 // func dotRowsAVX512(q *float32, base *float32, dim int, n int, out *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512BW, AVX512F
 TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-40
 	MOVQ  q+0(FP), AX
 	MOVQ  n+24(FP), DX
 	MOVQ  base+8(FP), BX
 	MOVQ  dim+16(FP), CX
-	ANDQ  $0x0f, CX
-	MOVL  $0x00000001, SI
-	SHLL  CL, SI
-	DECL  SI
-	KMOVW SI, K1
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
 
 group:
 	CMPQ   DX, $0x04
@@ -719,15 +2252,15 @@ group2:
 	CMPQ        R8, R9
 	JGE         group1
 	VMOVUPS     (AX)(R8*1), Z8
-	VMOVUPS     64(AX)(R8*1), Z9
 	VFMADD231PS (BX)(R8*1), Z8, Z0
-	VFMADD231PS 64(BX)(R8*1), Z9, Z1
 	VFMADD231PS (SI)(R8*1), Z8, Z2
-	VFMADD231PS 64(SI)(R8*1), Z9, Z3
 	VFMADD231PS (DI)(R8*1), Z8, Z4
-	VFMADD231PS 64(DI)(R8*1), Z9, Z5
 	VFMADD231PS (CX)(R8*1), Z8, Z6
-	VFMADD231PS 64(CX)(R8*1), Z9, Z7
+	VMOVUPS     64(AX)(R8*1), Z8
+	VFMADD231PS 64(BX)(R8*1), Z8, Z1
+	VFMADD231PS 64(SI)(R8*1), Z8, Z3
+	VFMADD231PS 64(DI)(R8*1), Z8, Z5
+	VFMADD231PS 64(CX)(R8*1), Z8, Z7
 	ADDQ        $+128, R8
 	JMP         group2
 
@@ -750,26 +2283,469 @@ groupTail:
 	CMPQ        R8, R9
 	JGE         groupSum
 	VMOVUPS.Z   (AX)(R8*1), K1, Z8
-	VMOVUPS.Z   (BX)(R8*1), K1, Z9
+	VMOVUPS.Z   (BX)(R8*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z0
+	VMOVUPS.Z   (SI)(R8*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z2
+	VMOVUPS.Z   (DI)(R8*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z4
+	VMOVUPS.Z   (CX)(R8*1), K1, Z13
+	VFMADD231PS Z13, Z8, Z6
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y13
+	VADDPS        Y13, Y2, Y13
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y13, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X13
+	VADDPS        X13, X8, X13
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X13, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x02, SI
+	ANDQ   $-256, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VMOVUPS     (AX)(CX*1), Z0
+	VFMADD231PS (BX)(CX*1), Z0, Z9
+	VMOVUPS     64(AX)(CX*1), Z0
+	VFMADD231PS 64(BX)(CX*1), Z0, Z10
+	VMOVUPS     128(AX)(CX*1), Z0
+	VFMADD231PS 128(BX)(CX*1), Z0, Z11
+	VMOVUPS     192(AX)(CX*1), Z0
+	VFMADD231PS 192(BX)(CX*1), Z0, Z12
+	ADDQ        $+256, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x02, SI
+	ANDQ $-64, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VMOVUPS     (AX)(CX*1), Z0
+	VFMADD231PS (BX)(CX*1), Z0, Z9
+	ADDQ        $+64, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x02, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVUPS.Z   (AX)(CX*1), K1, Z0
+	VMOVUPS.Z   (BX)(CX*1), K1, Z1
+	VFMADD231PS Z1, Z0, Z12
+
+singleSum:
+	VADDPS        Z10, Z9, Z9
+	VADDPS        Z12, Z11, Z11
+	VADDPS        Z11, Z9, Z9
+	VEXTRACTF64X4 $0x01, Z9, Y0
+	VADDPS        Y0, Y9, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotFloat16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, CMOV, MMX+
+TEXT ·dotFloat16IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	SHLQ    $0x01, CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ        CX, SI
+	JGE         group1
+	VCVTPH2PS   (AX)(CX*1), Z8
+	VCVTPH2PS   (DI)(CX*1), Z9
 	VFMADD231PS Z9, Z8, Z0
-	VMOVUPS.Z   (SI)(R8*1), K1, Z9
+	VCVTPH2PS   (R8)(CX*1), Z9
 	VFMADD231PS Z9, Z8, Z2
-	VMOVUPS.Z   (DI)(R8*1), K1, Z9
+	VCVTPH2PS   (R9)(CX*1), Z9
 	VFMADD231PS Z9, Z8, Z4
-	VMOVUPS.Z   (CX)(R8*1), K1, Z9
+	VCVTPH2PS   (R10)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VCVTPH2PS   32(AX)(CX*1), Z8
+	VCVTPH2PS   32(DI)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VCVTPH2PS   32(R8)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VCVTPH2PS   32(R9)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VCVTPH2PS   32(R10)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+	ADDQ        $+64, CX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-32, SI
+	CMPQ        CX, SI
+	JGE         groupTail
+	VCVTPH2PS   (AX)(CX*1), Z8
+	VCVTPH2PS   (DI)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VCVTPH2PS   (R8)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VCVTPH2PS   (R9)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VCVTPH2PS   (R10)(CX*1), Z9
+	VFMADD231PS Z9, Z8, Z6
+	ADDQ        $+32, CX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y8
+	VCVTPH2PS   Y8, Z8
+	VMOVDQU16.Z (DI)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVDQU16.Z (R8)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVDQU16.Z (R9)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVDQU16.Z (R10)(CX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z6
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (DI)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z10
+	VCVTPH2PS   32(AX)(CX*1), Z0
+	VCVTPH2PS   32(DI)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z11
+	VCVTPH2PS   64(AX)(CX*1), Z0
+	VCVTPH2PS   64(DI)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z12
+	VCVTPH2PS   96(AX)(CX*1), Z0
+	VCVTPH2PS   96(DI)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (DI)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VCVTPH2PS   Y0, Z0
+	VMOVDQU16.Z (DI)(CX*1), K1, Y1
+	VCVTPH2PS   Y1, Z1
+	VFMADD231PS Z1, Z0, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotFloat16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL
+TEXT ·dotFloat16RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VCVTPH2PS   (AX)(R8*1), Z8
+	VCVTPH2PS   (BX)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VCVTPH2PS   (SI)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VCVTPH2PS   (DI)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VCVTPH2PS   (CX)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VCVTPH2PS   32(AX)(R8*1), Z8
+	VCVTPH2PS   32(BX)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VCVTPH2PS   32(SI)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VCVTPH2PS   32(DI)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VCVTPH2PS   32(CX)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	ADDQ        $+64, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-32, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VCVTPH2PS   (AX)(R8*1), Z8
+	VCVTPH2PS   (BX)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VCVTPH2PS   (SI)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VCVTPH2PS   (DI)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VCVTPH2PS   (CX)(R8*1), Z9
+	VFMADD231PS Z9, Z8, Z6
+	ADDQ        $+32, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(R8*1), K1, Y8
+	VCVTPH2PS   Y8, Z8
+	VMOVDQU16.Z (BX)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVDQU16.Z (SI)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVDQU16.Z (DI)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVDQU16.Z (CX)(R8*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
 	VFMADD231PS Z9, Z8, Z6
 
 groupSum:
 	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y8
-	VADDPS        Z3, Z2, Z2
 	VEXTRACTF64X4 $0x01, Z2, Y9
 	VADDPS        Y9, Y2, Y9
-	VADDPS        Z5, Z4, Z4
 	VEXTRACTF64X4 $0x01, Z4, Y14
 	VADDPS        Y14, Y4, Y14
-	VADDPS        Z7, Z6, Z6
 	VEXTRACTF64X4 $0x01, Z6, Y15
 	VADDPS        Y15, Y6, Y15
 	VHADDPS       Y9, Y8, Y8
@@ -783,7 +2759,7 @@ groupSum:
 	MOVQ          CX, out+32(FP)
 	SUBQ          $0x04, DX
 	MOVQ          dim+16(FP), CX
-	SHLQ          $0x02, CX
+	SHLQ          $0x01, CX
 	SHLQ          $0x02, CX
 	ADDQ          CX, BX
 	JMP           group
@@ -797,44 +2773,51 @@ single:
 	VPXORD Z13, Z13, Z13
 	XORQ   CX, CX
 	MOVQ   dim+16(FP), SI
-	SHLQ   $0x02, SI
-	ANDQ   $-256, SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
 
 single4:
 	CMPQ        CX, SI
 	JGE         single1
-	VMOVUPS     (AX)(CX*1), Z0
-	VFMADD231PS (BX)(CX*1), Z0, Z10
-	VMOVUPS     64(AX)(CX*1), Z0
-	VFMADD231PS 64(BX)(CX*1), Z0, Z11
-	VMOVUPS     128(AX)(CX*1), Z0
-	VFMADD231PS 128(BX)(CX*1), Z0, Z12
-	VMOVUPS     192(AX)(CX*1), Z0
-	VFMADD231PS 192(BX)(CX*1), Z0, Z13
-	ADDQ        $+256, CX
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (BX)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z10
+	VCVTPH2PS   32(AX)(CX*1), Z0
+	VCVTPH2PS   32(BX)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z11
+	VCVTPH2PS   64(AX)(CX*1), Z0
+	VCVTPH2PS   64(BX)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z12
+	VCVTPH2PS   96(AX)(CX*1), Z0
+	VCVTPH2PS   96(BX)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z13
+	ADDQ        $+128, CX
 	JMP         single4
 
 single1:
 	MOVQ dim+16(FP), SI
-	SHLQ $0x02, SI
-	ANDQ $-64, SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
 
 single1loop:
 	CMPQ        CX, SI
 	JGE         singleTail
-	VMOVUPS     (AX)(CX*1), Z0
-	VFMADD231PS (BX)(CX*1), Z0, Z10
-	ADDQ        $+64, CX
+	VCVTPH2PS   (AX)(CX*1), Z0
+	VCVTPH2PS   (BX)(CX*1), Z1
+	VFMADD231PS Z1, Z0, Z10
+	ADDQ        $+32, CX
 	JMP         single1loop
 
 singleTail:
 	MOVQ        dim+16(FP), SI
-	SHLQ        $0x02, SI
+	SHLQ        $0x01, SI
 	CMPQ        CX, SI
 	JGE         singleSum
-	VMOVUPS.Z   (AX)(CX*1), K1, Z0
-	VMOVUPS.Z   (BX)(CX*1), K1, Z1
-	VFMADD231PS Z1, Z0, Z11
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VCVTPH2PS   Y0, Z0
+	VMOVDQU16.Z (BX)(CX*1), K1, Y1
+	VCVTPH2PS   Y1, Z1
+	VFMADD231PS Z1, Z0, Z13
 
 singleSum:
 	VADDPS        Z11, Z10, Z10
@@ -852,7 +2835,1768 @@ singleSum:
 	MOVQ          CX, out+32(FP)
 	SUBQ          $0x01, DX
 	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotBFloat16IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, CMOV, MMX+
+TEXT ·dotBFloat16IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	SHLQ    $0x01, CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ        CX, SI
+	JGE         group1
+	VPMOVZXWD   (AX)(CX*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (DI)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VPMOVZXWD   (R8)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VPMOVZXWD   (R9)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VPMOVZXWD   (R10)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z6
+	VPMOVZXWD   32(AX)(CX*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   32(DI)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z1
+	VPMOVZXWD   32(R8)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z3
+	VPMOVZXWD   32(R9)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z5
+	VPMOVZXWD   32(R10)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z7
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+	ADDQ        $+64, CX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-32, SI
+	CMPQ        CX, SI
+	JGE         groupTail
+	VPMOVZXWD   (AX)(CX*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (DI)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VPMOVZXWD   (R8)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VPMOVZXWD   (R9)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VPMOVZXWD   (R10)(CX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z6
+	ADDQ        $+32, CX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y8
+	VPMOVZXWD   Y8, Z8
+	VPSLLD      $0x10, Z8, Z8
+	VMOVDQU16.Z (DI)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVDQU16.Z (R8)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVDQU16.Z (R9)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVDQU16.Z (R10)(CX*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z6
+	PREFETCHT0  (R12)(CX*1)
+	PREFETCHT0  (R13)(CX*1)
+	PREFETCHT0  (R14)(CX*1)
+	PREFETCHT0  (R11)(CX*1)
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z10
+	VPMOVZXWD   32(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   32(DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z11
+	VPMOVZXWD   64(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   64(DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z12
+	VPMOVZXWD   96(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   96(DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (DI)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VPMOVZXWD   Y0, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVDQU16.Z (DI)(CX*1), K1, Y1
+	VPMOVZXWD   Y1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotBFloat16RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL
+TEXT ·dotBFloat16RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+15, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	SHLQ   $0x01, CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VPMOVZXWD   (AX)(R8*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (BX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VPMOVZXWD   (SI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VPMOVZXWD   (DI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VPMOVZXWD   (CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z6
+	VPMOVZXWD   32(AX)(R8*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   32(BX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z1
+	VPMOVZXWD   32(SI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z3
+	VPMOVZXWD   32(DI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z5
+	VPMOVZXWD   32(CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z7
+	ADDQ        $+64, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-32, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VPMOVZXWD   (AX)(R8*1), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VPMOVZXWD   (BX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VPMOVZXWD   (SI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VPMOVZXWD   (DI)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VPMOVZXWD   (CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z6
+	ADDQ        $+32, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	VMOVDQU16.Z (AX)(R8*1), K1, Y8
+	VPMOVZXWD   Y8, Z8
+	VPSLLD      $0x10, Z8, Z8
+	VMOVDQU16.Z (BX)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVDQU16.Z (SI)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVDQU16.Z (DI)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVDQU16.Z (CX)(R8*1), K1, Y9
+	VPMOVZXWD   Y9, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z8, Z6
+
+groupSum:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z5, Z4, Z4
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VADDPS        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VADDPS        Y15, Y6, Y15
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X9
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
 	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ        CX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z10
+	VPMOVZXWD   32(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   32(BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z11
+	VPMOVZXWD   64(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   64(BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z12
+	VPMOVZXWD   96(AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   96(BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z13
+	ADDQ        $+128, CX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ        CX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(CX*1), Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD   (BX)(CX*1), Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z10
+	ADDQ        $+32, CX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        CX, SI
+	JGE         singleSum
+	VMOVDQU16.Z (AX)(CX*1), K1, Y0
+	VPMOVZXWD   Y0, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VMOVDQU16.Z (BX)(CX*1), K1, Y1
+	VPMOVZXWD   Y1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VFMADD231PS Z1, Z0, Z13
+
+singleSum:
+	VADDPS        Z11, Z10, Z10
+	VADDPS        Z13, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VHADDPS       X1, X1, X1
+	VHADDPS       X1, X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x01, CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotInt8IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, CMOV, MMX+
+TEXT ·dotInt8IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+31, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ       CX, SI
+	JGE        group1
+	VPMOVSXBW  (AX)(CX*1), Z8
+	VPMOVSXBW  (DI)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z0
+	VPMOVSXBW  (R8)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z2
+	VPMOVSXBW  (R9)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z4
+	VPMOVSXBW  (R10)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z6
+	VPMOVSXBW  32(AX)(CX*1), Z8
+	VPMOVSXBW  32(DI)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z1
+	VPMOVSXBW  32(R8)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z3
+	VPMOVSXBW  32(R9)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z5
+	VPMOVSXBW  32(R10)(CX*1), Z9
+	VPDPWSSD   Z9, Z8, Z7
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+	ADDQ       $+64, CX
+	JMP        group2
+
+group1:
+	MOVQ      dim+16(FP), SI
+	ANDQ      $-32, SI
+	CMPQ      CX, SI
+	JGE       groupTail
+	VPMOVSXBW (AX)(CX*1), Z8
+	VPMOVSXBW (DI)(CX*1), Z9
+	VPDPWSSD  Z9, Z8, Z0
+	VPMOVSXBW (R8)(CX*1), Z9
+	VPDPWSSD  Z9, Z8, Z2
+	VPMOVSXBW (R9)(CX*1), Z9
+	VPDPWSSD  Z9, Z8, Z4
+	VPMOVSXBW (R10)(CX*1), Z9
+	VPDPWSSD  Z9, Z8, Z6
+	ADDQ      $+32, CX
+
+groupTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Y8
+	VPMOVSXBW  Y8, Z8
+	VMOVDQU8.Z (DI)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z0
+	VMOVDQU8.Z (R8)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z2
+	VMOVDQU8.Z (R9)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z4
+	VMOVDQU8.Z (R10)(CX*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z6
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+
+groupSum:
+	VPADDD        Z1, Z0, Z0
+	VPADDD        Z3, Z2, Z2
+	VPADDD        Z5, Z4, Z4
+	VPADDD        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VPADDD        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VPADDD        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VPADDD        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VPADDD        Y15, Y6, Y15
+	VPHADDD       Y9, Y8, Y8
+	VPHADDD       Y15, Y14, Y14
+	VPHADDD       Y14, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X9
+	VPADDD        X9, X8, X9
+	VCVTDQ2PS     X9, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (DI)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z10
+	VPMOVSXBW 32(AX)(CX*1), Z0
+	VPMOVSXBW 32(DI)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z11
+	VPMOVSXBW 64(AX)(CX*1), Z0
+	VPMOVSXBW 64(DI)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z12
+	VPMOVSXBW 96(AX)(CX*1), Z0
+	VPMOVSXBW 96(DI)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z13
+	ADDQ      $+128, CX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ      CX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (DI)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z10
+	ADDQ      $+32, CX
+	JMP       single1loop
+
+singleTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Y0
+	VPMOVSXBW  Y0, Z0
+	VMOVDQU8.Z (DI)(CX*1), K1, Y1
+	VPMOVSXBW  Y1, Z1
+	VPDPWSSD   Z1, Z0, Z13
+
+singleSum:
+	VPADDD        Z11, Z10, Z10
+	VPADDD        Z13, Z12, Z12
+	VPADDD        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VPADDD        Y0, Y10, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotInt8RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI
+TEXT ·dotInt8RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+31, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VPMOVSXBW (AX)(R8*1), Z8
+	VPMOVSXBW (BX)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z0
+	VPMOVSXBW (SI)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z2
+	VPMOVSXBW (DI)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z4
+	VPMOVSXBW (CX)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z6
+	VPMOVSXBW 32(AX)(R8*1), Z8
+	VPMOVSXBW 32(BX)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z1
+	VPMOVSXBW 32(SI)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z3
+	VPMOVSXBW 32(DI)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z5
+	VPMOVSXBW 32(CX)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z7
+	ADDQ      $+64, R8
+	JMP       group2
+
+group1:
+	MOVQ      dim+16(FP), R9
+	ANDQ      $-32, R9
+	CMPQ      R8, R9
+	JGE       groupTail
+	VPMOVSXBW (AX)(R8*1), Z8
+	VPMOVSXBW (BX)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z0
+	VPMOVSXBW (SI)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z2
+	VPMOVSXBW (DI)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z4
+	VPMOVSXBW (CX)(R8*1), Z9
+	VPDPWSSD  Z9, Z8, Z6
+	ADDQ      $+32, R8
+
+groupTail:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(R8*1), K1, Y8
+	VPMOVSXBW  Y8, Z8
+	VMOVDQU8.Z (BX)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z0
+	VMOVDQU8.Z (SI)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z2
+	VMOVDQU8.Z (DI)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z4
+	VMOVDQU8.Z (CX)(R8*1), K1, Y9
+	VPMOVSXBW  Y9, Z9
+	VPDPWSSD   Z9, Z8, Z6
+
+groupSum:
+	VPADDD        Z1, Z0, Z0
+	VPADDD        Z3, Z2, Z2
+	VPADDD        Z5, Z4, Z4
+	VPADDD        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VPADDD        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VPADDD        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VPADDD        Y14, Y4, Y14
+	VEXTRACTF64X4 $0x01, Z6, Y15
+	VPADDD        Y15, Y6, Y15
+	VPHADDD       Y9, Y8, Y8
+	VPHADDD       Y15, Y14, Y14
+	VPHADDD       Y14, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X9
+	VPADDD        X9, X8, X9
+	VCVTDQ2PS     X9, X9
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-128, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (BX)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z10
+	VPMOVSXBW 32(AX)(CX*1), Z0
+	VPMOVSXBW 32(BX)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z11
+	VPMOVSXBW 64(AX)(CX*1), Z0
+	VPMOVSXBW 64(BX)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z12
+	VPMOVSXBW 96(AX)(CX*1), Z0
+	VPMOVSXBW 96(BX)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z13
+	ADDQ      $+128, CX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-32, SI
+
+single1loop:
+	CMPQ      CX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(CX*1), Z0
+	VPMOVSXBW (BX)(CX*1), Z1
+	VPDPWSSD  Z1, Z0, Z10
+	ADDQ      $+32, CX
+	JMP       single1loop
+
+singleTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Y0
+	VPMOVSXBW  Y0, Z0
+	VMOVDQU8.Z (BX)(CX*1), K1, Y1
+	VPMOVSXBW  Y1, Z1
+	VPDPWSSD   Z1, Z0, Z13
+
+singleSum:
+	VPADDD        Z11, Z10, Z10
+	VPADDD        Z13, Z12, Z12
+	VPADDD        Z12, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VPADDD        Y0, Y10, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func hammingIDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VPOPCNTDQ, CMOV, MMX+
+TEXT ·hammingIDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+63, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ       CX, SI
+	JGE        group1
+	VMOVDQU64  (AX)(CX*1), Z4
+	VMOVDQU64  (DI)(CX*1), Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z0, Z0
+	VMOVDQU64  (R8)(CX*1), Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z1, Z1
+	VMOVDQU64  (R9)(CX*1), Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z2, Z2
+	VMOVDQU64  (R10)(CX*1), Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z3, Z3
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+	ADDQ       $+64, CX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z4
+	VMOVDQU8.Z (DI)(CX*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z0, Z0
+	VMOVDQU8.Z (R8)(CX*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z1, Z1
+	VMOVDQU8.Z (R9)(CX*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z2, Z2
+	VMOVDQU8.Z (R10)(CX*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z3, Z3
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+
+groupSum:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VPADDD        Y4, Y0, Y4
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VPADDD        Y5, Y1, Y5
+	VEXTRACTF64X4 $0x01, Z2, Y7
+	VPADDD        Y7, Y2, Y7
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VPADDD        Y8, Y3, Y8
+	VPHADDD       Y5, Y4, Y4
+	VPHADDD       Y8, Y7, Y7
+	VPHADDD       Y7, Y4, Y4
+	VEXTRACTI128  $0x01, Y4, X5
+	VPADDD        X5, X4, X5
+	VCVTDQ2PS     X5, X5
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X5, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z6, Z6, Z6
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z0
+	VMOVDQU64 (DI)(CX*1), Z1
+	VPXORD    Z0, Z1, Z1
+	VPOPCNTD  Z1, Z1
+	VPADDD    Z1, Z6, Z6
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z0
+	VMOVDQU8.Z (DI)(CX*1), K1, Z1
+	VPXORD     Z0, Z1, Z1
+	VPOPCNTD   Z1, Z1
+	VPADDD     Z1, Z6, Z6
+
+singleSum:
+	VEXTRACTF64X4 $0x01, Z6, Y0
+	VPADDD        Y0, Y6, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func hammingRowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VPOPCNTDQ
+TEXT ·hammingRowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+63, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VMOVDQU64 (AX)(R8*1), Z4
+	VMOVDQU64 (BX)(R8*1), Z5
+	VPXORD    Z4, Z5, Z5
+	VPOPCNTD  Z5, Z5
+	VPADDD    Z5, Z0, Z0
+	VMOVDQU64 (SI)(R8*1), Z5
+	VPXORD    Z4, Z5, Z5
+	VPOPCNTD  Z5, Z5
+	VPADDD    Z5, Z1, Z1
+	VMOVDQU64 (DI)(R8*1), Z5
+	VPXORD    Z4, Z5, Z5
+	VPOPCNTD  Z5, Z5
+	VPADDD    Z5, Z2, Z2
+	VMOVDQU64 (CX)(R8*1), Z5
+	VPXORD    Z4, Z5, Z5
+	VPOPCNTD  Z5, Z5
+	VPADDD    Z5, Z3, Z3
+	ADDQ      $+64, R8
+	JMP       group2
+
+group1:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(R8*1), K1, Z4
+	VMOVDQU8.Z (BX)(R8*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z0, Z0
+	VMOVDQU8.Z (SI)(R8*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z1, Z1
+	VMOVDQU8.Z (DI)(R8*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z2, Z2
+	VMOVDQU8.Z (CX)(R8*1), K1, Z5
+	VPXORD     Z4, Z5, Z5
+	VPOPCNTD   Z5, Z5
+	VPADDD     Z5, Z3, Z3
+
+groupSum:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VPADDD        Y4, Y0, Y4
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VPADDD        Y5, Y1, Y5
+	VEXTRACTF64X4 $0x01, Z2, Y7
+	VPADDD        Y7, Y2, Y7
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VPADDD        Y8, Y3, Y8
+	VPHADDD       Y5, Y4, Y4
+	VPHADDD       Y8, Y7, Y7
+	VPHADDD       Y7, Y4, Y4
+	VEXTRACTI128  $0x01, Y4, X5
+	VPADDD        X5, X4, X5
+	VCVTDQ2PS     X5, X5
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X5, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z6, Z6, Z6
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z0
+	VMOVDQU64 (BX)(CX*1), Z1
+	VPXORD    Z0, Z1, Z1
+	VPOPCNTD  Z1, Z1
+	VPADDD    Z1, Z6, Z6
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z0
+	VMOVDQU8.Z (BX)(CX*1), K1, Z1
+	VPXORD     Z0, Z1, Z1
+	VPOPCNTD   Z1, Z1
+	VPADDD     Z1, Z6, Z6
+
+singleSum:
+	VEXTRACTF64X4 $0x01, Z6, Y0
+	VPADDD        Y0, Y6, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func jaccardIDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VPOPCNTDQ, CMOV, MMX+
+TEXT ·jaccardIDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ  q+0(FP), AX
+	MOVQ  n+32(FP), DX
+	MOVQ  ids+24(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+63, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ       CX, SI
+	JGE        group1
+	VMOVDQU64  (AX)(CX*1), Z8
+	VMOVDQU64  (DI)(CX*1), Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z1, Z1
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z0, Z0
+	VMOVDQU64  (R8)(CX*1), Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z3, Z3
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z2, Z2
+	VMOVDQU64  (R9)(CX*1), Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z5, Z5
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z4, Z4
+	VMOVDQU64  (R10)(CX*1), Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z7, Z7
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z6, Z6
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+	ADDQ       $+64, CX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z8
+	VMOVDQU8.Z (DI)(CX*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z1, Z1
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z0, Z0
+	VMOVDQU8.Z (R8)(CX*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z3, Z3
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z2, Z2
+	VMOVDQU8.Z (R9)(CX*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z5, Z5
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z4, Z4
+	VMOVDQU8.Z (R10)(CX*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z7, Z7
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z6, Z6
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+
+groupSum:
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VPADDD        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VPADDD        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y10
+	VPADDD        Y10, Y4, Y10
+	VEXTRACTF64X4 $0x01, Z6, Y13
+	VPADDD        Y13, Y6, Y13
+	VPHADDD       Y9, Y8, Y8
+	VPHADDD       Y13, Y10, Y10
+	VPHADDD       Y10, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X9
+	VPADDD        X9, X8, X9
+	VCVTDQ2PS     X9, X9
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VPADDD        Y8, Y1, Y8
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VPADDD        Y10, Y3, Y10
+	VEXTRACTF64X4 $0x01, Z5, Y13
+	VPADDD        Y13, Y5, Y13
+	VEXTRACTF64X4 $0x01, Z7, Y14
+	VPADDD        Y14, Y7, Y14
+	VPHADDD       Y10, Y8, Y8
+	VPHADDD       Y14, Y13, Y13
+	VPHADDD       Y13, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X10
+	VPADDD        X10, X8, X10
+	VPCMPEQD      X8, X8, X8
+	VPSRLD        $0x1f, X8, X8
+	VPMAXSD       X8, X10, X10
+	VCVTDQ2PS     X10, X10
+	VDIVPS        X10, X9, X9
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z0
+	VMOVDQU64 (DI)(CX*1), Z1
+	VPORD     Z0, Z1, Z2
+	VPOPCNTD  Z2, Z2
+	VPADDD    Z2, Z12, Z12
+	VPXORD    Z0, Z1, Z1
+	VPOPCNTD  Z1, Z1
+	VPADDD    Z1, Z11, Z11
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z0
+	VMOVDQU8.Z (DI)(CX*1), K1, Z1
+	VPORD      Z0, Z1, Z2
+	VPOPCNTD   Z2, Z2
+	VPADDD     Z2, Z12, Z12
+	VPXORD     Z0, Z1, Z1
+	VPOPCNTD   Z1, Z1
+	VPADDD     Z1, Z11, Z11
+
+singleSum:
+	VEXTRACTF64X4 $0x01, Z11, Y0
+	VPADDD        Y0, Y11, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	VEXTRACTF64X4 $0x01, Z12, Y0
+	VPADDD        Y0, Y12, Y0
+	VEXTRACTI128  $0x01, Y0, X2
+	VPADDD        X2, X0, X2
+	VPHADDD       X2, X2, X2
+	VPHADDD       X2, X2, X2
+	VPCMPEQD      X0, X0, X0
+	VPSRLD        $0x1f, X0, X0
+	VPMAXSD       X0, X2, X2
+	VCVTDQ2PS     X2, X2
+	VDIVPS        X2, X1, X1
+	MOVQ          out+40(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func jaccardRowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VPOPCNTDQ
+TEXT ·jaccardRowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ  q+0(FP), AX
+	MOVQ  n+24(FP), DX
+	MOVQ  base+8(FP), BX
+	MOVQ  dim+16(FP), CX
+	ANDQ  $+63, CX
+	MOVQ  $0x0000000000000001, SI
+	SHLQ  CL, SI
+	DECQ  SI
+	KMOVQ SI, K1
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VMOVDQU64 (AX)(R8*1), Z8
+	VMOVDQU64 (BX)(R8*1), Z9
+	VPORD     Z8, Z9, Z10
+	VPOPCNTD  Z10, Z10
+	VPADDD    Z10, Z1, Z1
+	VPXORD    Z8, Z9, Z9
+	VPOPCNTD  Z9, Z9
+	VPADDD    Z9, Z0, Z0
+	VMOVDQU64 (SI)(R8*1), Z9
+	VPORD     Z8, Z9, Z10
+	VPOPCNTD  Z10, Z10
+	VPADDD    Z10, Z3, Z3
+	VPXORD    Z8, Z9, Z9
+	VPOPCNTD  Z9, Z9
+	VPADDD    Z9, Z2, Z2
+	VMOVDQU64 (DI)(R8*1), Z9
+	VPORD     Z8, Z9, Z10
+	VPOPCNTD  Z10, Z10
+	VPADDD    Z10, Z5, Z5
+	VPXORD    Z8, Z9, Z9
+	VPOPCNTD  Z9, Z9
+	VPADDD    Z9, Z4, Z4
+	VMOVDQU64 (CX)(R8*1), Z9
+	VPORD     Z8, Z9, Z10
+	VPOPCNTD  Z10, Z10
+	VPADDD    Z10, Z7, Z7
+	VPXORD    Z8, Z9, Z9
+	VPOPCNTD  Z9, Z9
+	VPADDD    Z9, Z6, Z6
+	ADDQ      $+64, R8
+	JMP       group2
+
+group1:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(R8*1), K1, Z8
+	VMOVDQU8.Z (BX)(R8*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z1, Z1
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z0, Z0
+	VMOVDQU8.Z (SI)(R8*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z3, Z3
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z2, Z2
+	VMOVDQU8.Z (DI)(R8*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z5, Z5
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z4, Z4
+	VMOVDQU8.Z (CX)(R8*1), K1, Z9
+	VPORD      Z8, Z9, Z10
+	VPOPCNTD   Z10, Z10
+	VPADDD     Z10, Z7, Z7
+	VPXORD     Z8, Z9, Z9
+	VPOPCNTD   Z9, Z9
+	VPADDD     Z9, Z6, Z6
+
+groupSum:
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VPADDD        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z2, Y9
+	VPADDD        Y9, Y2, Y9
+	VEXTRACTF64X4 $0x01, Z4, Y10
+	VPADDD        Y10, Y4, Y10
+	VEXTRACTF64X4 $0x01, Z6, Y13
+	VPADDD        Y13, Y6, Y13
+	VPHADDD       Y9, Y8, Y8
+	VPHADDD       Y13, Y10, Y10
+	VPHADDD       Y10, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X9
+	VPADDD        X9, X8, X9
+	VCVTDQ2PS     X9, X9
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VPADDD        Y8, Y1, Y8
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VPADDD        Y10, Y3, Y10
+	VEXTRACTF64X4 $0x01, Z5, Y13
+	VPADDD        Y13, Y5, Y13
+	VEXTRACTF64X4 $0x01, Z7, Y14
+	VPADDD        Y14, Y7, Y14
+	VPHADDD       Y10, Y8, Y8
+	VPHADDD       Y14, Y13, Y13
+	VPHADDD       Y13, Y8, Y8
+	VEXTRACTI128  $0x01, Y8, X10
+	VPADDD        X10, X8, X10
+	VPCMPEQD      X8, X8, X8
+	VPSRLD        $0x1f, X8, X8
+	VPMAXSD       X8, X10, X10
+	VCVTDQ2PS     X10, X10
+	VDIVPS        X10, X9, X9
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X9, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z0
+	VMOVDQU64 (BX)(CX*1), Z1
+	VPORD     Z0, Z1, Z2
+	VPOPCNTD  Z2, Z2
+	VPADDD    Z2, Z12, Z12
+	VPXORD    Z0, Z1, Z1
+	VPOPCNTD  Z1, Z1
+	VPADDD    Z1, Z11, Z11
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z0
+	VMOVDQU8.Z (BX)(CX*1), K1, Z1
+	VPORD      Z0, Z1, Z2
+	VPOPCNTD   Z2, Z2
+	VPADDD     Z2, Z12, Z12
+	VPXORD     Z0, Z1, Z1
+	VPOPCNTD   Z1, Z1
+	VPADDD     Z1, Z11, Z11
+
+singleSum:
+	VEXTRACTF64X4 $0x01, Z11, Y0
+	VPADDD        Y0, Y11, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPHADDD       X1, X1, X1
+	VPHADDD       X1, X1, X1
+	VCVTDQ2PS     X1, X1
+	VEXTRACTF64X4 $0x01, Z12, Y0
+	VPADDD        Y0, Y12, Y0
+	VEXTRACTI128  $0x01, Y0, X2
+	VPADDD        X2, X0, X2
+	VPHADDD       X2, X2, X2
+	VPHADDD       X2, X2, X2
+	VPCMPEQD      X0, X0, X0
+	VPSRLD        $0x1f, X0, X0
+	VPMAXSD       X0, X2, X2
+	VCVTDQ2PS     X2, X2
+	VDIVPS        X2, X1, X1
+	MOVQ          out+32(FP), CX
+	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
 	ADDQ          CX, BX
 	JMP           single
 
@@ -933,22 +4677,22 @@ group2:
 	CMPQ        BX, SI
 	JGE         group1
 	VMOVUPS     (AX)(BX*1), Y9
-	VMOVUPS     32(AX)(BX*1), Y10
-	VSUBPS      (DI)(BX*1), Y9, Y11
-	VFMADD231PS Y11, Y11, Y1
-	VSUBPS      32(DI)(BX*1), Y10, Y11
-	VFMADD231PS Y11, Y11, Y2
-	VSUBPS      (R8)(BX*1), Y9, Y11
-	VFMADD231PS Y11, Y11, Y3
-	VSUBPS      32(R8)(BX*1), Y10, Y11
-	VFMADD231PS Y11, Y11, Y4
-	VSUBPS      (R9)(BX*1), Y9, Y11
-	VFMADD231PS Y11, Y11, Y5
-	VSUBPS      32(R9)(BX*1), Y10, Y11
-	VFMADD231PS Y11, Y11, Y6
+	VSUBPS      (DI)(BX*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VSUBPS      (R8)(BX*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VSUBPS      (R9)(BX*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
 	VSUBPS      (R10)(BX*1), Y9, Y9
 	VFMADD231PS Y9, Y9, Y7
-	VSUBPS      32(R10)(BX*1), Y10, Y9
+	VMOVUPS     32(AX)(BX*1), Y9
+	VSUBPS      32(DI)(BX*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VSUBPS      32(R8)(BX*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VSUBPS      32(R9)(BX*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VSUBPS      32(R10)(BX*1), Y9, Y9
 	VFMADD231PS Y9, Y9, Y8
 	PREFETCHT0  (R12)(BX*1)
 	PREFETCHT0  (R13)(BX*1)
@@ -1073,7 +4817,7 @@ singleTail:
 	VMASKMOVPS  (AX)(BX*1), Y0, Y5
 	VMASKMOVPS  (DI)(BX*1), Y0, Y6
 	VSUBPS      Y6, Y5, Y6
-	VFMADD231PS Y6, Y6, Y2
+	VFMADD231PS Y6, Y6, Y4
 
 singleSum:
 	VADDPS       Y2, Y1, Y1
@@ -1151,22 +4895,22 @@ group2:
 	CMPQ        R8, R9
 	JGE         group1
 	VMOVUPS     (AX)(R8*1), Y9
-	VMOVUPS     32(AX)(R8*1), Y10
-	VSUBPS      (DX)(R8*1), Y9, Y11
-	VFMADD231PS Y11, Y11, Y1
-	VSUBPS      32(DX)(R8*1), Y10, Y11
-	VFMADD231PS Y11, Y11, Y2
-	VSUBPS      (SI)(R8*1), Y9, Y11
-	VFMADD231PS Y11, Y11, Y3
-	VSUBPS      32(SI)(R8*1), Y10, Y11
-	VFMADD231PS Y11, Y11, Y4
-	VSUBPS      (DI)(R8*1), Y9, Y11
-	VFMADD231PS Y11, Y11, Y5
-	VSUBPS      32(DI)(R8*1), Y10, Y11
-	VFMADD231PS Y11, Y11, Y6
+	VSUBPS      (DX)(R8*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VSUBPS      (SI)(R8*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VSUBPS      (DI)(R8*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
 	VSUBPS      (BX)(R8*1), Y9, Y9
 	VFMADD231PS Y9, Y9, Y7
-	VSUBPS      32(BX)(R8*1), Y10, Y9
+	VMOVUPS     32(AX)(R8*1), Y9
+	VSUBPS      32(DX)(R8*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VSUBPS      32(SI)(R8*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VSUBPS      32(DI)(R8*1), Y9, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VSUBPS      32(BX)(R8*1), Y9, Y9
 	VFMADD231PS Y9, Y9, Y8
 	ADDQ        $+64, R8
 	JMP         group2
@@ -1280,7 +5024,7 @@ singleTail:
 	VMASKMOVPS  (AX)(BX*1), Y0, Y5
 	VMASKMOVPS  (DX)(BX*1), Y0, Y6
 	VSUBPS      Y6, Y5, Y6
-	VFMADD231PS Y6, Y6, Y2
+	VFMADD231PS Y6, Y6, Y4
 
 singleSum:
 	VADDPS       Y2, Y1, Y1
@@ -1297,6 +5041,1541 @@ singleSum:
 	SUBQ         $0x01, CX
 	MOVQ         dim+16(FP), BX
 	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Float16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
+TEXT ·l2Float16IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    q+0(FP), AX
+	MOVQ    n+32(FP), CX
+	MOVQ    ids+24(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	SHLQ    $0x01, BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ        BX, SI
+	JGE         group1
+	VCVTPH2PS   (AX)(BX*1), Y9
+	VCVTPH2PS   (DI)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VCVTPH2PS   (R8)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VCVTPH2PS   (R9)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VCVTPH2PS   (R10)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	VCVTPH2PS   16(AX)(BX*1), Y9
+	VCVTPH2PS   16(DI)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VCVTPH2PS   16(R8)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VCVTPH2PS   16(R9)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VCVTPH2PS   16(R10)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y8
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+	ADDQ        $+32, BX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-16, SI
+	CMPQ        BX, SI
+	JGE         groupTail
+	VCVTPH2PS   (AX)(BX*1), Y9
+	VCVTPH2PS   (DI)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VCVTPH2PS   (R8)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VCVTPH2PS   (R9)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VCVTPH2PS   (R10)(BX*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	ADDQ        $+16, BX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         groupSum
+	LEAQ        -16(SI), BX
+	VCVTPH2PS   (AX)(BX*1), Y9
+	VANDPS      Y0, Y9, Y9
+	VCVTPH2PS   (DI)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VCVTPH2PS   (R8)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VCVTPH2PS   (R9)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VCVTPH2PS   (R10)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DI)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	VCVTPH2PS   16(AX)(BX*1), Y5
+	VCVTPH2PS   16(DI)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y2
+	VCVTPH2PS   32(AX)(BX*1), Y5
+	VCVTPH2PS   32(DI)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y3
+	VCVTPH2PS   48(AX)(BX*1), Y5
+	VCVTPH2PS   48(DI)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DI)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VANDPS      Y0, Y5, Y5
+	VCVTPH2PS   (DI)(BX*1), Y6
+	VANDPS      Y0, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+DATA tailEndAVX2<>+0(SB)/4, $0x00000000
+DATA tailEndAVX2<>+4(SB)/4, $0x00000000
+DATA tailEndAVX2<>+8(SB)/4, $0x00000000
+DATA tailEndAVX2<>+12(SB)/4, $0x00000000
+DATA tailEndAVX2<>+16(SB)/4, $0x00000000
+DATA tailEndAVX2<>+20(SB)/4, $0x00000000
+DATA tailEndAVX2<>+24(SB)/4, $0x00000000
+DATA tailEndAVX2<>+28(SB)/4, $0x00000000
+DATA tailEndAVX2<>+32(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+36(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+40(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+44(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+48(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+52(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+56(SB)/4, $0xffffffff
+DATA tailEndAVX2<>+60(SB)/4, $0xffffffff
+GLOBL tailEndAVX2<>(SB), RODATA|NOPTR, $64
+
+// func l2Float16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, F16C, FMA3
+TEXT ·l2Float16RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ    q+0(FP), AX
+	MOVQ    n+24(FP), CX
+	MOVQ    base+8(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VCVTPH2PS   (AX)(R8*1), Y9
+	VCVTPH2PS   (DX)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VCVTPH2PS   (SI)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VCVTPH2PS   (DI)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VCVTPH2PS   (BX)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	VCVTPH2PS   16(AX)(R8*1), Y9
+	VCVTPH2PS   16(DX)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VCVTPH2PS   16(SI)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VCVTPH2PS   16(DI)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VCVTPH2PS   16(BX)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y8
+	ADDQ        $+32, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-16, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VCVTPH2PS   (AX)(R8*1), Y9
+	VCVTPH2PS   (DX)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VCVTPH2PS   (SI)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VCVTPH2PS   (DI)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VCVTPH2PS   (BX)(R8*1), Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	ADDQ        $+16, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	LEAQ        -16(R9), R8
+	VCVTPH2PS   (AX)(R8*1), Y9
+	VANDPS      Y0, Y9, Y9
+	VCVTPH2PS   (DX)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VCVTPH2PS   (SI)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VCVTPH2PS   (DI)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VCVTPH2PS   (BX)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DX)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	VCVTPH2PS   16(AX)(BX*1), Y5
+	VCVTPH2PS   16(DX)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y2
+	VCVTPH2PS   32(AX)(BX*1), Y5
+	VCVTPH2PS   32(DX)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y3
+	VCVTPH2PS   48(AX)(BX*1), Y5
+	VCVTPH2PS   48(DX)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DX)(BX*1), Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VANDPS      Y0, Y5, Y5
+	VCVTPH2PS   (DX)(BX*1), Y6
+	VANDPS      Y0, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2BFloat16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+TEXT ·l2BFloat16IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    q+0(FP), AX
+	MOVQ    n+32(FP), CX
+	MOVQ    ids+24(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	SHLQ    $0x01, BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ        BX, SI
+	JGE         group1
+	VPMOVZXWD   (AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VPMOVZXWD   (R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VPMOVZXWD   (R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VPMOVZXWD   (R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	VPMOVZXWD   16(AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   16(DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VPMOVZXWD   16(R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VPMOVZXWD   16(R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VPMOVZXWD   16(R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y8
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+	ADDQ        $+32, BX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-16, SI
+	CMPQ        BX, SI
+	JGE         groupTail
+	VPMOVZXWD   (AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VPMOVZXWD   (R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VPMOVZXWD   (R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VPMOVZXWD   (R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	ADDQ        $+16, BX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         groupSum
+	LEAQ        -16(SI), BX
+	VPMOVZXWD   (AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      Y0, Y9, Y9
+	VPMOVZXWD   (DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VPMOVZXWD   (R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VPMOVZXWD   (R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VPMOVZXWD   (R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	VPMOVZXWD   16(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   16(DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y2
+	VPMOVZXWD   32(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   32(DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y3
+	VPMOVZXWD   48(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   48(DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VANDPS      Y0, Y5, Y5
+	VPMOVZXWD   (DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VANDPS      Y0, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2BFloat16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·l2BFloat16RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ    q+0(FP), AX
+	MOVQ    n+24(FP), CX
+	MOVQ    base+8(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VPMOVZXWD   (AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VPMOVZXWD   (SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VPMOVZXWD   (DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VPMOVZXWD   (BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	VPMOVZXWD   16(AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   16(DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VPMOVZXWD   16(SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VPMOVZXWD   16(DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VPMOVZXWD   16(BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y8
+	ADDQ        $+32, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-16, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VPMOVZXWD   (AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VPMOVZXWD   (SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VPMOVZXWD   (DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VPMOVZXWD   (BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+	ADDQ        $+16, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	LEAQ        -16(R9), R8
+	VPMOVZXWD   (AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      Y0, Y9, Y9
+	VPMOVZXWD   (DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VPMOVZXWD   (SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VPMOVZXWD   (DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VPMOVZXWD   (BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VSUBPS      Y10, Y9, Y10
+	VFMADD231PS Y10, Y10, Y7
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	VPMOVZXWD   16(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   16(DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y2
+	VPMOVZXWD   32(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   32(DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y3
+	VPMOVZXWD   48(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   48(DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VANDPS      Y0, Y5, Y5
+	VPMOVZXWD   (DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VANDPS      Y0, Y6, Y6
+	VSUBPS      Y6, Y5, Y6
+	VFMADD231PS Y6, Y6, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Int8IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·l2Int8IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    q+0(FP), AX
+	MOVQ    n+32(FP), CX
+	MOVQ    ids+24(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+15, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*2), Y0
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ       BX, SI
+	JGE        group1
+	VPMOVSXBW  (AX)(BX*1), Y9
+	VPMOVSXBW  (DI)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y1, Y1
+	VPMOVSXBW  (R8)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y3, Y3
+	VPMOVSXBW  (R9)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y5, Y5
+	VPMOVSXBW  (R10)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y7, Y7
+	VPMOVSXBW  16(AX)(BX*1), Y9
+	VPMOVSXBW  16(DI)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y2, Y2
+	VPMOVSXBW  16(R8)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y4, Y4
+	VPMOVSXBW  16(R9)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y6, Y6
+	VPMOVSXBW  16(R10)(BX*1), Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y8, Y8
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+	ADDQ       $+32, BX
+	JMP        group2
+
+group1:
+	MOVQ      dim+16(FP), SI
+	ANDQ      $-16, SI
+	CMPQ      BX, SI
+	JGE       groupTail
+	VPMOVSXBW (AX)(BX*1), Y9
+	VPMOVSXBW (DI)(BX*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (R8)(BX*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (R9)(BX*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (R10)(BX*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y7, Y7
+	ADDQ      $+16, BX
+
+groupTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        groupSum
+	LEAQ       -16(SI), BX
+	VPMOVSXBW  (AX)(BX*1), Y9
+	VPAND      Y0, Y9, Y9
+	VPMOVSXBW  (DI)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y1, Y1
+	VPMOVSXBW  (R8)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y3, Y3
+	VPMOVSXBW  (R9)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y5, Y5
+	VPMOVSXBW  (R10)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPSUBW     Y10, Y9, Y10
+	VPMADDWD   Y10, Y10, Y10
+	VPADDD     Y10, Y7, Y7
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+
+groupSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPHADDD      Y3, Y1, Y1
+	VPHADDD      Y7, Y5, Y5
+	VPHADDD      Y5, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      BX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DI)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y1, Y1
+	VPMOVSXBW 16(AX)(BX*1), Y5
+	VPMOVSXBW 16(DI)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y2, Y2
+	VPMOVSXBW 32(AX)(BX*1), Y5
+	VPMOVSXBW 32(DI)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y3, Y3
+	VPMOVSXBW 48(AX)(BX*1), Y5
+	VPMOVSXBW 48(DI)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y4, Y4
+	ADDQ      $+64, BX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ      BX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DI)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y1, Y1
+	ADDQ      $+16, BX
+	JMP       single1loop
+
+singleTail:
+	MOVQ      dim+16(FP), SI
+	CMPQ      BX, SI
+	JGE       singleSum
+	LEAQ      -16(SI), BX
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPAND     Y0, Y5, Y5
+	VPMOVSXBW (DI)(BX*1), Y6
+	VPAND     Y0, Y6, Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y4, Y4
+
+singleSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VPHADDD      X2, X2, X2
+	VPHADDD      X2, X2, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Int8RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2
+TEXT ·l2Int8RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ    q+0(FP), AX
+	MOVQ    n+24(FP), CX
+	MOVQ    base+8(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+15, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*2), Y0
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VPMOVSXBW (AX)(R8*1), Y9
+	VPMOVSXBW (DX)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (SI)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (DI)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (BX)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y7, Y7
+	VPMOVSXBW 16(AX)(R8*1), Y9
+	VPMOVSXBW 16(DX)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y2, Y2
+	VPMOVSXBW 16(SI)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y4, Y4
+	VPMOVSXBW 16(DI)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y6, Y6
+	VPMOVSXBW 16(BX)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y8, Y8
+	ADDQ      $+32, R8
+	JMP       group2
+
+group1:
+	MOVQ      dim+16(FP), R9
+	ANDQ      $-16, R9
+	CMPQ      R8, R9
+	JGE       groupTail
+	VPMOVSXBW (AX)(R8*1), Y9
+	VPMOVSXBW (DX)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (SI)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (DI)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (BX)(R8*1), Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y7, Y7
+	ADDQ      $+16, R8
+
+groupTail:
+	MOVQ      dim+16(FP), R9
+	CMPQ      R8, R9
+	JGE       groupSum
+	LEAQ      -16(R9), R8
+	VPMOVSXBW (AX)(R8*1), Y9
+	VPAND     Y0, Y9, Y9
+	VPMOVSXBW (DX)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (SI)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (DI)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (BX)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPSUBW    Y10, Y9, Y10
+	VPMADDWD  Y10, Y10, Y10
+	VPADDD    Y10, Y7, Y7
+
+groupSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPHADDD      Y3, Y1, Y1
+	VPHADDD      Y7, Y5, Y5
+	VPHADDD      Y5, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      BX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DX)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y1, Y1
+	VPMOVSXBW 16(AX)(BX*1), Y5
+	VPMOVSXBW 16(DX)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y2, Y2
+	VPMOVSXBW 32(AX)(BX*1), Y5
+	VPMOVSXBW 32(DX)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y3, Y3
+	VPMOVSXBW 48(AX)(BX*1), Y5
+	VPMOVSXBW 48(DX)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y4, Y4
+	ADDQ      $+64, BX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ      BX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DX)(BX*1), Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y1, Y1
+	ADDQ      $+16, BX
+	JMP       single1loop
+
+singleTail:
+	MOVQ      dim+16(FP), SI
+	CMPQ      BX, SI
+	JGE       singleSum
+	LEAQ      -16(SI), BX
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPAND     Y0, Y5, Y5
+	VPMOVSXBW (DX)(BX*1), Y6
+	VPAND     Y0, Y6, Y6
+	VPSUBW    Y6, Y5, Y6
+	VPMADDWD  Y6, Y6, Y6
+	VPADDD    Y6, Y4, Y4
+
+singleSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VPHADDD      X2, X2, X2
+	VPHADDD      X2, X2, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
 	ADDQ         BX, DX
 	JMP          single
 
@@ -1377,15 +6656,15 @@ group2:
 	CMPQ        BX, SI
 	JGE         group1
 	VMOVUPS     (AX)(BX*1), Y9
-	VMOVUPS     32(AX)(BX*1), Y10
 	VFMADD231PS (DI)(BX*1), Y9, Y1
-	VFMADD231PS 32(DI)(BX*1), Y10, Y2
 	VFMADD231PS (R8)(BX*1), Y9, Y3
-	VFMADD231PS 32(R8)(BX*1), Y10, Y4
 	VFMADD231PS (R9)(BX*1), Y9, Y5
-	VFMADD231PS 32(R9)(BX*1), Y10, Y6
 	VFMADD231PS (R10)(BX*1), Y9, Y7
-	VFMADD231PS 32(R10)(BX*1), Y10, Y8
+	VMOVUPS     32(AX)(BX*1), Y9
+	VFMADD231PS 32(DI)(BX*1), Y9, Y2
+	VFMADD231PS 32(R8)(BX*1), Y9, Y4
+	VFMADD231PS 32(R9)(BX*1), Y9, Y6
+	VFMADD231PS 32(R10)(BX*1), Y9, Y8
 	PREFETCHT0  (R12)(BX*1)
 	PREFETCHT0  (R13)(BX*1)
 	PREFETCHT0  (R14)(BX*1)
@@ -1495,7 +6774,7 @@ singleTail:
 	JGE         singleSum
 	VMASKMOVPS  (AX)(BX*1), Y0, Y5
 	VMASKMOVPS  (DI)(BX*1), Y0, Y6
-	VFMADD231PS Y6, Y5, Y2
+	VFMADD231PS Y6, Y5, Y4
 
 singleSum:
 	VADDPS       Y2, Y1, Y1
@@ -1555,15 +6834,15 @@ group2:
 	CMPQ        R8, R9
 	JGE         group1
 	VMOVUPS     (AX)(R8*1), Y9
-	VMOVUPS     32(AX)(R8*1), Y10
 	VFMADD231PS (DX)(R8*1), Y9, Y1
-	VFMADD231PS 32(DX)(R8*1), Y10, Y2
 	VFMADD231PS (SI)(R8*1), Y9, Y3
-	VFMADD231PS 32(SI)(R8*1), Y10, Y4
 	VFMADD231PS (DI)(R8*1), Y9, Y5
-	VFMADD231PS 32(DI)(R8*1), Y10, Y6
 	VFMADD231PS (BX)(R8*1), Y9, Y7
-	VFMADD231PS 32(BX)(R8*1), Y10, Y8
+	VMOVUPS     32(AX)(R8*1), Y9
+	VFMADD231PS 32(DX)(R8*1), Y9, Y2
+	VFMADD231PS 32(SI)(R8*1), Y9, Y4
+	VFMADD231PS 32(DI)(R8*1), Y9, Y6
+	VFMADD231PS 32(BX)(R8*1), Y9, Y8
 	ADDQ        $+64, R8
 	JMP         group2
 
@@ -1662,7 +6941,7 @@ singleTail:
 	JGE         singleSum
 	VMASKMOVPS  (AX)(BX*1), Y0, Y5
 	VMASKMOVPS  (DX)(BX*1), Y0, Y6
-	VFMADD231PS Y6, Y5, Y2
+	VFMADD231PS Y6, Y5, Y4
 
 singleSum:
 	VADDPS       Y2, Y1, Y1
@@ -1679,6 +6958,2615 @@ singleSum:
 	SUBQ         $0x01, CX
 	MOVQ         dim+16(FP), BX
 	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotFloat16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
+TEXT ·dotFloat16IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    q+0(FP), AX
+	MOVQ    n+32(FP), CX
+	MOVQ    ids+24(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	SHLQ    $0x01, BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ        BX, SI
+	JGE         group1
+	VCVTPH2PS   (AX)(BX*1), Y9
+	VCVTPH2PS   (DI)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y1
+	VCVTPH2PS   (R8)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y3
+	VCVTPH2PS   (R9)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (R10)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y7
+	VCVTPH2PS   16(AX)(BX*1), Y9
+	VCVTPH2PS   16(DI)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y2
+	VCVTPH2PS   16(R8)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y4
+	VCVTPH2PS   16(R9)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y6
+	VCVTPH2PS   16(R10)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y8
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+	ADDQ        $+32, BX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-16, SI
+	CMPQ        BX, SI
+	JGE         groupTail
+	VCVTPH2PS   (AX)(BX*1), Y9
+	VCVTPH2PS   (DI)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y1
+	VCVTPH2PS   (R8)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y3
+	VCVTPH2PS   (R9)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (R10)(BX*1), Y10
+	VFMADD231PS Y10, Y9, Y7
+	ADDQ        $+16, BX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         groupSum
+	LEAQ        -16(SI), BX
+	VCVTPH2PS   (AX)(BX*1), Y9
+	VANDPS      Y0, Y9, Y9
+	VCVTPH2PS   (DI)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VCVTPH2PS   (R8)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VCVTPH2PS   (R9)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (R10)(BX*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DI)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y1
+	VCVTPH2PS   16(AX)(BX*1), Y5
+	VCVTPH2PS   16(DI)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y2
+	VCVTPH2PS   32(AX)(BX*1), Y5
+	VCVTPH2PS   32(DI)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y3
+	VCVTPH2PS   48(AX)(BX*1), Y5
+	VCVTPH2PS   48(DI)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DI)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VANDPS      Y0, Y5, Y5
+	VCVTPH2PS   (DI)(BX*1), Y6
+	VANDPS      Y0, Y6, Y6
+	VFMADD231PS Y6, Y5, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotFloat16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, F16C, FMA3
+TEXT ·dotFloat16RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ    q+0(FP), AX
+	MOVQ    n+24(FP), CX
+	MOVQ    base+8(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VCVTPH2PS   (AX)(R8*1), Y9
+	VCVTPH2PS   (DX)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y1
+	VCVTPH2PS   (SI)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y3
+	VCVTPH2PS   (DI)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (BX)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y7
+	VCVTPH2PS   16(AX)(R8*1), Y9
+	VCVTPH2PS   16(DX)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y2
+	VCVTPH2PS   16(SI)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y4
+	VCVTPH2PS   16(DI)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y6
+	VCVTPH2PS   16(BX)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y8
+	ADDQ        $+32, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-16, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VCVTPH2PS   (AX)(R8*1), Y9
+	VCVTPH2PS   (DX)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y1
+	VCVTPH2PS   (SI)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y3
+	VCVTPH2PS   (DI)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (BX)(R8*1), Y10
+	VFMADD231PS Y10, Y9, Y7
+	ADDQ        $+16, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	LEAQ        -16(R9), R8
+	VCVTPH2PS   (AX)(R8*1), Y9
+	VANDPS      Y0, Y9, Y9
+	VCVTPH2PS   (DX)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VCVTPH2PS   (SI)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VCVTPH2PS   (DI)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (BX)(R8*1), Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DX)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y1
+	VCVTPH2PS   16(AX)(BX*1), Y5
+	VCVTPH2PS   16(DX)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y2
+	VCVTPH2PS   32(AX)(BX*1), Y5
+	VCVTPH2PS   32(DX)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y3
+	VCVTPH2PS   48(AX)(BX*1), Y5
+	VCVTPH2PS   48(DX)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VCVTPH2PS   (DX)(BX*1), Y6
+	VFMADD231PS Y6, Y5, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VCVTPH2PS   (AX)(BX*1), Y5
+	VANDPS      Y0, Y5, Y5
+	VCVTPH2PS   (DX)(BX*1), Y6
+	VANDPS      Y0, Y6, Y6
+	VFMADD231PS Y6, Y5, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotBFloat16IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+TEXT ·dotBFloat16IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    q+0(FP), AX
+	MOVQ    n+32(FP), CX
+	MOVQ    ids+24(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	SHLQ    $0x01, BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	SHLQ    $0x01, SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ        BX, SI
+	JGE         group1
+	VPMOVZXWD   (AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VPMOVZXWD   (R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VPMOVZXWD   (R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+	VPMOVZXWD   16(AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   16(DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y2
+	VPMOVZXWD   16(R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y4
+	VPMOVZXWD   16(R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y6
+	VPMOVZXWD   16(R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y8
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+	ADDQ        $+32, BX
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	ANDQ        $-16, SI
+	CMPQ        BX, SI
+	JGE         groupTail
+	VPMOVZXWD   (AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VPMOVZXWD   (R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VPMOVZXWD   (R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+	ADDQ        $+16, BX
+
+groupTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         groupSum
+	LEAQ        -16(SI), BX
+	VPMOVZXWD   (AX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      Y0, Y9, Y9
+	VPMOVZXWD   (DI)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VPMOVZXWD   (R8)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VPMOVZXWD   (R9)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (R10)(BX*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+	PREFETCHT0  (R12)(BX*1)
+	PREFETCHT0  (R13)(BX*1)
+	PREFETCHT0  (R14)(BX*1)
+	PREFETCHT0  (R11)(BX*1)
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y1
+	VPMOVZXWD   16(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   16(DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y2
+	VPMOVZXWD   32(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   32(DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y3
+	VPMOVZXWD   48(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   48(DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VANDPS      Y0, Y5, Y5
+	VPMOVZXWD   (DI)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VANDPS      Y0, Y6, Y6
+	VFMADD231PS Y6, Y5, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotBFloat16RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotBFloat16RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ    q+0(FP), AX
+	MOVQ    n+24(FP), CX
+	MOVQ    base+8(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+7, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	SHLQ   $0x01, R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ        R8, R9
+	JGE         group1
+	VPMOVZXWD   (AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VPMOVZXWD   (SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VPMOVZXWD   (DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+	VPMOVZXWD   16(AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   16(DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y2
+	VPMOVZXWD   16(SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y4
+	VPMOVZXWD   16(DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y6
+	VPMOVZXWD   16(BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y8
+	ADDQ        $+32, R8
+	JMP         group2
+
+group1:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	ANDQ        $-16, R9
+	CMPQ        R8, R9
+	JGE         groupTail
+	VPMOVZXWD   (AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VPMOVZXWD   (DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VPMOVZXWD   (SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VPMOVZXWD   (DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+	ADDQ        $+16, R8
+
+groupTail:
+	MOVQ        dim+16(FP), R9
+	SHLQ        $0x01, R9
+	CMPQ        R8, R9
+	JGE         groupSum
+	LEAQ        -16(R9), R8
+	VPMOVZXWD   (AX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      Y0, Y9, Y9
+	VPMOVZXWD   (DX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y1
+	VPMOVZXWD   (SI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y3
+	VPMOVZXWD   (DI)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (BX)(R8*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      Y0, Y10, Y10
+	VFMADD231PS Y10, Y9, Y7
+
+groupSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y8, Y7, Y7
+	VHADDPS      Y3, Y1, Y1
+	VHADDPS      Y7, Y5, Y5
+	VHADDPS      Y5, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	SHLQ   $0x01, SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ        BX, SI
+	JGE         single1
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y1
+	VPMOVZXWD   16(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   16(DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y2
+	VPMOVZXWD   32(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   32(DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y3
+	VPMOVZXWD   48(AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   48(DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y4
+	ADDQ        $+64, BX
+	JMP         single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	SHLQ $0x01, SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ        BX, SI
+	JGE         singleTail
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VPMOVZXWD   (DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS Y6, Y5, Y1
+	ADDQ        $+16, BX
+	JMP         single1loop
+
+singleTail:
+	MOVQ        dim+16(FP), SI
+	SHLQ        $0x01, SI
+	CMPQ        BX, SI
+	JGE         singleSum
+	LEAQ        -16(SI), BX
+	VPMOVZXWD   (AX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VANDPS      Y0, Y5, Y5
+	VPMOVZXWD   (DX)(BX*1), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VANDPS      Y0, Y6, Y6
+	VFMADD231PS Y6, Y5, Y4
+
+singleSum:
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X2
+	VHADDPS      X2, X2, X2
+	VHADDPS      X2, X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x01, BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotInt8IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·dotInt8IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    q+0(FP), AX
+	MOVQ    n+32(FP), CX
+	MOVQ    ids+24(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+15, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*2), Y0
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ       BX, SI
+	JGE        group1
+	VPMOVSXBW  (AX)(BX*1), Y9
+	VPMOVSXBW  (DI)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y1, Y1
+	VPMOVSXBW  (R8)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y3, Y3
+	VPMOVSXBW  (R9)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y5, Y5
+	VPMOVSXBW  (R10)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y7, Y7
+	VPMOVSXBW  16(AX)(BX*1), Y9
+	VPMOVSXBW  16(DI)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y2, Y2
+	VPMOVSXBW  16(R8)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y4, Y4
+	VPMOVSXBW  16(R9)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y6, Y6
+	VPMOVSXBW  16(R10)(BX*1), Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y8, Y8
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+	ADDQ       $+32, BX
+	JMP        group2
+
+group1:
+	MOVQ      dim+16(FP), SI
+	ANDQ      $-16, SI
+	CMPQ      BX, SI
+	JGE       groupTail
+	VPMOVSXBW (AX)(BX*1), Y9
+	VPMOVSXBW (DI)(BX*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (R8)(BX*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (R9)(BX*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (R10)(BX*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y7, Y7
+	ADDQ      $+16, BX
+
+groupTail:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        groupSum
+	LEAQ       -16(SI), BX
+	VPMOVSXBW  (AX)(BX*1), Y9
+	VPAND      Y0, Y9, Y9
+	VPMOVSXBW  (DI)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y1, Y1
+	VPMOVSXBW  (R8)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y3, Y3
+	VPMOVSXBW  (R9)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y5, Y5
+	VPMOVSXBW  (R10)(BX*1), Y10
+	VPAND      Y0, Y10, Y10
+	VPMADDWD   Y10, Y9, Y10
+	VPADDD     Y10, Y7, Y7
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+
+groupSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPHADDD      Y3, Y1, Y1
+	VPHADDD      Y7, Y5, Y5
+	VPHADDD      Y5, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      BX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DI)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y1, Y1
+	VPMOVSXBW 16(AX)(BX*1), Y5
+	VPMOVSXBW 16(DI)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y2, Y2
+	VPMOVSXBW 32(AX)(BX*1), Y5
+	VPMOVSXBW 32(DI)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y3, Y3
+	VPMOVSXBW 48(AX)(BX*1), Y5
+	VPMOVSXBW 48(DI)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y4, Y4
+	ADDQ      $+64, BX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ      BX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DI)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y1, Y1
+	ADDQ      $+16, BX
+	JMP       single1loop
+
+singleTail:
+	MOVQ      dim+16(FP), SI
+	CMPQ      BX, SI
+	JGE       singleSum
+	LEAQ      -16(SI), BX
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPAND     Y0, Y5, Y5
+	VPMOVSXBW (DI)(BX*1), Y6
+	VPAND     Y0, Y6, Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y4, Y4
+
+singleSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VPHADDD      X2, X2, X2
+	VPHADDD      X2, X2, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+40(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotInt8RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2
+TEXT ·dotInt8RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ    q+0(FP), AX
+	MOVQ    n+24(FP), CX
+	MOVQ    base+8(FP), DX
+	MOVQ    dim+16(FP), BX
+	ANDQ    $+15, BX
+	LEAQ    tailEndAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*2), Y0
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VPMOVSXBW (AX)(R8*1), Y9
+	VPMOVSXBW (DX)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (SI)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (DI)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (BX)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y7, Y7
+	VPMOVSXBW 16(AX)(R8*1), Y9
+	VPMOVSXBW 16(DX)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y2, Y2
+	VPMOVSXBW 16(SI)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y4, Y4
+	VPMOVSXBW 16(DI)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y6, Y6
+	VPMOVSXBW 16(BX)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y8, Y8
+	ADDQ      $+32, R8
+	JMP       group2
+
+group1:
+	MOVQ      dim+16(FP), R9
+	ANDQ      $-16, R9
+	CMPQ      R8, R9
+	JGE       groupTail
+	VPMOVSXBW (AX)(R8*1), Y9
+	VPMOVSXBW (DX)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (SI)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (DI)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (BX)(R8*1), Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y7, Y7
+	ADDQ      $+16, R8
+
+groupTail:
+	MOVQ      dim+16(FP), R9
+	CMPQ      R8, R9
+	JGE       groupSum
+	LEAQ      -16(R9), R8
+	VPMOVSXBW (AX)(R8*1), Y9
+	VPAND     Y0, Y9, Y9
+	VPMOVSXBW (DX)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y1, Y1
+	VPMOVSXBW (SI)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y3, Y3
+	VPMOVSXBW (DI)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y5, Y5
+	VPMOVSXBW (BX)(R8*1), Y10
+	VPAND     Y0, Y10, Y10
+	VPMADDWD  Y10, Y9, Y10
+	VPADDD    Y10, Y7, Y7
+
+groupSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPHADDD      Y3, Y1, Y1
+	VPHADDD      Y7, Y5, Y5
+	VPHADDD      Y5, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X2, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      BX, SI
+	JGE       single1
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DX)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y1, Y1
+	VPMOVSXBW 16(AX)(BX*1), Y5
+	VPMOVSXBW 16(DX)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y2, Y2
+	VPMOVSXBW 32(AX)(BX*1), Y5
+	VPMOVSXBW 32(DX)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y3, Y3
+	VPMOVSXBW 48(AX)(BX*1), Y5
+	VPMOVSXBW 48(DX)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y4, Y4
+	ADDQ      $+64, BX
+	JMP       single4
+
+single1:
+	MOVQ dim+16(FP), SI
+	ANDQ $-16, SI
+
+single1loop:
+	CMPQ      BX, SI
+	JGE       singleTail
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPMOVSXBW (DX)(BX*1), Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y1, Y1
+	ADDQ      $+16, BX
+	JMP       single1loop
+
+singleTail:
+	MOVQ      dim+16(FP), SI
+	CMPQ      BX, SI
+	JGE       singleSum
+	LEAQ      -16(SI), BX
+	VPMOVSXBW (AX)(BX*1), Y5
+	VPAND     Y0, Y5, Y5
+	VPMOVSXBW (DX)(BX*1), Y6
+	VPAND     Y0, Y6, Y6
+	VPMADDWD  Y6, Y5, Y6
+	VPADDD    Y6, Y4, Y4
+
+singleSum:
+	VPADDD       Y2, Y1, Y1
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VPADDD       X2, X1, X2
+	VPHADDD      X2, X2, X2
+	VPHADDD      X2, X2, X2
+	VCVTDQ2PS    X2, X2
+	MOVQ         out+32(FP), BX
+	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func hammingIDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·hammingIDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ         q+0(FP), AX
+	MOVQ         n+32(FP), CX
+	MOVQ         ids+24(FP), DX
+	MOVQ         dim+16(FP), BX
+	ANDQ         $+31, BX
+	LEAQ         tailEndAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*1), Y0
+	VMOVDQU      nibbleBitsAVX2<>+0(SB), Y1
+	MOVL         $0x0f0f0f0f, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ       BX, SI
+	JGE        group1
+	VMOVDQU    (AX)(BX*1), Y7
+	VMOVDQU    (DI)(BX*1), Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y9
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y9, Y9
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y9, Y1, Y9
+	VPADDB     Y9, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	VPSADBW    Y9, Y8, Y8
+	VPADDD     Y8, Y3, Y3
+	VMOVDQU    (R8)(BX*1), Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y9
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y9, Y9
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y9, Y1, Y9
+	VPADDB     Y9, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	VPSADBW    Y9, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+	VMOVDQU    (R9)(BX*1), Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y9
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y9, Y9
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y9, Y1, Y9
+	VPADDB     Y9, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	VPSADBW    Y9, Y8, Y8
+	VPADDD     Y8, Y5, Y5
+	VMOVDQU    (R10)(BX*1), Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y7
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y7, Y7
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y7, Y1, Y7
+	VPADDB     Y7, Y8, Y8
+	VPXOR      Y7, Y7, Y7
+	VPSADBW    Y7, Y8, Y8
+	VPADDD     Y8, Y6, Y6
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+	ADDQ       $+32, BX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        groupSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y7
+	VPAND      Y0, Y7, Y7
+	VMOVDQU    (DI)(BX*1), Y8
+	VPAND      Y0, Y8, Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y9
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y9, Y9
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y9, Y1, Y9
+	VPADDB     Y9, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	VPSADBW    Y9, Y8, Y8
+	VPADDD     Y8, Y3, Y3
+	VMOVDQU    (R8)(BX*1), Y8
+	VPAND      Y0, Y8, Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y9
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y9, Y9
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y9, Y1, Y9
+	VPADDB     Y9, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	VPSADBW    Y9, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+	VMOVDQU    (R9)(BX*1), Y8
+	VPAND      Y0, Y8, Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y9
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y9, Y9
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y9, Y1, Y9
+	VPADDB     Y9, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	VPSADBW    Y9, Y8, Y8
+	VPADDD     Y8, Y5, Y5
+	VMOVDQU    (R10)(BX*1), Y8
+	VPAND      Y0, Y8, Y8
+	VPXOR      Y7, Y8, Y8
+	VPSRLW     $0x04, Y8, Y7
+	VPAND      Y2, Y8, Y8
+	VPAND      Y2, Y7, Y7
+	VPSHUFB    Y8, Y1, Y8
+	VPSHUFB    Y7, Y1, Y7
+	VPADDB     Y7, Y8, Y8
+	VPXOR      Y7, Y7, Y7
+	VPSADBW    Y7, Y8, Y8
+	VPADDD     Y8, Y6, Y6
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+
+groupSum:
+	VPHADDD      Y4, Y3, Y3
+	VPHADDD      Y6, Y5, Y5
+	VPHADDD      Y5, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X4, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y3, Y3, Y3
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ    BX, SI
+	JGE     single1
+	VMOVDQU (AX)(BX*1), Y4
+	VMOVDQU (DI)(BX*1), Y5
+	VPXOR   Y4, Y5, Y5
+	VPSRLW  $0x04, Y5, Y4
+	VPAND   Y2, Y5, Y5
+	VPAND   Y2, Y4, Y4
+	VPSHUFB Y5, Y1, Y5
+	VPSHUFB Y4, Y1, Y4
+	VPADDB  Y4, Y5, Y5
+	VPXOR   Y4, Y4, Y4
+	VPSADBW Y4, Y5, Y5
+	VPADDD  Y5, Y3, Y3
+	ADDQ    $+32, BX
+	JMP     single4
+
+single1:
+	MOVQ    dim+16(FP), SI
+	CMPQ    BX, SI
+	JGE     singleSum
+	LEAQ    -32(SI), BX
+	VMOVDQU (AX)(BX*1), Y4
+	VPAND   Y0, Y4, Y4
+	VMOVDQU (DI)(BX*1), Y5
+	VPAND   Y0, Y5, Y5
+	VPXOR   Y4, Y5, Y5
+	VPSRLW  $0x04, Y5, Y4
+	VPAND   Y2, Y5, Y5
+	VPAND   Y2, Y4, Y4
+	VPSHUFB Y5, Y1, Y5
+	VPSHUFB Y4, Y1, Y4
+	VPADDB  Y4, Y5, Y5
+	VPXOR   Y4, Y4, Y4
+	VPSADBW Y4, Y5, Y5
+	VPADDD  Y5, Y3, Y3
+
+singleSum:
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VPHADDD      X4, X4, X4
+	VPHADDD      X4, X4, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+40(FP), BX
+	VMOVSS       X4, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+DATA nibbleBitsAVX2<>+0(SB)/4, $0x02010100
+DATA nibbleBitsAVX2<>+4(SB)/4, $0x03020201
+DATA nibbleBitsAVX2<>+8(SB)/4, $0x03020201
+DATA nibbleBitsAVX2<>+12(SB)/4, $0x04030302
+DATA nibbleBitsAVX2<>+16(SB)/4, $0x02010100
+DATA nibbleBitsAVX2<>+20(SB)/4, $0x03020201
+DATA nibbleBitsAVX2<>+24(SB)/4, $0x03020201
+DATA nibbleBitsAVX2<>+28(SB)/4, $0x04030302
+GLOBL nibbleBitsAVX2<>(SB), RODATA|NOPTR, $32
+
+// func hammingRowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2
+TEXT ·hammingRowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         q+0(FP), AX
+	MOVQ         n+24(FP), CX
+	MOVQ         base+8(FP), DX
+	MOVQ         dim+16(FP), BX
+	ANDQ         $+31, BX
+	LEAQ         tailEndAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*1), Y0
+	VMOVDQU      nibbleBitsAVX2<>+0(SB), Y1
+	MOVL         $0x0f0f0f0f, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ    R8, R9
+	JGE     group1
+	VMOVDQU (AX)(R8*1), Y7
+	VMOVDQU (DX)(R8*1), Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y9
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y9, Y9
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y9, Y1, Y9
+	VPADDB  Y9, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPSADBW Y9, Y8, Y8
+	VPADDD  Y8, Y3, Y3
+	VMOVDQU (SI)(R8*1), Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y9
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y9, Y9
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y9, Y1, Y9
+	VPADDB  Y9, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPSADBW Y9, Y8, Y8
+	VPADDD  Y8, Y4, Y4
+	VMOVDQU (DI)(R8*1), Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y9
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y9, Y9
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y9, Y1, Y9
+	VPADDB  Y9, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPSADBW Y9, Y8, Y8
+	VPADDD  Y8, Y5, Y5
+	VMOVDQU (BX)(R8*1), Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y7
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y7, Y7
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y7, Y1, Y7
+	VPADDB  Y7, Y8, Y8
+	VPXOR   Y7, Y7, Y7
+	VPSADBW Y7, Y8, Y8
+	VPADDD  Y8, Y6, Y6
+	ADDQ    $+32, R8
+	JMP     group2
+
+group1:
+	MOVQ    dim+16(FP), R9
+	CMPQ    R8, R9
+	JGE     groupSum
+	LEAQ    -32(R9), R8
+	VMOVDQU (AX)(R8*1), Y7
+	VPAND   Y0, Y7, Y7
+	VMOVDQU (DX)(R8*1), Y8
+	VPAND   Y0, Y8, Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y9
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y9, Y9
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y9, Y1, Y9
+	VPADDB  Y9, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPSADBW Y9, Y8, Y8
+	VPADDD  Y8, Y3, Y3
+	VMOVDQU (SI)(R8*1), Y8
+	VPAND   Y0, Y8, Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y9
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y9, Y9
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y9, Y1, Y9
+	VPADDB  Y9, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPSADBW Y9, Y8, Y8
+	VPADDD  Y8, Y4, Y4
+	VMOVDQU (DI)(R8*1), Y8
+	VPAND   Y0, Y8, Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y9
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y9, Y9
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y9, Y1, Y9
+	VPADDB  Y9, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPSADBW Y9, Y8, Y8
+	VPADDD  Y8, Y5, Y5
+	VMOVDQU (BX)(R8*1), Y8
+	VPAND   Y0, Y8, Y8
+	VPXOR   Y7, Y8, Y8
+	VPSRLW  $0x04, Y8, Y7
+	VPAND   Y2, Y8, Y8
+	VPAND   Y2, Y7, Y7
+	VPSHUFB Y8, Y1, Y8
+	VPSHUFB Y7, Y1, Y7
+	VPADDB  Y7, Y8, Y8
+	VPXOR   Y7, Y7, Y7
+	VPSADBW Y7, Y8, Y8
+	VPADDD  Y8, Y6, Y6
+
+groupSum:
+	VPHADDD      Y4, Y3, Y3
+	VPHADDD      Y6, Y5, Y5
+	VPHADDD      Y5, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X4, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y3, Y3, Y3
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ    BX, SI
+	JGE     single1
+	VMOVDQU (AX)(BX*1), Y4
+	VMOVDQU (DX)(BX*1), Y5
+	VPXOR   Y4, Y5, Y5
+	VPSRLW  $0x04, Y5, Y4
+	VPAND   Y2, Y5, Y5
+	VPAND   Y2, Y4, Y4
+	VPSHUFB Y5, Y1, Y5
+	VPSHUFB Y4, Y1, Y4
+	VPADDB  Y4, Y5, Y5
+	VPXOR   Y4, Y4, Y4
+	VPSADBW Y4, Y5, Y5
+	VPADDD  Y5, Y3, Y3
+	ADDQ    $+32, BX
+	JMP     single4
+
+single1:
+	MOVQ    dim+16(FP), SI
+	CMPQ    BX, SI
+	JGE     singleSum
+	LEAQ    -32(SI), BX
+	VMOVDQU (AX)(BX*1), Y4
+	VPAND   Y0, Y4, Y4
+	VMOVDQU (DX)(BX*1), Y5
+	VPAND   Y0, Y5, Y5
+	VPXOR   Y4, Y5, Y5
+	VPSRLW  $0x04, Y5, Y4
+	VPAND   Y2, Y5, Y5
+	VPAND   Y2, Y4, Y4
+	VPSHUFB Y5, Y1, Y5
+	VPSHUFB Y4, Y1, Y4
+	VPADDB  Y4, Y5, Y5
+	VPXOR   Y4, Y4, Y4
+	VPSADBW Y4, Y5, Y5
+	VPADDD  Y5, Y3, Y3
+
+singleSum:
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VPHADDD      X4, X4, X4
+	VPHADDD      X4, X4, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+32(FP), BX
+	VMOVSS       X4, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func jaccardIDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·jaccardIDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ         q+0(FP), AX
+	MOVQ         n+32(FP), CX
+	MOVQ         ids+24(FP), DX
+	MOVQ         dim+16(FP), BX
+	ANDQ         $+31, BX
+	LEAQ         tailEndAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*1), Y0
+	VMOVDQU      nibbleBitsAVX2<>+0(SB), Y1
+	MOVL         $0x0f0f0f0f, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ       BX, SI
+	JGE        group1
+	VMOVDQU    (AX)(BX*1), Y11
+	VMOVDQU    (DI)(BX*1), Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y4, Y4
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y13
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y13, Y13
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y13, Y1, Y13
+	VPADDB     Y13, Y12, Y12
+	VPXOR      Y13, Y13, Y13
+	VPSADBW    Y13, Y12, Y12
+	VPADDD     Y12, Y3, Y3
+	VMOVDQU    (R8)(BX*1), Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y6, Y6
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y13
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y13, Y13
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y13, Y1, Y13
+	VPADDB     Y13, Y12, Y12
+	VPXOR      Y13, Y13, Y13
+	VPSADBW    Y13, Y12, Y12
+	VPADDD     Y12, Y5, Y5
+	VMOVDQU    (R9)(BX*1), Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y8, Y8
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y13
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y13, Y13
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y13, Y1, Y13
+	VPADDB     Y13, Y12, Y12
+	VPXOR      Y13, Y13, Y13
+	VPSADBW    Y13, Y12, Y12
+	VPADDD     Y12, Y7, Y7
+	VMOVDQU    (R10)(BX*1), Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y10, Y10
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y11
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y11, Y11
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y11, Y1, Y11
+	VPADDB     Y11, Y12, Y12
+	VPXOR      Y11, Y11, Y11
+	VPSADBW    Y11, Y12, Y12
+	VPADDD     Y12, Y9, Y9
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+	ADDQ       $+32, BX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        groupSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y11
+	VPAND      Y0, Y11, Y11
+	VMOVDQU    (DI)(BX*1), Y12
+	VPAND      Y0, Y12, Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y4, Y4
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y13
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y13, Y13
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y13, Y1, Y13
+	VPADDB     Y13, Y12, Y12
+	VPXOR      Y13, Y13, Y13
+	VPSADBW    Y13, Y12, Y12
+	VPADDD     Y12, Y3, Y3
+	VMOVDQU    (R8)(BX*1), Y12
+	VPAND      Y0, Y12, Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y6, Y6
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y13
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y13, Y13
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y13, Y1, Y13
+	VPADDB     Y13, Y12, Y12
+	VPXOR      Y13, Y13, Y13
+	VPSADBW    Y13, Y12, Y12
+	VPADDD     Y12, Y5, Y5
+	VMOVDQU    (R9)(BX*1), Y12
+	VPAND      Y0, Y12, Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y8, Y8
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y13
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y13, Y13
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y13, Y1, Y13
+	VPADDB     Y13, Y12, Y12
+	VPXOR      Y13, Y13, Y13
+	VPSADBW    Y13, Y12, Y12
+	VPADDD     Y12, Y7, Y7
+	VMOVDQU    (R10)(BX*1), Y12
+	VPAND      Y0, Y12, Y12
+	VPOR       Y11, Y12, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y2, Y13, Y13
+	VPAND      Y2, Y14, Y14
+	VPSHUFB    Y13, Y1, Y13
+	VPSHUFB    Y14, Y1, Y14
+	VPADDB     Y14, Y13, Y13
+	VPXOR      Y14, Y14, Y14
+	VPSADBW    Y14, Y13, Y13
+	VPADDD     Y13, Y10, Y10
+	VPXOR      Y11, Y12, Y12
+	VPSRLW     $0x04, Y12, Y11
+	VPAND      Y2, Y12, Y12
+	VPAND      Y2, Y11, Y11
+	VPSHUFB    Y12, Y1, Y12
+	VPSHUFB    Y11, Y1, Y11
+	VPADDB     Y11, Y12, Y12
+	VPXOR      Y11, Y11, Y11
+	VPSADBW    Y11, Y12, Y12
+	VPADDD     Y12, Y9, Y9
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+
+groupSum:
+	VPHADDD      Y5, Y3, Y3
+	VPHADDD      Y9, Y7, Y7
+	VPHADDD      Y7, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X5
+	VPADDD       X5, X3, X5
+	VCVTDQ2PS    X5, X5
+	VPHADDD      Y6, Y4, Y4
+	VPHADDD      Y10, Y8, Y8
+	VPHADDD      Y8, Y4, Y4
+	VEXTRACTI128 $0x01, Y4, X3
+	VPADDD       X3, X4, X3
+	VPCMPEQD     X4, X4, X4
+	VPSRLD       $0x1f, X4, X4
+	VPMAXSD      X4, X3, X3
+	VCVTDQ2PS    X3, X3
+	VDIVPS       X3, X5, X5
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X5, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ    BX, SI
+	JGE     single1
+	VMOVDQU (AX)(BX*1), Y5
+	VMOVDQU (DI)(BX*1), Y6
+	VPOR    Y5, Y6, Y7
+	VPSRLW  $0x04, Y7, Y8
+	VPAND   Y2, Y7, Y7
+	VPAND   Y2, Y8, Y8
+	VPSHUFB Y7, Y1, Y7
+	VPSHUFB Y8, Y1, Y8
+	VPADDB  Y8, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPSADBW Y8, Y7, Y7
+	VPADDD  Y7, Y4, Y4
+	VPXOR   Y5, Y6, Y6
+	VPSRLW  $0x04, Y6, Y5
+	VPAND   Y2, Y6, Y6
+	VPAND   Y2, Y5, Y5
+	VPSHUFB Y6, Y1, Y6
+	VPSHUFB Y5, Y1, Y5
+	VPADDB  Y5, Y6, Y6
+	VPXOR   Y5, Y5, Y5
+	VPSADBW Y5, Y6, Y6
+	VPADDD  Y6, Y3, Y3
+	ADDQ    $+32, BX
+	JMP     single4
+
+single1:
+	MOVQ    dim+16(FP), SI
+	CMPQ    BX, SI
+	JGE     singleSum
+	LEAQ    -32(SI), BX
+	VMOVDQU (AX)(BX*1), Y5
+	VPAND   Y0, Y5, Y5
+	VMOVDQU (DI)(BX*1), Y6
+	VPAND   Y0, Y6, Y6
+	VPOR    Y5, Y6, Y7
+	VPSRLW  $0x04, Y7, Y8
+	VPAND   Y2, Y7, Y7
+	VPAND   Y2, Y8, Y8
+	VPSHUFB Y7, Y1, Y7
+	VPSHUFB Y8, Y1, Y8
+	VPADDB  Y8, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPSADBW Y8, Y7, Y7
+	VPADDD  Y7, Y4, Y4
+	VPXOR   Y5, Y6, Y6
+	VPSRLW  $0x04, Y6, Y5
+	VPAND   Y2, Y6, Y6
+	VPAND   Y2, Y5, Y5
+	VPSHUFB Y6, Y1, Y6
+	VPSHUFB Y5, Y1, Y5
+	VPADDB  Y5, Y6, Y6
+	VPXOR   Y5, Y5, Y5
+	VPSADBW Y5, Y6, Y6
+	VPADDD  Y6, Y3, Y3
+
+singleSum:
+	VEXTRACTI128 $0x01, Y3, X5
+	VPADDD       X5, X3, X5
+	VPHADDD      X5, X5, X5
+	VPHADDD      X5, X5, X5
+	VCVTDQ2PS    X5, X5
+	VEXTRACTI128 $0x01, Y4, X3
+	VPADDD       X3, X4, X3
+	VPHADDD      X3, X3, X3
+	VPHADDD      X3, X3, X3
+	VPCMPEQD     X4, X4, X4
+	VPSRLD       $0x1f, X4, X4
+	VPMAXSD      X4, X3, X3
+	VCVTDQ2PS    X3, X3
+	VDIVPS       X3, X5, X5
+	MOVQ         out+40(FP), BX
+	VMOVSS       X5, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func jaccardRowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2
+TEXT ·jaccardRowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         q+0(FP), AX
+	MOVQ         n+24(FP), CX
+	MOVQ         base+8(FP), DX
+	MOVQ         dim+16(FP), BX
+	ANDQ         $+31, BX
+	LEAQ         tailEndAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*1), Y0
+	VMOVDQU      nibbleBitsAVX2<>+0(SB), Y1
+	MOVL         $0x0f0f0f0f, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ    R8, R9
+	JGE     group1
+	VMOVDQU (AX)(R8*1), Y11
+	VMOVDQU (DX)(R8*1), Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y4, Y4
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y13
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y13, Y13
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y13, Y1, Y13
+	VPADDB  Y13, Y12, Y12
+	VPXOR   Y13, Y13, Y13
+	VPSADBW Y13, Y12, Y12
+	VPADDD  Y12, Y3, Y3
+	VMOVDQU (SI)(R8*1), Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y6, Y6
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y13
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y13, Y13
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y13, Y1, Y13
+	VPADDB  Y13, Y12, Y12
+	VPXOR   Y13, Y13, Y13
+	VPSADBW Y13, Y12, Y12
+	VPADDD  Y12, Y5, Y5
+	VMOVDQU (DI)(R8*1), Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y8, Y8
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y13
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y13, Y13
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y13, Y1, Y13
+	VPADDB  Y13, Y12, Y12
+	VPXOR   Y13, Y13, Y13
+	VPSADBW Y13, Y12, Y12
+	VPADDD  Y12, Y7, Y7
+	VMOVDQU (BX)(R8*1), Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y10, Y10
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y11
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y11, Y11
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y11, Y1, Y11
+	VPADDB  Y11, Y12, Y12
+	VPXOR   Y11, Y11, Y11
+	VPSADBW Y11, Y12, Y12
+	VPADDD  Y12, Y9, Y9
+	ADDQ    $+32, R8
+	JMP     group2
+
+group1:
+	MOVQ    dim+16(FP), R9
+	CMPQ    R8, R9
+	JGE     groupSum
+	LEAQ    -32(R9), R8
+	VMOVDQU (AX)(R8*1), Y11
+	VPAND   Y0, Y11, Y11
+	VMOVDQU (DX)(R8*1), Y12
+	VPAND   Y0, Y12, Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y4, Y4
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y13
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y13, Y13
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y13, Y1, Y13
+	VPADDB  Y13, Y12, Y12
+	VPXOR   Y13, Y13, Y13
+	VPSADBW Y13, Y12, Y12
+	VPADDD  Y12, Y3, Y3
+	VMOVDQU (SI)(R8*1), Y12
+	VPAND   Y0, Y12, Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y6, Y6
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y13
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y13, Y13
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y13, Y1, Y13
+	VPADDB  Y13, Y12, Y12
+	VPXOR   Y13, Y13, Y13
+	VPSADBW Y13, Y12, Y12
+	VPADDD  Y12, Y5, Y5
+	VMOVDQU (DI)(R8*1), Y12
+	VPAND   Y0, Y12, Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y8, Y8
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y13
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y13, Y13
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y13, Y1, Y13
+	VPADDB  Y13, Y12, Y12
+	VPXOR   Y13, Y13, Y13
+	VPSADBW Y13, Y12, Y12
+	VPADDD  Y12, Y7, Y7
+	VMOVDQU (BX)(R8*1), Y12
+	VPAND   Y0, Y12, Y12
+	VPOR    Y11, Y12, Y13
+	VPSRLW  $0x04, Y13, Y14
+	VPAND   Y2, Y13, Y13
+	VPAND   Y2, Y14, Y14
+	VPSHUFB Y13, Y1, Y13
+	VPSHUFB Y14, Y1, Y14
+	VPADDB  Y14, Y13, Y13
+	VPXOR   Y14, Y14, Y14
+	VPSADBW Y14, Y13, Y13
+	VPADDD  Y13, Y10, Y10
+	VPXOR   Y11, Y12, Y12
+	VPSRLW  $0x04, Y12, Y11
+	VPAND   Y2, Y12, Y12
+	VPAND   Y2, Y11, Y11
+	VPSHUFB Y12, Y1, Y12
+	VPSHUFB Y11, Y1, Y11
+	VPADDB  Y11, Y12, Y12
+	VPXOR   Y11, Y11, Y11
+	VPSADBW Y11, Y12, Y12
+	VPADDD  Y12, Y9, Y9
+
+groupSum:
+	VPHADDD      Y5, Y3, Y3
+	VPHADDD      Y9, Y7, Y7
+	VPHADDD      Y7, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X5
+	VPADDD       X5, X3, X5
+	VCVTDQ2PS    X5, X5
+	VPHADDD      Y6, Y4, Y4
+	VPHADDD      Y10, Y8, Y8
+	VPHADDD      Y8, Y4, Y4
+	VEXTRACTI128 $0x01, Y4, X3
+	VPADDD       X3, X4, X3
+	VPCMPEQD     X4, X4, X4
+	VPSRLD       $0x1f, X4, X4
+	VPMAXSD      X4, X3, X3
+	VCVTDQ2PS    X3, X3
+	VDIVPS       X3, X5, X5
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X5, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ    BX, SI
+	JGE     single1
+	VMOVDQU (AX)(BX*1), Y5
+	VMOVDQU (DX)(BX*1), Y6
+	VPOR    Y5, Y6, Y7
+	VPSRLW  $0x04, Y7, Y8
+	VPAND   Y2, Y7, Y7
+	VPAND   Y2, Y8, Y8
+	VPSHUFB Y7, Y1, Y7
+	VPSHUFB Y8, Y1, Y8
+	VPADDB  Y8, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPSADBW Y8, Y7, Y7
+	VPADDD  Y7, Y4, Y4
+	VPXOR   Y5, Y6, Y6
+	VPSRLW  $0x04, Y6, Y5
+	VPAND   Y2, Y6, Y6
+	VPAND   Y2, Y5, Y5
+	VPSHUFB Y6, Y1, Y6
+	VPSHUFB Y5, Y1, Y5
+	VPADDB  Y5, Y6, Y6
+	VPXOR   Y5, Y5, Y5
+	VPSADBW Y5, Y6, Y6
+	VPADDD  Y6, Y3, Y3
+	ADDQ    $+32, BX
+	JMP     single4
+
+single1:
+	MOVQ    dim+16(FP), SI
+	CMPQ    BX, SI
+	JGE     singleSum
+	LEAQ    -32(SI), BX
+	VMOVDQU (AX)(BX*1), Y5
+	VPAND   Y0, Y5, Y5
+	VMOVDQU (DX)(BX*1), Y6
+	VPAND   Y0, Y6, Y6
+	VPOR    Y5, Y6, Y7
+	VPSRLW  $0x04, Y7, Y8
+	VPAND   Y2, Y7, Y7
+	VPAND   Y2, Y8, Y8
+	VPSHUFB Y7, Y1, Y7
+	VPSHUFB Y8, Y1, Y8
+	VPADDB  Y8, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPSADBW Y8, Y7, Y7
+	VPADDD  Y7, Y4, Y4
+	VPXOR   Y5, Y6, Y6
+	VPSRLW  $0x04, Y6, Y5
+	VPAND   Y2, Y6, Y6
+	VPAND   Y2, Y5, Y5
+	VPSHUFB Y6, Y1, Y6
+	VPSHUFB Y5, Y1, Y5
+	VPADDB  Y5, Y6, Y6
+	VPXOR   Y5, Y5, Y5
+	VPSADBW Y5, Y6, Y6
+	VPADDD  Y6, Y3, Y3
+
+singleSum:
+	VEXTRACTI128 $0x01, Y3, X5
+	VPADDD       X5, X3, X5
+	VPHADDD      X5, X5, X5
+	VPHADDD      X5, X5, X5
+	VCVTDQ2PS    X5, X5
+	VEXTRACTI128 $0x01, Y4, X3
+	VPADDD       X3, X4, X3
+	VPHADDD      X3, X3, X3
+	VPHADDD      X3, X3, X3
+	VPCMPEQD     X4, X4, X4
+	VPSRLD       $0x1f, X4, X4
+	VPMAXSD      X4, X3, X3
+	VCVTDQ2PS    X3, X3
+	VDIVPS       X3, X5, X5
+	MOVQ         out+32(FP), BX
+	VMOVSS       X5, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
 	ADDQ         BX, DX
 	JMP          single
 

@@ -1,8 +1,8 @@
 // Command avo generates the distance kernels of internal/vec. It is a module of
 // its own so that the generator's dependencies stay out of the product's.
 //
-// Every kernel comes from one description: an instruction set (isa), an
-// operation (squared L2 or dot) and an addressing mode (rows named by ids, or
+// Every kernel comes from one description: an instruction set (isa), an element
+// type with an operation (elem) and an addressing mode (rows named by ids, or
 // contiguous rows). Rows go four at a time, so that one load of the query
 // serves four rows and the four sums are reduced together.
 package main
@@ -18,9 +18,9 @@ import (
 func main() {
 	ConstraintExpr("amd64")
 	for _, i := range []isa{avx512{}, &avx2{}} {
-		for _, op := range []string{"l2", "dot"} {
+		for _, e := range elems(i) {
 			for _, byID := range []bool{true, false} {
-				(&kernel{isa: i, l2: op == "l2", byID: byID}).emit(op)
+				(&kernel{isa: i, elem: e, byID: byID}).emit()
 			}
 		}
 	}
@@ -52,7 +52,7 @@ const group = 4
 // kernel emits one function.
 type kernel struct {
 	isa  isa
-	l2   bool
+	elem elem
 	byID bool
 
 	q    reg.GPVirtual
@@ -60,20 +60,17 @@ type kernel struct {
 	n    reg.GPVirtual // rows left
 }
 
-func (k *kernel) emit(op string) {
-	name, doc := op+"Rows"+k.isa.name(), "of the n rows at base"
-	params := "q *float32, base *float32, dim int, n int, out *float32"
+func (k *kernel) emit() {
+	name, doc := k.elem.name()+"Rows"+k.isa.name(), "of the n rows at base"
+	ptr := "*" + k.elem.goType()
+	params := "q " + ptr + ", base " + ptr + ", dim int, n int, out *float32"
 	if k.byID {
-		name, doc = op+"IDs"+k.isa.name(), "of the rows of base named by the n ids"
-		params = "q *float32, base *float32, dim int, ids *uint32, n int, out *float32"
-	}
-	what := "dot products"
-	if k.l2 {
-		what = "squared Euclidean distances"
+		name, doc = k.elem.name()+"IDs"+k.isa.name(), "of the rows of base named by the n ids"
+		params = "q " + ptr + ", base " + ptr + ", dim int, ids *uint32, n int, out *float32"
 	}
 	TEXT(name, NOSPLIT, "func("+params+")")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s writes to out the %s of q and each %s.", name, what, doc))
+	Doc(fmt.Sprintf("%s writes to out the %s of q and each %s.", name, k.elem.what(), doc))
 
 	k.q = Load(Param("q"), GP64()).(reg.GPVirtual)
 	k.n = Load(Param("n"), GP64()).(reg.GPVirtual)
@@ -82,7 +79,7 @@ func (k *kernel) emit(op string) {
 		first = "ids"
 	}
 	k.rows = Load(Param(first), GP64()).(reg.GPVirtual)
-	k.isa.prepareTail()
+	k.elem.prepare()
 
 	Label("group")
 	CMPQ(k.n, Imm(group))
@@ -104,7 +101,9 @@ func (k *kernel) emit(op string) {
 // stride loads the length of a row in bytes.
 func (k *kernel) stride() reg.GPVirtual {
 	s := Load(Param("dim"), GP64()).(reg.GPVirtual)
-	SHLQ(Imm(2), s)
+	if shift := k.elem.shift(); shift > 0 {
+		SHLQ(Imm(shift), s)
+	}
 	return s
 }
 
@@ -152,50 +151,58 @@ func (k *kernel) emitGroup() {
 		}
 	}
 
-	w := k.isa.width()
-	var acc [group][2]reg.VecVirtual
+	w, unroll := k.elem.width(), k.elem.unroll()
+	var acc [group][]sums
 	for i := range acc {
-		acc[i] = [2]reg.VecVirtual{k.isa.zero(), k.isa.zero()}
+		for range unroll {
+			acc[i] = append(acc[i], k.elem.zero())
+		}
 	}
 	off := GP64()
 	XORQ(off, off)
 
-	lim := k.limit(2 * w)
+	lim := k.limit(unroll * w)
 	Label("group2")
 	CMPQ(off, lim)
 	JGE(LabelRef("group1"))
-	q0, q1 := k.isa.load(k.at(k.q, off, 0)), k.isa.load(k.at(k.q, off, w))
-	for i := range row {
-		k.step(acc[i][0], q0, k.at(row[i], off, 0))
-		k.step(acc[i][1], q1, k.at(row[i], off, w))
+	for u := range unroll {
+		q := k.elem.load(k.at(k.q, off, u*w))
+		for i := range row {
+			k.elem.step(acc[i][u], q, k.at(row[i], off, u*w))
+		}
 	}
 	if k.byID {
-		for line := 0; line < 2*w; line += 64 {
+		for line := 0; line < unroll*w; line += 64 {
 			for i := range ahead {
 				PREFETCHT0(k.at(ahead[i], off, line))
 			}
 		}
 	}
-	ADDQ(I32(int32(2*w)), off)
+	ADDQ(I32(int32(unroll*w)), off)
 	JMP(LabelRef("group2"))
 
 	Label("group1")
-	lim = k.limit(w)
-	CMPQ(off, lim)
-	JGE(LabelRef("groupTail"))
-	q0 = k.isa.load(k.at(k.q, off, 0))
-	for i := range row {
-		k.step(acc[i][0], q0, k.at(row[i], off, 0))
+	if unroll > 1 {
+		lim = k.limit(w)
+		CMPQ(off, lim)
+		JGE(LabelRef("groupTail"))
+		q := k.elem.load(k.at(k.q, off, 0))
+		for i := range row {
+			k.elem.step(acc[i][0], q, k.at(row[i], off, 0))
+		}
+		ADDQ(I32(int32(w)), off)
 	}
-	ADDQ(I32(int32(w)), off)
 
 	Label("groupTail")
 	lim = k.stride()
 	CMPQ(off, lim)
 	JGE(LabelRef("groupSum"))
-	q0 = k.isa.loadTail(k.at(k.q, off, 0))
+	if k.elem.overlaps() {
+		LEAQ(Mem{Base: lim, Disp: -w}, off)
+	}
+	q := k.elem.loadTail(k.at(k.q, off, 0))
 	for i := range row {
-		k.stepTail(acc[i][0], q0, k.at(row[i], off, 0))
+		k.elem.stepTail(acc[i][0], q, k.at(row[i], off, 0))
 	}
 	if k.byID {
 		for i := range ahead {
@@ -204,17 +211,14 @@ func (k *kernel) emitGroup() {
 	}
 
 	Label("groupSum")
-	var sum [group]reg.VecVirtual
-	for i := range sum {
-		VADDPS(acc[i][1], acc[i][0], acc[i][0])
-		sum[i] = k.isa.fold(acc[i][0])
+	var total [group]sums
+	for i := range total {
+		total[i] = acc[i][0]
+		for _, more := range acc[i][1:] {
+			k.elem.add(more, total[i])
+		}
 	}
-	VHADDPS(sum[1], sum[0], sum[0])
-	VHADDPS(sum[3], sum[2], sum[2])
-	VHADDPS(sum[2], sum[0], sum[0])
-	hi := XMM()
-	VEXTRACTF128(Imm(1), sum[0], hi)
-	VADDPS(hi, sum[0].AsX(), hi)
+	hi := k.elem.reduce(total[:])
 	k.store(group, func(out Mem) { VMOVUPS(hi, out) })
 	k.advance(group)
 }
@@ -226,11 +230,10 @@ func (k *kernel) emitSingle() {
 		base := Load(Param("base"), GP64())
 		row = k.rowAt(Mem{Base: k.rows}, base, stride)
 	}
-	const chains = 4 // enough to hide the latency of a fused multiply-add
-	w := k.isa.width()
-	var acc [chains]reg.VecVirtual
-	for i := range acc {
-		acc[i] = k.isa.zero()
+	chains, w := k.elem.chains(), k.elem.width()
+	var acc []sums
+	for range chains {
+		acc = append(acc, k.elem.zero())
 	}
 	off := GP64()
 	XORQ(off, off)
@@ -240,36 +243,38 @@ func (k *kernel) emitSingle() {
 	CMPQ(off, lim)
 	JGE(LabelRef("single1"))
 	for i := range acc {
-		k.step(acc[i], k.isa.load(k.at(k.q, off, i*w)), k.at(row, off, i*w))
+		k.elem.step(acc[i], k.elem.load(k.at(k.q, off, i*w)), k.at(row, off, i*w))
 	}
 	ADDQ(I32(int32(chains*w)), off)
 	JMP(LabelRef("single4"))
 
 	Label("single1")
-	lim = k.limit(w)
-	Label("single1loop")
-	CMPQ(off, lim)
-	JGE(LabelRef("singleTail"))
-	k.step(acc[0], k.isa.load(k.at(k.q, off, 0)), k.at(row, off, 0))
-	ADDQ(I32(int32(w)), off)
-	JMP(LabelRef("single1loop"))
+	if chains > 1 {
+		lim = k.limit(w)
+		Label("single1loop")
+		CMPQ(off, lim)
+		JGE(LabelRef("singleTail"))
+		k.elem.step(acc[0], k.elem.load(k.at(k.q, off, 0)), k.at(row, off, 0))
+		ADDQ(I32(int32(w)), off)
+		JMP(LabelRef("single1loop"))
+	}
 
 	Label("singleTail")
 	lim = k.stride()
 	CMPQ(off, lim)
 	JGE(LabelRef("singleSum"))
-	k.stepTail(acc[1], k.isa.loadTail(k.at(k.q, off, 0)), k.at(row, off, 0))
+	if k.elem.overlaps() {
+		LEAQ(Mem{Base: lim, Disp: -w}, off)
+	}
+	k.elem.stepTail(acc[chains-1], k.elem.loadTail(k.at(k.q, off, 0)), k.at(row, off, 0))
 
 	Label("singleSum")
-	VADDPS(acc[1], acc[0], acc[0])
-	VADDPS(acc[3], acc[2], acc[2])
-	VADDPS(acc[2], acc[0], acc[0])
-	sum := k.isa.fold(acc[0])
-	hi := XMM()
-	VEXTRACTF128(Imm(1), sum, hi)
-	VADDPS(hi, sum.AsX(), hi)
-	VHADDPS(hi, hi, hi)
-	VHADDPS(hi, hi, hi)
+	for step := 1; step < chains; step *= 2 {
+		for i := 0; i+step < chains; i += 2 * step {
+			k.elem.add(acc[i+step], acc[i])
+		}
+	}
+	hi := k.elem.reduce(acc[:1])
 	k.store(1, func(out Mem) { VMOVSS(hi, out) })
 	k.advance(1)
 }
@@ -306,27 +311,8 @@ func (k *kernel) advance(n int) {
 	ADDQ(stride, k.rows)
 }
 
-// step adds one vector of a row to acc.
-func (k *kernel) step(acc, q reg.VecVirtual, row Mem) {
-	if !k.l2 {
-		VFMADD231PS(row, q, acc)
-		return
-	}
-	d := k.isa.reg()
-	VSUBPS(row, q, d)
-	VFMADD231PS(d, d, acc)
-}
-
-// stepTail does so for the last, partial vector; lanes past the row are 0.
-func (k *kernel) stepTail(acc, q reg.VecVirtual, row Mem) {
-	r := k.isa.loadTail(row)
-	if !k.l2 {
-		VFMADD231PS(r, q, acc)
-		return
-	}
-	VSUBPS(r, q, r)
-	VFMADD231PS(r, r, acc)
-}
+// sums is what a row's distance is added up in: one register, or two.
+type sums []reg.VecVirtual
 
 // isa is what differs between the instruction sets.
 type isa interface {
@@ -334,11 +320,32 @@ type isa interface {
 	// width is the size of a vector register in bytes.
 	width() int
 	reg() reg.VecVirtual
-	zero() reg.VecVirtual
+	// fold adds the halves of a register until 256 bits are left, with VADDPS or
+	// VPADDD.
+	fold(v reg.VecVirtual, ints bool) reg.VecVirtual
+}
+
+// elem is a type of elements and what is computed from them.
+type elem interface {
+	name() string   // of the operation: what the kernel's name begins with
+	what() string   // it computes, in words
+	goType() string // of what the pointers point at
+	shift() uint64  // log2 of the size of an element
+	width() int     // bytes of a row that a step takes
+	unroll() int    // steps a round of the loop over four rows
+	chains() int    // steps a round of the loop over one row, a power of two
+	prepare()       // constants, and the mask for tails
+	zero() sums
 	load(Mem) reg.VecVirtual
-	// prepareTail sets up the mask that loadTail loads with.
-	prepareTail()
+	// step adds the part of a row at m to s.
+	step(s sums, q reg.VecVirtual, m Mem)
+	// overlaps says that a tail is loaded with what is before it, which is then
+	// masked out; rows have at least width bytes.
+	overlaps() bool
 	loadTail(Mem) reg.VecVirtual
-	// fold adds the halves of a register until 256 bits are left.
-	fold(reg.VecVirtual) reg.VecVirtual
+	stepTail(s sums, q reg.VecVirtual, m Mem)
+	// add adds a to b.
+	add(a, b sums)
+	// reduce turns the sums of one row or four into as many float32.
+	reduce([]sums) reg.VecVirtual
 }
