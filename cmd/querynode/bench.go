@@ -2,5 +2,6 @@ package main
 
 // benchCmd measures on the user's own data.
 type benchCmd struct {
+	Index benchIndexCmd `cmd:"" help:"Build an index over vectors in a file and search it: speed at given recall, size, times."`
 	Serve benchServeCmd `cmd:"" help:"Send searches to a node: calls a second, latency, recall, processor time."`
 }
