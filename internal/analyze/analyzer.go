@@ -137,7 +137,9 @@ func isWord(w string) bool {
 	for i := 0; i < len(w); i++ {
 		c := w[i]
 		if c >= utf8.RuneSelf {
-			return strings.ContainsFunc(w[i:], func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsSymbol(r) && r > 0xFFFF })
+			return strings.ContainsFunc(w[i:], func(r rune) bool {
+				return unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsSymbol(r) && r > 0xFFFF
+			})
 		}
 		if c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' {
 			return true

@@ -23,6 +23,8 @@ const (
 	nExists
 	nIsNull
 	nContains
+	nTextMatch   // text_match(name, text, minimum_should_match = n)
+	nPhraseMatch // phrase_match(name, text, n)
 	nNot
 	nAnd
 	nOr
@@ -37,7 +39,10 @@ const (
 	containsAll
 )
 
-var containsNames = [...]string{"json_contains", "json_contains_any", "json_contains_all"}
+var (
+	containsNames      = [...]string{"json_contains", "json_contains_any", "json_contains_all"}
+	arrayContainsNames = [...]string{"array_contains", "array_contains_any", "array_contains_all"}
+)
 
 // step is one step of a JSON path: key into an object, or index into an array.
 type step struct {
@@ -60,6 +65,8 @@ type node struct {
 	name  string // nName as written
 	path  []step // nName: the steps; with the binder's name in front for a dynamic key
 	field schema.Field
+	base  *schema.Field // nName, nLength: the array that field is derived from; else nil
+	count int64         // nTextMatch: words wanted; nPhraseMatch: slop
 }
 
 func newNode(k nodeKind, pos int, kids ...*node) *node {
@@ -146,6 +153,8 @@ func (n *node) print(b *strings.Builder, outer int) {
 		b.WriteString("array_length(")
 		n.kids[0].print(b, 0)
 		b.WriteByte(')')
+	case nTextMatch, nPhraseMatch:
+		n.printText(b)
 	case nCmp:
 		n.kids[0].print(b, bindAdd)
 		b.WriteString(" " + cmpOp(n.op).String() + " ")
@@ -162,7 +171,7 @@ func (n *node) print(b *strings.Builder, outer int) {
 		n.kids[0].print(b, bindPrimary)
 		b.WriteString(pick(n.not, " is not null", " is null"))
 	case nContains:
-		b.WriteString(containsNames[n.op] + "(")
+		b.WriteString(pick(n.kids[0].typ == kArray, arrayContainsNames[n.op], containsNames[n.op]) + "(")
 		n.kids[0].print(b, 0)
 		b.WriteString(", ")
 		n.kids[1].print(b, 0)
@@ -182,7 +191,11 @@ func (n *node) print(b *strings.Builder, outer int) {
 }
 
 func (n *node) printName(b *strings.Builder) {
-	b.WriteString(n.field.Name)
+	if n.base != nil {
+		b.WriteString(n.base.Name)
+	} else {
+		b.WriteString(n.field.Name)
+	}
 	for _, s := range n.path {
 		b.WriteByte('[')
 		if s.quoted {

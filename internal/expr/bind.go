@@ -41,6 +41,8 @@ func (b *binder) condition(n *node) (*node, error) {
 		return n, b.nullTest(n)
 	case nContains:
 		return n, b.contains(n)
+	case nTextMatch, nPhraseMatch:
+		return n, b.textMatch(n)
 	}
 	if err := b.scalar(n); err != nil {
 		return nil, err
@@ -69,15 +71,14 @@ func (b *binder) scalar(n *node) error {
 			return err
 		}
 		n.typ = n.kids[0].typ
-		if !n.typ.numeric() && n.typ != kDyn {
+		if !n.typ.numeric() && n.typ != kDyn && n.typ != kSpan {
 			return b.fail(n, "- needs a number, not %s", b.describe(n.kids[0]))
 		}
 		return nil
 	case nArith:
 		return b.arithmetic(n)
 	case nLength:
-		n.typ = kDyn
-		return b.jsonOperand(n.kids[0], "array_length")
+		return b.length(n)
 	}
 	return b.fail(n, "a condition stands where a value is needed")
 }
@@ -88,6 +89,11 @@ func (b *binder) arithmetic(n *node) error {
 		if err := b.scalar(k); err != nil {
 			return err
 		}
+	}
+	if n.kids[0].typ.temporal() || n.kids[1].typ.temporal() {
+		return b.temporalArithmetic(n)
+	}
+	for _, k := range n.kids {
 		if !k.typ.numeric() && k.typ != kDyn {
 			return b.fail(k, "%s needs numbers, not %s", op, b.describe(k))
 		}
@@ -123,24 +129,35 @@ func (b *binder) name(n *node) error {
 		n.path = append([]step{newStep(n.name, true)}, n.path...)
 	}
 	n.field = f
+	if f.Type == schema.Array {
+		return b.array(n)
+	}
 	if f.Type != schema.JSON && len(n.path) > 0 {
 		return b.fail(n, "%s field %q takes no path", f.Type, f.Name)
 	}
-	switch {
-	case f.Type == schema.Bool:
-		n.typ = kBool
-	case f.Type.IsInt():
-		n.typ = kInt
-	case f.Type == schema.Float, f.Type == schema.Double:
-		n.typ = kFloat
-	case f.Type == schema.VarChar:
-		n.typ = kString
-	case f.Type == schema.JSON:
-		n.typ = kDyn
-	default:
+	if n.typ = kindOf(f.Type); n.typ == kNone {
 		return b.fail(n, "%s field %q cannot be filtered on", f.Type, f.Name)
 	}
 	return nil
+}
+
+// kindOf is the kind of a field's values; kNone if it has none that conditions know.
+func kindOf(t schema.Type) kind {
+	switch {
+	case t == schema.Bool:
+		return kBool
+	case t == schema.Timestamptz:
+		return kTime
+	case t.IsInt():
+		return kInt
+	case t == schema.Float, t == schema.Double:
+		return kFloat
+	case t == schema.VarChar:
+		return kString
+	case t == schema.JSON:
+		return kDyn
+	}
+	return kNone
 }
 
 func (b *binder) comparison(n *node) (*node, error) {
@@ -155,14 +172,21 @@ func (b *binder) comparison(n *node) (*node, error) {
 		l, r, op = r, l, op.flipped()
 		n.kids, n.op = []*node{l, r}, uint8(op)
 	}
+	if err := b.readTimes(l, r); err != nil {
+		return nil, err
+	}
 	order := op != opEq && op != opNe
 	switch {
+	case l.typ == kArray && l.base != nil && !order:
+		return n, b.arrayConstant(n, l, r)
 	case order && (l.typ == kBool || r.typ == kBool), order && (l.typ == kArray || r.typ == kArray):
 		odd := l
 		if l.typ != kBool && l.typ != kArray {
 			odd = r
 		}
 		return nil, b.fail(n, "%s has no order, %s cannot compare it", b.describe(odd), op)
+	case l.typ.temporal() != r.typ.temporal():
+		return nil, b.fail(n, "cannot compare %s with %s", b.describe(l), b.describe(r))
 	case l.typ == kDyn, r.typ == kDyn, l.typ.numeric() && r.typ.numeric():
 	case l.typ != r.typ, l.typ == kArray:
 		return nil, b.fail(n, "cannot compare %s with %s", b.describe(l), b.describe(r))
@@ -195,6 +219,12 @@ func (b *binder) in(n *node) error {
 		return b.fail(n, "in needs a field on its left, not %s", b.describe(l))
 	}
 	r.typ = kArray
+	if l.typ == kArray {
+		return b.fail(n, "in does not compare arrays; for members of %s use array_contains_any", b.describe(l))
+	}
+	if err := b.readTimeList(l, r); err != nil {
+		return err
+	}
 	for i, e := range r.val.list {
 		ok := e.k == l.typ || e.k.numeric() && l.typ.numeric() || l.typ == kDyn
 		if !ok {
@@ -230,13 +260,16 @@ func (b *binder) nullTest(n *node) error {
 	n.typ = kCond
 	k := n.kids[0]
 	what := pick(n.kind == nExists, "exists", "is null")
-	if k.kind != nName {
+	if k.kind != nName && k.kind != nLength {
 		return b.fail(k, "%s needs a field or a JSON path", what)
 	}
-	if err := b.name(k); err != nil {
+	if err := b.scalar(k); err != nil {
 		return err
 	}
-	if n.kind == nExists && len(k.path) == 0 {
+	if !k.isColumn() {
+		return b.fail(k, "%s needs a field or a JSON path", what)
+	}
+	if n.kind == nExists && (len(k.path) == 0 || k.typ != kDyn) {
 		return b.fail(k, "exists needs a JSON path, not %s", b.describe(k))
 	}
 	return nil
@@ -245,28 +278,47 @@ func (b *binder) nullTest(n *node) error {
 func (b *binder) contains(n *node) error {
 	n.typ = kCond
 	fn := containsNames[n.op]
-	if err := b.jsonOperand(n.kids[0], fn); err != nil {
-		return err
+	name, arg := n.kids[0], n.kids[1]
+	if name.kind == nName {
+		if err := b.name(name); err != nil {
+			return err
+		}
 	}
-	arg := n.kids[1]
+	if name.kind != nName || name.typ != kDyn && name.typ != kArray {
+		return b.fail(name, "%s needs an array field or a JSON path", fn)
+	}
 	if arg.kind != nConst {
 		return b.fail(arg, "the second argument of %s is a constant", fn)
 	}
 	arg.typ = arg.val.k
+	if name.typ == kArray {
+		fn = arrayContainsNames[n.op]
+	}
 	if containsMode(n.op) != containsOne && arg.typ != kArray {
 		return b.fail(arg, "the second argument of %s is a list, not %s", fn, arg.typ)
+	}
+	if name.typ == kArray {
+		return b.members(n, name, arg)
 	}
 	return nil
 }
 
-func (b *binder) jsonOperand(n *node, fn string) error {
-	if n.kind == nName {
-		if err := b.name(n); err != nil {
+// length binds array_length.
+func (b *binder) length(n *node) error {
+	k := n.kids[0]
+	if k.kind == nName {
+		if err := b.name(k); err != nil {
 			return err
 		}
 	}
-	if n.kind != nName || n.typ != kDyn {
-		return b.fail(n, "%s needs a JSON path", fn)
+	switch {
+	case k.kind == nName && k.typ == kDyn:
+		n.typ = kDyn
+	case k.kind == nName && k.typ == kArray:
+		n.typ, n.base = kInt, k.base
+		n.field = schema.Field{Name: n.base.Name, Type: schema.Int64}
+	default:
+		return b.fail(k, "array_length needs an array field or a JSON path")
 	}
 	return nil
 }
@@ -282,6 +334,8 @@ func (b *binder) describe(n *node) string {
 		var sb strings.Builder
 		n.print(&sb, 0)
 		return "JSON value " + clip(sb.String())
+	case n.kind == nName && n.base != nil && n.typ != kArray:
+		return fmt.Sprintf("an element of %s of Array field %q", n.field.Type, n.field.Name)
 	case n.kind == nName:
 		return fmt.Sprintf("%s field %q", n.field.Type, n.field.Name)
 	case n.kind == nNeg, n.kind == nArith, n.kind == nLength:

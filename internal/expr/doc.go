@@ -21,6 +21,10 @@
 //	name, meta["key"][0], $meta["key"], {variable}, literals, [lists], (a),
 //	exists meta["a"], json_contains(meta["a"], 1), json_contains_all(..),
 //	json_contains_any(..), array_length(meta["a"])
+//	tags[0], array_contains(tags, 1), array_contains_any(tags, [1, 2]),
+//	array_contains_all(..), array_length(tags), tags == [1, 2]
+//	at > ISO "2026-01-02T15:04:05Z", at + INTERVAL "P1DT2H" < ISO ".."
+//	text_match(title, "red blue"), phrase_match(title, "red blue", 2)
 //
 // Words are case-insensitive; array_contains* are other names of
 // json_contains*. A name that is no field is a key of the dynamic field when
@@ -50,6 +54,28 @@
 //     never unknown.
 //   - json_contains* is unknown unless the path holds an array.
 //   - A mixed list, p in [1, "a"], is unknown for a type it has no member of.
+//
+// # Arrays
+//
+// An element beyond the end of an array is null, and so are all of a null array
+// and its length. Elements are compared as a field of their type would be;
+// array_contains* and == of a null array are unknown, of an empty one they are not.
+// A value of another type than the elements' is an error.
+//
+// # Times
+//
+// A Timestamptz field is compared with ISO and a time in RFC 3339, or with such a
+// text alone; the offset decides the moment and is not kept. INTERVAL takes an ISO
+// 8601 duration of weeks to seconds; years and months have no fixed length and are refused.
+// A time plus or minus an interval is a time, a time minus a time is an interval.
+//
+// # Text
+//
+// text_match is true where the text holds one of the words, or, with
+// minimum_should_match=n, n different ones of them; phrase_match where it holds all
+// words in their order, moved by at most the number that may follow. The
+// field's analyzer cuts both texts into words (package analyze). Words of
+// nothing match nothing.
 //
 // # Numbers
 //

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"unsafe"
 
+	"github.com/querynode/querynode/internal/analyze"
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
@@ -43,8 +44,10 @@ type Columns interface {
 
 // scratch is what one Eval needs to write to. A plan keeps some.
 type scratch struct {
-	cols  []*schema.Column // as Plan.fields
-	words [][]uint64       // a stack of bitmaps of one block
+	cols  []*schema.Column // as Plan.columns
+	own   []*schema.Column // of the derived columns, by slot; else nil
+	scans []*analyze.Scanner
+	words [][]uint64 // a stack of bitmaps of one block
 	top   int
 	buf   []byte // decoded strings
 	seen  []uint64
@@ -63,10 +66,31 @@ func (s *scratch) push(n int) []uint64 {
 
 func (s *scratch) pop() { s.top-- }
 
+func newScratch(columns []column, scans []analyze.Analyzer) *scratch {
+	s := &scratch{cols: make([]*schema.Column, len(columns)), own: make([]*schema.Column, len(columns))}
+	for i := range columns {
+		if columns[i].derived() {
+			s.own[i] = &schema.Column{Type: columns[i].field.Type}
+		}
+	}
+	for _, a := range scans {
+		s.scans = append(s.scans, a.Scan())
+	}
+	return s
+}
+
 // release drops what the scratch points to outside of itself.
 func (s *scratch) release() {
 	clear(s.cols)
 	clear(s.stack)
+	for _, c := range s.own {
+		if c != nil {
+			clear(c.Str)
+		}
+	}
+	for _, sc := range s.scans {
+		sc.Reset("")
+	}
 	s.top = 0
 	const keep = 1 << 20
 	if cap(s.buf) > keep {
@@ -89,9 +113,14 @@ func (p *Plan) Eval(cols Columns, n int, out *bitset.Set) error {
 	s := p.scratch.Get().(*scratch)
 	defer p.scratch.Put(s)
 	defer s.release()
-	for i, f := range p.fields {
-		c := cols.Column(f.ID)
-		if err := checkColumn(c, f, n); err != nil {
+	for i := range p.columns {
+		f := &p.columns[i]
+		if f.derived() {
+			s.cols[i] = f.derive(s.own[i], s.cols[f.of], n)
+			continue
+		}
+		c := cols.Column(f.field.ID)
+		if err := checkColumn(c, f.field, n); err != nil {
 			return err
 		}
 		s.cols[i] = c
@@ -118,8 +147,8 @@ func checkColumn(c *schema.Column, f schema.Field, n int) error {
 	switch {
 	case c == nil:
 		return errclass.New(errclass.Internal, "filter: no column for field %q (id %d)", f.Name, f.ID)
-	case c.Type != f.Type:
-		return errclass.New(errclass.Internal, "filter: column of field %q (id %d) is %s, want %s", f.Name, f.ID, c.Type, f.Type)
+	case c.Type != f.Type, c.Element != f.Element:
+		return errclass.New(errclass.Internal, "filter: column of field %q (id %d) is %s %s, want %s %s", f.Name, f.ID, c.Type, c.Element, f.Type, f.Element)
 	case c.Rows() < n || c.Valid != nil && len(c.Valid) < n:
 		return errclass.New(errclass.Internal, "filter: column of field %q (id %d) has %d rows (%d validity flags), want %d", f.Name, f.ID, c.Rows(), len(c.Valid), n)
 	}

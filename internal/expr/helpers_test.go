@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/schema"
@@ -27,8 +28,14 @@ func parseSchema(t testing.TB, text string) *schema.Schema {
 			continue
 		}
 		f := schema.Field{ID: schema.FirstFieldID + int64(i), Name: w[0]}
-		if err := f.Type.UnmarshalText([]byte(w[1])); err != nil {
+		name, element, _ := strings.Cut(w[1], ":") // Array:Int64
+		if err := f.Type.UnmarshalText([]byte(name)); err != nil {
 			t.Fatal(err)
+		}
+		if element != "" {
+			if err := f.Element.UnmarshalText([]byte(element)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if f.Type == schema.FloatVector {
 			f.Dim = 2
@@ -36,6 +43,9 @@ func parseSchema(t testing.TB, text string) *schema.Schema {
 		for _, o := range w[2:] {
 			f.PrimaryKey = f.PrimaryKey || o == "pk"
 			f.Nullable = f.Nullable || o == "nullable"
+			if kind, ok := strings.CutPrefix(o, "analyzer="); ok {
+				f.Analyzer = kind
+			}
 		}
 		s.Fields = append(s.Fields, f)
 	}
@@ -93,6 +103,22 @@ func appendCell(t testing.TB, c *schema.Column, raw json.RawMessage) {
 		}
 	}
 	switch {
+	case c.Type == schema.Array:
+		var v []json.RawMessage
+		get(&v)
+		element := &schema.Column{Type: c.Element, Bool: c.Bool, Int: c.Int, Float: c.Float, Double: c.Double, Str: c.Str}
+		for _, e := range v {
+			appendCell(t, element, e)
+		}
+		c.Bool, c.Int, c.Float, c.Double, c.Str = element.Bool, element.Int, element.Float, element.Double, element.Str
+		c.Offsets = append(c.Offsets, element.Rows())
+	case c.Type == schema.Timestamptz:
+		var v time.Time
+		get(&v)
+		if null {
+			v = time.UnixMicro(0)
+		}
+		c.Int = append(c.Int, v.UnixMicro())
 	case c.Type == schema.Bool:
 		var v bool
 		get(&v)

@@ -9,7 +9,7 @@ import (
 
 // ref is a field a leaf reads.
 type ref struct {
-	slot  int // into scratch.cols and Plan.fields
+	slot  int // into scratch.cols and Plan.columns
 	field schema.Field
 }
 

@@ -17,7 +17,95 @@ type operand struct {
 	get  func(row int) any
 }
 
+// element is an element of an array, or the number of them.
+func (m *model) element() operand {
+	name, typ := "ai", "num"
+	if m.r.IntN(3) == 0 {
+		name, typ = "as", "str"
+	}
+	k := m.r.IntN(4)
+	if k == 3 {
+		return operand{"array_length(" + name + ")", "num", false, func(row int) any {
+			if list, ok := m.cellOf(name, row).([]any); ok {
+				return int64(len(list))
+			}
+			return nil
+		}}
+	}
+	return operand{name + "[" + strconv.Itoa(k) + "]", typ, false, func(row int) any {
+		if list, ok := m.cellOf(name, row).([]any); ok && k < len(list) {
+			return list[k]
+		}
+		return nil
+	}}
+}
+
+// arrayLeaf asks an array for members, or for all of it.
+func (m *model) arrayLeaf() term {
+	name, typ := "ai", "num"
+	if m.r.IntN(2) == 0 {
+		name, typ = "as", "str"
+	}
+	want := []any{}
+	for range m.r.IntN(7) {
+		want = append(want, m.constant(typ))
+	}
+	mode := m.r.IntN(4)
+	if mode == 0 && len(want) == 0 {
+		mode = 1
+	}
+	text := [...]string{"array_contains(", "array_contains_any(", "json_contains_all("}
+	if mode == 0 {
+		want = want[:1]
+	}
+	eval := func(row int) tri {
+		have, ok := m.cellOf(name, row).([]any)
+		if !ok {
+			return unknown
+		}
+		if mode == 3 {
+			return not(compareModel("==", have, want))
+		}
+		found := 0
+		for _, w := range want {
+			for _, h := range have {
+				if compareModel("==", h, w) == yes {
+					found++
+					break
+				}
+			}
+		}
+		return triOf(found > 0 && mode < 2 || mode == 2 && found == len(want))
+	}
+	switch mode {
+	case 0:
+		return term{text[0] + name + ", " + literal(want[0]) + ")", eval}
+	case 3:
+		return term{name + " != " + literal(want), eval}
+	}
+	return term{text[mode] + name + ", " + literal(want) + ")", eval}
+}
+
+// timeLeaf compares a time with a constant, moved by an interval or not.
+func (m *model) timeLeaf() term {
+	c, span := pickOf(m, times), int64(m.r.IntN(3))*500_000
+	op := pickOf(m, cmpTexts)
+	left := "at"
+	if span > 0 {
+		left = "at - " + value{k: kSpan, i: span}.String()
+	}
+	return term{left + " " + op + " " + value{k: kTime, i: c}.String(), func(row int) tri {
+		if x, ok := m.cellOf("at", row).(int64); ok {
+			return compareModel(op, x-span, c)
+		}
+		return unknown
+	}}
+}
+
 func (m *model) field() operand {
+	if m.r.IntN(5) == 0 {
+		return m.element()
+	}
 	name := pickOf(m, []string{"id", "i", "j", "d", "f", "s", "b"})
 	typ := map[string]string{"s": "str", "b": "bool"}[name]
 	if typ == "" {
@@ -73,7 +161,11 @@ func (m *model) any() operand {
 }
 
 func (m *model) leaf() term {
-	switch m.r.IntN(11) {
+	switch m.r.IntN(13) {
+	case 11:
+		return m.arrayLeaf()
+	case 12:
+		return m.timeLeaf()
 	case 0, 1, 2:
 		return m.compareConstant()
 	case 3:

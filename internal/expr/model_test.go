@@ -29,6 +29,9 @@ f Float
 s VarChar nullable
 b Bool nullable
 meta JSON nullable
+ai Array:Int64 nullable
+as Array:VarChar
+at Timestamptz nullable
 v FloatVector
 dynamic`
 
@@ -69,6 +72,17 @@ func (m *model) addCell(c *schema.Column, f schema.Field, valid bool) {
 		c.Bool = append(c.Bool, valid && m.r.IntN(2) == 0)
 	case f.Type == schema.Int8:
 		c.Int = append(c.Int, int64(m.r.IntN(9)-4))
+	case f.Type == schema.Array:
+		for range m.r.IntN(4) * int(b2i(valid)) {
+			if f.Element == schema.VarChar {
+				c.Str = append(c.Str, pickOf(m, words))
+			} else {
+				c.Int = append(c.Int, pickOf(m, ints))
+			}
+		}
+		c.Offsets = append(c.Offsets, len(c.Int)+len(c.Str))
+	case f.Type == schema.Timestamptz:
+		c.Int = append(c.Int, pickOf(m, times)*b2i(valid))
 	case f.Type.IsInt():
 		c.Int = append(c.Int, pickOf(m, ints)*b2i(valid))
 	case f.Type == schema.Float:
@@ -89,6 +103,7 @@ var (
 		0, 1, 2, 3, -1, -2, 5, 7, 100, 1000, 1 << 40, 1<<53 + 1, -1<<53 - 1,
 		math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1,
 	}
+	times  = []int64{0, 1, -1, 999_999, 1_767_323_045_000_000, 1_767_323_045_000_001, -62_135_596_800_000_000}
 	floats = []float64{
 		0, math.Copysign(0, -1), 1, 1.5, 2, -1, -2.5, 0.1, 1.1, 3, 100, 1 << 53, 1<<53 + 2, 1e18, 9.2e18, two63, -two63, 1e-9,
 	}
@@ -273,6 +288,17 @@ func (m *model) cellOf(name string, row int) any {
 	switch {
 	case c.Null(row):
 		return nil
+	case f.Type == schema.Array:
+		from, to := c.List(row)
+		list := []any{}
+		for i := from; i < to; i++ {
+			if f.Element == schema.VarChar {
+				list = append(list, c.Str[i])
+			} else {
+				list = append(list, c.Int[i])
+			}
+		}
+		return list
 	case f.Type == schema.Bool:
 		return c.Bool[row]
 	case f.Type.IsInt():

@@ -15,6 +15,9 @@ func (p *parser) name() (*node, error) {
 	if p.tok.isOp("(") {
 		return p.call(n)
 	}
+	if p.tok.kind == tString && isTemporalWord(n.name) {
+		return p.temporal(n)
+	}
 	for p.tok.isOp("[") {
 		if len(n.path) == MaxPath {
 			return nil, p.fail(p.tok.pos, "a path has at most %d steps", MaxPath)
@@ -61,7 +64,9 @@ func (p *parser) call(n *node) (*node, error) {
 		mode = containsAll
 	case "array_length":
 		kind, args = nLength, 1
-	case "text_match", "phrase_match", "random_sample", "element_filter", "match_all", "match_any":
+	case "text_match", "phrase_match":
+		return p.textCall(n, fn)
+	case "random_sample", "element_filter", "match_all", "match_any":
 		return nil, p.fail(n.pos, "%s is not supported", fn)
 	default:
 		return nil, p.fail(n.pos, "unknown function %q", clip(n.name))

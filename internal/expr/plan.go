@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/querynode/querynode/internal/analyze"
 	"github.com/querynode/querynode/internal/schema"
 )
 
@@ -12,9 +13,10 @@ import (
 // goroutines.
 type Plan struct {
 	root    pred
-	fields  []schema.Field // what root reads, by slot
+	columns []column // what root reads, by slot
 	text    string
-	scratch *sync.Pool // of *scratch
+	scans   []analyze.Analyzer // of the text conditions, see textPred.scan
+	scratch *sync.Pool         // of *scratch
 }
 
 // Compile compiles a filter for collections with schema s. Blank text matches
@@ -36,10 +38,9 @@ func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) 
 		p.text = b.String()
 		pl := &planner{}
 		p.root = pl.plan(n, false)
-		p.fields = pl.used(p.root)
+		p.columns, p.scans = pl.used(p.root), pl.scans
 	}
-	slots := len(p.fields)
-	p.scratch = &sync.Pool{New: func() any { return &scratch{cols: make([]*schema.Column, slots)} }}
+	p.scratch = &sync.Pool{New: func() any { return newScratch(p.columns, p.scans) }}
 	return p, nil
 }
 
@@ -57,9 +58,11 @@ func (p *Plan) None() bool {
 
 // Fields returns the ids of the fields the plan reads, in no special order.
 func (p *Plan) Fields() []int64 {
-	ids := make([]int64, len(p.fields))
-	for i, f := range p.fields {
-		ids[i] = f.ID
+	ids := make([]int64, 0, len(p.columns))
+	for i := range p.columns {
+		if c := &p.columns[i]; !c.derived() {
+			ids = append(ids, c.field.ID)
+		}
 	}
 	return ids
 }
@@ -69,25 +72,39 @@ func (p *Plan) Fields() []int64 {
 func (p *Plan) String() string { return p.text }
 
 // planner turns a bound tree into a plan.
-type planner struct{ fields []schema.Field }
-
-// ref gives the field its slot.
-func (pl *planner) ref(f schema.Field) ref {
-	for i := range pl.fields {
-		if pl.fields[i].ID == f.ID {
-			return ref{slot: i, field: f}
-		}
-	}
-	pl.fields = append(pl.fields, f)
-	return ref{slot: len(pl.fields) - 1, field: f}
+type planner struct {
+	columns []column
+	scans   []analyze.Analyzer
 }
 
-// used returns the fields; slots of leaves that were folded away stay, unless all were.
-func (pl *planner) used(root pred) []schema.Field {
+// ref gives the column of n, a field or what is derived from one, its slot.
+func (pl *planner) ref(n *node) ref {
+	if n.base == nil || n.typ == kArray {
+		return ref{slot: pl.slot(column{field: n.field, of: -1}), field: n.field}
+	}
+	c := column{field: n.field, of: pl.slot(column{field: *n.base, of: -1}), index: lengthOf}
+	if n.kind == nName {
+		c.index = n.path[0].index
+	}
+	return ref{slot: pl.slot(c), field: c.field}
+}
+
+func (pl *planner) slot(c column) int {
+	for i := range pl.columns {
+		if o := &pl.columns[i]; o.field.ID == c.field.ID && o.of == c.of && o.index == c.index {
+			return i
+		}
+	}
+	pl.columns = append(pl.columns, c)
+	return len(pl.columns) - 1
+}
+
+// used returns the columns; slots of leaves that were folded away stay, unless all were.
+func (pl *planner) used(root pred) []column {
 	if _, ok := root.(*constPred); ok {
 		return nil
 	}
-	return pl.fields
+	return pl.columns
 }
 
 // plan builds the plan of n, or of its negation.
@@ -117,28 +134,30 @@ func (pl *planner) plan(n *node, neg bool) pred {
 		return pl.isNull(n, neg == n.not)
 	case nContains:
 		return pl.contains(n, neg)
+	case nTextMatch, nPhraseMatch:
+		return pl.textMatch(n, neg)
 	}
 	return &constPred{value: (n.val.i != 0) != neg}
 }
 
 func (pl *planner) json(name *node, neg bool, t jsonTest) pred {
-	return &jsonPred{ref: pl.ref(name.field), path: name.path, neg: neg, cond: t}
+	return &jsonPred{ref: pl.ref(name), path: name.path, neg: neg, cond: t}
 }
 
 func (pl *planner) isNull(n *node, null bool) pred {
 	k := n.kids[0]
-	if len(k.path) > 0 {
-		return &jsonNullPred{ref: pl.ref(k.field), path: k.path, null: null}
+	if len(k.path) > 0 && k.typ == kDyn {
+		return &jsonNullPred{ref: pl.ref(k), path: k.path, null: null}
 	}
-	return &nullPred{ref: pl.ref(k.field), null: null}
+	return &nullPred{ref: pl.ref(k), null: null}
 }
 
 func (pl *planner) comparison(n *node, neg bool) pred {
 	l, r, op := n.kids[0], n.kids[1], cmpOp(n.op)
-	if l.kind == nName && r.kind == nConst {
+	if l.isColumn() && r.kind == nConst {
 		return pl.withConstant(l, op, r.val, neg)
 	}
-	if l.typ.numeric() && r.typ.numeric() {
+	if l.typ.numeric() && r.typ.numeric() || l.typ.temporal() {
 		return pl.newVector(l, op, r, neg)
 	}
 	p := &rowPred{op: op, neg: neg}
@@ -152,8 +171,10 @@ func (pl *planner) withConstant(l *node, op cmpOp, v value, neg bool) pred {
 	if l.typ == kDyn {
 		return pl.json(l, neg, &jsonCompare{all: []comparison{{op, v}}})
 	}
-	f := pl.ref(l.field)
+	f := pl.ref(l)
 	switch l.typ {
+	case kArray:
+		return newArrayPred(f, arrayEqual, v.list, neg != (op == opNe))
 	case kBool:
 		return &boolPred{ref: f, want: (v.i != 0) == (op == opEq) != neg}
 	case kString:
@@ -201,12 +222,12 @@ func (pl *planner) in(n *node, neg bool) pred {
 	if l.kind == nName && l.typ == kDyn {
 		return pl.json(l, neg, &jsonIn{set: newValueSet(list)})
 	}
-	if l.kind != nName {
+	if !l.isColumn() {
 		p := &rowPred{set: newValueSet(list), neg: neg}
 		p.compile(pl, l)
 		return p
 	}
-	f := pl.ref(l.field)
+	f := pl.ref(l)
 	switch {
 	case l.typ == kBool:
 		return newBoolIn(f, list, neg)
@@ -216,10 +237,10 @@ func (pl *planner) in(n *node, neg bool) pred {
 			words[i] = v.s
 		}
 		return newStringIn(f, words, neg)
-	case l.typ == kInt:
+	case l.typ == kInt, l.typ == kTime:
 		var ints []int64
 		for _, v := range list {
-			if v = integral(v); v.k == kInt {
+			if v = integral(v); v.k == kInt || v.k == kTime {
 				ints = append(ints, v.i)
 			}
 		}
@@ -289,7 +310,7 @@ func (pl *planner) like(n *node, neg bool) pred {
 	if l.typ == kDyn {
 		return pl.json(l, neg, &jsonLike{pattern: pat})
 	}
-	f := pl.ref(l.field)
+	f := pl.ref(l)
 	if pat.exact && pat.head.wild == nil {
 		return newStringIn(f, []string{pat.head.text}, neg)
 	}
@@ -299,6 +320,9 @@ func (pl *planner) like(n *node, neg bool) pred {
 func (pl *planner) contains(n *node, neg bool) pred {
 	j := &jsonContains{mode: containsMode(n.op)}
 	list := n.kids[1].val.list
+	if name := n.kids[0]; name.typ == kArray {
+		return pl.arrayContains(name, j.mode, n.kids[1].val, neg)
+	}
 	if j.mode == containsOne {
 		j.mode, list = containsAny, []value{n.kids[1].val}
 	}

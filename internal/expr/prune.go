@@ -22,6 +22,9 @@ func (p *Plan) MayMatch(stats func(fieldID int64) (min, max any, nulls, rows int
 // bounds returns what stats says about the field. some is whether there may be
 // a value that is not null, null whether there may be a null.
 func (r ref) bounds(st statistics) (lo, hi any, some, null bool) {
+	if r.field.ID == derivedID {
+		return nil, nil, true, true
+	}
 	lo, hi, nulls, rows, ok := st(r.field.ID)
 	if !ok {
 		return nil, nil, true, true

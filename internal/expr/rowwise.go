@@ -133,14 +133,14 @@ func (p *rowPred) compile(pl *planner, n *node) {
 		p.code = append(p.code, rowOp{code: rConst, val: n.val})
 	case nName, nLength:
 		name, code := n, rPath
-		if n.kind == nLength {
+		switch {
+		case n.typ != kDyn:
+			code = rColumn
+		case n.kind == nLength:
 			name, code = n.kids[0], rLength
 		}
-		r := pl.ref(name.field)
+		r := pl.ref(name)
 		p.refs = append(p.refs, r)
-		if name.typ != kDyn {
-			code = rColumn
-		}
 		p.code = append(p.code, rowOp{code: code, slot: r.slot, path: name.path})
 	case nNeg:
 		p.compile(pl, n.kids[0])

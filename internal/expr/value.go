@@ -20,15 +20,20 @@ const (
 	kString             // value.s
 	kArray              // constants: value.list; read from JSON: value.s, its text
 	kObject             // read from JSON only: value.s, its text
+	kTime               // value.i, microseconds since 1970-01-01 UTC
+	kSpan               // value.i, microseconds
 	kDyn                // nodes only: the type is known per row
 	kCond               // nodes only: a condition
 )
 
-var kindNames = [...]string{"nothing", "a bool", "an integer", "a float", "a string", "an array", "an object", "a JSON value", "a condition"}
+var kindNames = [...]string{"nothing", "a bool", "an integer", "a float", "a string", "an array", "an object", "a time", "an interval", "a JSON value", "a condition"}
 
 func (k kind) String() string { return kindNames[k] }
 
 func (k kind) numeric() bool { return k == kInt || k == kFloat }
+
+// temporal says that values are microseconds, which are handled as integers.
+func (k kind) temporal() bool { return k == kTime || k == kSpan }
 
 // value is a constant, or what one row holds.
 type value struct {
@@ -70,6 +75,8 @@ func (v value) append(b *strings.Builder) {
 		b.WriteString(formatFloat(v.f))
 	case kString:
 		quote(b, v.s)
+	case kTime, kSpan:
+		b.WriteString(formatTemporal(v))
 	case kArray:
 		b.WriteByte('[')
 		for i, e := range v.list {
@@ -185,6 +192,8 @@ func compareValues(o cmpOp, a, b value) tri {
 		return triOf(o.holds(compareNumbers(a, b)))
 	case a.k != b.k:
 		return unknown
+	case a.k.temporal():
+		return triOf(o.holds(cmp.Compare(a.i, b.i)))
 	case a.k == kString:
 		return triOf(o.holds(strings.Compare(a.s, b.s)))
 	case a.k == kBool && o <= opNe:

@@ -282,8 +282,8 @@ func (pl *planner) newVector(l *node, op cmpOp, r *node, neg bool) pred {
 func (p *vectorPred) compile(pl *planner, n *node, used int) {
 	p.depth = max(p.depth, used+1)
 	switch n.kind {
-	case nName:
-		r := pl.ref(n.field)
+	case nName, nLength:
+		r := pl.ref(n)
 		p.refs = append(p.refs, r)
 		p.code = append(p.code, vectorOp{code: vColumn, slot: r.slot})
 	case nConst:
