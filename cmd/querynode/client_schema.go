@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/dataset"
+	"github.com/querynode/querynode/internal/rowpb"
 	"github.com/querynode/querynode/internal/schema"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -18,57 +20,102 @@ import (
 // typeRE splits a type as typed: "int64", "varchar(64)", "FloatVector(128)".
 var typeRE = regexp.MustCompile(`^([A-Za-z0-9_]+)(?:\((\d+)\))?$`)
 
+// arrayRE splits an array as typed: "array(int32)", "array(varchar(64),100)".
+var arrayRE = regexp.MustCompile(`^(?i)array\(([A-Za-z0-9_]+(?:\(\d+\))?)(?:,\s*(\d+))?\)$`)
+
+// types are the types as they are typed, in capitals and without "_".
+func types() map[string]qnpb.DataType {
+	m := map[string]qnpb.DataType{"VECTOR": qnpb.DataType_DATA_TYPE_FLOAT_VECTOR}
+	for n, name := range qnpb.DataType_name {
+		if t := qnpb.DataType(n); t != qnpb.DataType_DATA_TYPE_UNSPECIFIED && t != qnpb.DataType_DATA_TYPE_ARRAY {
+			m[plainType(name)] = t
+		}
+	}
+	return m
+}
+
+func plainType(name string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(strings.ToUpper(name), "DATA_TYPE_"), "_", "")
+}
+
 // parseType reads a type into f.
 func parseType(text string, f *qnpb.FieldSchema) error {
-	m := typeRE.FindStringSubmatch(strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	if m := arrayRE.FindStringSubmatch(text); m != nil {
+		return parseArray(text, m[1], m[2], f)
+	}
+	m := typeRE.FindStringSubmatch(text)
 	if m == nil {
-		return errors.Newf("type %q: want a name such as int64, varchar(64) or vector(128)", text)
+		return errors.Newf("type %q: want a name such as int64, varchar(64), array(int64) or vector(128)", text)
 	}
-	name := strings.ReplaceAll(strings.TrimPrefix(strings.ToUpper(m[1]), "DATA_TYPE_"), "_", "")
-	types := map[string]qnpb.DataType{
-		"BOOL": qnpb.DataType_DATA_TYPE_BOOL, "INT8": qnpb.DataType_DATA_TYPE_INT8, "INT16": qnpb.DataType_DATA_TYPE_INT16,
-		"INT32": qnpb.DataType_DATA_TYPE_INT32, "INT64": qnpb.DataType_DATA_TYPE_INT64, "FLOAT": qnpb.DataType_DATA_TYPE_FLOAT,
-		"DOUBLE": qnpb.DataType_DATA_TYPE_DOUBLE, "VARCHAR": qnpb.DataType_DATA_TYPE_VARCHAR, "JSON": qnpb.DataType_DATA_TYPE_JSON,
-		"VECTOR": qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, "FLOATVECTOR": qnpb.DataType_DATA_TYPE_FLOAT_VECTOR,
-	}
-	t, ok := types[name]
+	t, ok := types()[plainType(m[1])]
 	if !ok {
-		return errors.Newf("unknown type %q: want bool, int8, int16, int32, int64, float, double, varchar(N), json or vector(N)", text)
+		return errors.Newf("unknown type %q: want bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or vector(N)", text)
 	}
 	f.Type = t
-	n := 0
-	if m[2] != "" {
-		v, err := strconv.ParseInt(m[2], 10, 32)
-		if err != nil {
-			return errors.Newf("type %q: the number is too large", text)
-		}
-		n = int(v)
-	}
+	n, err := number(text, m[2])
 	switch {
+	case err != nil:
+		return err
 	case t == qnpb.DataType_DATA_TYPE_VARCHAR && n > 0:
-		f.MaxLength = int32(n)
-	case t == qnpb.DataType_DATA_TYPE_FLOAT_VECTOR && n > 0:
-		f.Dim = int32(n)
+		f.MaxLength = n
+	case isVector(t) && n > 0:
+		f.Dim = n
 	case m[2] != "":
-		return errors.Newf("type %q: a number in brackets goes with varchar and vector, from 1", text)
+		return errors.Newf("type %q: a number in brackets goes with varchar and vectors, from 1", text)
 	}
 	return nil
 }
 
-// parseField reads "name:type[:pk][:auto][:nullable]".
+// parseArray reads the type of elements and the capacity of an array.
+func parseArray(text, element, capacity string, f *qnpb.FieldSchema) error {
+	var e qnpb.FieldSchema
+	if err := parseType(element, &e); err != nil {
+		return errors.Wrapf(err, "type %q", text)
+	}
+	n, err := number(text, capacity)
+	if err != nil {
+		return err
+	}
+	f.Type, f.ElementType, f.MaxLength, f.MaxCapacity = qnpb.DataType_DATA_TYPE_ARRAY, e.GetType(), e.GetMaxLength(), n
+	return nil
+}
+
+// number reads the number in a type; 0 if there is none.
+func number(text, digits string) (int32, error) {
+	if digits == "" {
+		return 0, nil
+	}
+	v, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil {
+		return 0, errors.Newf("type %q: the number is too large", text)
+	}
+	return int32(v), nil
+}
+
+func isVector(t qnpb.DataType) bool { return schema.Type(t).IsVector() }
+
+// parseField reads "name:type[:pk][:auto][:nullable][:default=value]". A default
+// is the rest of the text.
 func parseField(text string) (*qnpb.FieldSchema, error) {
 	parts := strings.Split(text, ":")
 	if len(parts) < 2 || parts[0] == "" {
-		return nil, errors.Newf("--field %q: want NAME:TYPE, then :pk, :auto or :nullable", text)
+		return nil, errors.Newf("--field %q: want NAME:TYPE, then :pk, :auto, :nullable or :default=VALUE", text)
 	}
 	f := &qnpb.FieldSchema{Name: parts[0]}
 	if err := parseType(parts[1], f); err != nil {
 		return nil, errors.Wrapf(err, "--field %q", text)
 	}
-	if f.GetType() == qnpb.DataType_DATA_TYPE_FLOAT_VECTOR && f.GetDim() == 0 {
+	if isVector(f.GetType()) && f.GetDim() == 0 {
 		return nil, errors.Newf("--field %q: say the dimension: vector(128)", text)
 	}
-	for _, word := range parts[2:] {
+	for i, word := range parts[2:] {
+		if value, ok := strings.CutPrefix(strings.Join(parts[2+i:], ":"), "default="); ok {
+			if err := parseDefault(value, f); err != nil {
+				return nil, errors.Wrapf(err, "--field %q", text)
+			}
+			break
+		}
 		switch strings.ToLower(word) {
 		case "pk", "primary_key":
 			f.PrimaryKey = true
@@ -77,10 +124,35 @@ func parseField(text string) (*qnpb.FieldSchema, error) {
 		case "nullable", "null":
 			f.Nullable = true
 		default:
-			return nil, errors.Newf("--field %q: unknown word %q, want pk, auto or nullable", text, word)
+			return nil, errors.Newf("--field %q: unknown word %q, want pk, auto, nullable or default=VALUE", text, word)
 		}
 	}
 	return f, nil
+}
+
+// parseDefault reads the default value of a field as typed.
+func parseDefault(text string, f *qnpb.FieldSchema) (err error) {
+	v := &qnpb.Value{}
+	switch t := schema.Type(f.GetType()); {
+	case t == schema.Bool:
+		x := &qnpb.Value_BoolValue{}
+		x.BoolValue, err = strconv.ParseBool(text)
+		v.Kind = x
+	case t == schema.Timestamptz || t == schema.VarChar:
+		v.Kind = &qnpb.Value_StringValue{StringValue: text}
+	case t.IsInt():
+		x := &qnpb.Value_IntValue{}
+		x.IntValue, err = strconv.ParseInt(text, 10, 64)
+		v.Kind = x
+	case t == schema.Float, t == schema.Double:
+		x := &qnpb.Value_DoubleValue{}
+		x.DoubleValue, err = strconv.ParseFloat(text, 64)
+		v.Kind = x
+	default:
+		return errors.Newf("a field of type %s has no default value", t)
+	}
+	f.DefaultValue = v
+	return errors.Wrapf(err, "default value %q", text)
 }
 
 // parseIndex reads "field:type[:metric][:name=value]...".
@@ -138,6 +210,10 @@ func parseSchema(raw []byte, req *qnpb.CreateCollectionRequest) error {
 			MaxLength  int32  `json:"max_length"`
 			Nullable   bool   `json:"nullable"`
 			ID         int64  `json:"id"` // as in a manifest; the node gives its own
+
+			Element     string          `json:"element_type"`
+			MaxCapacity int32           `json:"max_capacity"`
+			Default     json.RawMessage `json:"default_value"`
 		} `json:"fields"`
 		Indexes []struct {
 			Name   string            `json:"name"`
@@ -158,8 +234,25 @@ func parseSchema(raw []byte, req *qnpb.CreateCollectionRequest) error {
 	}
 	for _, f := range file.Fields {
 		p := &qnpb.FieldSchema{Name: f.Name, PrimaryKey: f.PrimaryKey, AutoId: f.AutoID, Nullable: f.Nullable}
-		if err := parseType(f.Type, p); err != nil {
+		typ := f.Type
+		if f.Element != "" { // as in a manifest; else it is in the type
+			typ = fmt.Sprintf("%s(%s)", f.Type, f.Element)
+		}
+		if err := parseType(typ, p); err != nil {
 			return errors.Wrapf(err, "field %q", f.Name)
+		}
+		if f.MaxCapacity != 0 {
+			p.MaxCapacity = f.MaxCapacity
+		}
+		if len(f.Default) > 0 {
+			text := string(f.Default)
+			var quoted string
+			if json.Unmarshal(f.Default, &quoted) == nil {
+				text = quoted
+			}
+			if err := parseDefault(text, p); err != nil {
+				return errors.Wrapf(err, "field %q", f.Name)
+			}
 		}
 		if f.Dim != 0 {
 			p.Dim = f.Dim
@@ -196,18 +289,20 @@ func schemaOfData(path string) (*qnpb.CollectionSchema, error) {
 func schemaMessage(s *schema.Schema) *qnpb.CollectionSchema {
 	out := &qnpb.CollectionSchema{Dynamic: s.Dynamic, Version: s.Version}
 	for _, f := range s.Fields {
-		out.Fields = append(out.Fields, &qnpb.FieldSchema{Name: f.Name, Type: qnpb.DataType(f.Type), PrimaryKey: f.PrimaryKey, AutoId: f.AutoID,
-			Dim: int32(f.Dim), MaxLength: int32(f.MaxLength), Nullable: f.Nullable, Id: f.ID})
+		out.Fields = append(out.Fields, rowpb.FromField(f))
 	}
 	return out
 }
 
 // schemaOf is the schema of a collection as the node describes it.
-func schemaOf(p *qnpb.CollectionSchema) schema.Schema {
+func schemaOf(p *qnpb.CollectionSchema) (schema.Schema, error) {
 	s := schema.Schema{Version: p.GetVersion(), Dynamic: p.GetDynamic()}
 	for _, f := range p.GetFields() {
-		s.Fields = append(s.Fields, schema.Field{ID: f.GetId(), Name: f.GetName(), Type: schema.Type(f.GetType()), PrimaryKey: f.GetPrimaryKey(),
-			AutoID: f.GetAutoId(), Dim: int(f.GetDim()), MaxLength: int(f.GetMaxLength()), Nullable: f.GetNullable()})
+		field, err := rowpb.ToField(f)
+		if err != nil {
+			return s, errors.Wrap(err, "the node's answer")
+		}
+		s.Fields = append(s.Fields, field)
 	}
-	return s
+	return s, nil
 }

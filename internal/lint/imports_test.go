@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"segments":    {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec", "internal/analyze"},
 
 	"internal/index": {"internal/vec"},
-	"internal/rowpb": {"proto"},
+	"internal/rowpb": {"proto", "internal/analyze"},
 	// The two open formats, npy and Parquet, are read and written in one place.
 	"internal/dataset": {"internal/segfile"},
 

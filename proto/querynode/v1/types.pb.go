@@ -202,7 +202,9 @@ type FieldSchema struct {
 	MaxCapacity int32 `protobuf:"varint,10,opt,name=max_capacity,json=maxCapacity,proto3" json:"max_capacity,omitempty"`
 	// Value of rows that leave the field out or have it null; not set = none. Scalar fields other than the primary key, ARRAY
 	// and JSON. A TIMESTAMPTZ is given as microseconds or as RFC 3339 text.
-	DefaultValue  *Value `protobuf:"bytes,11,opt,name=default_value,json=defaultValue,proto3" json:"default_value,omitempty"`
+	DefaultValue *Value `protobuf:"bytes,11,opt,name=default_value,json=defaultValue,proto3" json:"default_value,omitempty"`
+	// VARCHAR: how text_match, phrase_match and full-text search cut the text into words: "standard", "whitespace" or "english"; empty = standard.
+	Analyzer      string `protobuf:"bytes,12,opt,name=analyzer,proto3" json:"analyzer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +314,13 @@ func (x *FieldSchema) GetDefaultValue() *Value {
 		return x.DefaultValue
 	}
 	return nil
+}
+
+func (x *FieldSchema) GetAnalyzer() string {
+	if x != nil {
+		return x.Analyzer
+	}
+	return ""
 }
 
 // CollectionSchema is the ordered list of fields of a collection.
@@ -1581,7 +1590,7 @@ var File_querynode_v1_types_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/types.proto\x12\fquerynode.v1\"\xfc\x02\n" +
+	"\x18querynode/v1/types.proto\x12\fquerynode.v1\"\x98\x03\n" +
 	"\vFieldSchema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x16.querynode.v1.DataTypeR\x04type\x12\x1f\n" +
@@ -1596,7 +1605,8 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\felement_type\x18\t \x01(\x0e2\x16.querynode.v1.DataTypeR\velementType\x12!\n" +
 	"\fmax_capacity\x18\n" +
 	" \x01(\x05R\vmaxCapacity\x128\n" +
-	"\rdefault_value\x18\v \x01(\v2\x13.querynode.v1.ValueR\fdefaultValue\"y\n" +
+	"\rdefault_value\x18\v \x01(\v2\x13.querynode.v1.ValueR\fdefaultValue\x12\x1a\n" +
+	"\banalyzer\x18\f \x01(\tR\banalyzer\"y\n" +
 	"\x10CollectionSchema\x121\n" +
 	"\x06fields\x18\x01 \x03(\v2\x19.querynode.v1.FieldSchemaR\x06fields\x12\x18\n" +
 	"\adynamic\x18\x02 \x01(\bR\adynamic\x12\x18\n" +
