@@ -31,9 +31,10 @@ type SearchRequest struct {
 	TopK        int
 	Offset      int
 	Metric      index.Metric
-	EF          int      // HNSW candidate list; 0 = chosen by the index
-	Radius      *float32 // nil = unbounded
-	RangeFilter *float32 // nil = unbounded
+	EF          int       // HNSW candidate list; 0 = chosen by the index
+	Radius      *float32  // nil = unbounded
+	RangeFilter *float32  // nil = unbounded
+	Group       *Grouping // nil = no groups
 }
 
 // SearchResult is columnar: the hits of query 0, then those of query 1, and so on.
@@ -44,6 +45,8 @@ type SearchResult struct {
 	Fields        []*schema.Column // as asked for
 	ReadTimestamp uint64
 	Stats         ReadStats
+	GroupValues   *schema.Column // of each hit; nil without a Grouping
+	GroupCounts   []int64        // rows of each group, in the order of the hits
 }
 
 // Search answers r from the segments of this node. The goroutine that calls it
@@ -64,21 +67,32 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 	if err := x.takes(s.estimate()); err != nil {
 		return nil, err
 	}
-	if err := s.searchSegments(ctx); err != nil {
-		return nil, err
-	}
 	res := &SearchResult{ReadTimestamp: x.at, Counts: make([]int64, 0, r.NQ)}
-	stage := x.stage()
-	if err := guard("merge search", func() error { s.merge(res); return nil }); err != nil {
+	if r.Group != nil {
+		err = s.searchGroups(ctx, res)
+	} else {
+		err = s.searchRows(ctx, res)
+	}
+	if err != nil {
 		return nil, err
 	}
-	stage.end(&x.stats.Merge)
+	stage := x.stage()
 	if err := x.output(res, r.OutputFields, s.merger.hits); err != nil {
 		return nil, err
 	}
 	stage.end(&x.stats.Output)
 	res.Stats = x.finish()
 	return res, nil
+}
+
+// searchRows answers a request without groups.
+func (s *searching) searchRows(ctx context.Context, res *SearchResult) error {
+	if err := s.searchSegments(ctx); err != nil {
+		return err
+	}
+	stage := s.stage()
+	defer stage.end(&s.stats.Merge)
+	return guard("merge search", func() error { s.merge(res); return nil })
 }
 
 // output copies the keys and fields of hits into the answer.
@@ -148,7 +162,7 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	sc := s.coll.set.scratch.Get().(*scratch)
 	defer s.coll.set.scratch.Put(sc)
 	t := &s.targets[p.target]
-	n, allowed, err := s.rowsOf(ctx, p, sc)
+	n, allowed, err := s.rowsOf(ctx, p.target, sc)
 	if err != nil {
 		return err
 	}
@@ -206,13 +220,13 @@ func (s *searching) nearest(t *target, q *nearestQuery, n int, allowed *bitset.S
 	return t.nearest(&scan, n, allowed, sc)
 }
 
-// rowsOf returns the rows of the part's target that the read may see.
-func (s *searching) rowsOf(ctx context.Context, p *part, sc *scratch) (int, *bitset.Set, error) {
-	t := &s.targets[p.target]
+// rowsOf returns the rows of a target that the read may see.
+func (s *searching) rowsOf(ctx context.Context, number int32, sc *scratch) (int, *bitset.Set, error) {
+	t := &s.targets[number]
 	if s.shared == nil {
 		return s.seen(ctx, t, &sc.rows)
 	}
-	sh := &s.shared[p.target]
+	sh := &s.shared[number]
 	sh.once.Do(func() {
 		sh.err = errclass.New(errclass.Internal, "filter of segment %d ended without a result", t.Meta().ID)
 		sh.n, sh.rows, sh.err = s.seen(ctx, t, &sh.set)

@@ -67,6 +67,9 @@ type searcher interface {
 	// nearest finds the nearest of the first n rows that are in allowed (nil =
 	// all). The result is valid until sc is used again.
 	nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error)
+	// distances computes the distance of every one of the first n rows that is in
+	// allowed (nil = all).
+	distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error
 	// scans reports whether nearest looks at every row for q.
 	scans(q *nearestQuery) bool
 }

@@ -1,0 +1,65 @@
+package segments
+
+import (
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/index"
+)
+
+// visit gets some rows in ascending order with their distances from the query.
+// The slices are valid during the call.
+type visit func(rows []uint32, distances []float32) error
+
+// distances computes the distance of every allowed row (nil = all) in
+// [q.from, n), always by the same kernel: a row has the same distance to the last bit
+// in a growing and in a sealed segment, and whatever rows stand beside it.
+func (sc *scratch) distances(v vectors, n int, q *nearestQuery, allowed *bitset.Set, see visit) error {
+	inv := float32(0)
+	if q.metric == index.Cosine {
+		inv = sc.kernels.InvNorm(q.vector)
+	}
+	way := wayScan
+	if allowed != nil {
+		way = wayScanMatches
+	}
+	for at := q.from; at < n; {
+		if q.stop != nil && q.stop.Load() {
+			return errors.Wrap(q.ctx.Err(), "search")
+		}
+		if allowed != nil {
+			at = sc.nextIDs(allowed, at, n)
+		} else {
+			sc.ids = sc.ids[:0]
+			for ; at < n && len(sc.ids) < scanBlock; at++ {
+				sc.ids = append(sc.ids, uint32(at))
+			}
+		}
+		if len(sc.ids) == 0 {
+			break
+		}
+		out := sc.out[:len(sc.ids)]
+		sc.idDistances(q, inv, v, out)
+		sc.work.note(way, len(out), 0)
+		if err := see(sc.ids, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// distances computes the distance of every allowed row.
+func (s *Sealed) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
+	v := s.field(q.fieldID)
+	rows := vectors{base: v.base, dim: v.dim}
+	if q.metric == index.Cosine {
+		rows = s.withNorms(v)
+	}
+	return sc.distances(rows, n, q, allowed, see)
+}
+
+// distances computes the distance of every allowed row.
+func (g *Growing) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
+	v := g.vectorField(q.fieldID)
+	return sc.distances(vectors{base: v.data(), inv: v.invNorms(), dim: v.dim}, n, q, allowed, see)
+}
