@@ -34,3 +34,15 @@ func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias
 func (d Distance) rows(q, rows []byte, out []float32) { d.rowsPortable(q, rows, out) }
 
 func (d Distance) ids(q, base []byte, ids []uint32, out []float32) { d.idsPortable(q, base, ids, out) }
+
+func (Kernels) panels(queries []int8, nq, quads int, panels []byte, n int, out []int32) {
+	panelsPortable(queries, nq, quads, panels, n, out)
+}
+
+func (Kernels) sumsBelow(sums []int32, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+	return sumsBelowPortable(sums, bias, aff, limit, rows, dist)
+}
+
+func (Kernels) sumsNearest(sums []int32, bias []float32, scale float32) (int, float32) {
+	return sumsNearestPortable(sums, bias, scale)
+}

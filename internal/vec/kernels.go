@@ -53,9 +53,14 @@ func ParseLevel(s string) (Level, error) {
 // Sums are made in float32 in an order that differs between levels, so results
 // differ in the last bits. Lengths that do not fit, and ids without a row,
 // panic in Go before any memory is touched.
-type Kernels struct{ level Level }
+type Kernels struct {
+	level Level
+	amx   bool // with level AVX512 only
+}
 
 // New returns the kernels of a level, or an error if this CPU cannot run them.
+// AVX512 then means that and nothing more: AMX is used only by what Detect
+// returns on its own.
 func New(l Level) (Kernels, error) {
 	if l > Supported() {
 		return Kernels{}, errors.WithHintf(
@@ -75,7 +80,15 @@ func Detect() Kernels {
 			return k
 		}
 	}
-	return Kernels{level: Supported()}
+	return Kernels{level: Supported(), amx: hasAMX()}
+}
+
+// String names the instruction sets that k uses.
+func (k Kernels) String() string {
+	if k.amx {
+		return k.level.String() + "+amx"
+	}
+	return k.level.String()
 }
 
 // Level says which instruction set k uses.
