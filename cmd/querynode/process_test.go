@@ -17,9 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/errors"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/querynode/querynode/internal/lifecycle"
 )
 
 // stopLimit is what a stop may take with the default configuration.
@@ -348,6 +351,8 @@ func TestASecondSignalCuts(t *testing.T) {
 	p.waitFor(`"serving"`)
 	p.signal(syscall.SIGTERM)
 	p.waitFor(`"stopping"`)
+	p.signal(syscall.SIGTERM) // the first once more
+	time.Sleep(echo)
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(stopLimit); code != exitStuck || !strings.Contains(p.stderr.String(), "SKIPPED") {
 		t.Errorf("exit code %d:\n%s", code, p.stderr)
@@ -359,5 +364,40 @@ func TestASecondSignalCuts(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(stopLimit); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, p.stderr)
+	}
+}
+
+// As timeout(1) does it.
+func TestTwoSignalsAtOnceAreOne(t *testing.T) {
+	for _, when := range []string{`"starting"`, `"serving"`} {
+		dir := t.TempDir()
+		p := spawn(t, dir)
+		p.waitFor(when)
+		p.signal(syscall.SIGTERM)
+		p.signal(syscall.SIGINT)
+		p.signal(syscall.SIGTERM)
+		if code := p.exit(stopLimit); code != 0 {
+			t.Errorf("exit code %d:\n%s", code, p.stderr)
+		}
+		nothingLeft(t, dir)
+	}
+}
+
+func TestAFullDiskAloneIsNoFailedStop(t *testing.T) {
+	full := errors.Wrap(&os.PathError{Op: "write", Path: "clean", Err: syscall.ENOSPC}, "close queue")
+	for _, c := range []struct {
+		parts []lifecycle.PartReport
+		want  bool
+	}{
+		{[]lifecycle.PartReport{{Name: "a"}, {Name: "b"}}, false}, // nothing has failed
+		{[]lifecycle.PartReport{{Name: "a"}, {Name: "b", Err: full}}, true},
+		{[]lifecycle.PartReport{{Name: "a", Err: full}, {Name: "b", Err: full}}, true},
+		{[]lifecycle.PartReport{{Name: "a", Err: errors.New("broken")}, {Name: "b", Err: full}}, false},
+		{[]lifecycle.PartReport{{Name: "a", Stuck: true}, {Name: "b", Err: full}}, false},
+		{[]lifecycle.PartReport{{Name: "a", Skipped: true}, {Name: "b", Err: full}}, false},
+	} {
+		if got := onlyFullDisk(&lifecycle.Report{Parts: c.parts}); got != c.want {
+			t.Errorf("%+v: %v", c.parts, got)
+		}
 	}
 }

@@ -67,7 +67,8 @@ type quickstart struct {
 	words *words
 	fig   figures
 	began time.Time
-	ack   *os.File // takes the acknowledged ids, for tests; may be nil
+	told  time.Time // when a signal asked for the end; zero if none did
+	ack   *os.File  // takes the acknowledged ids, for tests; may be nil
 }
 
 // Run runs the quick start until it is done, and then the node until a signal.
@@ -164,7 +165,7 @@ func (q *quickstart) run(r *running) error {
 		done <- lifecycle.Call("quickstart", func() error { return q.job(ctx) })
 		return nil
 	}); err != nil {
-		return q.app.stop(r, err)
+		return q.app.stop(r, time.Time{}, err)
 	}
 	var why error
 	finished := false
@@ -176,6 +177,7 @@ func (q *quickstart) run(r *running) error {
 				return q.end(errors.Wrap(err, "quickstart"))
 			}
 		case sig := <-q.app.signals:
+			q.told = time.Now()
 			r.log.Info("stopping", "signal", sig.String())
 			cancel()
 			if !finished {
@@ -199,7 +201,7 @@ func (q *quickstart) end(why error) error {
 		_ = q.c.conn.Close() // else the server waits for it
 	}
 	begin := time.Now()
-	err := q.app.stop(q.node, why)
+	err := q.app.stop(q.node, q.told, why)
 	if err == nil {
 		q.out.Notef("stopped in %s", console.Took(time.Since(begin)))
 	}
@@ -247,32 +249,4 @@ func (q *quickstart) waitReady(ctx context.Context) error {
 	q.fig.DataDir, q.fig.Collection = q.cfg.Node.DataDir, wordsCollection
 	q.fig.Seconds.Start = time.Since(q.began).Seconds()
 	return nil
-}
-
-// serveThen starts a node and gives it to then, which stops it. A signal during
-// the start ends the start.
-func (a *app) serveThen(cfg *config.Config, o startOptions, then func(*running) error) error {
-	starting, abort := context.WithCancel(context.Background())
-	defer abort()
-	group := lifecycle.NewGroup(context.Background(), nil)
-	result := make(chan started, 1)
-	if err := group.Go("start", func(context.Context) error {
-		var s started
-		s.err = lifecycle.Call("start", func() (err error) { s.node, err = start(starting, cfg, o); return err })
-		result <- s
-		return nil
-	}); err != nil {
-		return err
-	}
-	select {
-	case s := <-result:
-		if s.err != nil {
-			return s.err
-		}
-		return then(s.node)
-	case sig := <-a.signals:
-		o.log.Info("told to stop while starting", "signal", sig.String())
-		abort()
-		return a.aborted(cfg, result, o)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/pprof"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -33,21 +34,85 @@ func (s *serveCmd) Run(a *app) error {
 	return a.serveThen(cfg, startOptions{version: a.version, log: log, level: level}, a.untilSignal)
 }
 
+// serveThen starts a node and gives it to then, which stops it. A signal during
+// the start ends the start.
+func (a *app) serveThen(cfg *config.Config, o startOptions, then func(*running) error) error {
+	starting, abort := context.WithCancel(context.Background())
+	defer abort()
+	group := lifecycle.NewGroup(context.Background(), nil)
+	result := make(chan started, 1)
+	if err := group.Go("start", func(context.Context) error {
+		var s started
+		s.err = lifecycle.Call("start", func() (err error) { s.node, err = start(starting, cfg, o); return err })
+		result <- s
+		return nil
+	}); err != nil {
+		return err
+	}
+	select {
+	case s := <-result:
+		if s.err != nil {
+			return s.err
+		}
+		return then(s.node)
+	case sig := <-a.signals:
+		told := time.Now()
+		o.log.Info("told to stop while starting", "signal", sig.String())
+		abort()
+		return a.aborted(cfg, result, told, o)
+	}
+}
+
 // started is how a start ended.
 type started struct {
 	node *running
 	err  error
 }
 
+// echo is how long after the first signal another one is the same request once
+// more: timeout(1), terminals and some supervisors signal a process and then its
+// group.
+const echo = time.Second
+
+// again waits for a signal that means to cut: one that comes echo or more after
+// told. It is false when ctx ends before. A zero told is the time of the next one.
+func (a *app) again(ctx context.Context, told time.Time) bool {
+	for {
+		select {
+		case <-a.signals:
+			if told.IsZero() {
+				told = time.Now()
+			}
+			if time.Since(told) >= echo {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // aborted waits for a start that was told to give up.
-func (a *app) aborted(cfg *config.Config, result <-chan started, o startOptions) error {
+func (a *app) aborted(cfg *config.Config, result <-chan started, told time.Time, o startOptions) error {
+	watch, stop := context.WithCancel(context.Background())
+	defer stop()
+	group, cut := lifecycle.NewGroup(watch, nil), make(chan struct{})
+	if err := group.Go("second signal", func(ctx context.Context) error {
+		if a.again(ctx, told) {
+			close(cut)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
 	// Twice: the step that runs, and then the stop of what has been started.
 	late := time.NewTimer(2 * cfg.Shutdown.Total)
 	defer late.Stop()
 	select {
 	case s := <-result:
 		if s.node != nil {
-			return a.stop(s.node, nil)
+			stop()
+			return a.stop(s.node, told, nil)
 		}
 		var stuck *codeError
 		if errors.As(s.err, &stuck) {
@@ -57,7 +122,7 @@ func (a *app) aborted(cfg *config.Config, result <-chan started, o startOptions)
 		return nil
 	case <-late.C:
 		return &codeError{exitStuck, errors.Newf("the start did not give up within %s; goroutines:\n%s", 2*cfg.Shutdown.Total, goroutines())}
-	case <-a.signals:
+	case <-cut:
 		return &codeError{exitStuck, errors.Newf("cut by a second signal while giving up the start; goroutines:\n%s", goroutines())}
 	}
 }
@@ -82,24 +147,24 @@ func (a *app) untilSignal(r *running) error {
 	}
 	select {
 	case sig := <-a.signals:
+		told := time.Now()
 		r.log.Info("stopping", "signal", sig.String(), "state", r.machine.State().String())
-		return a.stop(r, nil)
+		return a.stop(r, told, nil)
 	case err := <-r.failed:
-		return a.stop(r, err)
+		return a.stop(r, time.Time{}, err)
 	}
 }
 
-// stop stops the node; why is nil or what made it necessary, and is returned.
-func (a *app) stop(r *running, why error) error {
+// stop stops the node; told is when a signal asked for it, zero if none did; why
+// is nil or what made it necessary, and is returned.
+func (a *app) stop(r *running, told time.Time, why error) error {
 	ctx, cut := context.WithCancel(context.Background())
 	defer cut()
 	watch := lifecycle.NewGroup(ctx, nil)
 	if err := watch.Go("second signal", func(ctx context.Context) error {
-		select {
-		case <-a.signals:
+		if a.again(ctx, told) {
 			r.log.Warn("second signal: cutting what has not stopped")
 			cut()
-		case <-ctx.Done():
 		}
 		return nil
 	}); err != nil {
@@ -113,9 +178,28 @@ func (a *app) stop(r *running, why error) error {
 	if len(rep.Stuck()) > 0 {
 		return &codeError{exitStuck, errors.Join(why, errors.Newf("these did not stop in time: %q\n%s", rep.Stuck(), rep))}
 	}
-	if err := rep.Err(); err != nil {
+	switch err := rep.Err(); {
+	case err == nil:
+	case why == nil && onlyFullDisk(rep):
+		r.log.Warn("stopped; what the next start would have been quicker with could not be written, nothing is lost", "took", rep.Took, "error", err)
+		return nil
+	default:
 		return errors.Join(why, err)
 	}
 	r.log.Info("stopped", "took", rep.Took)
 	return why
+}
+
+// onlyFullDisk reports whether all parts have closed and all that failed did so
+// because no space was left. What was acknowledged is stored before that: a close
+// writes only notes for the next start.
+func onlyFullDisk(rep *lifecycle.Report) bool {
+	failed := false
+	for _, p := range rep.Parts {
+		if p.Err != nil && !errors.Is(p.Err, syscall.ENOSPC) || p.Stuck || p.Skipped {
+			return false
+		}
+		failed = failed || p.Err != nil
+	}
+	return failed
 }

@@ -235,7 +235,7 @@ func TestAPartThatDoesNotStopIsNamedAndShown(t *testing.T) {
 	}
 	free := stubborn(t, r)
 	a := &app{signals: make(chan os.Signal)}
-	err = a.stop(r, nil)
+	err = a.stop(r, time.Now(), nil)
 	var coded *codeError
 	if !errors.As(err, &coded) || coded.code != exitStuck || !strings.Contains(err.Error(), `did not stop in time: ["stubborn"]`) || !strings.Contains(err.Error(), "waitStubbornly") {
 		t.Errorf("%v", err)
