@@ -2,6 +2,7 @@ package segments
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -15,7 +16,14 @@ const chunkRows = 4096
 // at yet. The list of columns of a chunk that readers have never changes.
 type chunk struct {
 	timestamps []uint64
-	columns    []*schema.Column // in the order of the segment's scalar fields; later ones may be missing
+	columns    []*chunkColumn // in the order of the segment's scalar fields; later ones may be missing
+}
+
+// chunkColumn is a column of a chunk. That of an array is replaced with each
+// append: its elements have no slots, they grow behind those that readers know.
+type chunkColumn struct {
+	fieldID int64
+	col     atomic.Pointer[schema.Column]
 }
 
 func newChunk(fields []schema.Field) *chunk {
@@ -27,7 +35,7 @@ func newChunk(fields []schema.Field) *chunk {
 }
 
 // with returns a chunk that shares the columns of c and has those of the fields
-// it lacks: nulls so far.
+// it lacks: as absent so far.
 func (c *chunk) with(fields []schema.Field) *chunk {
 	next := &chunk{timestamps: c.timestamps, columns: slices.Clone(c.columns)}
 	for _, f := range fields[len(c.columns):] {
@@ -36,37 +44,36 @@ func (c *chunk) with(fields []schema.Field) *chunk {
 	return next
 }
 
+// column returns the column of a field, with at least the rows that were
+// published before the call; nil if the chunk lacks it.
 func (c *chunk) column(fieldID int64) *schema.Column {
 	for _, col := range c.columns {
-		if col.FieldID == fieldID {
-			return col
+		if col.fieldID == fieldID {
+			return col.col.Load()
 		}
 	}
 	return nil
 }
 
-// emptyColumn returns a column of chunkRows slots of a scalar field: nulls if the
-// field may be null.
-func emptyColumn(f schema.Field) *schema.Column {
-	if f.ID == schema.DynamicFieldID || f.Nullable {
-		if col, err := schema.NullColumn(f, chunkRows); err == nil {
-			return col
+// emptyColumn returns a column of chunkRows slots of a scalar field, which are as
+// in rows without the field.
+func emptyColumn(f schema.Field) *chunkColumn {
+	c := &chunkColumn{fieldID: f.ID}
+	if col, err := schema.AbsentColumn(f, chunkRows); err == nil {
+		if f.Nullable && col.Valid == nil {
+			col.Valid = slices.Repeat([]bool{true}, chunkRows)
 		}
+		c.col.Store(col)
+		return c
 	}
-	col := schema.NewColumn(f, chunkRows)
-	switch {
-	case f.Type == schema.Bool:
-		col.Bool = col.Bool[:chunkRows]
-	case f.Type.IsInt():
-		col.Int = col.Int[:chunkRows]
-	case f.Type == schema.Float:
-		col.Float = col.Float[:chunkRows]
-	case f.Type == schema.Double:
-		col.Double = col.Double[:chunkRows]
-	default:
-		col.Str = col.Str[:chunkRows]
+	col := schema.NewColumn(f, 0)
+	if f.Type == schema.Array {
+		col.Offsets = make([]int, chunkRows+1)
+	} else {
+		col.Zeros(chunkRows)
 	}
-	return col
+	c.col.Store(col)
+	return c
 }
 
 // chunkBytes is the memory of a chunk without the text in it.
@@ -78,7 +85,7 @@ func chunkBytes(fields []schema.Field) int64 {
 			perRow++
 		case f.Type == schema.Float:
 			perRow += 4
-		case f.Type.IsInt(), f.Type == schema.Double:
+		case f.Type.IsInt(), f.Type == schema.Double, f.Type == schema.Array:
 			perRow += 8
 		default:
 			perRow += 16
@@ -90,9 +97,10 @@ func chunkBytes(fields []schema.Field) int64 {
 	return perRow * chunkRows
 }
 
-// copyRows sets slots [at, at+n) of dst to rows [from, from+n) of src, a column
-// of the same field.
-func copyRows(dst *schema.Column, at int, src *schema.Column, from, n int) {
+// set sets slots [at, at+n) to rows [from, from+n) of src, a column of the same
+// field.
+func (c *chunkColumn) set(at int, src *schema.Column, from, n int) {
+	dst := c.col.Load()
 	for i := range n {
 		if dst.Valid == nil {
 			break
@@ -100,6 +108,8 @@ func copyRows(dst *schema.Column, at int, src *schema.Column, from, n int) {
 		dst.Valid[at+i] = !src.Null(from + i)
 	}
 	switch {
+	case dst.Type == schema.Array:
+		c.setLists(at, src, from, n)
 	case dst.Type == schema.Bool:
 		copy(dst.Bool[at:at+n], src.Bool[from:])
 	case dst.Type.IsInt():
@@ -113,19 +123,40 @@ func copyRows(dst *schema.Column, at int, src *schema.Column, from, n int) {
 	}
 }
 
-// textBytes is the length of the texts of a column.
-func textBytes(c *schema.Column) (n int64) {
+// setLists is set for an array.
+func (c *chunkColumn) setLists(at int, src *schema.Column, from, n int) {
+	next := *c.col.Load()
+	shift := next.Offsets[at] - src.Offsets[from]
+	for i := range n {
+		next.Offsets[at+i+1] = src.Offsets[from+i+1] + shift
+	}
+	e := src.Elements(from, from+n)
+	next.Bool, next.Int, next.Float, next.Double, next.Str = append(next.Bool, e.Bool...), append(next.Int, e.Int...),
+		append(next.Float, e.Float...), append(next.Double, e.Double...), append(next.Str, e.Str...)
+	c.col.Store(&next)
+}
+
+// looseBytes is the memory that the values of a column take besides their slots:
+// text, and the elements of arrays, whose memory grows ahead of them.
+func looseBytes(c *schema.Column) (n int64) {
+	if c.Type == schema.Array {
+		e := c.Elements(0, c.Rows()).Bytes()
+		return e + e/4
+	}
 	for _, s := range c.Str {
 		n += int64(len(s))
 	}
 	return n
 }
 
-// appendMissing appends n rows to dst as a segment has them that does not have
-// the field: nulls, or empty objects for the dynamic field.
-func appendMissing(dst *schema.Column, n int) {
-	f := schema.Field{ID: dst.FieldID, Type: dst.Type, Nullable: true}
-	if col, err := schema.NullColumn(f, n); err == nil {
+// appendAbsent appends n rows to dst as a segment has them that does not have
+// the field, of which s tells.
+func appendAbsent(dst *schema.Column, s *schema.Schema, n int) {
+	f, ok := s.FieldByID(dst.FieldID)
+	if !ok {
+		f = schema.Field{ID: dst.FieldID, Type: dst.Type, Element: dst.Element, Dim: dst.Dim, Nullable: true}
+	}
+	if col, err := schema.AbsentColumn(f, n); err == nil {
 		dst.AppendRange(col, 0, n)
 	}
 }

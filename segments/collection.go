@@ -68,6 +68,9 @@ func newCollection(s *Set, info CollectionInfo) *Collection {
 // Info says what the collection is.
 func (c *Collection) Info() CollectionInfo { return *c.info.Load() }
 
+// schema is the newest schema of the collection.
+func (c *Collection) schema() *schema.Schema { return c.info.Load().Schema }
+
 // Update replaces name and indexes: segments that are built from now on use
 // them. The schema may only have gained fields.
 func (c *Collection) Update(info CollectionInfo) { c.info.Store(&info) }

@@ -135,13 +135,14 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 	chunks := g.room(b, first)
 	for i, f := range g.scalars {
 		col := b.Column(f.ID)
-		if col == nil {
-			continue // rows written before the field was added: they stay null
+		if col == nil { // rows written before the field was added
+			col = schema.NewColumn(f, b.Rows)
+			appendAbsent(col, g.latest(), b.Rows)
 		}
 		for r := 0; r < b.Rows; {
 			c, slot := chunks[(first+r)/chunkRows], (first+r)%chunkRows
 			n := min(b.Rows-r, chunkRows-slot)
-			copyRows(c.columns[i], slot, col, r, n)
+			c.columns[i].set(slot, col, r, n)
 			r += n
 		}
 	}
@@ -167,7 +168,7 @@ func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 		need += chunkBytes(fields) - chunkBytes(g.scalars) // columns that the last chunk gets
 	}
 	for _, c := range b.Columns {
-		need += textBytes(c)
+		need += looseBytes(c)
 	}
 	for _, v := range g.vectors {
 		need += v.needs(first, b.Rows)

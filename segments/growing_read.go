@@ -20,7 +20,7 @@ func (g *Growing) timestamp(row uint32) uint64 {
 func (g *Growing) key(row uint32) (int64, string) { return g.keyIn(*g.chunks.Load(), row) }
 
 func (g *Growing) keyIn(chunks []*chunk, row uint32) (int64, string) {
-	c := chunks[row/chunkRows].columns[g.pkIndex]
+	c := chunks[row/chunkRows].columns[g.pkIndex].col.Load()
 	if c.Type == schema.VarChar {
 		return 0, c.Str[row%chunkRows]
 	}
@@ -41,15 +41,15 @@ func (g *Growing) hidden() *deleteState { return g.deletes.state.Load() }
 // rulesOut is "": nothing is known about rows that keep coming.
 func (g *Growing) rulesOut(*match) string { return "" }
 
-// chunkColumns gives a filter the columns of one chunk.
-type chunkColumns struct {
+// chunkRead gives a filter the columns of one chunk.
+type chunkRead struct {
 	chunk *chunk
 	rows  int
 	match *match
 }
 
 // Column returns the first rows of the field's column in the chunk.
-func (c chunkColumns) Column(fieldID int64) *schema.Column {
+func (c chunkRead) Column(fieldID int64) *schema.Column {
 	if col := c.chunk.column(fieldID); col != nil {
 		return col.Slice(0, c.rows)
 	}
@@ -66,7 +66,7 @@ func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) 
 			return errors.Wrap(err, "filter")
 		}
 		rows := min(chunkRows, n-c*chunkRows)
-		if err := m.plan.Eval(chunkColumns{chunks[c], rows, m}, rows, &part); err != nil {
+		if err := m.plan.Eval(chunkRead{chunks[c], rows, m}, rows, &part); err != nil {
 			return err
 		}
 		copy(out.Words()[c*chunkRows/64:], part.Words())
@@ -89,7 +89,7 @@ func (g *Growing) gather(dst *schema.Column, rows []uint32) {
 		if col := chunks[r/chunkRows].column(dst.FieldID); col != nil {
 			dst.AppendRow(col, int(r%chunkRows))
 		} else {
-			appendMissing(dst, 1)
+			appendAbsent(dst, g.latest(), 1)
 		}
 	}
 }

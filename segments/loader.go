@@ -199,7 +199,7 @@ func (c *Collection) load(ctx context.Context, ch *Channel, r LoadRequest) (err 
 	if dir, err = c.fetch(ctx, r, m); err != nil {
 		return err
 	}
-	opened, err := openSealed(ctx, dir, c.Info(), set.o.Ledger)
+	opened, err := openSealed(ctx, dir, c.Info(), c.schema, set.o.Ledger)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (m *match) missing(fieldID int64, n int) *schema.Column {
 	if !ok {
 		return nil
 	}
-	col, err := schema.NullColumn(f, n)
+	col, err := schema.AbsentColumn(f, n)
 	if err != nil {
 		return nil
 	}

@@ -24,7 +24,8 @@ type Sealed struct {
 	file    *segfile.Segment
 	rows    *schema.Batch // scalar columns and timestamps
 	pk      schema.Field
-	keys    *schema.Column // of rows
+	latest  func() *schema.Schema // of the collection; may gain fields
+	keys    *schema.Column        // of rows
 	deletes *deletes
 	vectors []*sealedVectors
 	order   []uint32 // rows by key, newest of a key first; nil = row order is key order
@@ -51,7 +52,7 @@ type sealedVectors struct {
 }
 
 // openSealed opens the segment in dir. The caller owns dir until it succeeds.
-func openSealed(ctx context.Context, dir string, info CollectionInfo, l *Ledger) (_ *Sealed, err error) {
+func openSealed(ctx context.Context, dir string, info CollectionInfo, latest func() *schema.Schema, l *Ledger) (_ *Sealed, err error) {
 	file, err := segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true})
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, l *Ledger)
 	m := file.Manifest()
 	s := &Sealed{
 		meta: Meta{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel},
-		dir:  dir, file: file, pk: info.Schema.Primary(), ledger: l, removed: l.Force(KindSealed, 0),
+		dir:  dir, file: file, pk: info.Schema.Primary(), latest: latest, ledger: l, removed: l.Force(KindSealed, 0),
 	}
 	opened := false
 	defer func() {
@@ -97,10 +98,10 @@ func checkSchema(have, want *schema.Schema) error {
 	for _, f := range want.Columns() {
 		h, ok := have.FieldByID(f.ID)
 		switch {
-		case ok && (h.Type != f.Type || h.Dim != f.Dim || h.PrimaryKey != f.PrimaryKey):
+		case ok && (h.Type != f.Type || h.Element != f.Element || h.Dim != f.Dim || h.PrimaryKey != f.PrimaryKey):
 			return errclass.New(errclass.Corrupt, "field %q is %s of dimension %d in the segment, %s of %d in the collection", f.Name, h.Type, h.Dim, f.Type, f.Dim)
-		case !ok && !f.Nullable && f.ID != schema.DynamicFieldID:
-			return errclass.New(errclass.Corrupt, "the segment lacks field %q, which cannot be null", f.Name)
+		case !ok && !f.MayBeAbsent():
+			return errclass.New(errclass.Corrupt, "the segment lacks field %q, which cannot be null and has no default value", f.Name)
 		}
 	}
 	return nil

@@ -191,7 +191,7 @@ func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 	}
 	src := s.rows.Column(dst.FieldID)
 	if src == nil {
-		appendMissing(dst, len(rows))
+		appendAbsent(dst, s.latest(), len(rows))
 		return
 	}
 	for _, r := range rows {

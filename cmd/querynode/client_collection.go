@@ -4,12 +4,14 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/console"
+	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -114,6 +116,9 @@ func fieldsTable(x *qnpb.Collection) *console.Table {
 				is = append(is, word)
 			}
 		}
+		if f.GetDefaultValue() != nil {
+			is = append(is, "default "+defaultText(f))
+		}
 		slices.Sort(is)
 		index := ""
 		for _, ix := range x.GetIndexes() {
@@ -127,6 +132,22 @@ func fieldsTable(x *qnpb.Collection) *console.Table {
 		t.Add("$meta", "", "JSON", "all other keys", "")
 	}
 	return t
+}
+
+// defaultText is a default value as it is typed.
+func defaultText(f *qnpb.FieldSchema) string {
+	switch v := f.GetDefaultValue().GetKind().(type) {
+	case *qnpb.Value_BoolValue:
+		return strconv.FormatBool(v.BoolValue)
+	case *qnpb.Value_IntValue:
+		if f.GetType() == qnpb.DataType_DATA_TYPE_TIMESTAMPTZ {
+			return schema.FormatTime(v.IntValue)
+		}
+		return strconv.FormatInt(v.IntValue, 10)
+	case *qnpb.Value_DoubleValue:
+		return strconv.FormatFloat(v.DoubleValue, 'g', -1, 64)
+	}
+	return strconv.Quote(f.GetDefaultValue().GetStringValue())
 }
 
 func indexText(ix *qnpb.IndexSpec) string {
@@ -172,7 +193,7 @@ func (d *collectionDropCmd) Run(a *app) error {
 
 type collectionCreateCmd struct {
 	Collection string            `arg:"" help:"Name of the collection."`
-	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), json, vector(N). Repeat for each."`
+	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable][:default=VALUE]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or array(TYPE,N), vector(N). Repeat for each."`
 	Schema     string            `type:"existingfile" xor:"schema" placeholder:"FILE.json" help:"Fields and indexes from a file."`
 	From       string            `type:"existingfile" xor:"schema" placeholder:"FILE" help:"Fields as in a data file: .parquet, .npy, .fvecs or .bvecs. It is not inserted."`
 	Index      []string          `sep:"none" placeholder:"FIELD:TYPE:METRIC[:M=16]..." help:"Index of a vector field: FLAT, HNSW or AUTOINDEX with L2, IP or COSINE. Repeat for each."`

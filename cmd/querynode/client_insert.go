@@ -52,7 +52,10 @@ func (s *insertCmd) Run(a *app) error {
 }
 
 func (s *insertCmd) insert(ctx context.Context, c *client, coll *qnpb.Collection) (err error) {
-	sc := schemaOf(coll.GetSchema())
+	sc, err := schemaOf(coll.GetSchema())
+	if err != nil {
+		return err
+	}
 	r, err := openFor(s.File, &sc, s.Limit)
 	if err != nil {
 		return err
@@ -171,8 +174,8 @@ func mapColumns(r *dataset.Reader, sc *schema.Schema, upsert bool) (*mapping, er
 		m.to = append(m.to, to)
 	}
 	for _, f := range sc.Fields {
-		if !got[f.ID] && !f.Nullable && (!f.AutoID || upsert) {
-			return nil, &problem{text: fmt.Sprintf("the file has no column for field %q (%s), which is not nullable", f.Name, f.Type),
+		if !got[f.ID] && !f.MayBeAbsent() && (!f.AutoID || upsert) {
+			return nil, &problem{text: fmt.Sprintf("the file has no column for field %q (%s), which is not nullable and has no default value", f.Name, f.Type),
 				next: "the file's columns: " + columnNames(r)}
 		}
 	}
@@ -189,6 +192,10 @@ func target(f schema.Field, sc *schema.Schema, upsert bool) (to schema.Field, wh
 		return schema.Field{}, "the collection has no such field"
 	case to.AutoID && !upsert:
 		return schema.Field{}, "the node gives the keys"
+	case to.Type == schema.Array || f.Type == schema.Array:
+		if to.Type != f.Type || to.Element != f.Element && !(to.Element.IsInt() && f.Element.IsInt()) {
+			return schema.Field{}, fmt.Sprintf("it is %s, the field %s", fieldType(f), fieldType(to))
+		}
 	case to.Type == f.Type, to.Type.IsInt() && f.Type.IsInt():
 	case to.Type == schema.JSON && f.Type == schema.VarChar, to.Type == schema.Double && f.Type == schema.Float, to.Type == schema.Float && f.Type == schema.Double:
 	default:
@@ -240,7 +247,7 @@ func (m *mapping) columns(b *schema.Batch) []*schema.Column {
 			continue
 		}
 		n := *c
-		n.FieldID, n.Type = f.ID, f.Type
+		n.FieldID, n.Type, n.Element = f.ID, f.Type, f.Element
 		switch {
 		case f.Type == schema.Double && c.Type == schema.Float:
 			n.Float, n.Double = nil, make([]float64, len(c.Float))

@@ -63,7 +63,7 @@ func (q *queryCmd) fields(coll *qnpb.Collection) []string {
 	// Everything a person can read.
 	var names []string
 	for _, f := range coll.GetSchema().GetFields() {
-		if f.GetType() != qnpb.DataType_DATA_TYPE_FLOAT_VECTOR {
+		if !isVector(f.GetType()) {
 			names = append(names, f.GetName())
 		}
 	}
@@ -73,7 +73,7 @@ func (q *queryCmd) fields(coll *qnpb.Collection) []string {
 // show writes the pieces of the answer as they come; a table at the end.
 func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.QueryResponse, error)) error {
 	t := &console.Table{}
-	jsonFields := jsonFieldsOf(coll.GetSchema())
+	types := typesOf(coll.GetSchema())
 	for {
 		got, err := next()
 		if errors.Is(err, io.EOF) {
@@ -91,12 +91,12 @@ func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.Que
 		}
 		for i := range int(got.GetRows()) {
 			if c.out.JSON() {
-				if err := c.out.Line(rowJSON(got.GetFields(), i, jsonFields)); err != nil {
+				if err := c.out.Line(types.row(got.GetFields(), i)); err != nil {
 					return err
 				}
 				continue
 			}
-			addRow(t, got.GetFields(), i)
+			addRow(t, types, got.GetFields(), i)
 		}
 	}
 	if !c.out.JSON() {
@@ -106,14 +106,14 @@ func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.Que
 	return nil
 }
 
-func addRow(t *console.Table, fields []*qnpb.FieldData, i int) {
+func addRow(t *console.Table, types fieldTypes, fields []*qnpb.FieldData, i int) {
 	var row []any
 	for k, d := range fields {
 		if len(t.Columns) <= k {
 			_, number := d.GetValues().(*qnpb.FieldData_Ints)
 			t.Columns = append(t.Columns, console.Column{Name: d.GetField(), Right: number})
 		}
-		row = append(row, cellText(cell(d, i)))
+		row = append(row, cellText(types.cell(d, i)))
 	}
 	t.Add(row...)
 }

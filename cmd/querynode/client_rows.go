@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/querynode/querynode/internal/rowpb"
+	"github.com/querynode/querynode/internal/schema"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
@@ -33,8 +34,50 @@ func cell(d *qnpb.FieldData, i int) any {
 		}
 		dim := int(v.Vectors.GetDim())
 		return values[i*dim : (i+1)*dim]
+	case *qnpb.FieldData_Arrays:
+		return list(v.Arrays, i)
 	}
 	return nil
+}
+
+// list is row i of an array field; never nil, for that is null.
+func list(a *qnpb.Arrays, i int) any {
+	from := 0
+	for k, n := range a.GetLengths() {
+		if k == i {
+			return elements(a, from, from+int(n))
+		}
+		from += int(n)
+	}
+	return nil
+}
+
+func elements(a *qnpb.Arrays, from, to int) any {
+	switch v := a.GetElements().(type) {
+	case *qnpb.Arrays_Bools:
+		return piece(v.Bools.GetValues(), from, to)
+	case *qnpb.Arrays_Ints:
+		return piece(v.Ints.GetValues(), from, to)
+	case *qnpb.Arrays_Floats:
+		return piece(v.Floats.GetValues(), from, to)
+	case *qnpb.Arrays_Doubles:
+		return piece(v.Doubles.GetValues(), from, to)
+	case *qnpb.Arrays_Strings:
+		return piece(v.Strings.GetValues(), from, to)
+	}
+	return []string{}
+}
+
+// piece is values[from:to], in which a number that JSON does not have is text.
+func piece[T any](values []T, from, to int) any {
+	if from > to || to > len(values) {
+		return nil
+	}
+	out := make([]any, 0, to-from)
+	for _, v := range values[from:to] {
+		out = append(out, v)
+	}
+	return out
 }
 
 func at[T any](values []T, i int) any {
@@ -72,32 +115,52 @@ func cellText(v any) string {
 			parts = append(parts, strconv.FormatFloat(float64(x), 'g', 4, 32))
 		}
 		return "[" + strings.Join(parts, " ") + "]"
+	case []any:
+		parts := make([]string, 0, shownValues+1)
+		for i, x := range v {
+			if i == shownValues {
+				parts = append(parts, fmt.Sprintf("… %d in all", len(v)))
+				break
+			}
+			parts = append(parts, cellText(x))
+		}
+		return "[" + strings.Join(parts, " ") + "]"
 	}
 	return fmt.Sprint(v)
 }
 
-// rowJSON is row i as an object; JSON fields are nested, not quoted.
-func rowJSON(fields []*qnpb.FieldData, i int, jsonFields map[string]bool) map[string]any {
+// fieldTypes are the types of the fields of a collection by name: what comes over
+// the wire does not tell a time from a number.
+type fieldTypes map[string]qnpb.DataType
+
+func typesOf(s *qnpb.CollectionSchema) fieldTypes {
+	out := fieldTypes{schema.DynamicFieldName: qnpb.DataType_DATA_TYPE_JSON}
+	for _, f := range s.GetFields() {
+		out[f.GetName()] = f.GetType()
+	}
+	return out
+}
+
+// cell is cell with times as RFC 3339.
+func (t fieldTypes) cell(d *qnpb.FieldData, i int) any {
+	v := cell(d, i)
+	if n, ok := v.(int64); ok && t[d.GetField()] == qnpb.DataType_DATA_TYPE_TIMESTAMPTZ {
+		return schema.FormatTime(n)
+	}
+	return v
+}
+
+// row is row i as an object; JSON fields are nested, not quoted.
+func (t fieldTypes) row(fields []*qnpb.FieldData, i int) map[string]any {
 	row := map[string]any{}
 	for _, d := range fields {
-		v := cell(d, i)
-		if text, ok := v.(string); ok && jsonFields[d.GetField()] && json.Valid([]byte(text)) {
+		v := t.cell(d, i)
+		if text, ok := v.(string); ok && t[d.GetField()] == qnpb.DataType_DATA_TYPE_JSON && json.Valid([]byte(text)) {
 			v = json.RawMessage(text)
 		}
 		row[d.GetField()] = v
 	}
 	return row
-}
-
-// jsonFieldsOf names the fields that hold JSON.
-func jsonFieldsOf(s *qnpb.CollectionSchema) map[string]bool {
-	out := map[string]bool{"$meta": true}
-	for _, f := range s.GetFields() {
-		if f.GetType() == qnpb.DataType_DATA_TYPE_JSON {
-			out[f.GetName()] = true
-		}
-	}
-	return out
 }
 
 // keyOf returns key i.
@@ -136,7 +199,7 @@ func primaryOf(s *qnpb.CollectionSchema) *qnpb.FieldSchema {
 
 func vectorsOf(s *qnpb.CollectionSchema) (fields []*qnpb.FieldSchema) {
 	for _, f := range s.GetFields() {
-		if f.GetType() == qnpb.DataType_DATA_TYPE_FLOAT_VECTOR {
+		if isVector(f.GetType()) {
 			fields = append(fields, f)
 		}
 	}
@@ -145,6 +208,13 @@ func vectorsOf(s *qnpb.CollectionSchema) (fields []*qnpb.FieldSchema) {
 
 // typeName is how a type is written in this program: "Int64", "FloatVector(100)".
 func typeName(f *qnpb.FieldSchema) string {
+	if f.GetType() == qnpb.DataType_DATA_TYPE_ARRAY {
+		element := typeName(&qnpb.FieldSchema{Type: f.GetElementType(), MaxLength: f.GetMaxLength()})
+		if f.GetMaxCapacity() > 0 {
+			return fmt.Sprintf("Array(%s, %d)", element, f.GetMaxCapacity())
+		}
+		return fmt.Sprintf("Array(%s)", element)
+	}
 	var b strings.Builder
 	for part := range strings.SplitSeq(strings.TrimPrefix(f.GetType().String(), "DATA_TYPE_"), "_") {
 		switch part {

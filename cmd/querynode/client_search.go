@@ -227,7 +227,7 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 	if err != nil {
 		return explain(err, c.addr, s.Filter)
 	}
-	jsonFields := jsonFieldsOf(coll.GetSchema())
+	types := typesOf(coll.GetSchema())
 	from := 0
 	for q, n := range got.GetCounts() {
 		to := from + int(n)
@@ -237,7 +237,7 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 		if c.out.JSON() {
 			hits := make([]map[string]any, 0, n)
 			for i := from; i < to; i++ {
-				hit := rowJSON(got.GetFields(), i, jsonFields)
+				hit := types.row(got.GetFields(), i)
 				hit["id"], hit["score"] = keyOf(got.GetIds(), i), got.GetScores()[i]
 				hits = append(hits, hit)
 			}
@@ -245,7 +245,7 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 				return err
 			}
 		} else {
-			s.show(c.out, got, labels[q], from, to, len(labels) > 1)
+			s.show(c.out, types, got, labels[q], from, to, len(labels) > 1)
 		}
 		from = to
 	}
@@ -256,7 +256,7 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 	return nil
 }
 
-func (s *searchCmd) show(out *console.Console, got *qnpb.SearchResponse, label string, from, to int, several bool) {
+func (s *searchCmd) show(out *console.Console, types fieldTypes, got *qnpb.SearchResponse, label string, from, to int, several bool) {
 	t := &console.Table{Columns: []console.Column{console.Right("#"), console.Left("id"), console.Right("score")}}
 	if several {
 		t.Title = "query " + label
@@ -267,7 +267,7 @@ func (s *searchCmd) show(out *console.Console, got *qnpb.SearchResponse, label s
 	for i := from; i < to; i++ {
 		row := []any{i - from + 1 + int(s.Offset), cellText(keyOf(got.GetIds(), i)), strconv.FormatFloat(float64(got.GetScores()[i]), 'f', 4, 32)}
 		for _, d := range got.GetFields() {
-			row = append(row, cellText(cell(d, i)))
+			row = append(row, cellText(types.cell(d, i)))
 		}
 		t.Add(row...)
 	}

@@ -175,7 +175,10 @@ func (s *segmentBuildCmd) forNode(ctx context.Context, c *client, p *plan) error
 	if p.meta.PartitionID == 0 {
 		return &problem{text: fmt.Sprintf("%s has no partition %q", coll.GetName(), want)}
 	}
-	sc := schemaOf(coll.GetSchema())
+	sc, err := schemaOf(coll.GetSchema())
+	if err != nil {
+		return err
+	}
 	p.info = segments.CollectionInfo{ID: coll.GetId(), Name: coll.GetName(), Schema: &sc, Indexes: map[int64]segments.VectorIndex{}}
 	for _, x := range coll.GetIndexes() {
 		f, ok := sc.Field(x.GetField())
@@ -267,7 +270,7 @@ func (s *segmentBuildCmd) build(ctx context.Context, out *console.Console, p *pl
 }
 
 // arrange brings the columns of a file into the order of the schema; fields that
-// the file does not have become nulls.
+// the file does not have get their default value or become nulls.
 func arrange(b *schema.Batch, p *plan, ts uint64) (*schema.Batch, error) {
 	out := &schema.Batch{Rows: b.Rows, Timestamps: slices.Repeat([]uint64{ts}, b.Rows)}
 	have := schema.Batch{Columns: p.cols.columns(b)}
@@ -275,7 +278,7 @@ func arrange(b *schema.Batch, p *plan, ts uint64) (*schema.Batch, error) {
 		c := have.Column(f.ID)
 		if c == nil {
 			var err error
-			if c, err = schema.NullColumn(f, b.Rows); err != nil {
+			if c, err = schema.AbsentColumn(f, b.Rows); err != nil {
 				return nil, err
 			}
 		}

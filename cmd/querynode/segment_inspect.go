@@ -84,6 +84,8 @@ func segmentFields(m *segfile.Manifest) *console.Table {
 
 func fieldType(f schema.Field) string {
 	switch {
+	case f.Type == schema.Array:
+		return fmt.Sprintf("Array(%s)", fieldType(schema.Field{Type: f.Element, MaxLength: f.MaxLength}))
 	case f.Dim > 0:
 		return fmt.Sprintf("%s(%d)", f.Type, f.Dim)
 	case f.MaxLength > 0:

@@ -79,6 +79,11 @@ func (c *Column) appendLiteral(l Literal) (err error) {
 	return nil
 }
 
+// MayBeAbsent reports whether there can be rows without the field.
+func (f *Field) MayBeAbsent() bool {
+	return f.Nullable || f.Default != "" || f.ID == DynamicFieldID
+}
+
 // AbsentColumn returns n rows of field f as rows have it that were written
 // without it: its default value, else null; class Invalid if it can be neither.
 // The hidden dynamic field gets empty objects.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"math"
 	"slices"
 
 	"github.com/cockroachdb/errors"
@@ -10,6 +9,7 @@ import (
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/internal/rowpb"
 	"github.com/querynode/querynode/internal/schema"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -220,17 +220,13 @@ func fromPartition(p catalog.Partition) *qnpb.Partition {
 // returns what cannot be translated; the rest is for schema.Validate.
 func toSchema(p *qnpb.CollectionSchema) (s schema.Schema, bad []error) {
 	s = schema.Schema{Version: 1, Dynamic: p.GetDynamic()}
-	for i, f := range p.GetFields() {
-		t := f.GetType()
-		if t < 0 || t > math.MaxUint8 {
-			bad = append(bad, errclass.New(errclass.Invalid, "field %q: unknown type %d", f.GetName(), t))
-			t = 0
+	for i, p := range p.GetFields() {
+		f, err := rowpb.ToField(p)
+		if err != nil {
+			bad = append(bad, err)
 		}
-		s.Fields = append(s.Fields, schema.Field{
-			ID: schema.FirstFieldID + int64(i), Name: f.GetName(), Type: schema.Type(t),
-			PrimaryKey: f.GetPrimaryKey(), AutoID: f.GetAutoId(), Dim: int(f.GetDim()),
-			MaxLength: int(f.GetMaxLength()), Nullable: f.GetNullable(),
-		})
+		f.ID = schema.FirstFieldID + int64(i)
+		s.Fields = append(s.Fields, f)
 	}
 	return s, bad
 }
@@ -238,10 +234,7 @@ func toSchema(p *qnpb.CollectionSchema) (s schema.Schema, bad []error) {
 func fromSchema(s *schema.Schema) *qnpb.CollectionSchema {
 	out := &qnpb.CollectionSchema{Dynamic: s.Dynamic, Version: s.Version}
 	for _, f := range s.Fields {
-		out.Fields = append(out.Fields, &qnpb.FieldSchema{
-			Name: f.Name, Type: qnpb.DataType(f.Type), PrimaryKey: f.PrimaryKey, AutoId: f.AutoID, Dim: int32(f.Dim),
-			MaxLength: int32(f.MaxLength), Nullable: f.Nullable, Id: f.ID,
-		})
+		out.Fields = append(out.Fields, rowpb.FromField(f))
 	}
 	return out
 }

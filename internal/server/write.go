@@ -84,6 +84,9 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 			if err := checkJSON(f, c); err != nil {
 				return nil, err
 			}
+			if c, err = schema.FillNulls(c, f); err != nil {
+				return nil, err
+			}
 			b.Rows, b.Columns = int(rows), append(b.Columns, c)
 		}
 	}
@@ -122,12 +125,12 @@ func fillMissing(sc *schema.Schema, b *schema.Batch, upsert bool) (*schema.Batch
 			continue
 		}
 		if c == nil {
-			null, err := schema.NullColumn(f, b.Rows)
+			absent, err := schema.AbsentColumn(f, b.Rows)
 			if err != nil {
 				missing = append(missing, strconv.Quote(f.Name))
 				continue
 			}
-			c = null
+			c = absent
 		}
 		out.Columns = append(out.Columns, c)
 	}
