@@ -23,6 +23,9 @@ type BuildOptions struct {
 	// Progress is called now and then with the rows that are in the index being
 	// built. Nil = not called. It must be safe for concurrent use.
 	Progress func(done, total int)
+	// Deletes are stored with the segment: keys of its rows, and since when they are
+	// hidden. Nil = none.
+	Deletes *DeleteBatch
 }
 
 // Build writes a sealed segment to o.Dir: the rows that next returns, until it
@@ -62,6 +65,11 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 		}
 		if err := buildIndex(ctx, o, w, f); err != nil {
 			return nil, errors.Wrapf(err, "index field %q", f.Name)
+		}
+	}
+	if o.Deletes != nil {
+		if err := w.WriteDeletes(o.Deletes.Keys, o.Deletes.Timestamps); err != nil {
+			return nil, err
 		}
 	}
 	return w.Finish(ctx)

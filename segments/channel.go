@@ -224,37 +224,81 @@ func (ch *Channel) PinDeletes() (unpin func()) {
 	})
 }
 
-// publish applies the buffered deletes to h, a Sealed that nobody else has yet,
-// and puts it into the view, instead of the growing segment of the same id if
-// there is one, in one step. The caller has pinned the buffer. The files of
-// deletes that the load has seen reach up to the timestamp deltas; 0 = unknown.
-func (ch *Channel) publish(h *holder, deltas uint64) error {
+// publish applies the buffered deletes to the segments of add, Sealed ones that
+// nobody else has yet, and puts them into the view, each instead of the growing
+// segment of the same id if there is one, and without those of drop, in one step.
+// The caller has pinned the buffer. The files of deletes that the loads have seen
+// reach up to the timestamp deltas; 0 = unknown.
+func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 	// Most of the buffer without the lock, so that the channel's messages do not
 	// wait for it: while it is pinned, it only gets longer.
 	ch.mu.Lock()
 	first := slices.Clip(ch.mu.buffer.batches)
 	ch.mu.Unlock()
-	for _, d := range first {
-		h.applyDeletes(d)
+	for _, h := range add {
+		for _, d := range first {
+			h.applyDeletes(d)
+		}
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	m := h.Meta()
 	switch {
 	case ch.mu.closed:
 		return errclass.Mark(ch.unwatched(), errclass.Conflict)
-	case ch.coll.isDropped(m.PartitionID):
-		return errclass.New(errclass.Conflict, "partition %d is dropped", m.PartitionID)
 	case deltas != 0 && deltas < ch.mu.whole:
 		return errclass.New(errclass.Retryable, "deletes after %d are in files that the load has not seen: read the catalog again", deltas)
 	}
-	for _, d := range ch.mu.buffer.batches[len(first):] {
-		h.applyDeletes(d)
+	for _, h := range add {
+		if p := h.Meta().PartitionID; ch.coll.isDropped(p) {
+			return errclass.New(errclass.Conflict, "partition %d is dropped", p)
+		}
+		for _, d := range ch.mu.buffer.batches[len(first):] {
+			h.applyDeletes(d)
+		}
 	}
-	delete(ch.mu.growing, m.ID)
-	ch.mu.flushed[m.ID] = true
-	ch.coll.swap([]*holder{h}, nil)
+	for _, h := range add {
+		delete(ch.mu.growing, h.Meta().ID)
+		ch.mu.flushed[h.Meta().ID] = true
+	}
+	for _, id := range drop {
+		delete(ch.mu.growing, id)
+		ch.mu.flushed[id] = true
+	}
+	ch.coll.swap(add, func(h *holder) bool { m := h.Meta(); return m.VChannel == ch.name && slices.Contains(drop, m.ID) })
 	return nil
+}
+
+// Superseded is a segment in the view whose rows the catalog has in others.
+type Superseded struct {
+	Meta
+	MinTimestamp uint64 // of its rows
+	MaxTimestamp uint64
+}
+
+// Superseded lists the segments of the channel in the view whose rows the catalog
+// has in others: sealed ones that it does not list any more, and growing ones that
+// it must have had, since its checkpoint is behind their beginning. listed are the
+// ids that it lists for the channel, all read at one time with the checkpoint.
+func (ch *Channel) Superseded(listed []int64, checkpoint uint64) (old []Superseded) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	snap := ch.coll.Acquire()
+	defer snap.Release()
+	for _, h := range snap.view.segments {
+		m := h.Meta()
+		if m.VChannel != ch.name || slices.Contains(listed, m.ID) {
+			continue
+		}
+		if g, ok := h.segment.(*Growing); ok && g.start.Timestamp >= checkpoint {
+			continue
+		}
+		s := Superseded{Meta: m}
+		if n := h.visible(Latest); n > 0 {
+			s.MinTimestamp, s.MaxTimestamp = h.timestamp(0), h.timestamp(uint32(n-1))
+		}
+		old = append(old, s)
+	}
+	return old
 }
 
 // MarkFlushed tells the channel that the catalog has the segment.

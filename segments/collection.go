@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
@@ -25,6 +26,10 @@ type CollectionInfo struct {
 	Name    string
 	Schema  *schema.Schema
 	Indexes map[int64]VectorIndex // by field id; a field without one is searched exactly with COSINE
+	// TTL is the age beyond which rows are invisible, and dropped by compactions. 0 = rows do not age.
+	TTL time.Duration
+	// Retention is how long reads in the past are answered. Nil = as the node is configured.
+	Retention *time.Duration
 }
 
 // index says how a vector field is indexed.

@@ -359,7 +359,7 @@ func TestADeleteWhilePublishing(t *testing.T) {
 	defer r.ch.PinDeletes()()
 	between := sync.OnceFunc(func() { r.delete(2) })
 	h.segment = &sabotaged{h.segment, func(segment) { between() }}
-	must(t, r.ch.publish(h, 0))
+	must(t, r.ch.publish([]*holder{h}, nil, 0))
 	r.check(r.now)
 }
 

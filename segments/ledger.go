@@ -18,6 +18,8 @@ const (
 	KindDeletes  Kind = "deletes"  // delete buffers of channels
 	KindDownload Kind = "download" // loads under way
 	KindScratch  Kind = "scratch"  // searches that run
+
+	KindCompaction Kind = "compaction" // segments that are being rewritten
 )
 
 // Ledger accounts all memory that grows with data against one limit. Mapped

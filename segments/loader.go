@@ -120,10 +120,39 @@ func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 	if !ok {
 		return errclass.New(errclass.Conflict, "load segment %d: channel %s is not watched on this node", r.SegmentID, r.VChannel)
 	}
-	f, err := c.set.loads.join(flightKey{c, r.SegmentID}, func(f *flight) error {
+	_, err := c.flight(ctx, ch, []LoadRequest{r}, nil)
+	return err
+}
+
+// Replace is Load for segments of one channel that take the place of others: in one
+// step the view gets all of load and loses drop, sealed ones or growing ones whose
+// rows are in load. Readers see one or the other. After an error nothing has changed.
+func (c *Collection) Replace(ctx context.Context, vchannel string, load []LoadRequest, drop []int64) error {
+	ch, ok := c.Channel(vchannel)
+	if !ok {
+		return errclass.New(errclass.Conflict, "replace segments: channel %s is not watched on this node", vchannel)
+	}
+	for {
+		load = slices.DeleteFunc(slices.Clone(load), func(r LoadRequest) bool { return c.Loaded(r.SegmentID) })
+		if len(load) == 0 {
+			return ch.publish(nil, drop, 0)
+		}
+		if ours, err := c.flight(ctx, ch, load, drop); ours || err != nil {
+			return err
+		}
+		// Somebody else has loaded the first of them meanwhile.
+	}
+}
+
+// flight loads the segments of rs, or waits for whoever loads the first of them
+// already; ours says which of the two.
+func (c *Collection) flight(ctx context.Context, ch *Channel, rs []LoadRequest, drop []int64) (ours bool, err error) {
+	id := rs[0].SegmentID
+	f, err := c.set.loads.join(flightKey{c, id}, func(f *flight) error {
+		ours = true
 		unpin := ch.PinDeletes()
-		err := c.set.group.Go("load segment "+strconv.FormatInt(r.SegmentID, 10), func(ctx context.Context) error {
-			c.fly(ctx, f, ch, r, unpin)
+		err := c.set.group.Go("load segment "+strconv.FormatInt(id, 10), func(ctx context.Context) error {
+			c.fly(ctx, f, ch, rs, drop, unpin)
 			return nil
 		})
 		if err != nil {
@@ -132,19 +161,19 @@ func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return ours, err
 	}
 	select {
 	case <-f.done:
-		return f.err
+		return ours, f.err
 	case <-ctx.Done():
-		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the load of segment %d, which goes on", r.SegmentID)
+		return ours, errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the load of segment %d, which goes on", id)
 	}
 }
 
-// fly runs one load and answers everyone who waits for it, whatever happens.
-func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, r LoadRequest, unpin func()) {
-	l := c.set.loads
+// fly runs one flight and answers everyone who waits for it, whatever happens.
+func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, rs []LoadRequest, drop []int64, unpin func()) {
+	l, r := c.set.loads, rs[0]
 	f.err = errclass.New(errclass.Internal, "load of segment %d ended without a result", r.SegmentID)
 	defer l.land(flightKey{c, r.SegmentID}, f)
 	defer unpin() // before the waiters hear of the end: a trim that was put off has been made up for by then
@@ -155,13 +184,13 @@ func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, r LoadRequ
 		f.err = errclass.Wrap(ctx.Err(), errclass.Closed, "load segment %d", r.SegmentID)
 		return
 	}
-	if c.Loaded(r.SegmentID) {
+	if len(rs) == 1 && len(drop) == 0 && c.Loaded(r.SegmentID) {
 		f.err = nil // by the flight before this one
 		return
 	}
 	timed, cancel := context.WithTimeout(ctx, c.set.o.LoadTimeout)
 	defer cancel()
-	err := guard("load segment "+strconv.FormatInt(r.SegmentID, 10), func() error { return c.load(timed, ch, r) })
+	err := guard("load segment "+strconv.FormatInt(r.SegmentID, 10), func() error { return c.load(timed, ch, rs, drop) })
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -172,16 +201,50 @@ func (c *Collection) fly(ctx context.Context, f *flight, ch *Channel, r LoadRequ
 	f.err = errors.Wrapf(err, "load segment %d from %s", r.SegmentID, r.Path)
 }
 
-func (c *Collection) load(ctx context.Context, ch *Channel, r LoadRequest) (err error) {
-	start, set := time.Now(), c.set
+// load opens the segments and publishes them together.
+func (c *Collection) load(ctx context.Context, ch *Channel, rs []LoadRequest, drop []int64) error {
+	start := time.Now()
+	var open []*holder
+	published := false
+	defer func() {
+		if !published {
+			for _, h := range open {
+				c.set.discard(h)
+			}
+		}
+	}()
+	upTo, rows := uint64(0), 0
+	for _, r := range rs {
+		h, err := c.openLoaded(ctx, r)
+		if err != nil {
+			return errors.Wrapf(err, "segment %d", r.SegmentID)
+		}
+		open = append(open, h)
+		rows += h.visible(Latest)
+		if upTo == 0 || r.DeltasUpTo != 0 && r.DeltasUpTo < upTo {
+			upTo = r.DeltasUpTo
+		}
+	}
+	if err := ch.publish(open, drop, upTo); err != nil {
+		return err
+	}
+	published = true
+	c.set.o.Logger.Info("segments: loaded", "segment", rs[0].SegmentID, "segments", len(rs), "replaced", drop, "rows", rows, "took", time.Since(start))
+	return nil
+}
+
+// openLoaded fetches and opens one segment and applies the deletes in files.
+// After an error nothing is left of it.
+func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, err error) {
+	set := c.set
 	m, err := c.fetchManifest(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// What the scalars take in memory is in the manifest; the keys' order is put right below.
 	heap, err := set.o.Ledger.Reserve(KindSealed, m.ScalarBytes+4*m.Rows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	mapped := set.o.Ledger.Force(KindMapped, m.MappedBytes())
 	var s *Sealed
@@ -197,33 +260,29 @@ func (c *Collection) load(ctx context.Context, ch *Channel, r LoadRequest) (err 
 		}
 	}()
 	if dir, err = c.fetch(ctx, r, m); err != nil {
-		return err
+		return nil, err
 	}
 	opened, err := openSealed(ctx, dir, c.Info(), c.schema, set.o.Ledger)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s = opened
 	s.heap, s.mapped = heap, mapped
 	heap.Commit(s.fixedBytes())
 	h := set.hold(s, false)
-	published := false
+	kept := false
 	defer func() {
-		if !published {
+		if !kept {
 			set.discard(h)
 		}
 	}()
 	for _, d := range r.Deltas {
 		if err := c.applyDelta(ctx, s, d); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := ch.publish(h, r.DeltasUpTo); err != nil {
-		return err
-	}
-	published = true
-	set.o.Logger.Info("segments: loaded", "segment", r.SegmentID, "rows", m.Rows, "bytes", m.DiskBytes(), "took", time.Since(start))
-	return nil
+	kept = true
+	return h, nil
 }
 
 // Loaded reports whether the sealed segment is searchable.

@@ -232,6 +232,8 @@ func (x *reader) consider(h *holder) {
 	switch {
 	case rows == 0:
 		x.prune(h, rows, "no rows yet")
+	case rows == int64(h.visible(x.expired(ts))):
+		x.prune(h, rows, "all rows expired")
 	case why != "":
 		x.fail(h, rows, errclass.New(errclass.Corrupt, "segment %d is quarantined: %s", m.ID, why))
 	case out != "":
@@ -269,7 +271,8 @@ func (x *reader) partial() error {
 func (x *reader) allowed(ctx context.Context, t *target, set *bitset.Set) (n int, rows *bitset.Set, err error) {
 	n = t.visible(t.ts)
 	hidden := t.hidden()
-	if x.match == nil && !hidden.any(t.ts) {
+	old := t.visible(x.expired(t.ts))
+	if x.match == nil && !hidden.any(t.ts) && old == 0 {
 		return n, nil, nil
 	}
 	if x.match != nil {
@@ -281,6 +284,7 @@ func (x *reader) allowed(ctx context.Context, t *target, set *bitset.Set) (n int
 		set.Fill()
 	}
 	hidden.hide(set, t.ts)
+	dropFirst(set, old)
 	return n, set, nil
 }
 

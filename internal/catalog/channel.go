@@ -69,8 +69,11 @@ type FlushCommit struct {
 	Term           uint64
 	AddSegments    []Segment // one that is there must be equal
 	RemoveSegments []int64   // absent is no error; files stay, they are the caller's to delete
-	AddDeltas      []Delta   // one that is there must be equal
-	RemoveDeltas   []string  // by path; absent is no error; files stay
+	// Replace says that AddSegments hold the rows of RemoveSegments: if one of these is
+	// absent, and AddSegments are not all there already, nothing is changed, class Conflict.
+	Replace      bool
+	AddDeltas    []Delta  // one that is there must be equal
+	RemoveDeltas []string // by path; absent is no error; files stay
 	// Checkpoint is the text of a queue position; "" = leave it. It moves together
 	// with what it covers, and only forward: one with a CheckpointTimestamp below
 	// the stored one is ignored.
@@ -144,6 +147,9 @@ func (f *FlushCommit) apply(m *Channel) error {
 			return err
 		}
 	}
+	if err := f.mayReplace(m); err != nil {
+		return err
+	}
 	segments, err := merge(m.Segments, f.AddSegments, func(a, b Segment) int { return cmp.Compare(a.ID, b.ID) }, func(s Segment) bool { return slices.Contains(f.RemoveSegments, s.ID) })
 	if err != nil {
 		return err
@@ -163,6 +169,22 @@ func (f *FlushCommit) apply(m *Channel) error {
 	}
 	if !changed {
 		return errUnchanged
+	}
+	return nil
+}
+
+// mayReplace refuses to add rows that were removed otherwise meanwhile.
+func (f *FlushCommit) mayReplace(m *Channel) error {
+	has := func(id int64) bool {
+		return slices.ContainsFunc(m.Segments, func(s Segment) bool { return s.ID == id })
+	}
+	if !f.Replace || (len(f.AddSegments) > 0 && !slices.ContainsFunc(f.AddSegments, func(s Segment) bool { return !has(s.ID) })) {
+		return nil // done by an earlier call whose answer was lost
+	}
+	for _, id := range f.RemoveSegments {
+		if !has(id) {
+			return errclass.New(errclass.Conflict, "segment %d, which is to be replaced, is not there any more", id)
+		}
 	}
 	return nil
 }

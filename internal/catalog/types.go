@@ -120,6 +120,9 @@ type Segment struct {
 	MaxTimestamp  uint64 `json:"max_timestamp"`
 	StartPosition string `json:"start_position,omitempty"` // text of queue positions, not read here
 	EndPosition   string `json:"end_position,omitempty"`
+	// FoldedTimestamp says that every delete of the channel up to it is in the
+	// segment itself, 0 = none: files of deletes up to it need not be applied.
+	FoldedTimestamp uint64 `json:"folded_timestamp,omitempty"`
 }
 
 // Delta is a file of deletes of a channel.

@@ -20,11 +20,13 @@ var arrows = map[string][]string{
 	// The server reads hints out of errors: where a filter is wrong (expr), when to retry (pool).
 	"internal/server": {"internal/node", "segments", "dispatcher", "mq/wal", "internal/catalog", "internal/rowpb", "internal/expr", "pool", "proto"},
 	// The node reads the manifest of a segment that is to be added to the catalog.
-	"internal/node": {"segments", "dispatcher", "pool", "mq", "mq/wal", "internal/catalog", "internal/flush",
+	"internal/node": {"segments", "dispatcher", "pool", "mq", "mq/wal", "internal/catalog", "internal/flush", "internal/compact",
 		"internal/ingest", "internal/expr", "internal/objstore", "internal/index", "internal/rowpb", "internal/segfile", "proto"},
-	"internal/admin":   {"internal/node", "segments", "dispatcher", "pool", "mq/wal", "mq/embedded"},
-	"internal/ingest":  {"segments", "mq", "mq/wal", "internal/rowpb", "proto"},
-	"internal/flush":   {"segments", "mq", "mq/wal", "internal/catalog", "internal/objstore", "internal/segfile", "proto"},
+	"internal/admin":  {"internal/node", "segments", "dispatcher", "pool", "mq/wal", "mq/embedded"},
+	"internal/ingest": {"segments", "mq", "mq/wal", "internal/rowpb", "proto"},
+	"internal/flush":  {"segments", "mq", "mq/wal", "internal/catalog", "internal/objstore", "internal/segfile", "proto"},
+	// A compaction uploads segments as a flush does.
+	"internal/compact": {"segments", "internal/flush", "internal/catalog", "internal/objstore", "internal/segfile"},
 	"internal/catalog": {"internal/objstore"},
 
 	"dispatcher":  {"mq"},
@@ -32,7 +34,7 @@ var arrows = map[string][]string{
 	"mq/embedded": {"mq"},
 	"mq/pulsar":   {"mq"},
 	"mq/mqtest":   {"mq"},
-	"segments":    {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec", "internal/analyze"},
+	"segments":    {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec", "internal/analyze", "internal/scalarindex"},
 
 	"internal/index": {"internal/vec"},
 	"internal/rowpb": {"proto", "internal/analyze"},
@@ -40,18 +42,19 @@ var arrows = map[string][]string{
 	"internal/dataset": {"internal/segfile"},
 
 	// Leaves.
-	"pool":              {},
-	"mq":                {},
-	"proto":             {},
-	"internal/vec":      {},
-	"internal/segfile":  {},
-	"internal/objstore": {},
-	"internal/analyze":  {},
-	"internal/expr":     {"internal/analyze"},
-	"internal/config":   {},
-	"internal/lint":     {},
-	"internal/console":  {},
-	"testdata":          {},
+	"pool":                 {},
+	"mq":                   {},
+	"proto":                {},
+	"internal/vec":         {},
+	"internal/segfile":     {},
+	"internal/objstore":    {},
+	"internal/analyze":     {},
+	"internal/expr":        {"internal/analyze", "internal/scalarindex"},
+	"internal/scalarindex": {"internal/analyze"},
+	"internal/config":      {},
+	"internal/lint":        {},
+	"internal/console":     {},
+	"testdata":             {},
 
 	// Commons, in the order in which they may import one another.
 	"internal/errclass":  {},

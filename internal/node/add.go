@@ -68,7 +68,7 @@ func (n *Node) addSegment(ctx context.Context, coll *catalog.Collection, folder 
 	}
 	// Loading reads and checks every byte: the catalog gets only what can be served.
 	n.askAgain(s, m.SegmentID)
-	if err := s.coll.Load(ctx, segments.LoadRequest{SegmentID: m.SegmentID, VChannel: m.VChannel, Path: folder, Deltas: deltasOf(c),
+	if err := s.coll.Load(ctx, segments.LoadRequest{SegmentID: m.SegmentID, VChannel: m.VChannel, Path: folder, Deltas: deltasOf(c, 0),
 		DeltasUpTo: c.CheckpointTimestamp}); err != nil {
 		return 0, err
 	}

@@ -131,10 +131,27 @@ func (n *Node) prune(s *serving, coll *catalog.Collection, c *catalog.Channel) {
 			slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == b.PartitionID })
 		return b.VChannel == c.VChannel && !listed
 	})
-	for id := range s.absent[c.VChannel] {
+	n.replaceAbsentLocked(s, c)
+}
+
+// replaceAbsentLocked takes segments that the catalog does not list any more off
+// the list of the absent, and puts what a compaction has made of them on it.
+func (n *Node) replaceAbsentLocked(s *serving, c *catalog.Channel) {
+	var gone []segments.Superseded
+	for id, seg := range s.absent[c.VChannel] {
 		if !slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == id }) {
-			n.arrivedLocked(s, id)
+			gone = append(gone, segments.Superseded{Meta: segments.Meta{ID: id, PartitionID: seg.PartitionID},
+				MinTimestamp: seg.MinTimestamp, MaxTimestamp: seg.MaxTimestamp})
 		}
+	}
+	for _, o := range gone {
+		for _, seg := range c.Segments {
+			if mayReplace(seg, o.PartitionID, []segments.Superseded{o}) && (s.coll == nil || !s.coll.Loaded(seg.ID)) {
+				s.absent[c.VChannel][seg.ID] = seg
+				s.asked[seg.ID] = s.asked[o.ID]
+			}
+		}
+		n.arrivedLocked(s, o.ID)
 	}
 }
 

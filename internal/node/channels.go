@@ -22,6 +22,7 @@ import (
 type serving struct {
 	turn     chan struct{} // capacity 1: one change at a time, waiting ends with its context
 	coll     *segments.Collection
+	version  uint64        // of the catalog's entry that coll knows; guarded by turn
 	gone     chan struct{} // closed, in turn, once it is served no more: who waits for the turn begins anew
 	whole    atomic.Bool   // every segment of the catalog is to be loaded, those to come too
 	leaving  atomic.Bool   // all of it is being let go of: reads are refused at once, not answered in part
@@ -142,12 +143,17 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 	if err != nil {
 		return err
 	}
-	if s.coll == nil {
+	if s.coll == nil || coll.Version > s.version {
 		info, err := collectionInfo(coll)
 		if err != nil {
 			return err
 		}
-		s.coll = n.o.Segments.Add(info)
+		if s.coll == nil {
+			s.coll = n.o.Segments.Add(info)
+		} else {
+			s.coll.Update(info) // changed through another node, perhaps
+		}
+		s.version = coll.Version
 	}
 	for _, v := range vchannels {
 		n.mu.Lock()

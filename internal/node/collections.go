@@ -47,6 +47,9 @@ func (n *Node) CreateCollection(ctx context.Context, c NewCollection) (*catalog.
 	if c.Shards == 0 {
 		c.Shards = 1
 	}
+	if err := checkProperties(c.Properties); err != nil {
+		return nil, err
+	}
 	defer n.names.forget()
 	call, cancel := n.call(ctx)
 	defer cancel()
@@ -70,6 +73,9 @@ func (n *Node) CreateCollection(ctx context.Context, c NewCollection) (*catalog.
 
 // AlterCollection renames a collection or changes its properties.
 func (n *Node) AlterCollection(ctx context.Context, name, newName string, properties map[string]string) (*catalog.Collection, error) {
+	if err := checkProperties(properties); err != nil {
+		return nil, err
+	}
 	defer n.names.forget()
 	ctx, cancel := n.call(ctx)
 	defer cancel()
@@ -79,10 +85,14 @@ func (n *Node) AlterCollection(ctx context.Context, name, newName string, proper
 		}
 		name = newName
 	}
-	if len(properties) > 0 {
-		return n.o.Catalog.AlterProperties(ctx, name, properties)
+	if len(properties) == 0 {
+		return n.o.Catalog.Collection(ctx, name)
 	}
-	return n.o.Catalog.Collection(ctx, name)
+	coll, err := n.o.Catalog.AlterProperties(ctx, name, properties)
+	if err != nil {
+		return nil, err
+	}
+	return coll, n.refreshInfo(ctx, name)
 }
 
 // DropCollection removes a collection: readers lose it at once, its files go later.
@@ -232,6 +242,7 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 		}
 		info.Indexes[x.FieldID] = v
 	}
+	lifetimes(&info, c.Properties)
 	return info, nil
 }
 

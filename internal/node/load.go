@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"slices"
-	"strconv"
 
 	"github.com/cockroachdb/errors"
 
@@ -52,11 +51,12 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 }
 
 // load loads what the catalog has of the collection and is not loaded yet, ids
-// of it if any are given. One segment that cannot be loaded does not keep the
-// others from it. The caller has the turn.
+// of it if any are given, and lets go of what a compaction has replaced. One
+// segment that cannot be loaded does not keep the others from it. The caller has
+// the turn.
 func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64) (loaded []int64, err error) {
 	type result struct {
-		wanted
+		change
 		err error
 	}
 	var started int
@@ -64,19 +64,22 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 	done := make(chan struct{})
 	defer close(done) // loads that nobody waits for any more end by themselves
 	for _, v := range coll.VChannels {
-		list, unpin, err := n.wanted(ctx, s, coll, v, ids)
+		list, c, unpin, err := n.wanted(ctx, s, coll, v, ids)
 		if err != nil {
 			return nil, err
 		}
 		defer unpin()
-		for _, r := range list {
-			if s.coll.Loaded(r.SegmentID) {
+		list = slices.DeleteFunc(list, func(r wanted) bool {
+			there := s.coll.Loaded(r.SegmentID)
+			if there {
 				n.arrived(s, r.SegmentID)
 				loaded = append(loaded, r.SegmentID)
-				continue
 			}
-			err := n.group.Go("load segment "+strconv.FormatInt(r.SegmentID, 10), func(context.Context) error {
-				res := result{r, s.coll.Load(ctx, r.LoadRequest)}
+			return there
+		})
+		for _, x := range changes(s.coll, c, v.Name, list) {
+			err := n.group.Go("load "+x.name(), func(context.Context) error {
+				res := result{x, x.make(ctx, s.coll, v.Name)}
 				select {
 				case results <- res:
 				case <-done:
@@ -91,13 +94,18 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 	}
 	var errs []error
 	for range started {
-		r := <-results // Load returns when ctx ends
-		n.noteLoad(s, r.LoadRequest, r.segment, r.err)
+		r := <-results // a change returns when ctx ends
+		for _, w := range r.load {
+			if len(r.drop) == 0 || r.err == nil {
+				n.noteLoad(s, w.LoadRequest, w.segment, r.err)
+			}
+			if r.err == nil {
+				loaded = append(loaded, w.SegmentID)
+			}
+		}
 		if r.err != nil {
 			errs = append(errs, r.err)
-			continue
 		}
-		loaded = append(loaded, r.SegmentID)
 	}
 	slices.Sort(loaded)
 	return loaded, joined(errs)
@@ -121,33 +129,33 @@ type wanted struct {
 
 // wanted lists the segments of one channel to load; no ids = all but those that
 // rest. The channel's deletes are pinned before the catalog is read, until unpin.
-func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel, ids []int64) (list []wanted, unpin func(), err error) {
+func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel, ids []int64) (list []wanted, c *catalog.Channel, unpin func(), err error) {
 	if len(ids) > 0 {
 		// Only the channels of these segments need to be followed.
 		call, cancel := n.call(ctx)
 		c, err := n.o.Catalog.Channel(call, v.Name)
 		cancel()
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if !slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return slices.Contains(ids, seg.ID) }) {
-			return nil, func() {}, nil
+			return nil, nil, func() {}, nil
 		}
 		if err := n.watch(ctx, s, coll, []string{v.Name}); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	ch, ok := s.coll.Channel(v.Name)
 	if !ok {
-		return nil, func() {}, nil
+		return nil, nil, func() {}, nil
 	}
 	unpin = ch.PinDeletes()
 	call, cancel := n.call(ctx)
 	defer cancel()
-	c, err := n.o.Catalog.Channel(call, v.Name)
+	c, err = n.o.Catalog.Channel(call, v.Name)
 	if err != nil {
 		unpin()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	n.prune(s, coll, c)
 	// Put off until the load has let go of its pin: what is trimmed is in files then
@@ -161,14 +169,19 @@ func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection,
 			continue // of a partition that was dropped
 		}
 		list = append(list, wanted{segments.LoadRequest{SegmentID: seg.ID, VChannel: v.Name, Path: seg.Path,
-			Deltas: deltasOf(c), DeltasUpTo: c.CheckpointTimestamp}, seg})
+			Deltas: deltasOf(c, seg.FoldedTimestamp), DeltasUpTo: c.CheckpointTimestamp}, seg})
 	}
-	return list, unpin, nil
+	return list, c, unpin, nil
 }
 
-func deltasOf(c *catalog.Channel) []segments.Delta {
+// deltasOf lists the files of deletes that a segment needs that has those up to
+// folded in itself.
+func deltasOf(c *catalog.Channel, folded uint64) []segments.Delta {
 	out := make([]segments.Delta, 0, len(c.Deltas))
 	for _, d := range c.Deltas {
+		if d.MaxTimestamp <= folded {
+			continue
+		}
 		out = append(out, segments.Delta{Path: d.Path, PartitionID: d.PartitionID, MaxTimestamp: d.MaxTimestamp})
 	}
 	return out

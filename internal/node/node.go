@@ -14,6 +14,7 @@ import (
 
 	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/compact"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
@@ -53,6 +54,8 @@ type Options struct {
 	CallTimeout time.Duration
 	// Flush configures sealing; its parts are filled in by the Node.
 	Flush flush.Options
+	// Compact configures compactions; its parts are filled in by the Node.
+	Compact compact.Options
 	// WAL configures the logs; its parts are filled in by the Node.
 	WAL wal.Options
 	// Now is the clock. Nil = time.Now.
@@ -70,6 +73,12 @@ func (o *Options) EnsureDefaults() {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
+	}
+	if o.Compact.Retention == 0 {
+		o.Compact.Retention = time.Hour // reads are refused by it too
+	}
+	if o.Compact.ReadSlack == 0 {
+		o.Compact.ReadSlack = time.Minute
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -100,14 +109,15 @@ func (o *Options) Validate() error {
 
 // Node is a running query node. Open it with Open, Close it before its parts.
 type Node struct {
-	o       Options
-	wals    *wal.Manager
-	flusher *flush.Flusher
-	group   *lifecycle.Group
-	names   *nameCache
-	kick    chan struct{} // wakes the keeper; capacity 1
-	ready   chan struct{} // closed once everything to be served at the start is
-	started time.Time
+	o         Options
+	wals      *wal.Manager
+	flusher   *flush.Flusher
+	compactor *compact.Compactor
+	group     *lifecycle.Group
+	names     *nameCache
+	kick      chan struct{} // wakes the keeper; capacity 1
+	ready     chan struct{} // closed once everything to be served at the start is
+	started   time.Time
 
 	mu struct {
 		sync.Mutex
@@ -156,6 +166,13 @@ func Open(o Options) (n *Node, err error) {
 	if n.flusher, err = flush.New(fo); err != nil {
 		return nil, err
 	}
+	co := o.Compact
+	co.Catalog, co.Bucket, co.Dir, co.Logger = o.Catalog, o.Bucket, filepath.Join(o.Dir, "compact"), o.Logger
+	co.Channels, co.Now = n.compactable, o.Now
+	co.OnCompacted = func(compact.Done) { n.Kick() }
+	if n.compactor, err = compact.New(co); err != nil {
+		return nil, err
+	}
 	if err := n.group.Go("sweeper", n.sweep); err != nil {
 		return nil, err
 	}
@@ -202,11 +219,12 @@ func (n *Node) call(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func (n *Node) now() uint64 { return wal.FromTime(n.o.Now()) }
 
-// Close stops in order: keeper, flusher, subscriptions, logs. It waits until ctx
+// Close stops in order: keeper, compactor, flusher, subscriptions, logs. It waits until ctx
 // ends and returns what did not stop. Sets, queue and dispatcher are the caller's.
 func (n *Node) Close(ctx context.Context) error {
 	errs := []error{
 		errors.Wrap(n.group.Close(ctx), "node"),
+		n.compactor.Close(ctx),
 		n.flusher.Close(ctx),
 		n.unwatchAll(ctx),
 		errors.Wrap(n.wals.Close(ctx), "write-ahead logs"),

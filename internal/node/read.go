@@ -198,7 +198,10 @@ func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.
 // withKey puts the primary key first.
 func (n *Node) read(coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
 	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read}
-	var err error
+	err := n.checkRetained(coll, r.ReadTimestamp)
+	if err != nil {
+		return r, nil, err
+	}
 	if r.Partitions, err = partitionIDs(coll, q.Partitions); err != nil {
 		return r, nil, err
 	}

@@ -1,0 +1,242 @@
+package compact
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
+)
+
+// Compactor rewrites the segments of the channels that this node owns. Open it
+// with New; Close it before the segments that it uses.
+type Compactor struct {
+	o     Options
+	group *lifecycle.Group
+	kick  chan struct{} // capacity 1
+	turn  chan struct{} // capacity 1: one job at a time
+
+	mu struct {
+		sync.Mutex
+		running *Running
+		stats   Stats
+		recent  []Done // the last few, oldest first
+		failing map[string]failing
+	}
+}
+
+// failing is a channel whose last job failed.
+type failing struct {
+	err     error
+	wait    time.Duration
+	retryAt time.Time
+}
+
+// Running is the job under way.
+type Running struct {
+	VChannel    string    `json:"vchannel"`
+	PartitionID int64     `json:"partition_id"`
+	Why         string    `json:"why"`
+	Inputs      []int64   `json:"inputs"`
+	Phase       string    `json:"phase"` // fetch, index, upload, commit
+	Began       time.Time `json:"began"`
+}
+
+// Stats are totals since the start.
+type Stats struct {
+	Jobs        int64 `json:"jobs"`
+	Failed      int64 `json:"failed"`
+	Segments    int64 `json:"segments"` // replaced
+	RowsIn      int64 `json:"rows_in"`
+	RowsOut     int64 `json:"rows_out"`
+	BytesIn     int64 `json:"bytes_in"`
+	BytesOut    int64 `json:"bytes_out"`
+	DeltasFreed int64 `json:"deltas_freed"` // files of deletes that left the catalog
+}
+
+// Status is what an operator wants to know.
+type Status struct {
+	Running *Running          `json:"running,omitempty"`
+	Recent  []Done            `json:"recent"`
+	Failing map[string]string `json:"failing,omitempty"` // by vchannel: why
+	Stats   Stats             `json:"stats"`
+}
+
+const maxRecent = 32
+
+// New returns a running Compactor.
+func New(o Options) (*Compactor, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, errors.Wrapf(err, "create compaction folder %s", o.Dir)
+	}
+	c := &Compactor{o: o, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	c.mu.failing = map[string]failing{}
+	c.group = lifecycle.NewGroup(context.Background(), nil)
+	return c, c.group.Go("compaction loop", c.loop)
+}
+
+// Kick makes the loop look for work now.
+func (c *Compactor) Kick() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Compactor) loop(ctx context.Context) error {
+	if c.o.Interval < 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(c.o.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-c.kick:
+		}
+		for _, ch := range c.o.Channels() {
+			if ctx.Err() != nil {
+				return nil
+			}
+			c.background(ctx, ch)
+		}
+	}
+}
+
+// background does what is worth it on one channel. A failure is retried with
+// back-off and does not hold up other channels.
+func (c *Compactor) background(ctx context.Context, ch Channel) {
+	c.mu.Lock()
+	f := c.mu.failing[ch.Name()]
+	c.mu.Unlock()
+	if c.o.Now().Before(f.retryAt) {
+		return
+	}
+	_, err := c.channel(ctx, ch, false)
+	if ctx.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		delete(c.mu.failing, ch.Name())
+		return
+	}
+	wait := min(max(2*f.wait, time.Second), 5*time.Minute)
+	c.mu.failing[ch.Name()] = failing{err, wait, c.o.Now().Add(wait)}
+	c.o.Logger.Warn("compact: will be tried again", "vchannel", ch.Name(), "in", wait, "error", err)
+}
+
+// Run compacts channels now, whatever of them gets better by it, and returns what
+// was done when nothing is left to do.
+func (c *Compactor) Run(ctx context.Context, channels []Channel) (done []Done, err error) {
+	// Its end is this compactor's end too.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.group.Context(), cancel)()
+	for _, ch := range channels {
+		some, err := c.channel(ctx, ch, true)
+		done = append(done, some...)
+		if err != nil {
+			return done, errors.Wrapf(err, "compact channel %s", ch.Name())
+		}
+	}
+	return done, nil
+}
+
+// channel does jobs on a channel until none is left.
+func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []Done, err error) {
+	for {
+		var d *Done
+		select {
+		case c.turn <- struct{}{}:
+		case <-ctx.Done():
+			return done, errclass.Wrap(ctx.Err(), errclass.Retryable, "another compaction is under way")
+		}
+		err := lifecycle.Call("compact "+ch.Name(), func() (err error) {
+			d, err = c.next(ctx, ch, all)
+			return err
+		})
+		<-c.turn
+		c.mu.Lock()
+		c.mu.running = nil
+		if err != nil && ctx.Err() == nil {
+			c.mu.stats.Failed++
+		}
+		c.mu.Unlock()
+		if err != nil || d == nil {
+			return done, err
+		}
+		c.note(*d)
+		done = append(done, *d)
+		c.o.OnCompacted(*d)
+	}
+}
+
+func (c *Compactor) note(d Done) {
+	c.o.Logger.Info("compact: replaced", "vchannel", d.VChannel, "why", d.Why, "segments", d.Inputs, "by", d.Output,
+		"rows", d.RowsIn, "rows_left", d.RowsOut, "bytes", d.BytesIn, "bytes_left", d.BytesOut, "took", d.Took)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.mu.stats
+	s.Jobs++
+	s.Segments += int64(len(d.Inputs))
+	s.RowsIn += d.RowsIn
+	s.RowsOut += d.RowsOut
+	s.BytesIn += d.BytesIn
+	s.BytesOut += d.BytesOut
+	c.mu.recent = append(c.mu.recent, d)
+	c.mu.recent = c.mu.recent[max(0, len(c.mu.recent)-maxRecent):]
+}
+
+func (c *Compactor) phase(ch Channel, j *job, phase string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began := c.o.Now()
+	if c.mu.running != nil {
+		began = c.mu.running.Began
+	}
+	c.mu.running = &Running{VChannel: ch.Name(), PartitionID: j.partition, Why: j.why, Inputs: j.ids(), Phase: phase, Began: began}
+}
+
+// Status tells what is done and what was.
+func (c *Compactor) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Status{Running: c.mu.running, Recent: slices.Clone(c.mu.recent), Stats: c.mu.stats}
+	for name, f := range c.mu.failing {
+		if s.Failing == nil {
+			s.Failing = map[string]string{}
+		}
+		s.Failing[name] = f.err.Error()
+	}
+	slices.SortStableFunc(s.Recent, func(a, b Done) int { return cmp.Compare(a.VChannel, b.VChannel) })
+	return s
+}
+
+// Close ends the job under way, which leaves nothing behind that matters, and
+// waits for it until ctx ends.
+func (c *Compactor) Close(ctx context.Context) error {
+	if err := c.group.Close(ctx); err != nil {
+		return errors.Wrap(err, "compact")
+	}
+	select {
+	case c.turn <- struct{}{}: // whoever asked for a job by hand has ended
+	case <-ctx.Done():
+		return errclass.Wrap(ctx.Err(), errclass.Retryable, "compact: a job that was asked for is still under way")
+	}
+	return errors.Wrap(os.RemoveAll(c.o.Dir), "remove compaction folder")
+}
