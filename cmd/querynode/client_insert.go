@@ -139,6 +139,9 @@ func openFor(path string, sc *schema.Schema, limit int64) (*dataset.Reader, erro
 		if f.Type.IsVector() {
 			vectors = append(vectors, f)
 		}
+		if f.Type == schema.Array {
+			o.Arrays = append(o.Arrays, f.Name)
+		}
 	}
 	if strings.EqualFold(filepath.Ext(path), ".parquet") {
 		if pk := sc.Primary(); !pk.AutoID {

@@ -96,6 +96,37 @@ func FuzzWhatIsTyped(f *testing.F) {
 	})
 }
 
+func TestTypesAsTyped(t *testing.T) {
+	for text, want := range map[string]string{
+		"a:array(int32)": "Array(Int32)", "a:Array(VarChar(64),100)": "Array(VarChar(64), 100)", "a:TIMESTAMPTZ": "Timestamptz",
+		"a:data_type_float_vector(8)": "FloatVector(8)",
+	} {
+		f, err := parseField(text)
+		if err != nil || typeName(f) != want {
+			t.Errorf("%s is %q, %v; want %q", text, typeName(f), err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"a:int8:default=-5": "-5", "a:varchar(9):nullable:default=a:b": `"a:b"`, "a:timestamptz:default=2025-01-31T12:00:00Z": `"2025-01-31T12:00:00Z"`,
+		"a:bool:default=true": "true", "a:double:default=1e3": "1000",
+	} {
+		f, err := parseField(text)
+		if err != nil || defaultText(f) != want {
+			t.Errorf("%s: %v, want the default %s", text, err, want)
+			continue
+		}
+	}
+	for _, text := range []string{"a:array", "a:array()", "a:array(vector(3))", "a:array(int8,99999999999)", "a:int8:default=x", "a:json:default={}", "a:int8(3)"} {
+		f, err := parseField(text)
+		if text == "a:array(vector(3))" && err == nil {
+			continue // the node refuses it
+		}
+		if err == nil {
+			t.Errorf("%s: %v", text, f)
+		}
+	}
+}
+
 func TestExplain(t *testing.T) {
 	fail := func(code codes.Code, text, reason string, meta map[string]string, details ...proto.Message) error {
 		s := status.New(code, text)
@@ -158,6 +189,17 @@ func TestCellsOfATable(t *testing.T) {
 		if got := cellText(c.v); got != c.want {
 			t.Errorf("%v is shown as %q, want %q", c.v, got, c.want)
 		}
+	}
+	a := &qnpb.FieldData{Field: "a", Values: &qnpb.FieldData_Arrays{Arrays: &qnpb.Arrays{Lengths: []uint32{1, 0, 5}, Elements: &qnpb.Arrays_Ints{
+		Ints: &qnpb.Int64Array{Values: []int64{1, 2, 3, 4, 5, 6}}}}}}
+	for i, want := range []string{"[1]", "[]", "[2 3 4 5 … 5 in all]", "null"} {
+		if got := cellText(cell(a, i)); got != want {
+			t.Errorf("array %d is shown as %q, want %q", i, got, want)
+		}
+	}
+	when := &qnpb.FieldData{Field: "when", Values: &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: []int64{1_500_000}}}}
+	if got := (fieldTypes{"when": qnpb.DataType_DATA_TYPE_TIMESTAMPTZ}).row([]*qnpb.FieldData{when}, 0)["when"]; got != "1970-01-01T00:00:01.5Z" {
+		t.Errorf("a time is shown as %v", got)
 	}
 	d := &qnpb.FieldData{Values: &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: []int64{1, 2}}}, Valid: []bool{true, false}}
 	if cell(d, 0) != int64(1) || cell(d, 1) != nil || cell(d, 2) != nil {

@@ -37,6 +37,9 @@ type Options struct {
 	// Vector is the column of a Parquet file to read as vectors; empty: every
 	// list of floats. In other files it names the field; empty: "vector".
 	Vector string
+	// Arrays are the columns of a Parquet file to read as arrays although they
+	// hold lists of floats; other lists are arrays anyway.
+	Arrays []string
 	// Limit is the number of rows to read at most; 0: all.
 	Limit int64
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
 )
 
 const writeFiles = `
@@ -27,10 +28,20 @@ for codec, version, dictionary, kind in itertools.product(["NONE", "SNAPPY", "GZ
         "when": pa.array(range(n), pa.timestamp("ms")),
         "word": pa.array(["x%d" % (i % 4) for i in range(n)]).dictionary_encode(),
         "vec": pa.array(v.tolist(), lists[kind]),
+        "tags": pa.array([None if i % 5 == 0 else ["tag%d" % k for k in range(i % 3)] for i in range(n)]),
+        "utc": pa.array(range(n), pa.timestamp("us", tz="UTC")),
     })
     pq.write_table(t, f"{d}/{codec}-{version}-{dictionary}-{kind}.parquet", compression=codec, data_page_version=version,
                    use_dictionary=dictionary, row_group_size=1700, data_page_size=3000)
 `
+
+// tags are those of row i.
+func tags(i int) []string {
+	if i%5 == 0 {
+		return nil
+	}
+	return []string{"tag0", "tag1"}[:i%3]
+}
 
 // Runs where QUERYNODE_PYTHON names a Python with numpy and pyarrow.
 func TestFilesOfNumpyAndPyarrowAreRead(t *testing.T) {
@@ -59,7 +70,7 @@ func TestFilesOfNumpyAndPyarrowAreRead(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		if len(b.Columns) != 7 || len(r.Skipped()) != 0 || !slices.Equal(b.Columns[6].Float, want.Columns[1].Float) {
+		if len(b.Columns) != 9 || len(r.Skipped()) != 0 || !slices.Equal(b.Columns[6].Float, want.Columns[1].Float) {
 			t.Errorf("%s: columns or vectors differ; skipped %v", path, r.Skipped())
 		}
 		for i := range b.Rows {
@@ -72,7 +83,8 @@ func TestFilesOfNumpyAndPyarrowAreRead(t *testing.T) {
 			}
 			c := b.Columns
 			if c[0].Int[i] != int64(i) || c[1].Str[i] != tag || c[1].Null(i) != (i%5 == 0) || c[2].Double[i] != d || c[2].Null(i) != (i%3 == 0) ||
-				c[3].Bool[i] != (i%2 == 0) || c[4].Int[i] != int64(i) || c[5].Str[i] != fmt.Sprintf("x%d", i%4) {
+				c[3].Bool[i] != (i%2 == 0) || c[4].Int[i] != int64(i) || c[5].Str[i] != fmt.Sprintf("x%d", i%4) ||
+				c[7].Null(i) != (i%5 == 0) || !slices.Equal(c[7].Elements(i, i+1).Str, tags(i)) || c[8].Type != schema.Timestamptz || c[8].Int[i] != int64(i) {
 				t.Errorf("%s: row %d differs", path, i)
 				break
 			}

@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"io"
+	"slices"
 
 	"github.com/cockroachdb/errors"
 
@@ -51,7 +52,7 @@ func (p *parquetFile) choose(o Options) error {
 			p.skip = append(p.skip, Skipped{col.Name, why})
 			continue
 		}
-		if col.List {
+		if field.Type.IsVector() {
 			vectors++
 		}
 		in, err := p.table.Cursor(i, false)
@@ -80,6 +81,11 @@ func (p *parquetFile) field(i int, o Options) (f schema.Field, why string, err e
 		return f, err.Error(), nil
 	}
 	if !col.List {
+		return f, "", nil
+	}
+	floats := col.Type == schema.Float || col.Type == schema.Double
+	if !floats || slices.Contains(o.Arrays, col.Name) {
+		f.Type, f.Element = schema.Array, col.Type
 		return f, "", nil
 	}
 	if o.Vector != "" && o.Vector != col.Name {
@@ -129,6 +135,9 @@ func (p *parquetFile) read(cols []*schema.Column, row int64, n int) error {
 func (p *parquetFile) readColumn(i int, dst *schema.Column, n int) (int, error) {
 	if dst.Type.IsVector() {
 		return p.cols[i].in.ReadLists(dst, n)
+	}
+	if dst.Type == schema.Array {
+		return p.cols[i].in.ReadArrays(dst, n)
 	}
 	return p.cols[i].in.Read(dst, n)
 }
