@@ -20,6 +20,7 @@ import (
 	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/admin"
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/compact"
 	"github.com/querynode/querynode/internal/config"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
@@ -292,19 +293,34 @@ func (r *running) openNode(context.Context) (err error) {
 	c := r.cfg
 	r.node, err = node.Open(node.Options{
 		Name: c.Node.Name, Dir: r.dir.run, Catalog: r.catalog, Bucket: r.bucket, Queue: r.queue, Segments: r.set, Dispatcher: r.dispatch,
-		PChannels: c.PChannelNames(), Standalone: c.Node.Standalone, BoundedStaleness: c.Node.BoundedStaleness,
+		PChannels: c.PChannelNames(), Standalone: c.Node.Standalone, Sole: r.embedded != nil, BoundedStaleness: c.Node.BoundedStaleness,
 		RefreshInterval: c.Node.RefreshInterval, CallTimeout: c.Node.CallTimeout, Logger: r.log,
 		Flush: flush.Options{
 			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge,
 			CheckpointInterval: c.Growing.CheckpointInterval, StepTimeout: c.Growing.UploadTimeout, Workers: c.Growing.BuildWorkers,
 		},
-		WAL: wal.Options{TimeTickInterval: c.WAL.TimeTickInterval, AppendTimeout: c.WAL.AppendTimeout, OpenTimeout: c.WAL.OpenTimeout},
+		Compact: compactOptions(&c.Compaction),
+		WAL:     wal.Options{TimeTickInterval: c.WAL.TimeTickInterval, AppendTimeout: c.WAL.AppendTimeout, OpenTimeout: c.WAL.OpenTimeout},
 	})
 	if err != nil {
 		return err
 	}
 	r.parts.Store(&admin.Parts{Node: r.node, Pool: r.pool, Queue: r.embedded})
 	return r.push("node", 30, r.node.Close)
+}
+
+func compactOptions(c *config.Compaction) compact.Options {
+	o := compact.Options{Interval: c.Interval, Retention: c.Retention, Workers: c.BuildWorkers, Policy: compact.Policy{
+		TargetRows: int64(c.TargetRows), TargetBytes: int64(c.TargetBytes), MinSmall: c.MinSmall,
+		DeletedShare: float64(c.DeletedPercent) / 100, MaxDeltas: c.MaxDeltas,
+	}}
+	if !c.Enabled {
+		o.Interval = -1
+	}
+	if c.Retention == 0 {
+		o.Retention = -1 // for the node 0 is the default
+	}
+	return o
 }
 
 func (r *running) openServer(context.Context) (err error) {

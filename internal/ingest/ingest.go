@@ -108,7 +108,7 @@ func (s *Sink) apply(m *mq.Message) error {
 		s.ch.ApplySeal(body.GetSegmentIds(), pos)
 	case wal.DropPartition, wal.DropCollection:
 		return s.drop(e)
-	case wal.TimeTick:
+	case wal.TimeTick, wal.Fence:
 	default:
 		return errclass.New(errclass.Unimplemented, "message type %d is unknown to this version", e.Type)
 	}

@@ -325,11 +325,6 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	if err != nil {
 		return 0, errors.Wrapf(err, "append to %s", p.vchannel.Name)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if a := n.mu.acked[p.vchannel.Name]; a.term != w.Term() || a.timestamp < r.Timestamp {
-		n.mu.acked[p.vchannel.Name] = acked{w.Term(), r.Timestamp}
-	}
 	return r.Timestamp, nil
 }
 

@@ -434,7 +434,7 @@ func (n *Node) RemoveChannel(ctx context.Context, pchannel string, term uint64) 
 // lowest checkpoint of the channels it carries.
 func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.Options, error) {
 	o := n.o.WAL
-	o.Queue, o.Owner, o.Logger, o.Now = n.o.Queue, n.o.Name, n.o.Logger, n.o.Now
+	o.Queue, o.Owner, o.Logger, o.Now, o.Clock = n.o.Queue, n.o.Name, n.o.Logger, n.o.Now, &n.clock
 	from, ok, err := flush.LowestCheckpoint(ctx, n.o.Catalog, pchannel)
 	if err != nil {
 		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)

@@ -66,7 +66,7 @@ func (n *Node) sealOne(ctx context.Context, w *watch) (ids []int64, wait func() 
 		return nil, nil, errclass.Mark(errors.Wrapf(err, "this node does not own the log of %s", w.pchannel), errclass.Conflict)
 	}
 	// What is acknowledged must be seen here before it can be sealed.
-	if _, err := ch.WaitTsafe(ctx, n.strong(ch.Name(), ch.PChannel)); err != nil {
+	if _, err := ch.WaitTsafe(ctx, n.acknowledged(ch.Name(), ch.PChannel)); err != nil {
 		return nil, nil, err
 	}
 	ids, at, err := n.flusher.Seal(ctx, ch)

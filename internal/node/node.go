@@ -42,6 +42,11 @@ type Options struct {
 	// Standalone makes the node its own coordinator: it owns all PChannels and
 	// serves every collection of the catalog.
 	Standalone bool
+	// Sole says that nobody but this node can write to Queue: it is the embedded
+	// one, whose folder this process has locked, and no other node uses it. Then the
+	// node cannot be replaced as the owner of a log without knowing, and a STRONG
+	// read need not ask. See Node.acknowledged.
+	Sole bool
 	// BoundedStaleness is how old a BOUNDED read may be. 0 = 5 s.
 	BoundedStaleness time.Duration
 	// RefreshInterval is how often the catalog is looked at for segments that
@@ -115,6 +120,7 @@ type Node struct {
 	compactor *compact.Compactor
 	group     *lifecycle.Group
 	names     *nameCache
+	clock     wal.Clock     // of all logs of this node
 	kick      chan struct{} // wakes the keeper; capacity 1
 	ready     chan struct{} // closed once everything to be served at the start is
 	started   time.Time
@@ -122,24 +128,15 @@ type Node struct {
 	mu struct {
 		sync.Mutex
 		serving map[int64]*serving
-		acked   map[string]acked // by vchannel
-		problem error            // why the keeper is not done yet
-		changes int64            // of channels and broken segments
-		changed chan struct{}    // closed at the next one
+		problem error         // why the keeper is not done yet
+		changes int64         // of channels and broken segments
+		changed chan struct{} // closed at the next one
 	}
 	onFlush struct {
 		sync.Mutex
 		next int
 		subs map[int]func(flush.Progress)
 	}
-}
-
-// acked is the highest timestamp that this node acknowledged on a vchannel while
-// it owned the log for a term. It says nothing about what others acknowledged in
-// between when the node comes to own the log again.
-type acked struct {
-	term      uint64
-	timestamp uint64
 }
 
 // Open returns a running node. In standalone mode it takes its pchannels and
@@ -151,7 +148,6 @@ func Open(o Options) (n *Node, err error) {
 	}
 	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
-	n.mu.acked = map[string]acked{}
 	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)

@@ -102,7 +102,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	}
 	scalar := func(f schema.Field) bool { return !f.Type.IsVector() && !f.PrimaryKey }
 	var out []schema.Field
-	if req.Read, out, err = n.read(coll, &q.Select, scalar, false); err != nil {
+	if req.Read, out, err = n.read(ctx, coll, &q.Select, scalar, false); err != nil {
 		return nil, err
 	}
 	req.Channels = must
@@ -196,7 +196,7 @@ func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.
 
 // read translates what reads have in common. star says what "*" stands for;
 // withKey puts the primary key first.
-func (n *Node) read(coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
+func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
 	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read}
 	err := n.checkRetained(coll, r.ReadTimestamp)
 	if err != nil {
@@ -215,7 +215,7 @@ func (n *Node) read(coll *catalog.Collection, q *Select, star func(schema.Field)
 	for _, f := range out {
 		r.OutputFields = append(r.OutputFields, f.ID)
 	}
-	r.Guarantee, err = n.guarantee(coll, q.Freshness)
+	r.Guarantee, err = n.guarantee(ctx, coll, q.Freshness)
 	return r, out, err
 }
 
@@ -261,7 +261,7 @@ func (n *Node) checkAhead(what string, ts uint64) error {
 }
 
 // guarantee returns the timestamp that must have been applied, per channel.
-func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) uint64, error) {
+func (n *Node) guarantee(ctx context.Context, coll *catalog.Collection, f Freshness) (func(string) uint64, error) {
 	if err := n.checkAhead("read_timestamp", f.Read); err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 	}
 	switch f.Level {
 	case Strong:
-		return func(vchannel string) uint64 { return n.strongOf(coll, vchannel) }, nil
+		return n.strong(ctx, coll)
 	case Session:
 		if err := n.checkAhead("guarantee_timestamp", f.Guarantee); err != nil {
 			return nil, err
@@ -285,39 +285,10 @@ func (n *Node) guarantee(coll *catalog.Collection, f Freshness) (func(string) ui
 		}
 		// Nobody else writes to the logs, so what was acknowledged here is all there
 		// is: reads go on while the log cannot be written, not even its timeticks.
-		return func(vchannel string) uint64 { return min(ts, n.strongOf(coll, vchannel)) }, nil
+		at := n.believed(coll)
+		return func(vchannel string) uint64 { return min(ts, at(vchannel)) }, nil
 	}
 	return nil, errclass.New(errclass.Invalid, "consistency level %d is unknown", f.Level)
-}
-
-func (n *Node) strongOf(coll *catalog.Collection, vchannel string) uint64 {
-	i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
-	if i < 0 {
-		return wal.FromTime(n.o.Now().Add(time.Millisecond)) - 1
-	}
-	return n.strong(vchannel, coll.VChannels[i].PChannel)
-}
-
-// strong is the timestamp at which everything acknowledged on the channel is
-// seen. Where nobody else writes to the logs, this node knows the last one. Where
-// others may, not even the owner of the log does: it learns that it has been
-// replaced with its next write only, and its successor may have acknowledged rows
-// by then. It waits for a timetick after now, like everybody else.
-func (n *Node) strong(vchannel, pchannel string) uint64 {
-	n.mu.Lock()
-	a := n.mu.acked[vchannel]
-	n.mu.Unlock()
-	w, err := n.wals.Get(pchannel)
-	if err != nil || w.State() != wal.Ready || !n.o.Standalone {
-		// To the end of this millisecond: what was acknowledged in it is before it.
-		return wal.FromTime(n.o.Now().Add(time.Millisecond)) - 1
-	}
-	if a.term != w.Term() {
-		// Nothing was appended in this term: what an earlier owner acknowledged is
-		// at or before the end of the log as it was opened.
-		return w.LastTimestamp()
-	}
-	return a.timestamp
 }
 
 // Query asks for the rows that match a filter, in order of their keys.
@@ -364,7 +335,7 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res
 		req.CountOnly, sel.OutputFields = true, nil
 	}
 	var out []schema.Field
-	if req.Read, out, err = n.read(coll, &sel, func(schema.Field) bool { return true }, true); err != nil {
+	if req.Read, out, err = n.read(ctx, coll, &sel, func(schema.Field) bool { return true }, true); err != nil {
 		return nil, false, err
 	}
 	req.Channels = must

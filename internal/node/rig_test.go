@@ -18,6 +18,7 @@ import (
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/mqtest"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/pool"
@@ -35,13 +36,14 @@ const (
 
 // world is what nodes share: object storage and a broker, both in memory.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	bucket *detour
 	broker *mqtest.Broker
+	queue  func() mq.Queue // opens a connection for the next node; nil = to broker
 	nodes  int
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	return &world{t: t, bucket: &detour{Bucket: objstore.NewMem(nil)}, broker: mqtest.NewBroker(mqtest.MemoryOptions{})}
 }
 
@@ -71,7 +73,7 @@ func (d *detour) Get(ctx context.Context, key string, offset, length int64) (io.
 // rig is one node of a world.
 type rig struct {
 	*Node
-	t   *testing.T
+	t   testing.TB
 	set *segments.Set
 }
 
@@ -94,7 +96,10 @@ func (w *world) open(change func(*Options)) *rig {
 	})
 	cat, err := catalog.Open(t.Context(), catalog.Options{Bucket: w.bucket, Logger: log})
 	must(t, err)
-	queue := w.broker.Connect()
+	var queue mq.Queue = w.broker.Connect()
+	if w.queue != nil {
+		queue = w.queue()
+	}
 	push("queue", queue.Close)
 	p, err := pool.New(pool.Options{Name: "search", Logger: log})
 	must(t, err)
@@ -123,14 +128,14 @@ func (w *world) open(change func(*Options)) *rig {
 // dispatched makes a node that serves only what it is told to.
 func dispatched(o *Options) { o.Standalone = false }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
 }
 
-func within(t *testing.T) context.Context {
+func within(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), hangs)
 	t.Cleanup(cancel)
@@ -138,7 +143,7 @@ func within(t *testing.T) context.Context {
 }
 
 // eventually waits until ok says so.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for until := time.Now().Add(hangs); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {

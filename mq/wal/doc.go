@@ -37,12 +37,20 @@
 // it has failed, what it may still bring (a producer, a reader) is closed when
 // it comes, and Close names it until it ends.
 //
+// # Who owns the pchannel
+//
+// An owner learns that it has been replaced with its next write only. What must
+// not be answered by a replaced one, such as a read that is to see all that was
+// acknowledged, waits for a Barrier: a write that began after it, shared by all
+// that wait at the time. The price is one write to the queue.
+//
 // # Who waits for whom
 //
 //	Append   -> its context, its answer. An entry that is queued or waits for
 //	            room is answered by whoever ends the service (transition); one
 //	            that was taken is answered by the writer, which waits for
 //	            nothing but a call bounded as above.
+//	Barrier  -> its context, the answer to its round, which comes like that of an entry
 //	writer   -> WAL context, entries, timer, one bounded call
 //	recovery -> WAL context, bounded calls, Replay
 //	reaper   -> closing; then the end of everything the WAL started

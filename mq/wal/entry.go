@@ -24,10 +24,11 @@ const (
 	TimeTick       Type = 5 // nothing at or before its timestamp will come any more
 	DropCollection Type = 6
 	DropPartition  Type = 7
+	Fence          Type = 8 // says nothing: that it is stored proves that its writer was the owner
 )
 
 // Known reports whether this build knows t.
-func (t Type) Known() bool { return t >= Insert && t <= DropPartition }
+func (t Type) Known() bool { return t >= Insert && t <= Fence }
 
 // String returns the name used in logs, "unknown(n)" for an unknown type.
 func (t Type) String() string {
@@ -46,6 +47,8 @@ func (t Type) String() string {
 		return "drop_collection"
 	case DropPartition:
 		return "drop_partition"
+	case Fence:
+		return "fence"
 	}
 	return "unknown(" + strconv.Itoa(int(t)) + ")"
 }

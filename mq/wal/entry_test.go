@@ -99,7 +99,7 @@ func TestTimestampParts(t *testing.T) {
 }
 
 func TestTheClockRunsOverIntoTheNextMillisecond(t *testing.T) {
-	var c clock
+	var c Clock
 	now := time.UnixMilli(1000)
 	var last uint64
 	for i := range 1<<18 + 10 {

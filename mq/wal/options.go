@@ -66,6 +66,9 @@ type Options struct {
 	MaxBatchEntries int
 	MaxBatchBytes   int64
 
+	// Clock gives out the timestamps; logs that share one give out none twice. nil =
+	// one of its own.
+	Clock *Clock
 	// Now is the wall clock. nil = time.Now.
 	Now func() time.Time
 	// Logger gets state changes, quarantined messages and failures. nil = discard.
@@ -110,6 +113,9 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxWaiting, 8192)
 	setDefault(&o.MaxBatchEntries, 1024)
 	setDefault(&o.MaxBatchBytes, 4<<20)
+	if o.Clock == nil {
+		o.Clock = &Clock{}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -107,6 +107,7 @@ type pending struct {
 		waiting fifo
 		entries int   // with room: queued or taken
 		bytes   int64 // of those
+		round   *round
 	}
 }
 
@@ -235,6 +236,33 @@ func (p *pending) close() []*request {
 		}
 	}
 	return out
+}
+
+// join returns the round of barriers that the writer has not taken yet.
+func (p *pending) join() (*round, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.closed {
+		return nil, errNoService
+	}
+	if p.mu.round == nil {
+		p.mu.round = &round{done: make(chan struct{})}
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+	return p.mu.round, nil
+}
+
+// takeRound hands the barriers that wait to the caller, who must answer them;
+// nil if there are none.
+func (p *pending) takeRound() *round {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.mu.round
+	p.mu.round = nil
+	return r
 }
 
 // load returns the number and bytes of those with room, and of those without.

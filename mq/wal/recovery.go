@@ -47,15 +47,22 @@ func (r *recovery) run(ctx context.Context) error {
 		}
 		r.letReaderGo()
 	}
-	r.w.clock.observe(believable(r.w.o.Checkpoint.Timestamp))
-	r.w.clock.observe(believable(r.bounds.Last.Timestamp))
-	r.w.last.Store(r.w.clock.last)
+	r.observe(believable(r.w.o.Checkpoint.Timestamp))
+	r.observe(believable(r.bounds.Last.Timestamp))
+	r.w.last.Store(r.w.seen)
+	r.w.opened.Store(r.w.seen)
 	r.w.progress.end(r.bounds.Last)
 	s := &writer{w: r.w, producer: producer}
 	if !r.w.transition(Ready, nil) {
 		return nil
 	}
 	return r.w.workers.Go("writer", s.run)
+}
+
+// observe makes every timestamp that is given out later greater than ts.
+func (r *recovery) observe(ts uint64) {
+	r.w.seen = max(r.w.seen, ts)
+	r.w.clock.observe(ts)
 }
 
 // believable returns ts, or 0 if no clock can have made it.
@@ -251,7 +258,7 @@ func (r *recovery) stepCorrupt(err error) error {
 	if !r.at.Before(ce.Position) {
 		return errors.Wrapf(err, "wal %s: replay at %s: the reader does not pass a corrupt message", r.w.o.PChannel, r.at)
 	}
-	r.w.clock.observe(believable(ce.Position.Timestamp))
+	r.observe(believable(ce.Position.Timestamp))
 	if r.w.o.Checkpoint.Before(ce.Position) {
 		r.w.quarantine(Quarantine{Position: ce.Position, Reason: err})
 	}
@@ -268,10 +275,10 @@ func (r *recovery) replayMessage(ctx context.Context, m mq.Message) error {
 			Reason: errclass.New(errclass.Corrupt, "timestamp %d is beyond any clock", m.Timestamp)})
 		return nil
 	}
-	if m.Timestamp <= w.clock.last && w.clock.last != 0 {
+	if m.Timestamp <= w.seen && w.seen != 0 {
 		w.count.disorder.Add(1)
 	}
-	w.clock.observe(m.Timestamp)
+	r.observe(m.Timestamp)
 	if m.Position.Compare(w.o.Checkpoint) <= 0 {
 		return nil // read for its timestamp only
 	}

@@ -116,6 +116,9 @@ func (w *WAL) leave() {
 	for _, r := range waiting {
 		r.answer(Receipt{}, err)
 	}
+	if r := w.pending.takeRound(); r != nil {
+		r.answer(err)
+	}
 	w.count.refused.Add(uint64(len(waiting)))
 }
 

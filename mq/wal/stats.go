@@ -32,6 +32,7 @@ type Stats struct {
 	Refused       uint64 // appends that got an error and are not stored
 	Ticks         uint64
 	TickErrors    uint64
+	Fences        uint64 // entries written for barriers; a timetick that was due serves as well
 	ClockBack     uint64 // timestamps given while the wall clock was behind
 
 	Replayed         uint64 // entries decoded in recovery
@@ -50,7 +51,7 @@ type Stats struct {
 }
 
 type counters struct {
-	appended, appendedBytes, batches, refused, ticks, tickErrors, clockBack atomic.Uint64
+	appended, appendedBytes, batches, refused, ticks, tickErrors, fences, clockBack atomic.Uint64
 
 	replayed, quarantined, unknownTypes, duplicates, disorder, gaps atomic.Uint64
 	checkpoints, checkpointErrors                                   atomic.Uint64
@@ -62,7 +63,7 @@ func (w *WAL) Stats() Stats {
 	s := Stats{
 		State: w.State(), LastTimestamp: w.LastTimestamp(), LastPosition: w.progress.position(),
 		Appended: c.appended.Load(), AppendedBytes: c.appendedBytes.Load(), Batches: c.batches.Load(),
-		Refused: c.refused.Load(), Ticks: c.ticks.Load(), TickErrors: c.tickErrors.Load(), ClockBack: c.clockBack.Load(),
+		Refused: c.refused.Load(), Ticks: c.ticks.Load(), TickErrors: c.tickErrors.Load(), Fences: c.fences.Load(), ClockBack: c.clockBack.Load(),
 		Replayed: c.replayed.Load(), Quarantined: c.quarantined.Load(), UnknownTypes: c.unknownTypes.Load(),
 		Duplicates: c.duplicates.Load(), Disorder: c.disorder.Load(), Gaps: c.gaps.Load(),
 		Checkpoints: c.checkpoints.Load(), CheckpointErrors: c.checkpointErrors.Load(),

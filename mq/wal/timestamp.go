@@ -1,6 +1,9 @@
 package wal
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // A hybrid timestamp is physical milliseconds since 1970 << 18 | logical. The
 // form is Milvus', so that its clients can read it.
@@ -30,17 +33,29 @@ func FromTime(t time.Time) uint64 { return Compose(t.UnixMilli(), 0) }
 // Time returns the wall time of ts, to the millisecond.
 func Time(ts uint64) time.Time { return time.UnixMilli(Physical(ts)) }
 
-// clock gives out strictly increasing timestamps. It follows the wall clock;
+// Clock gives out strictly increasing timestamps. It follows the wall clock;
 // when that stands or jumps back only the logical part grows, running over into
-// the physical one after 2^18 in a millisecond. Used by one goroutine at a time.
-type clock struct{ last uint64 }
+// the physical one after 2^18 in a millisecond. WALs that share one give out
+// timestamps that are unique and ordered across their pchannels: of two appends,
+// one of which began after the other was acknowledged, it has the later one. The
+// zero Clock is ready to use.
+type Clock struct {
+	mu   sync.Mutex
+	last uint64
+}
 
 // observe makes every later timestamp greater than ts.
-func (c *clock) observe(ts uint64) { c.last = max(c.last, ts) }
+func (c *Clock) observe(ts uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = max(c.last, ts)
+}
 
 // next returns a new timestamp. back tells that the wall clock is behind by
 // more than the timestamps given out can explain: it has jumped.
-func (c *clock) next(now time.Time) (ts uint64, back bool) {
+func (c *Clock) next(now time.Time) (ts uint64, back bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	ts = FromTime(now)
 	if ts <= c.last {
 		back = Physical(c.last)-Physical(ts) > 1

@@ -35,8 +35,11 @@ type WAL struct {
 
 	pending   *pending
 	resources resources
-	clock     clock // recovery's, then the writer's
+	clock     *Clock
+	seen      uint64        // the highest timestamp that recovery has found
+	opened    atomic.Uint64 // seen, as it was when the WAL became Ready
 	last      atomic.Uint64
+	durable   durable
 	count     counters
 	progress  progress
 
@@ -78,8 +81,9 @@ func prepare(o Options) (*WAL, error) {
 		log:   o.Logger.With("pchannel", o.PChannel, "term", o.Term),
 		ready: make(chan struct{}), closing: make(chan struct{}),
 		done: make(chan struct{}), released: make(chan struct{}),
-		pending: newPending(o),
+		pending: newPending(o), clock: o.Clock,
 	}
+	w.durable.last = map[string]uint64{}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.workers = lifecycle.NewGroup(w.ctx, w.workerEnded)
 	w.calls = calls{group: lifecycle.NewGroup(context.Background(), nil)}

@@ -18,6 +18,8 @@ type writer struct {
 	w        *WAL
 	producer mq.Producer
 	batch    []*request // the one in work
+	round    *round     // barriers that wait for the batch in work; nil = none
+	proof    error      // what became of the last message of the batch, if it is nobody's
 }
 
 // run writes until the WAL stops serving. The first timetick goes out at once,
@@ -28,8 +30,9 @@ func (s *writer) run(ctx context.Context) error {
 	defer ticks.stop()
 	for {
 		s.batch = s.w.pending.take(s.batch, s.w.o.MaxBatchEntries, s.w.o.MaxBatchBytes)
+		s.round = s.w.pending.takeRound()
 		due := ticks.due()
-		if len(s.batch) == 0 && !due {
+		if len(s.batch) == 0 && s.round == nil && !due {
 			select {
 			case <-ctx.Done():
 				return nil
@@ -48,7 +51,8 @@ func (s *writer) run(ctx context.Context) error {
 	}
 }
 
-// commit stamps and stores the batch, with a timetick at its end if one is due.
+// commit stamps and stores the batch, with a timetick at its end if one is due;
+// else, if barriers wait, with a fence.
 func (s *writer) commit(ctx context.Context, tick bool) bool {
 	now := s.w.o.Now()
 	msgs := make([]mq.Message, 0, len(s.batch)+1)
@@ -56,15 +60,29 @@ func (s *writer) commit(ctx context.Context, tick bool) bool {
 		r.msg.Timestamp = s.stamp(now)
 		msgs = append(msgs, r.msg)
 	}
-	if tick {
-		m, err := Encode(Entry{Type: TimeTick, Term: s.w.o.Term, Timestamp: s.stamp(now)})
+	if tick || s.round != nil {
+		e := Entry{Type: TimeTick, Term: s.w.o.Term, Timestamp: s.stamp(now)}
+		if !tick {
+			// Not a timetick: each of those costs every vchannel of the pchannel.
+			e.Type, e.VChannel = Fence, fenceKey
+		}
+		m, err := Encode(e)
 		if err != nil {
 			s.w.fail(err)
 			return false
 		}
 		msgs = append(msgs, m)
 	}
-	return s.store(ctx, s.batch, msgs)
+	s.proof = nil
+	ok := s.store(ctx, s.batch, msgs)
+	if s.round != nil {
+		if !ok {
+			s.proof = s.w.refusal()
+		}
+		s.round.answer(s.proof)
+		s.round = nil
+	}
+	return ok
 }
 
 func (s *writer) stamp(now time.Time) uint64 {
@@ -76,7 +94,7 @@ func (s *writer) stamp(now time.Time) uint64 {
 }
 
 // store stores msgs, of which the first len(rs) belong to rs and one more may
-// be a timetick, and answers rs. It returns false when the WAL is at its end.
+// be a timetick or a fence, and answers rs. It returns false when the WAL is at its end.
 func (s *writer) store(ctx context.Context, rs []*request, msgs []mq.Message) bool {
 	if ctx.Err() != nil {
 		s.answer(rs, s.w.refusal()) // never handed to the queue
@@ -160,10 +178,11 @@ func outcomeOf(err error) outcome {
 	return doubtful
 }
 
-// acknowledge moves LastTimestamp before any caller learns of its entry.
+// acknowledge moves LastTimestamp and LastOf before any caller learns of its entry.
 func (s *writer) acknowledge(rs []*request, msgs []mq.Message, at []mq.Position) {
 	last := len(msgs) - 1
 	s.w.last.Store(msgs[last].Timestamp)
+	s.w.durable.note(msgs[:len(rs)])
 	s.w.progress.stored(position(at[last], msgs[last].Timestamp))
 	var bytes int
 	for i, r := range rs {
@@ -174,7 +193,11 @@ func (s *writer) acknowledge(rs []*request, msgs []mq.Message, at []mq.Position)
 	s.w.count.batches.Add(1)
 	s.w.count.appended.Add(uint64(len(rs)))
 	s.w.count.appendedBytes.Add(uint64(bytes))
-	s.w.count.ticks.Add(uint64(len(msgs) - len(rs)))
+	if len(msgs) > len(rs) && isFence(&msgs[last]) {
+		s.w.count.fences.Add(1)
+	} else if len(msgs) > len(rs) {
+		s.w.count.ticks.Add(1)
+	}
 }
 
 // refuse answers rs with what the queue said; the WAL stays ready.
@@ -182,6 +205,10 @@ func (s *writer) refuse(rs []*request, msgs []mq.Message, err error) {
 	s.answer(rs, err)
 	s.w.count.refused.Add(uint64(len(rs)))
 	if len(msgs) == len(rs) {
+		return
+	}
+	s.proof = err
+	if isFence(&msgs[len(rs)]) {
 		return
 	}
 	s.w.count.tickErrors.Add(1)
@@ -205,6 +232,9 @@ func (s *writer) leaveNobody() {
 		if r.stage == taken && !r.answered() {
 			r.answer(Receipt{}, inDoubt(errors.Newf("wal %s: the writer has died", s.w.o.PChannel), errclass.Retryable))
 		}
+	}
+	if s.round != nil {
+		s.round.answer(errors.Wrapf(ErrFailed, "wal %s: the writer has died", s.w.o.PChannel))
 	}
 }
 

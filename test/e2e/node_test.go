@@ -123,7 +123,7 @@ func open(t *testing.T, dir string, o options) *testNode {
 		topics = append(topics, fmt.Sprintf("topic-%d", i))
 	}
 	n.node, err = node.Open(node.Options{Name: "test", Dir: n.run, Catalog: cat, Bucket: bucket, Queue: n.queue, Segments: n.set,
-		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, BoundedStaleness: o.staleness, RefreshInterval: 200 * time.Millisecond,
+		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, Sole: o.beside == nil && !o.dispatched, BoundedStaleness: o.staleness, RefreshInterval: 200 * time.Millisecond,
 		Flush: o.flush, WAL: wal.Options{TimeTickInterval: 20 * time.Millisecond}, Logger: log})
 	must(t, err)
 	push("node", n.node.Close)

@@ -32,13 +32,18 @@ type world struct {
 
 	mu     sync.RWMutex // held by whoever replaces the incarnation
 	in     *incarnation
+	beside []*incarnation // others on the same queue: clients talk to any
 	lives  int
+	events int
 	killed sync.WaitGroup // incarnations that are being cleaned up
 }
 
 func (w *world) current() *incarnation {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
+	if i := rand.IntN(1 + len(w.beside)); i > 0 {
+		return w.beside[i-1]
+	}
 	return w.in
 }
 
@@ -65,10 +70,12 @@ func (w *world) client(ctx context.Context, id int, r *rand.Rand) {
 	}
 }
 
-func (w *world) do(id int, c call, patience time.Duration) {
+func (w *world) do(id int, c call, patience time.Duration) { w.doAt(w.current(), id, c, patience) }
+
+func (w *world) doAt(in *incarnation, id int, c call, patience time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	in, h := w.current(), w.hist
+	h := w.hist
 	from := h.now()
 	var output int64
 	var err error
@@ -120,7 +127,7 @@ func (w *world) restart() {
 }
 
 func (w *world) replace(queue string) {
-	in := start(w.t, w.dir, queue, w.lives)
+	in := start(w.t, life{dir: w.dir, queue: queue, number: w.lives, tick: 10 * time.Millisecond})
 	in.ready(w.t)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,32 +176,43 @@ func TestKeysAreLinearizable(t *testing.T) {
 func oneHistory(t *testing.T, seed uint64, length time.Duration) {
 	w := &world{t: t, dir: t.TempDir(), hist: newHistory()}
 	w.replace(filepath.Join(w.dir, "queue-0"))
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+	w.run(seed, length, w.disturb)
+	w.killed.Wait()
+	w.current().close(t)
+	w.judge()
+}
+
+// run lets clients work for length, with disturbances in between, and then reads
+// every key.
+func (w *world) run(seed uint64, length time.Duration, disturb func(*rand.Rand)) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), length)
 	defer cancel()
 	var running sync.WaitGroup
 	for id := range clients {
 		running.Go(func() { w.client(ctx, id, rand.New(rand.NewPCG(seed, uint64(id)))) })
 	}
 	r := rand.New(rand.NewPCG(seed, clients))
-	events := 0
 	for ctx.Err() == nil {
 		pause := time.NewTimer(time.Duration(100+r.IntN(500)) * time.Millisecond)
 		select {
 		case <-ctx.Done():
 		case <-pause.C:
-			w.disturb(r)
-			events++
+			disturb(r)
+			w.events++
 		}
 	}
 	running.Wait()
 	for key := range int64(keys) { // what is there in the end
 		w.do(clients, call{kind: get, key: key}, 20*time.Second)
 	}
-	w.killed.Wait()
-	w.current().close(t)
-	h := w.hist
+}
+
+// judge fails the test if no order of the operations explains what was seen.
+func (w *world) judge() {
+	h, t := w.hist, w.t
+	t.Helper()
 	t.Logf("%d disturbances; writes: %d acknowledged, %d unknown, %d refused; reads: %d, %d failed",
-		events, h.acked, h.unknown, h.refused, h.reads, h.failed)
+		w.events, h.acked, h.unknown, h.refused, h.reads, h.failed)
 	if h.acked == 0 || h.reads == 0 {
 		t.Fatal("nothing happened")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/querynode/querynode/internal/node"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/embedded"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/pool"
@@ -41,10 +42,20 @@ type incarnation struct {
 	value schema.Field
 }
 
-// start opens a node on the objects in dir and the queue in a folder of its own.
-func start(t *testing.T, dir, queueDir string, number int) *incarnation {
+// life says how an incarnation lives.
+type life struct {
+	dir    string   // of the objects
+	queue  string   // folder of the queue
+	shared mq.Queue // used instead of one of its own, beside others; nil = none
+	number int      // of the incarnation
+	tick   time.Duration
+}
+
+// start opens a node.
+func start(t *testing.T, l life) *incarnation {
 	t.Helper()
-	in := &incarnation{fuse: &fuse{}, queue: queueDir, stack: lifecycle.NewStack()}
+	dir, number := l.dir, l.number
+	in := &incarnation{fuse: &fuse{}, queue: l.queue, stack: lifecycle.NewStack()}
 	log := slog.New(slog.DiscardHandler)
 	push := func(name string, closer func(context.Context) error) {
 		must(t, in.stack.Push(name, closer, 5*time.Second))
@@ -55,9 +66,13 @@ func start(t *testing.T, dir, queueDir string, number int) *incarnation {
 	bucket := fusedBucket{store, in.fuse}
 	cat, err := catalog.Open(t.Context(), catalog.Options{Bucket: bucket, Logger: log})
 	must(t, err)
-	disk, err := embedded.Open(embedded.Options{Dir: queueDir, SegmentBytes: 16 << 10, Logger: log})
-	must(t, err)
-	push("queue", disk.Close)
+	disk := l.shared
+	if disk == nil {
+		own, err := embedded.Open(embedded.Options{Dir: l.queue, SegmentBytes: 16 << 10, Logger: log})
+		must(t, err)
+		push("queue", own.Close)
+		disk = own
+	}
 	queue := fusedQueue{disk, in.fuse}
 	p, err := pool.New(pool.Options{Name: "search", Logger: log})
 	must(t, err)
@@ -75,9 +90,9 @@ func start(t *testing.T, dir, queueDir string, number int) *incarnation {
 		names = append(names, fmt.Sprint("topic-", i))
 	}
 	in.node, err = node.Open(node.Options{Name: "linear", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set,
-		Dispatcher: disp, PChannels: names, Standalone: true, RefreshInterval: 100 * time.Millisecond,
+		Dispatcher: disp, PChannels: names, Standalone: true, Sole: l.shared == nil, RefreshInterval: 100 * time.Millisecond,
 		Flush: flush.Options{SealRows: 60, Interval: 20 * time.Millisecond, CheckpointInterval: 50 * time.Millisecond, Logger: log},
-		WAL:   wal.Options{TimeTickInterval: 10 * time.Millisecond}, Logger: log})
+		WAL:   wal.Options{TimeTickInterval: l.tick}, Logger: log})
 	must(t, err)
 	push("node", in.node.Close)
 	return in
