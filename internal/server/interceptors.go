@@ -61,12 +61,13 @@ func (s *streamWithContext) Context() context.Context { return s.ctx }
 // call wraps every call: state, deadline, recover, error, log and metric.
 func (s *Server) call(ctx context.Context, method string, handle func(context.Context) error) error {
 	start := time.Now()
-	done := s.metrics.begin(method)
-	err := s.admit(method)
+	m := s.metrics.of(method)
+	m.running.Inc()
+	err := s.admit(m)
 	if err == nil {
-		if !matches(method, endless) {
+		if !m.endless {
 			var cancel context.CancelFunc
-			ctx, cancel = s.deadline(ctx)
+			ctx, cancel = s.deadline(ctx, start)
 			defer cancel()
 		} else {
 			// Nobody ends such a stream but the client, or Close.
@@ -77,28 +78,38 @@ func (s *Server) call(ctx context.Context, method string, handle func(context.Co
 		}
 		err = lifecycle.Call(method, func() error { return handle(ctx) })
 	}
+	took := time.Since(start)
+	if err == nil {
+		m.end(codes.OK, took)
+		return nil
+	}
 	st := toStatus(ctx, err)
 	code := status.Code(st)
-	done(code)
-	s.log(ctx, method, code, err, time.Since(start))
+	m.end(code, took)
+	s.log(ctx, method, code, err, took)
 	return st
 }
 
 // admit refuses calls while the node's state does not accept them.
-func (s *Server) admit(method string) error {
+func (s *Server) admit(m *methodMetrics) error {
 	st := s.o.Machine.State()
-	if st.Accepts() || matches(method, always) {
+	if st.Accepts() || m.always {
 		return nil
 	}
 	return errclass.New(errclass.Closed, "the node is %s and does not answer requests now: try another node, or again later", strings.ToLower(st.String()))
 }
 
-func (s *Server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	d := s.o.DefaultTimeout
-	if at, ok := ctx.Deadline(); ok {
-		d = min(time.Until(at), s.o.MaxTimeout)
+// deadline bounds a call. A client's own deadline is on ctx already, where gRPC
+// put it: another timer for the same would cost more than all else here.
+func (s *Server) deadline(ctx context.Context, now time.Time) (context.Context, context.CancelFunc) {
+	at, ok := ctx.Deadline()
+	switch {
+	case !ok:
+		return context.WithTimeout(ctx, s.o.DefaultTimeout)
+	case at.Sub(now) > s.o.MaxTimeout:
+		return context.WithTimeout(ctx, s.o.MaxTimeout)
 	}
-	return context.WithTimeout(ctx, d)
+	return ctx, func() {}
 }
 
 func (s *Server) log(ctx context.Context, method string, code codes.Code, err error, took time.Duration) {

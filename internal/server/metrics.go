@@ -1,6 +1,7 @@
 package server
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ type metrics struct {
 	latency *prometheus.HistogramVec
 	running *prometheus.GaugeVec
 	panics  prometheus.Counter
+	methods sync.Map // string -> *methodMetrics
 }
 
 func newMetrics() *metrics {
@@ -45,14 +47,38 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
-// begin counts a call in; the returned function counts it out.
-func (m *metrics) begin(method string) func(codes.Code) {
-	start := time.Now()
-	running := m.running.WithLabelValues(method)
-	running.Inc()
-	return func(c codes.Code) {
-		running.Dec()
-		m.calls.WithLabelValues(method, c.String()).Inc()
-		m.latency.WithLabelValues(method).Observe(time.Since(start).Seconds())
+// methodMetrics are the metrics of one method, and what is special about it.
+// They are looked up once: that costs as much as a short call's own work.
+type methodMetrics struct {
+	all     *metrics
+	method  string
+	running prometheus.Gauge
+	latency prometheus.Observer
+	ok      prometheus.Counter
+	always  bool
+	endless bool
+}
+
+// of returns those of a method. Methods are those that the server has: their
+// number is bounded.
+func (m *metrics) of(method string) *methodMetrics {
+	if v, ok := m.methods.Load(method); ok {
+		return v.(*methodMetrics)
 	}
+	v, _ := m.methods.LoadOrStore(method, &methodMetrics{
+		all: m, method: method, running: m.running.WithLabelValues(method), latency: m.latency.WithLabelValues(method),
+		ok: m.calls.WithLabelValues(method, codes.OK.String()), always: matches(method, always), endless: matches(method, endless),
+	})
+	return v.(*methodMetrics)
+}
+
+// end counts a call out.
+func (m *methodMetrics) end(c codes.Code, took time.Duration) {
+	m.running.Dec()
+	if c == codes.OK {
+		m.ok.Inc()
+	} else {
+		m.all.calls.WithLabelValues(m.method, c.String()).Inc()
+	}
+	m.latency.Observe(took.Seconds())
 }

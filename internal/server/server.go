@@ -105,6 +105,12 @@ type Server struct {
 	close   context.CancelFunc
 }
 
+// streamWorkers is how many goroutines, for each processor, wait for calls. A
+// call that finds all of them busy gets a goroutine of its own, whose stack has
+// to grow first. A search keeps one of them while it waits for its turn on the
+// pool, so there are more than can run at a time.
+const streamWorkers = 64
+
 // New returns a server that is not listening yet; see Serve.
 func New(o Options) (*Server, error) {
 	o.EnsureDefaults()
@@ -119,7 +125,8 @@ func New(o Options) (*Server, error) {
 	opts := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(o.MaxRecvBytes),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
-		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(uint32(streamWorkers * runtime.GOMAXPROCS(0))),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.MinPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: o.MaxConnectionAge}),
 		grpc.ChainUnaryInterceptor(s.unary),
