@@ -8,6 +8,7 @@ import (
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // blockWords is how many words of rows go through the whole plan at a time:
@@ -53,6 +54,8 @@ type scratch struct {
 	seen  []uint64
 	regs  []register
 	stack []value
+	rows  [3][]uint64 // bitmaps of a whole segment, see Narrow
+	kern  vec.Kernels
 }
 
 // push returns a bitmap of n words with any content; pop gives it back.
@@ -67,7 +70,7 @@ func (s *scratch) push(n int) []uint64 {
 func (s *scratch) pop() { s.top-- }
 
 func newScratch(columns []column, scans []analyze.Analyzer) *scratch {
-	s := &scratch{cols: make([]*schema.Column, len(columns)), own: make([]*schema.Column, len(columns))}
+	s := &scratch{cols: make([]*schema.Column, len(columns)), own: make([]*schema.Column, len(columns)), kern: vec.Detect()}
 	for i := range columns {
 		if columns[i].derived() {
 			s.own[i] = &schema.Column{Type: columns[i].field.Type}
@@ -102,10 +105,23 @@ func (s *scratch) release() {
 // rows than n, not fewer. Any number of goroutines may evaluate a plan at once. An error is
 // of class Internal: the columns are not those of the plan's schema.
 func (p *Plan) Eval(cols Columns, n int, out *bitset.Set) error {
-	out.Reset(n)
+	return p.EvalWithin(cols, n, nil, out)
+}
+
+// EvalWithin is Eval for the rows of within only, which has a word for each 64 of
+// the n rows and none beyond them; nil is all rows. within may be the words of out.
+func (p *Plan) EvalWithin(cols Columns, n int, within []uint64, out *bitset.Set) error {
+	if within == nil {
+		out.Reset(n)
+	}
 	switch c := p.root.(type) {
 	case *constPred:
-		if c.value {
+		switch {
+		case within != nil && c.value:
+			copy(out.Words(), within)
+		case within != nil:
+			clear(out.Words())
+		case c.value:
 			out.Fill()
 		}
 		return nil
@@ -132,6 +148,15 @@ func (p *Plan) Eval(cols Columns, n int, out *bitset.Set) error {
 		b := block{lo: lo, hi: min(lo+blockWords*64, n)}
 		w := words[lo>>6 : (b.hi+63)>>6]
 		in := full[:len(w)]
+		if within != nil {
+			copy(in, within[lo>>6:])
+			if allZero(in) {
+				clear(w)
+				continue
+			}
+			p.root.eval(s, b, in, w)
+			continue
+		}
 		for i := range in {
 			in[i] = ^uint64(0)
 		}
@@ -253,6 +278,18 @@ func validWord(c *schema.Column, lo, hi int) uint64 {
 		return ^uint64(0)
 	}
 	return packBools(c.Valid[lo:hi])
+}
+
+// validBits is validWord for the rows of m.
+func validBits(c *schema.Column, lo int, m uint64) (r uint64) {
+	if c.Valid == nil {
+		return m
+	}
+	for m != 0 {
+		i := nextBit(&m)
+		r |= uint64(b2i(c.Valid[lo+i])) << i
+	}
+	return r
 }
 
 // packBools returns a word with bit i set where b[i] is; at most 64.

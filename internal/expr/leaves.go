@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 
@@ -28,14 +29,81 @@ func (r *rangePred[T]) eval(s *scratch, b block, in, out []uint64) {
 	c := s.cols[r.slot]
 	vals := numbers[T](c)
 	flip := maskOf(r.neg)
+	if dense(in) {
+		r.evalDense(s, c, vals[b.lo:b.hi], b, in, out)
+		return
+	}
 	for w, m := range in {
 		if m == 0 {
 			out[w] = 0
 			continue
 		}
 		lo, hi := b.rows(w)
+		if bits.OnesCount64(m) <= sparse {
+			out[w] = (inRangeOf(vals[lo:hi], r.lo, r.hi, m) ^ flip) & m & validBits(c, lo, m)
+			continue
+		}
 		out[w] = (inRange(vals[lo:hi], r.lo, r.hi) ^ flip) & m & validWord(c, lo, hi)
 	}
+}
+
+// dense reports whether so many words have rows that all are worked on at once.
+func dense(in []uint64) bool {
+	full := 0
+	for _, m := range in {
+		if bits.OnesCount64(m) > sparse {
+			full++
+		}
+	}
+	return full > len(in)/4
+}
+
+func (r *rangePred[T]) evalDense(s *scratch, c *schema.Column, vals []T, b block, in, out []uint64) {
+	found := s.push(len(in))
+	defer s.pop()
+	words := 0
+	switch lo := any(r.lo).(type) {
+	case int64:
+		words = s.kern.WithinInt64(any(vals).([]int64), lo, any(r.hi).(int64), found)
+	case float64:
+		words = s.kern.WithinFloat64(any(vals).([]float64), lo, any(r.hi).(float64), found)
+	case float32:
+		words = s.kern.WithinFloat32(any(vals).([]float32), lo, any(r.hi).(float32), found)
+	}
+	if words < len(in) {
+		found[words] = inRange(vals[words*64:], r.lo, r.hi)
+	}
+	keep(found, maskOf(r.neg), c, b, in, out)
+}
+
+// keep writes the rows of in that are in found and not null; with flip, those
+// that are not in found.
+func keep(found []uint64, flip uint64, c *schema.Column, b block, in, out []uint64) {
+	if c.Valid == nil {
+		for w, m := range in {
+			out[w] = (found[w] ^ flip) & m
+		}
+		return
+	}
+	for w, m := range in {
+		if m != 0 {
+			lo, hi := b.rows(w)
+			m &= validWord(c, lo, hi)
+		}
+		out[w] = (found[w] ^ flip) & m
+	}
+}
+
+// sparse is up to how many rows of a word are looked at one by one.
+const sparse = 6
+
+// inRangeOf is inRange for the rows of m.
+func inRangeOf[T number](v []T, lo, hi T, m uint64) (r uint64) {
+	for m != 0 {
+		i := nextBit(&m)
+		r |= bit(v[i], lo, hi) << i
+	}
+	return r
 }
 
 func (r *rangePred[T]) cost() int { return 1 }
@@ -94,6 +162,16 @@ type intInPred struct {
 func (p *intInPred) eval(s *scratch, b block, in, out []uint64) {
 	c := s.cols[p.slot]
 	flip := maskOf(p.neg)
+	if len(p.set.list) <= compared && dense(in) {
+		found := s.push(len(in))
+		vals := c.Int[b.lo:b.hi]
+		if words := s.kern.EqualInt64(vals, p.set.list, found); words < len(in) {
+			found[words] = p.set.find(vals[words*64:], in[words])
+		}
+		keep(found, flip, c, b, in, out)
+		s.pop()
+		return
+	}
 	for w, m := range in {
 		if m == 0 {
 			out[w] = 0
@@ -103,6 +181,9 @@ func (p *intInPred) eval(s *scratch, b block, in, out []uint64) {
 		out[w] = (p.set.find(c.Int[lo:hi], m) ^ flip) & m & validWord(c, lo, hi)
 	}
 }
+
+// compared is up to how many numbers a row is compared with all of them.
+const compared = 16
 
 func (p *intInPred) cost() int { return 4 }
 

@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 	"internal/segfile":     {},
 	"internal/objstore":    {},
 	"internal/analyze":     {},
-	"internal/expr":        {"internal/analyze", "internal/scalarindex"},
+	"internal/expr":        {"internal/analyze", "internal/scalarindex", "internal/vec"},
 	"internal/scalarindex": {"internal/analyze"},
 	"internal/config":      {},
 	"internal/lint":        {},

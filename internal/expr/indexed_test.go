@@ -1,0 +1,185 @@
+package expr
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/querynode/querynode/internal/analyze"
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/scalarindex"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// indexSet has every index that the fields of a table can have, and counts who asks.
+type indexSet struct {
+	t     testing.TB
+	cols  table
+	built map[string]scalarindex.Index
+	asked map[scalarindex.Kind]int
+}
+
+func (x *indexSet) Index(id int64, kind scalarindex.Kind) scalarindex.Index {
+	x.asked[kind]++
+	key := fmt.Sprint(id, kind)
+	if _, ok := x.built[key]; !ok {
+		x.built[key] = build(x.t, x.cols[id], kind)
+	}
+	return x.built[key]
+}
+
+func build(t testing.TB, c *schema.Column, kind scalarindex.Kind) (ix scalarindex.Index) {
+	t.Helper()
+	ctx, err := context.Background(), error(nil)
+	switch kind {
+	case scalarindex.Order:
+		switch {
+		case c.Type.IsInt():
+			ix, err = scalarindex.NewOrdered(ctx, c.Int, c.Valid)
+		case c.Type == schema.Float:
+			ix, err = scalarindex.NewOrdered(ctx, c.Float, c.Valid)
+		case c.Type == schema.Double:
+			ix, err = scalarindex.NewOrdered(ctx, c.Double, c.Valid)
+		case c.Type == schema.VarChar:
+			ix, err = scalarindex.NewOrdered(ctx, c.Str, c.Valid)
+		}
+	case scalarindex.Words:
+		ix, err = scalarindex.NewText(ctx, analyze.Analyzer{}, c.Str, c.Valid)
+	case scalarindex.Grams:
+		ix, err = scalarindex.NewTrigrams(ctx, c.Str, c.Valid)
+	case scalarindex.Elements:
+		if c.Element == schema.VarChar {
+			ix, err = scalarindex.NewMembers(ctx, c.Str, c.Offsets, c.Valid)
+		} else {
+			ix, err = scalarindex.NewMembers(ctx, c.Int, c.Offsets, c.Valid)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ix
+}
+
+// narrowed is matching with the help of indexes.
+func narrowed(t testing.TB, p *Plan, cols Columns, ix Indexes, n, total int) (rows []uint32, used bool) {
+	t.Helper()
+	var out bitset.Set
+	rest, ok := p.Narrow(ix, n, total, &out)
+	if !ok {
+		return nil, false
+	}
+	if out.Len() != n {
+		t.Fatalf("%s: the set is over %d rows, want %d", p, out.Len(), n)
+	}
+	if rest != nil {
+		if err := rest.EvalWithin(cols, n, out.Words(), &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.AppendTo(nil), true
+}
+
+func TestIndexesFindWhatColumnsHold(t *testing.T) {
+	used, asked := 0, map[scalarindex.Kind]int{}
+	for seed := range uint64(3) {
+		total := []int{1000, 3000, 64}[seed]
+		m := newModel(t, seed, total)
+		x := &indexSet{t, m.cols, map[string]scalarindex.Index{}, asked}
+		conditions := []string{
+			`s like "aab%"`, `s like "%aab%"`, `s like "%ab_aab"`, `not (s like "a%")`, `s like "a%b"`, `s >= "b"`, `s < "b"`, `s <= "red"`, `s > "a_b"`,
+			`text_match(s, "red blue")`, `not text_match(s, "red")`, `text_match(s, "red blue", minimum_should_match=2)`, `phrase_match(s, "red")`,
+			`id in [1, 2, 5] or s == "red"`, `id != 7 and ai[0] == 1`, `array_contains_all(ai, [1, 2])`, `not array_contains_any(ai, [7])`,
+			`f in [1.1, 3]`, `d not in [0.1]`, `f > 0.1 and d < 100`, `not (d > 1)`, `i is null and s == "b"`, `s in ["red", "blue"] and meta["a"] > 0`,
+			`array_contains_all(ai, []) and j > 0`, `array_contains(ai, 2.5)`, `at > ISO "2000-01-01T00:00:00Z"`,
+		}
+		for range 60 {
+			conditions = append(conditions, m.condition(2).text)
+		}
+		for _, text := range conditions {
+			p := mustCompile(t, m.s, text, nil)
+			for _, n := range []int{total, total - 17, 1} {
+				got, ok := narrowed(t, p, m.cols, x, n, total)
+				if want := matching(t, p, m.cols, n); ok && !slices.Equal(got, want) {
+					t.Fatalf("%s, %d of %d rows:\n%v\nwant %v", text, n, total, got, want)
+				}
+				used += int(b2i(ok))
+			}
+		}
+	}
+	if used < 150 {
+		t.Fatalf("indexes answered %d times", used)
+	}
+	for _, k := range []scalarindex.Kind{scalarindex.Order, scalarindex.Words, scalarindex.Grams, scalarindex.Elements} {
+		if asked[k] == 0 {
+			t.Errorf("nobody asked for %s", k)
+		}
+	}
+}
+
+func TestWants(t *testing.T) {
+	s := parseSchema(t, modelSchema)
+	for text, want := range map[string]string{
+		`i > 1 and (s like "%abc%" or array_contains(ai, 1)) and meta["a"] == 1`: "[elements grams order]",
+		`text_match(s, "a")`:    "[words]",
+		`ai[0] == 1`:            "[]",
+		`i is null`:             "[]",
+		`not (s like "%abc%")`:  "[]",
+		`i + 1 == 2 and id > 0`: "[order]",
+	} {
+		var got []string
+		mustCompile(t, s, text, nil).Wants(func(_ int64, k scalarindex.Kind, cost int) {
+			if cost < 1 {
+				t.Errorf("%s: %s costs %d", text, k, cost)
+			}
+			got = append(got, k.String())
+		})
+		if slices.Sort(got); fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, want %s", text, got, want)
+		}
+	}
+}
+
+// BenchmarkMillion is a > x and b in [...] over a million rows; a is true for
+// half of them, b for as many as the name says.
+func BenchmarkMillion(b *testing.B) {
+	const n = 1_000_000
+	s := parseSchema(b, "id Int64 pk\na Int64\nb Int64\nv FloatVector")
+	r := rand.New(rand.NewPCG(1, 2))
+	cols := table{}
+	for _, f := range s.Fields[:3] {
+		c := schema.NewColumn(f, n)
+		for range n {
+			c.Int = append(c.Int, r.Int64N(1000))
+		}
+		cols[f.ID] = c
+	}
+	x := &indexSet{b, cols, map[string]scalarindex.Index{}, map[scalarindex.Kind]int{}}
+	for _, text := range []string{`a > 500 and b in [1, 5, 7]`, `a > 500 and b in [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]`, `a > 500 and b > 100`} {
+		p := mustCompile(b, s, text, nil)
+		var out bitset.Set
+		b.Run("columns/"+text, func(b *testing.B) {
+			for b.Loop() {
+				if err := p.Eval(cols, n, &out); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		narrowed(b, p, cols, x, n, n)
+		b.Run("indexes/"+text, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				rest, ok := p.Narrow(x, n, n, &out)
+				if !ok {
+					b.Fatal("no index used")
+				}
+				if rest != nil {
+					if err := rest.EvalWithin(cols, n, out.Words(), &out); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,203 @@
+package scalarindex
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sort"
+)
+
+// Value is what an ordered column holds.
+type Value interface {
+	int64 | float32 | float64 | string
+}
+
+// maxCuts is about how many bitmaps an Ordered keeps: 64 of them cost eight bytes a
+// row, and leave at most two 64ths of the rows to be set one by one.
+const maxCuts = 64
+
+// Ordered holds the rows of a column in the order of their values, and bitmaps of
+// what lies below some of them: a range is the difference of two bitmaps, plus the rows
+// between its ends and the nearest cuts. With few distinct values every cut is a
+// value's end, and the index is a bitmap index.
+type Ordered[T Value] struct {
+	values []T      // the column's, by row
+	rows   []uint32 // by value, then by row; without nulls and NaNs
+	cuts   []int    // ascending places in rows; the first is 0, the last len(rows)
+	below  [][]uint64
+	valid  []uint64 // rows that are not null
+}
+
+// NewOrdered builds the index over a column; valid is as in schema.Column. The
+// error is that of ctx.
+func NewOrdered[T Value](ctx context.Context, values []T, valid []bool) (*Ordered[T], error) {
+	o := &Ordered[T]{values: values, valid: make([]uint64, (len(values)+63)/64)}
+	type pair struct {
+		v   T
+		row uint32
+	}
+	pairs := make([]pair, 0, len(values))
+	for i, v := range values {
+		if valid != nil && !valid[i] {
+			continue
+		}
+		o.valid[i>>6] |= 1 << (i & 63)
+		if v == v { // not NaN
+			pairs = append(pairs, pair{v, uint32(i)})
+		}
+	}
+	// Sorted in pieces, so that a node that stops does not wait for it.
+	if err := sortPieces(ctx, pairs, func(a, b pair) int {
+		if c := cmp.Compare(a.v, b.v); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.row, b.row)
+	}); err != nil {
+		return nil, err
+	}
+	o.rows = make([]uint32, len(pairs))
+	for i, p := range pairs {
+		o.rows[i] = p.row
+	}
+	o.cut()
+	return o, ctx.Err()
+}
+
+// sortPieces sorts pieces and merges them.
+func sortPieces[E any](ctx context.Context, v []E, compare func(a, b E) int) error {
+	const piece = 1 << 16
+	for from := 0; from < len(v); from += piece {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		slices.SortFunc(v[from:min(from+piece, len(v))], compare)
+	}
+	other := make([]E, len(v))
+	for width := piece; width < len(v); width *= 2 {
+		for from := 0; from < len(v); from += 2 * width {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			mid, end := min(from+width, len(v)), min(from+2*width, len(v))
+			a, b, out := v[from:mid], v[mid:end], other[from:from]
+			for len(a) > 0 && len(b) > 0 {
+				if compare(b[0], a[0]) < 0 {
+					out, b = append(out, b[0]), b[1:]
+				} else {
+					out, a = append(out, a[0]), a[1:]
+				}
+			}
+			rest := other[from+len(out) : end]
+			copy(rest[copy(rest, a):], b)
+		}
+		copy(v, other)
+	}
+	return nil
+}
+
+// cut chooses the cuts, at ends of values if there are few values.
+func (o *Ordered[T]) cut() {
+	n := len(o.rows)
+	o.cuts = []int{0}
+	step := max(1, (n+maxCuts-1)/maxCuts)
+	for at := 0; at < n; {
+		next := min(at+step, n)
+		// The end of this value, if that is not far; else the middle of its rows.
+		if end := o.end(next - 1); end-at <= 2*step {
+			next = end
+		}
+		o.cuts = append(o.cuts, next)
+		at = next
+	}
+	o.below = make([][]uint64, len(o.cuts))
+	words := len(o.valid)
+	for k := 1; k < len(o.cuts); k++ {
+		b := make([]uint64, words)
+		if k > 1 {
+			copy(b, o.below[k-1])
+		}
+		setRows(b, o.rows[o.cuts[k-1]:o.cuts[k]])
+		o.below[k] = b
+	}
+}
+
+// end is where the rows end whose value is that of place at.
+func (o *Ordered[T]) end(at int) int {
+	v := o.at(at)
+	return at + sort.Search(len(o.rows)-at, func(i int) bool { return o.at(at+i) > v })
+}
+
+func (o *Ordered[T]) at(i int) T { return o.values[o.rows[i]] }
+
+func setRows(bits []uint64, rows []uint32) {
+	for _, r := range rows {
+		bits[r>>6] |= 1 << (r & 63)
+	}
+}
+
+// span is where the rows with lo <= value <= hi are.
+func (o *Ordered[T]) span(lo, hi T) (from, to int) {
+	n := len(o.rows)
+	from = sort.Search(n, func(i int) bool { return o.at(i) >= lo })
+	return from, from + sort.Search(n-from, func(i int) bool { return o.at(from+i) > hi })
+}
+
+// Count is the number of rows with lo <= value <= hi.
+func (o *Ordered[T]) Count(lo, hi T) int {
+	from, to := o.span(lo, hi)
+	return to - from
+}
+
+// Add adds the rows with lo <= value <= hi.
+func (o *Ordered[T]) Add(lo, hi T, out []uint64) { o.add(out, lo, hi) }
+
+// From is the number of rows with a value of at least lo.
+func (o *Ordered[T]) From(lo T) int {
+	return len(o.rows) - sort.Search(len(o.rows), func(i int) bool { return o.at(i) >= lo })
+}
+
+// AddBetween adds the rows with lo <= value < hi, or all from lo on if there is no hi.
+func (o *Ordered[T]) AddBetween(lo T, hi *T, out []uint64) {
+	n := len(o.rows)
+	from := sort.Search(n, func(i int) bool { return o.at(i) >= lo })
+	to := n
+	if hi != nil {
+		to = from + sort.Search(n-from, func(i int) bool { return o.at(from+i) >= *hi })
+	}
+	o.addSpan(out, from, to)
+}
+
+func (o *Ordered[T]) add(out []uint64, lo, hi T) {
+	from, to := o.span(lo, hi)
+	o.addSpan(out, from, to)
+}
+
+func (o *Ordered[T]) addSpan(out []uint64, from, to int) {
+	// The cuts inside of the span.
+	first := sort.SearchInts(o.cuts, from)
+	last := sort.SearchInts(o.cuts, to+1) - 1
+	if first >= last {
+		setRows(out, o.rows[from:to])
+		return
+	}
+	upper, lower := o.below[last], o.below[first]
+	if first == 0 {
+		for i, w := range upper {
+			out[i] |= w
+		}
+	} else {
+		for i, w := range upper {
+			out[i] |= w &^ lower[i]
+		}
+	}
+	setRows(out, o.rows[from:o.cuts[first]])
+	setRows(out, o.rows[o.cuts[last]:to])
+}
+
+// Valid is the rows that are not null; not to be written to.
+func (o *Ordered[T]) Valid() []uint64 { return o.valid }
+
+// Bytes is the memory the index takes.
+func (o *Ordered[T]) Bytes() int64 {
+	return int64(4*len(o.rows) + 8*len(o.valid)*len(o.cuts))
+}
