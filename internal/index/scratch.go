@@ -18,12 +18,14 @@ type Scratch struct {
 
 	ids       []uint32  // rows of the batch at hand
 	dist      []float32 // their distances
+	dist2     []float32 // other distances of theirs
 	seen      visited
 	pool      []uint64 // the best rows so far, sorted; low bit: already expanded
 	twinSteps int      // steps along chains of equal rows in this search
 	cand      minHeap  // rows to expand, when there is a filter
 	top       vec.TopK // the best allowed rows
 	out       []Neighbor
+	sq        sqScratch
 
 	keys     []uint64   // candidates of a selection
 	kept     []uint32   // what a selection keeps
@@ -35,6 +37,8 @@ type Scratch struct {
 type Stats struct {
 	// Distances is the number of distances computed.
 	Distances int
+	// Ranked is the number of exact distances among them, where codes come first.
+	Ranked int
 	// Hops is the number of rows whose links were followed.
 	Hops int
 	// Scanned says that rows were scanned exactly, instead of or after a walk.
@@ -48,7 +52,7 @@ func (s *Scratch) Stats() Stats { return s.stats }
 
 // Bytes is the memory that s holds.
 func (s *Scratch) Bytes() int {
-	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.seen.touched)+cap(s.kept)+cap(s.keptDist)) +
+	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.kept)+cap(s.keptDist)) +
 		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes()
 	for _, l := range s.chosen {
 		n += 4 * cap(l)
@@ -66,6 +70,7 @@ func (s *Scratch) begin(batch int) {
 	batch = max(batch+1, scanChunk)
 	s.ids = grown(s.ids, batch)
 	s.dist = grown(s.dist, batch)
+	s.dist2 = grown(s.dist2, batch)
 }
 
 func grown[T any](s []T, n int) []T {

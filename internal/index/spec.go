@@ -134,6 +134,8 @@ func Build(ctx context.Context, spec Spec, base []float32, o BuildOptions) (Buil
 		return buildFlat(spec, base, why)
 	case KindHNSW:
 		return buildHNSW(ctx, spec, base, o, why)
+	case KindHNSWSQ:
+		return buildHNSWSQ(ctx, spec, base, o, why)
 	}
 	return nil, errclass.New(errclass.Unimplemented, "build index: kind %q is unknown", spec.Kind)
 }
@@ -156,6 +158,12 @@ func Open(image []byte, base []float32) (Searcher, error) {
 				return nil, err
 			}
 			return &hnswSearcher{h: h}, nil
+		case sqMagic:
+			g, err := openSQ(image, base)
+			if err != nil {
+				return nil, err
+			}
+			return g, nil
 		}
 	}
 	return nil, errclass.New(errclass.Corrupt, "index image: %d bytes that do not start with a magic that this build knows", len(image))
@@ -193,6 +201,6 @@ func Choose(spec Spec, base []float32) (Spec, string) {
 		spec.Kind = KindFlat
 		return spec, "so few rows are scanned as fast as a graph is walked"
 	}
-	spec.Kind = KindHNSW
-	return spec, "a graph is the fastest for a segment of this size"
+	spec.Kind = KindHNSWSQ
+	return spec, "a graph walked on codes is the fastest for a segment of this size"
 }

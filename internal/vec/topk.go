@@ -142,6 +142,14 @@ func (t *TopK) AppendSorted(dst []Neighbor) []Neighbor {
 	return dst
 }
 
+// AppendKeys is AppendSorted for the Keys of the rows.
+func (t *TopK) AppendKeys(dst []uint64) []uint64 {
+	slices.Sort(t.heap)
+	dst = append(dst, t.heap...)
+	t.heap = t.heap[:0]
+	return dst
+}
+
 func (t *TopK) up(i int) {
 	key := t.heap[i]
 	for i > 0 {

@@ -1,0 +1,36 @@
+package index
+
+import "unsafe"
+
+// region is memory outside the Go heap, zero at first, in huge pages where the
+// system has them: random reads then miss the translation cache less often. It
+// starts at the begin of a page. The zero region is empty.
+type region struct {
+	bytes  []byte
+	mapped bool // by the system, not the Go heap
+}
+
+// close gives the memory back; touching it afterwards faults. Idempotent.
+func (r *region) close() error {
+	b, mapped := r.bytes, r.mapped
+	r.bytes, r.mapped = nil, false
+	if !mapped {
+		return nil
+	}
+	return unmapMemory(b)
+}
+
+// heapRegion is a region for systems that have no better.
+func heapRegion(n int) region {
+	b := make([]byte, n+sectionAlign)
+	for uintptr(unsafe.Pointer(&b[0]))%sectionAlign != 0 {
+		b = b[1:]
+	}
+	return region{bytes: b[:n]}
+}
+
+// as views memory that starts at a multiple of the size of T as values of T.
+func as[T uint32 | float32 | uint64 | int8](b []byte) []T {
+	var t T
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/int(unsafe.Sizeof(t)))
+}

@@ -1,0 +1,231 @@
+package index
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// KindHNSWSQ is a graph walked on 8-bit codes of the vectors, turned to their
+// strongest directions where that makes them shorter. What it finds is put in
+// order by the float32 vectors themselves.
+const KindHNSWSQ Kind = "HNSW_SQ"
+
+// sqGraph is a navigable small world graph, as HNSW is, over records of 8-bit
+// codes. It does not change once built, and its memory is the image of it.
+//
+// A row has a record, and on level 0 a list of m0 links in another array: a walk
+// reads the lists of few rows, but the records of many. A link is a row plus one,
+// 0 ends a list.
+type sqGraph struct {
+	space     // the float32 vectors; inv is part of the image
+	code      *coder
+	m, m0, ef int
+	seed      uint64
+	rows      int
+	records   []byte
+	links0    []uint32 // row i at [i*m0, (i+1)*m0)
+	upperOff  []uint32 // row i has blocks [upperOff[i], upperOff[i+1])
+	upper     []uint32 // block b at [b*m, (b+1)*m)
+	twins     []uint32 // next row with the same code plus 1; nil: there are none
+	start     uint32   // row where walks begin
+	top       int      // level of start; -1: there are no rows
+	bytes     int64
+	why       string
+}
+
+// list returns the links of a row on a level; nothing if it is not there.
+func (g *sqGraph) list(row uint32, level int) []uint32 {
+	if level == 0 {
+		return g.links0[int(row)*g.m0:][:g.m0]
+	}
+	block := int(g.upperOff[row]) + level - 1
+	if at := block * g.m; level > 0 && block < int(g.upperOff[row+1]) && at+g.m <= len(g.upper) {
+		return g.upper[at:][:g.m]
+	}
+	return nil
+}
+
+func (g *sqGraph) level(row uint32) int { return int(g.upperOff[row+1]) - int(g.upperOff[row]) }
+
+// Info describes the graph.
+func (g *sqGraph) Info() Info {
+	return Info{
+		Kind: KindHNSWSQ, Metric: g.metric, Dim: g.dim, Rows: g.rows, Bytes: g.bytes, Why: g.why,
+		Params: map[string]string{
+			"M": strconv.Itoa(g.m), "efConstruction": strconv.Itoa(g.ef),
+			"codes": strconv.Itoa(g.code.head), "codeBytes": strconv.Itoa(g.code.stride),
+		},
+	}
+}
+
+// sqQuery is a query ready for records.
+type sqQuery struct {
+	halves []int8
+	scale  float32
+	add    float32 // of a row as a query: makes distances from different rows comparable
+}
+
+// sqScratch is the part of a Scratch that only searches by code need.
+type sqScratch struct {
+	coded  *coded
+	of     *coder // whose sizes coded has
+	halves []int8
+}
+
+// prepare readies s for a query. The result is good until the next one.
+func (g *sqGraph) prepare(vector []float32, s *Scratch) sqQuery {
+	c := g.code
+	if s.sq.of != c {
+		s.sq = sqScratch{coded: c.newCoded(), of: c, halves: make([]int8, 2*c.stride)}
+	}
+	q := sqQuery{halves: s.sq.halves}
+	q.scale = c.query(vector, s.sq.coded, q.halves)
+	return q
+}
+
+// estimate turns a distance by code into one of the metric, but for a term that
+// is the same for all rows.
+func (g *sqGraph) estimate(d float32) float32 {
+	if g.metric == Cosine {
+		return d / 2
+	}
+	return d
+}
+
+// gather writes the linked rows that were not seen yet to s.ids, marks them as
+// seen, and returns how many they are, without a branch on what is random.
+func (g *sqGraph) gather(links []uint32, s *Scratch) int {
+	n, ids, seen := 0, s.ids, s.seen.words
+	for i := range links {
+		link := atomic.LoadUint32(&links[i])
+		row := link - 1
+		if int(row) >= g.rows || n >= len(ids) {
+			break // the end, or a damaged image
+		}
+		word := &seen[row>>6]
+		old := *word
+		*word = old | 1<<(row&63)
+		ids[n] = row
+		n += int(^(old >> (row & 63)) & 1)
+	}
+	s.seen.touched = append(s.seen.touched, ids[:n]...)
+	return n
+}
+
+// descend walks greedily from the start down to level `to`, and returns the
+// nearest row found there with its distance by code.
+func (g *sqGraph) descend(q *sqQuery, to int, s *Scratch) (uint32, float32) {
+	s.ids[0] = g.start
+	g.kern.SQ8IDs(q.halves, q.scale, g.records, s.ids[:1], s.dist)
+	s.stats.Distances++
+	best := vec.Key(s.dist[0], g.start)
+	for level := g.top; level > to; level-- {
+		for moved := true; moved; {
+			moved = false
+			n := 0
+			links := g.list(uint32(best), level)
+			for i := range links {
+				row := atomic.LoadUint32(&links[i]) - 1
+				if int(row) >= g.rows || n >= len(s.ids) {
+					break
+				}
+				s.ids[n] = row
+				n++
+			}
+			g.kern.SQ8IDs(q.halves, q.scale, g.records, s.ids[:n], s.dist)
+			s.stats.Distances += n
+			s.stats.Hops++
+			for i, id := range s.ids[:n] {
+				if key := vec.Key(s.dist[i], id); key < best {
+					best, moved = key, true
+				}
+			}
+		}
+	}
+	return uint32(best), vec.Unkey(best).Distance
+}
+
+// walk explores a level from s.pool on, keeping the ef nearest rows in it by
+// code, sorted. The rows of the pool are marked as seen already.
+func (g *sqGraph) walk(q *sqQuery, level, ef int, s *Scratch) {
+	pool := s.pool
+	for at := 0; at < len(pool); {
+		if pool[at]&1 != 0 {
+			at++
+			continue
+		}
+		pool[at] |= 1
+		n := g.gather(g.list(poolRow(pool[at]), level), s)
+		if at+1 < len(pool) { // likely the next one
+			vec.Prefetch(g.list(poolRow(pool[at+1]), level))
+		}
+		at++
+		ids, dist := s.ids[:n], s.dist[:n]
+		g.kern.SQ8IDs(q.halves, q.scale, g.records, ids, dist)
+		s.stats.Distances += n
+		if len(pool) >= ef {
+			n = g.kern.Below(ids, dist, poolDistance(pool[ef-1]))
+		}
+		for i, id := range ids[:n] {
+			key := poolKey(dist[i], id)
+			if len(pool) >= ef {
+				if key >= pool[ef-1] {
+					continue
+				}
+				pool = pool[:ef-1]
+			}
+			pos := insertAt(pool, key)
+			pool = append(pool, 0)
+			copy(pool[pos+1:], pool[pos:])
+			pool[pos] = key
+			at = min(at, pos)
+		}
+		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {
+			break
+		}
+	}
+	s.pool = pool
+}
+
+// Search walks the graph, or scans where that is cheaper, and puts what it has
+// found in order by the exact distances.
+func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
+	if len(vector) != g.dim {
+		panic(errors.AssertionFailedf("query of %d values in an index of dimension %d", len(vector), g.dim))
+	}
+	s.begin(g.m0)
+	k := min(q.K, g.rows)
+	if k <= 0 || g.top < 0 {
+		return s.out
+	}
+	ef := q.Effort
+	if ef <= 0 {
+		ef = DefaultEffort(k)
+	}
+	ef = min(max(ef, k), g.rows)
+	sq := g.prepare(vector, s)
+	if q.Allowed != nil || ef > poolMost {
+		return q.within(g.searchWide(vector, &sq, k, ef, q, s))
+	}
+	if cheaperToScan(g.rows, g.rows, ef, g.m) {
+		return q.within(g.scanCodes(vector, &sq, k, nil, s))
+	}
+	row, d := g.descend(&sq, 0, s)
+	s.seen.reset(g.rows)
+	s.seen.add(row)
+	s.pool = append(s.pool, poolKey(d, row))
+	g.walk(&sq, 0, ef, s)
+	for i, key := range s.pool {
+		s.pool[i] = vec.Key(poolDistance(key), poolRow(key))
+	}
+	return q.within(g.rank(vector, s.pool, k, nil, s))
+}
+
+// SearchBatch searches for one vector after the other.
+func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
+	one(g, g.dim, vectors, q, s, found)
+}

@@ -1,0 +1,383 @@
+package index
+
+import (
+	"cmp"
+	"context"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// sqBuilder builds an sqGraph. Lists of level 0 have more room than they will
+// have in the end: a full one is cut once for every slack links that come to it,
+// not for each.
+type sqBuilder struct {
+	g       *sqGraph  // its links0 are the wide ones, m0 apart, until finish
+	keep    int       // links of level 0 in the end
+	order   []uint32  // rows in the order in which they enter the graph
+	weights []int8    // each row as a query: the halves of its weights
+	terms   []float32 // and its scale and what is to be added
+	locks   []sync.Mutex
+	regions []region // what is not part of the graph
+}
+
+// slackOf is the room for links above what is kept.
+func slackOf(keep int) int { return keep / 2 }
+
+// sqDefaults fills in what a Spec leaves open.
+func sqDefaults(spec Spec) Spec {
+	if spec.M == 0 {
+		spec.M = 16
+	}
+	if spec.EfConstruction == 0 {
+		spec.EfConstruction = 200
+	}
+	return spec
+}
+
+// buildHNSWSQ builds a graph on codes, or one on the vectors themselves if no
+// codes tell their neighbours apart.
+func buildHNSWSQ(ctx context.Context, spec Spec, base []float32, o BuildOptions, why string) (Built, error) {
+	if i := notFinite(sample(base, spec.Dim, trainRows)); i >= 0 {
+		return nil, errclass.New(errclass.Invalid, "build index: a value is not finite")
+	}
+	c, ok, codes, err := trainCoder(ctx, base, spec.Dim, spec.Metric, o)
+	if err != nil {
+		return nil, err
+	}
+	if why != "" {
+		why += ": "
+	}
+	why += codes
+	if !ok {
+		spec.Kind = KindHNSW
+		return buildHNSW(ctx, spec, base, o, why)
+	}
+	b, err := buildSQ(ctx, spec, base, c, o, why)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// buildSQ builds a graph with the given codes.
+func buildSQ(ctx context.Context, spec Spec, base []float32, c *coder, o BuildOptions, why string) (_ *sqBuilt, err error) {
+	spec = sqDefaults(spec)
+	check := HNSWOptions{Dim: spec.Dim, Metric: spec.Metric, M: spec.M, EfConstruction: spec.EfConstruction, Capacity: len(base) / spec.Dim}
+	check.EnsureDefaults()
+	if err := check.Validate(); err != nil {
+		return nil, err
+	}
+	b := &sqBuilder{keep: 2 * spec.M, locks: make([]sync.Mutex, lockStripes)}
+	b.g = &sqGraph{
+		space: space{kern: *o.Kernels, metric: spec.Metric, dim: spec.Dim, base: base},
+		code:  c, m: spec.M, m0: b.keep + slackOf(b.keep), ef: spec.EfConstruction,
+		rows: check.Capacity, why: why,
+	}
+	defer func() {
+		for i := range b.regions {
+			err = errors.CombineErrors(err, b.regions[i].close())
+		}
+	}()
+	if err := b.reserve(); err != nil {
+		return nil, err
+	}
+	if err := b.encode(ctx, o.Workers); err != nil {
+		return nil, err
+	}
+	b.findTwins()
+	told := &progress{tell: o.Progress, total: check.Capacity}
+	told.add(check.Capacity - len(b.order))
+	if err := b.insertAll(ctx, o.Workers, told); err != nil {
+		return nil, err
+	}
+	return b.finish(ctx, o.Workers)
+}
+
+// region returns n bytes that are given back when the build ends.
+func (b *sqBuilder) region(n int) ([]byte, error) {
+	r, err := newRegion(n)
+	if err == nil {
+		b.regions = append(b.regions, r)
+	}
+	return r.bytes, err
+}
+
+// reserve gets the memory of the build and draws the levels.
+func (b *sqBuilder) reserve() error {
+	g := b.g
+	var err error
+	get := func(n int) []byte {
+		if err != nil {
+			return nil
+		}
+		var r []byte
+		r, err = b.region(n)
+		return r
+	}
+	g.records = get(g.rows * g.code.stride)
+	g.links0 = as[uint32](get(4 * g.rows * g.m0))
+	b.weights = as[int8](get(g.rows * 2 * g.code.stride))
+	b.terms = as[float32](get(8 * g.rows))
+	if err != nil {
+		return err
+	}
+	g.upperOff = make([]uint32, g.rows+1)
+	blocks := uint32(0)
+	for row := range g.rows {
+		blocks += uint32(levelOf(uint32(row), g.seed, g.m))
+		g.upperOff[row+1] = blocks
+	}
+	g.upper = make([]uint32, int(blocks)*g.m)
+	if g.metric == Cosine {
+		g.inv = make([]float32, g.rows)
+	}
+	return nil
+}
+
+// encode writes the record of each row, and the row as a query.
+func (b *sqBuilder) encode(ctx context.Context, workers int) error {
+	g := b.g
+	stride := g.code.stride
+	return parallel(ctx, workers, g.rows, 256, func() func(from, to int) error {
+		w := g.code.newCoded()
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				v := g.vector(uint32(row))
+				if i := notFinite(v); i >= 0 {
+					return errclass.New(errclass.Invalid, "build index: row %d: value %d is %v", row, i, v[i])
+				}
+				if g.inv != nil {
+					g.inv[row] = g.kern.InvNorm(v)
+				}
+				record := g.records[row*stride:][:stride]
+				g.code.record(v, w, record)
+				b.terms[2*row], b.terms[2*row+1] = g.code.rowQuery(record, w, b.weights[row*2*stride:][:2*stride])
+			}
+			return nil
+		}
+	})
+}
+
+// findTwins chains rows of the same code, and lists the others in the order in
+// which they enter the graph: those of the upper levels first.
+func (b *sqBuilder) findTwins() {
+	type hashed struct {
+		hash uint64
+		row  uint32
+	}
+	g, stride, seed := b.g, b.g.code.stride, maphash.MakeSeed()
+	all := make([]hashed, g.rows)
+	for row := range all {
+		all[row] = hashed{maphash.Bytes(seed, g.records[row*stride:][:stride]), uint32(row)}
+	}
+	slices.SortFunc(all, func(x, y hashed) int {
+		return cmp.Or(cmp.Compare(x.hash, y.hash), cmp.Compare(x.row, y.row))
+	})
+	twin := make([]bool, g.rows)
+	last := uint32(0) // end of the chain of the rows before
+	for i := range all {
+		if i > 0 && all[i].hash == all[i-1].hash {
+			if g.twins == nil {
+				g.twins = make([]uint32, g.rows)
+			}
+			twin[all[i].row] = true
+			g.twins[last] = all[i].row + 1
+		}
+		last = all[i].row
+	}
+	for row := range uint32(g.rows) {
+		if !twin[row] {
+			b.order = append(b.order, row)
+		}
+	}
+	slices.SortStableFunc(b.order, func(x, y uint32) int { return cmp.Compare(g.level(y), g.level(x)) })
+	g.top = -1
+	if len(b.order) > 0 {
+		g.start = b.order[0]
+		g.top = g.level(g.start)
+	}
+}
+
+// insertAll links the rows: the first ones one after the other, so that many
+// goroutines do not all link to the same few.
+func (b *sqBuilder) insertAll(ctx context.Context, workers int, told *progress) error {
+	first := min(serialRows, len(b.order))
+	insert := func(rows []uint32) func() func(from, to int) error {
+		return func() func(from, to int) error {
+			s := &Scratch{}
+			return func(from, to int) error {
+				for _, row := range rows[from:to] {
+					b.insert(row, s)
+				}
+				told.add(to - from)
+				return nil
+			}
+		}
+	}
+	if err := parallel(ctx, 1, first, buildStep, insert(b.order[:first])); err != nil {
+		return err
+	}
+	return parallel(ctx, workers, len(b.order)-first, buildStep, insert(b.order[first:]))
+}
+
+// query is a row as a query.
+func (b *sqBuilder) query(row uint32) sqQuery {
+	n := 2 * b.g.code.stride
+	return sqQuery{halves: b.weights[int(row)*n:][:n], scale: b.terms[2*row], add: b.terms[2*row+1]}
+}
+
+// insert links a row on all its levels.
+func (b *sqBuilder) insert(row uint32, s *Scratch) {
+	g := b.g
+	if row == g.start {
+		return
+	}
+	q, level := b.query(row), min(g.level(row), g.top)
+	s.begin(g.m0 + 1)
+	for len(s.chosen) <= level {
+		s.chosen = append(s.chosen, nil)
+	}
+	near, d := g.descend(&q, level, s)
+	s.pool = append(s.pool[:0], poolKey(d, near))
+	for l := level; l >= 0; l-- {
+		s.seen.reset(g.rows)
+		s.seen.add(row)
+		for i, key := range s.pool {
+			s.pool[i] = key &^ 1
+			s.seen.add(poolRow(key))
+		}
+		g.walk(&q, l, g.ef, s)
+		s.keys = s.keys[:0]
+		for _, key := range s.pool {
+			s.keys = append(s.keys, vec.Key(poolDistance(key), poolRow(key)))
+		}
+		b.selectLinks(&q, g.m, s)
+		s.chosen[l] = append(s.chosen[l][:0], s.kept...)
+		links := g.list(row, l)
+		for i, to := range s.chosen[l] {
+			atomic.StoreUint32(&links[i], to+1)
+		}
+	}
+	// All own lists come before the first link to row.
+	for l := level; l >= 0; l-- {
+		for _, to := range s.chosen[l] {
+			b.link(to, row, l, s)
+		}
+	}
+}
+
+// link adds row to the links of `to` on a level. If they are full, the best of
+// all stay.
+func (b *sqBuilder) link(to, row uint32, level int, s *Scratch) {
+	mu := &b.locks[to%lockStripes]
+	mu.Lock()
+	defer mu.Unlock()
+	links := b.g.list(to, level)
+	for i := range links {
+		if atomic.LoadUint32(&links[i]) == 0 {
+			atomic.StoreUint32(&links[i], row+1)
+			return
+		}
+	}
+	most := b.keep
+	if level > 0 {
+		most = b.g.m
+	}
+	b.cut(to, links, row+1, most, s)
+}
+
+// cut replaces the links of a row by the best of them and one more (0: none).
+func (b *sqBuilder) cut(row uint32, links []uint32, more uint32, most int, s *Scratch) {
+	ids := s.ids[:0]
+	for i := range links {
+		if link := atomic.LoadUint32(&links[i]); link != 0 {
+			ids = append(ids, link-1)
+		}
+	}
+	if more != 0 {
+		ids = append(ids, more-1)
+	}
+	q := b.query(row)
+	b.g.kern.SQ8IDs(q.halves, q.scale, b.g.records, ids, s.dist)
+	s.keys = s.keys[:0]
+	for i, id := range ids {
+		s.keys = append(s.keys, vec.Key(s.dist[i], id))
+	}
+	slices.Sort(s.keys)
+	b.selectLinks(&q, most, s)
+	for i := range links {
+		link := uint32(0)
+		if i < len(s.kept) {
+			link = s.kept[i] + 1
+		}
+		atomic.StoreUint32(&links[i], link)
+	}
+}
+
+// selectLinks picks at most m of the rows in s.keys, which are sorted by their
+// distance to the row that is to be linked, and leaves them in s.kept; see
+// HNSW.selectLinks.
+func (b *sqBuilder) selectLinks(q *sqQuery, m int, s *Scratch) {
+	s.kept = s.kept[:0]
+	s.keptDist = grown(s.keptDist, max(m, 16))
+	for _, key := range s.keys {
+		if len(s.kept) == m {
+			return
+		}
+		c := vec.Unkey(key)
+		if !b.shadowed(c.Row, c.Distance+q.add, s.kept, s.keptDist) {
+			s.kept = append(s.kept, c.Row)
+		}
+	}
+}
+
+// shadowed reports whether row is nearer to one of the kept rows than distance.
+func (b *sqBuilder) shadowed(row uint32, distance float32, kept []uint32, dist []float32) bool {
+	const batch = 8
+	q := b.query(row)
+	for len(kept) > 0 {
+		n := min(batch, len(kept))
+		b.g.kern.SQ8IDs(q.halves, q.scale, b.g.records, kept[:n], dist)
+		for _, d := range dist[:n] {
+			if d+q.add < distance {
+				return true
+			}
+		}
+		kept = kept[n:]
+	}
+	return false
+}
+
+// finish cuts all lists to their size in the end, and moves the graph to the
+// memory that is its image.
+func (b *sqBuilder) finish(ctx context.Context, workers int) (*sqBuilt, error) {
+	wide := b.g
+	err := parallel(ctx, workers, wide.rows, 1024, func() func(from, to int) error {
+		s := &Scratch{}
+		s.begin(wide.m0 + 1)
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				if links := wide.list(uint32(row), 0); links[b.keep] != 0 {
+					b.cut(uint32(row), links, 0, b.keep, s)
+				}
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	out, err := wide.image(b.keep)
+	if err != nil {
+		return nil, err
+	}
+	b.repair(out.g)
+	return out, nil
+}

@@ -1,0 +1,267 @@
+package index
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"math"
+	"unsafe"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// The image of an sqGraph, little endian: a header of 128 bytes, then the
+// sections, each padded with zeros to a multiple of 64 bytes. It is the memory
+// that is searched, in a file as on the fly.
+//
+//	0   magic "QNHNSQ\r\n"
+//	8   u32 version
+//	12  u32 bytes of the header
+//	16  u32 dimension
+//	20  u32 metric
+//	24  u32 M
+//	28  u32 most links on level 0
+//	32  u32 EfConstruction
+//	36  u32 level of the start plus 1, 0 if there are no rows
+//	40  u32 row of the start
+//	44  u32 flags: 1 there are twins, 2 vectors are turned
+//	48  u64 rows
+//	56  u64 blocks of the upper levels
+//	64  u64 seed
+//	72  u64 bytes of the whole image
+//	80  u32 codes of a record
+//	84  u32 bytes of a record
+//	88  u32 bytes of the reason why this kind was chosen
+//	124 u32 CRC-32C of the bytes before
+//
+//	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
+//	            two f32 more, the directions' low and step
+//	directions  a record of dim codes for each code; only if turned
+//	reason      UTF-8
+//	records     rows * bytes of a record
+//	level 0     rows * most links, u32 row plus 1, 0 ends a list
+//	offsets     rows + 1, u32 number of the row's first block
+//	upper       blocks * M, u32 as on level 0
+//	norms       rows, f32 inverse norm; Cosine only
+//	twins       rows, u32 next row with the same code plus 1; only if there are any
+const (
+	sqMagic   = "QNHNSQ\r\n"
+	sqVersion = 1
+	maxReason = 4096
+)
+
+const (
+	sqTwins  = 1
+	sqTurned = 2
+)
+
+// sqHeader is what the first bytes of an image say.
+type sqHeader struct {
+	dim, metric, m, m0, ef      uint32
+	startLevel, startRow        uint32
+	flags, head, stride, reason uint32
+	rows, blocks, seed          uint64
+}
+
+// sections are the lengths in bytes of what follows the header.
+func (hd *sqHeader) sections() [9]uint64 {
+	coder := 4 * (uint64(hd.dim) + 3*uint64(hd.head))
+	directions := uint64(0)
+	if hd.flags&sqTurned != 0 {
+		coder += 4 * 2 * uint64(hd.head)
+		directions = uint64(hd.head) * uint64(vec.SQ8Stride(int(hd.dim)))
+	}
+	s := [9]uint64{
+		coder, directions, uint64(hd.reason), hd.rows * uint64(hd.stride), hd.rows * uint64(hd.m0) * 4,
+		(hd.rows + 1) * 4, hd.blocks * uint64(hd.m) * 4,
+	}
+	if Metric(hd.metric) == Cosine {
+		s[7] = hd.rows * 4
+	}
+	if hd.flags&sqTwins != 0 {
+		s[8] = hd.rows * 4
+	}
+	return s
+}
+
+func (hd *sqHeader) size() uint64 {
+	n := uint64(headerBytes)
+	for _, s := range hd.sections() {
+		n += aligned(s)
+	}
+	return n
+}
+
+func (hd *sqHeader) encode(b []byte) {
+	le := binary.LittleEndian
+	copy(b, sqMagic)
+	for i, x := range []uint32{sqVersion, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow, hd.flags} {
+		le.PutUint32(b[8+4*i:], x)
+	}
+	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {
+		le.PutUint64(b[48+8*i:], x)
+	}
+	for i, x := range []uint32{hd.head, hd.stride, hd.reason} {
+		le.PutUint32(b[80+4*i:], x)
+	}
+	le.PutUint32(b[124:], castagnoli(b[:124]))
+}
+
+// decodeSQHeader reads a header and checks that the image holds what it promises.
+func decodeSQHeader(b []byte) (*sqHeader, error) {
+	corrupt := func(format string, args ...any) (*sqHeader, error) {
+		return nil, errors.Wrap(errclass.New(errclass.Corrupt, format, args...), "HNSW_SQ image")
+	}
+	if len(b) < headerBytes || string(b[:8]) != sqMagic {
+		return corrupt("%d bytes that do not start with its magic", len(b))
+	}
+	le := binary.LittleEndian
+	if v := le.Uint32(b[8:]); v != sqVersion {
+		return nil, errclass.New(errclass.Unimplemented, "HNSW_SQ image has version %d: this build reads version %d", v, sqVersion)
+	}
+	if got, want := le.Uint32(b[124:]), crc32.Checksum(b[:124], crc32.MakeTable(crc32.Castagnoli)); got != want {
+		return corrupt("header has checksum %08x, not %08x", want, got)
+	}
+	hd := &sqHeader{
+		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), m: le.Uint32(b[24:]), m0: le.Uint32(b[28:]),
+		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]), flags: le.Uint32(b[44:]),
+		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
+		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]),
+	}
+	switch {
+	case le.Uint32(b[12:]) != headerBytes:
+		return corrupt("header of %d bytes", le.Uint32(b[12:]))
+	case hd.dim < 1 || hd.dim > maxDim, hd.metric > math.MaxUint8, !Metric(hd.metric).Valid(),
+		hd.m < 2 || hd.m > maxM, hd.m0 < hd.m || hd.m0 > 2*maxM, hd.rows > maxRows, hd.blocks > hd.rows*maxLevel:
+		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
+			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
+	case hd.flags&^(sqTwins|sqTurned) != 0, hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
+		hd.stride > vec.SQ8MaxStride, int(hd.stride) != vec.SQ8Stride(int(hd.head)), hd.reason > maxReason:
+		return corrupt("flags %d, %d codes in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.stride, hd.reason)
+	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
+		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
+	case le.Uint64(b[72:]) != hd.size() || uint64(len(b)) < hd.size():
+		return corrupt("%d bytes, header says %d, its counts make %d", len(b), le.Uint64(b[72:]), hd.size())
+	}
+	return hd, nil
+}
+
+// view returns a graph over an image with that header.
+func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
+	var part [9][]byte
+	at := uint64(headerBytes)
+	for i, n := range hd.sections() {
+		part[i] = image[at : at+n]
+		at += aligned(n)
+	}
+	floats := as[float32](part[0])
+	cut := func(n uint32) []float32 {
+		f := floats[:n:n]
+		floats = floats[n:]
+		return f
+	}
+	c := &coder{kern: k, metric: Metric(hd.metric), dim: int(hd.dim), head: int(hd.head), stride: int(hd.stride)}
+	c.mean, c.meanHead, c.low, c.step = cut(hd.dim), cut(hd.head), cut(hd.head), cut(hd.head)
+	if hd.flags&sqTurned != 0 {
+		c.basis = viewBasis(c.dim, part[1], cut(hd.head), cut(hd.head))
+	}
+	g := &sqGraph{
+		space: space{kern: k, metric: c.metric, dim: c.dim, base: base},
+		code:  c, m: int(hd.m), m0: int(hd.m0), ef: int(hd.ef), seed: hd.seed, rows: int(hd.rows),
+		records: part[3], links0: as[uint32](part[4]), upperOff: as[uint32](part[5]), upper: as[uint32](part[6]),
+		start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
+	}
+	if g.metric == Cosine {
+		g.inv = as[float32](part[7])
+	}
+	if hd.flags&sqTwins != 0 {
+		g.twins = as[uint32](part[8])
+	}
+	return g
+}
+
+// image moves a graph under construction to memory that is its image, with keep
+// links on level 0.
+func (g *sqGraph) image(keep int) (*sqBuilt, error) {
+	hd := sqHeader{
+		dim: uint32(g.dim), metric: uint32(g.metric), m: uint32(g.m), m0: uint32(keep), ef: uint32(g.ef),
+		startLevel: uint32(g.top + 1), startRow: g.start, head: uint32(g.code.head), stride: uint32(g.code.stride),
+		reason: uint32(min(len(g.why), maxReason)), rows: uint64(g.rows), blocks: uint64(g.upperOff[g.rows]), seed: g.seed,
+	}
+	if g.twins != nil {
+		hd.flags |= sqTwins
+	}
+	if g.code.basis != nil {
+		hd.flags |= sqTurned
+	}
+	mem, err := newRegion(int(hd.size()))
+	if err != nil {
+		return nil, err
+	}
+	hd.encode(mem.bytes)
+	to := hd.view(mem.bytes, g.kern, g.base)
+	c := to.code
+	copy(c.mean, g.code.mean)
+	copy(c.meanHead, g.code.meanHead)
+	copy(c.low, g.code.low)
+	copy(c.step, g.code.step)
+	if c.basis != nil {
+		copy(c.basis.codes, g.code.basis.codes)
+		copy(c.basis.low, g.code.basis.low)
+		copy(c.basis.step, g.code.basis.step)
+	}
+	sizes := hd.sections()
+	at := headerBytes + int(aligned(sizes[0])+aligned(sizes[1]))
+	to.why = string(mem.bytes[at : at+copy(mem.bytes[at:], g.why[:hd.reason])])
+	copy(to.records, g.records)
+	for row := range g.rows {
+		copy(to.links0[row*keep:(row+1)*keep], g.links0[row*g.m0:])
+	}
+	copy(to.upperOff, g.upperOff)
+	copy(to.upper, g.upper)
+	copy(to.inv, g.inv)
+	copy(to.twins, g.twins)
+	return &sqBuilt{g: to, mem: mem}, nil
+}
+
+// sqBuilt is a graph in memory of its own.
+type sqBuilt struct {
+	g   *sqGraph
+	mem region
+}
+
+// Info describes the graph.
+func (b *sqBuilt) Info() Info { return b.g.Info() }
+
+// Searcher searches the graph until Close.
+func (b *sqBuilt) Searcher() Searcher { return b.g }
+
+// WriteTo writes the image.
+func (b *sqBuilt) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(b.mem.bytes)
+	return int64(n), errors.Wrap(err, "write HNSW_SQ image")
+}
+
+// Close gives the memory back.
+func (b *sqBuilt) Close() error { return b.mem.close() }
+
+// openSQ returns a graph that searches an image in place.
+func openSQ(image []byte, base []float32) (*sqGraph, error) {
+	hd, err := decodeSQHeader(image)
+	if err != nil {
+		return nil, err
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil, errclass.New(errclass.Unimplemented, "HNSW_SQ image: needs a little-endian machine")
+	}
+	if uintptr(unsafe.Pointer(&image[0]))%8 != 0 {
+		return nil, errclass.New(errclass.Invalid, "HNSW_SQ image: starts at an address that is not a multiple of 8")
+	}
+	if uint64(len(base))/uint64(hd.dim) < hd.rows {
+		return nil, errclass.New(errclass.Invalid, "HNSW_SQ image of %d rows of dimension %d: base has %d values", hd.rows, hd.dim, len(base))
+	}
+	return hd.view(image[:hd.size()], vec.Detect(), base), nil
+}

@@ -1,0 +1,81 @@
+package index
+
+import (
+	"math"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+const (
+	// rankStep is how many rows are ranked between two looks at whether more are
+	// worth it, and rankSure how many deviations of the codes' error a row must be
+	// behind for it not to be.
+	rankStep = 8
+	rankSure = 2
+)
+
+// rank returns the k nearest of the rows in keys by their exact distances. Keys
+// are sorted by distance by code; allowed (nil: all) tells which twins count. It
+// goes on until no row left is likely to be nearer: how far the codes are off is
+// learnt from the rows ranked before.
+func (g *sqGraph) rank(vector []float32, keys []uint64, k int, allowed []uint64, s *Scratch) []Neighbor {
+	scale := g.scale(vector)
+	s.top.Reset(k)
+	var off deviation
+	want := k + rankStep
+	for at := 0; at < len(keys); {
+		n := 0
+		for ; at < len(keys) && n < want; at++ {
+			by := g.estimate(vec.Unkey(keys[at]).Distance)
+			for row, ok := uint32(keys[at]), true; ok && n < len(s.dist); row, ok = g.follow(row, s) {
+				if allowed == nil || has(allowed, row) {
+					s.ids[n], s.dist2[n] = row, by
+					n++
+				}
+			}
+		}
+		ids, dist := s.ids[:n], s.dist[:n]
+		g.byID(vector, scale, ids, dist)
+		s.stats.Ranked += n
+		s.top.PushAll(ids, dist)
+		for i, d := range dist {
+			off.add(float64(s.dist2[i] - d))
+		}
+		if at == len(keys) || s.top.Full() && float64(g.estimate(vec.Unkey(keys[at]).Distance)) > float64(s.top.Bound())+off.most() {
+			break
+		}
+		want = rankStep
+	}
+	return g.take(k, s)
+}
+
+func (g *sqGraph) take(k int, s *Scratch) []Neighbor {
+	s.out = s.top.AppendSorted(s.out[:0])
+	s.out = s.out[:min(k, len(s.out))]
+	return s.out
+}
+
+// follow returns the row after row in its chain of twins, within a search.
+func (g *sqGraph) follow(row uint32, s *Scratch) (uint32, bool) {
+	if g.twins == nil || s.twinSteps >= g.rows {
+		return 0, false
+	}
+	s.twinSteps++
+	next := g.twins[row] - 1
+	return next, int(next) < g.rows
+}
+
+// deviation is a running mean and spread (Welford, 1962).
+type deviation struct{ n, mean, m2 float64 }
+
+func (d *deviation) add(x float64) {
+	d.n++
+	by := x - d.mean
+	d.mean += by / d.n
+	d.m2 += by * (x - d.mean)
+}
+
+// most is how much a code is likely to say too much.
+func (d *deviation) most() float64 {
+	return d.mean + rankSure*math.Sqrt(d.m2/max(d.n-1, 1))
+}

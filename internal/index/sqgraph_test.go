@@ -1,0 +1,285 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/errclass"
+)
+
+// flattish returns vectors that vary in a few directions much more than in the
+// others, as those of images and most models do, none of them an axis.
+func flattish(r *rand.Rand, n, dim, directions int) []float32 {
+	axes := make([]float32, directions*dim)
+	for i := range axes {
+		axes[i] = float32(r.NormFloat64())
+	}
+	base := make([]float32, n*dim)
+	for i := range n {
+		row := base[i*dim : (i+1)*dim]
+		for a := range directions {
+			x := float32(r.NormFloat64() / float64(1+a/4))
+			for d := range row {
+				row[d] += x*axes[a*dim+d] + 0.02*float32(r.NormFloat64()) + 0.01
+			}
+		}
+	}
+	return base
+}
+
+// testEf keeps builds of tests short.
+const testEf = 40
+
+func buildCodes(tb testing.TB, m Metric, dim int, base []float32) (*sqGraph, Built) {
+	tb.Helper()
+	b := build(tb, Spec{Kind: KindHNSWSQ, Metric: m, Dim: dim, M: 8, EfConstruction: testEf}, base)
+	g, ok := b.Searcher().(*sqGraph)
+	if !ok {
+		tb.Fatalf("%+v was built instead", b.Info())
+	}
+	return g, b
+}
+
+func TestVectorsThatVaryInFewDirectionsGetShortCodes(t *testing.T) {
+	const n, dim = 2000, 300
+	for _, m := range []Metric{L2, IP, Cosine} {
+		base := flattish(rng(3), n+20, dim, 30)
+		base, queries := base[:n*dim], base[n*dim:]
+		g, b := buildCodes(t, m, dim, base)
+		if g.code.basis == nil || g.code.stride > 128 {
+			t.Errorf("%s: codes of %d dimensions in %d bytes: %s", m, g.code.head, g.code.stride, b.Info().Why)
+		}
+		f := newFlat(t, dim, m, base)
+		wantRecall(t, g, f, queries, Query{K: 10, Effort: 60}, 0.9)
+		wantRecall(t, reopened(t, b, base), f, queries, Query{K: 10, Effort: 60}, 0.9)
+	}
+}
+
+func TestCodesThatCannotTellRowsApartAreNotUsed(t *testing.T) {
+	const n, dim = 1500, 8
+	// Two far clouds whose rows are nearer to one another than a code's step.
+	r := rng(4)
+	base := make([]float32, n*dim)
+	for i := range base {
+		base[i] = float32(i/dim%2)*1e6 + float32(r.NormFloat64())
+	}
+	b := build(t, Spec{Kind: KindHNSWSQ, Metric: L2, Dim: dim, EfConstruction: testEf}, base)
+	if info := b.Info(); info.Kind != KindHNSW || !strings.Contains(info.Why, "%") {
+		t.Errorf("built %+v", info)
+	}
+}
+
+func TestRowsOfTheSameCodeAreAllFound(t *testing.T) {
+	const n, dim = 1200, 6
+	r := rng(6)
+	base := clustered(r, n, dim)
+	for i := range n {
+		if i%3 != 0 { // two thirds are copies
+			copy(base[i*dim:(i+1)*dim], base[i/100*300%n*dim:][:dim])
+		}
+	}
+	for _, m := range []Metric{L2, IP, Cosine} {
+		g, b := buildCodes(t, m, dim, base)
+		if g.twins == nil {
+			t.Fatal("no twins")
+		}
+		f := newFlat(t, dim, m, base)
+		odd := bitset.New(n)
+		for row := 1; row < n; row += 2 {
+			odd.Add(row)
+		}
+		for _, x := range []Searcher{g, reopened(t, b, base)} {
+			wantRecall(t, x, f, base[:20*dim], Query{K: 40, Effort: 41}, 0.9)
+			wantRecall(t, x, f, base[:20*dim], Query{K: 5, Effort: 20}, 0.9)
+			wantRecall(t, x, f, base[:20*dim], Query{K: 5, Effort: 20, Allowed: odd}, 0.9)
+		}
+	}
+}
+
+func TestEqualRowsDoNotHurtCodes(t *testing.T) {
+	const n, dim = 700, 5
+	for _, value := range []float32{0, 3} {
+		base := make([]float32, n*dim)
+		for i := range base {
+			base[i] = value
+		}
+		for _, m := range []Metric{L2, IP, Cosine} {
+			x := build(t, Spec{Kind: KindHNSWSQ, Metric: m, Dim: dim, EfConstruction: testEf}, base).Searcher()
+			wantRecall(t, x, newFlat(t, dim, m, base), base[:dim], Query{K: 20, Effort: 20}, 1)
+		}
+	}
+}
+
+func TestVectorsWithoutADirectionAreAtACosineOf0(t *testing.T) {
+	const n, dim = 900, 12
+	base := clustered(rng(7), n, dim)
+	for row := range n {
+		if row%7 == 0 {
+			clear(base[row*dim : (row+1)*dim])
+		}
+	}
+	g, _ := buildCodes(t, Cosine, dim, base)
+	f := newFlat(t, dim, Cosine, base)
+	wantRecall(t, g, f, base[dim:7*dim], Query{K: 30, Effort: 30}, 0.9)
+	wantRecall(t, g, f, make([]float32, dim), Query{K: 10, Effort: 30}, 1) // everything is equally far
+}
+
+func TestSmallGraphsOfCodes(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 3, 20} {
+		base := clustered(rng(8), n, 3)
+		b := build(t, Spec{Kind: KindHNSWSQ, Metric: L2, Dim: 3}, base)
+		x := reopened(t, b, base)
+		var s Scratch
+		for _, k := range []int{0, 1, n, n + 5} {
+			if got := x.Search([]float32{1, 2, 3}, &Query{K: k}, &s); len(got) != min(k, n) {
+				t.Errorf("%d rows, k %d: %v", n, k, got)
+			}
+		}
+	}
+}
+
+func TestEveryRowIsReachable(t *testing.T) {
+	const n, dim = 4000, 10
+	g, _ := buildCodes(t, L2, dim, clustered(rng(9), n, dim))
+	reached := make([]bool, n)
+	stack := []uint32{g.start}
+	for reached[g.start] = true; len(stack) > 0; {
+		row := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		for _, link := range g.list(row, 0) {
+			if link > 0 && !reached[link-1] {
+				reached[link-1] = true
+				stack = append(stack, link-1)
+			}
+		}
+	}
+	lost := 0
+	for _, ok := range reached {
+		if !ok {
+			lost++
+		}
+	}
+	if g.twins == nil && lost > 0 {
+		t.Errorf("%d rows are not reachable", lost)
+	}
+}
+
+func TestABuildRefusesValuesThatAreNotFinite(t *testing.T) {
+	for _, x := range []float64{math.NaN(), math.Inf(1)} {
+		base := clustered(rng(10), 9000, 3)
+		base[3*4001+1] = float32(x)
+		_, err := Build(context.Background(), Spec{Kind: KindHNSWSQ, Metric: L2, Dim: 3, EfConstruction: testEf}, base, BuildOptions{})
+		if errclass.Of(err) != errclass.Invalid {
+			t.Errorf("%v: %v", x, err)
+		}
+	}
+}
+
+func TestHugeAndTinyValuesDoNotBreakCodes(t *testing.T) {
+	for _, scale := range []float32{1e-30, 1e-18, 1e12, 1e18, 1e30} {
+		base := clustered(rng(11), 600, 4)
+		for i := range base {
+			base[i] *= scale
+		}
+		for _, m := range []Metric{L2, IP, Cosine} {
+			x := build(t, Spec{Kind: KindHNSWSQ, Metric: m, Dim: 4, EfConstruction: testEf}, base).Searcher()
+			var s Scratch
+			if got := x.Search(base[:4], &Query{K: 10, Effort: 20}, &s); len(got) != 10 {
+				t.Errorf("%s times %g: %v", m, scale, got)
+			}
+		}
+	}
+}
+
+// sqImages are images of small graphs: with twins, turned, neither.
+func sqImages(tb testing.TB) (images [][]byte, bases [][]float32) {
+	tb.Helper()
+	for _, c := range []struct {
+		m    Metric
+		dim  int
+		base []float32
+	}{
+		{L2, 4, append(clustered(rng(1), 200, 4), make([]float32, 80)...)},
+		{Cosine, 90, flattish(rng(2), 150, 90, 5)},
+		{IP, 3, clustered(rng(3), 70, 3)},
+	} {
+		_, b := buildCodes(tb, c.m, c.dim, c.base)
+		var out bytes.Buffer
+		if _, err := b.WriteTo(&out); err != nil {
+			tb.Fatal(err)
+		}
+		images, bases = append(images, out.Bytes()), append(bases, c.base)
+	}
+	return images, bases
+}
+
+// FuzzOpenCodes damages images behind the checksum of the header and in it, and
+// searches what opens.
+func FuzzOpenCodes(f *testing.F) {
+	images, bases := sqImages(f)
+	f.Add(uint8(0), uint32(200), uint8(3), uint32(0), []byte{0xff, 0xff, 0xff, 0xff})
+	f.Add(uint8(1), uint32(24), uint8(40), uint32(0), []byte{9})
+	f.Add(uint8(2), uint32(80), uint8(1), uint32(7), []byte{0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, which uint8, at uint32, times uint8, cut uint32, bad []byte) {
+		image, base := images[int(which)%len(images)], bases[int(which)%len(images)]
+		image = alignedCopy(image)
+		if len(bad) > 0 {
+			for i := range int(times) {
+				copy(image[(int(at)+i*131)%len(image):], bad)
+			}
+		}
+		if len(image) >= headerBytes && times%2 == 0 {
+			withChecksum(image)
+		}
+		image = image[:len(image)-int(cut)%len(image)]
+		x, err := Open(image, base)
+		if err != nil {
+			return
+		}
+		dim := x.Info().Dim
+		var s Scratch
+		some := bitset.New(100)
+		for row := 0; row < 100; row += 2 {
+			some.Add(row)
+		}
+		for _, q := range []Query{{K: 5, Effort: 5}, {K: 20, Effort: 20, Allowed: some}, {K: 3, Effort: 2000}} {
+			for _, n := range x.Search(make([]float32, dim), &q, &s) {
+				if int(n.Row) >= len(base)/dim {
+					t.Fatalf("row %d of %d", n.Row, len(base)/dim)
+				}
+			}
+		}
+	})
+}
+
+func TestOpenSaysWhatIsWrongWithAnImage(t *testing.T) {
+	images, bases := sqImages(t)
+	good := images[1]
+	for name, c := range map[string]struct {
+		change func(b []byte) []byte
+		class  errclass.Class
+	}{
+		"a newer version":      {func(b []byte) []byte { b[8]++; return withChecksum(b) }, errclass.Unimplemented},
+		"a wrong checksum":     {func(b []byte) []byte { b[20]++; return b }, errclass.Corrupt},
+		"a length cut short":   {func(b []byte) []byte { return b[:len(b)-1] }, errclass.Corrupt},
+		"more rows than bytes": {func(b []byte) []byte { b[52] = 1; return withChecksum(b) }, errclass.Corrupt},
+		"a foreign metric":     {func(b []byte) []byte { b[20] = 77; return withChecksum(b) }, errclass.Corrupt},
+		"codes out of range":   {func(b []byte) []byte { b[80] = 91; return withChecksum(b) }, errclass.Corrupt},
+		"a start out of range": {func(b []byte) []byte { b[40], b[41] = 0xff, 0xff; return withChecksum(b) }, errclass.Corrupt},
+	} {
+		if _, err := Open(c.change(alignedCopy(good)), bases[1]); errclass.Of(err) != c.class {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Open(alignedCopy(good), bases[1][1:]); errclass.Of(err) != errclass.Invalid {
+		t.Errorf("too few vectors: %v", err)
+	}
+	if _, err := Open(alignedCopy(append([]byte{0}, good...))[1:], bases[1]); errclass.Of(err) != errclass.Invalid {
+		t.Errorf("an odd address: %v", err)
+	}
+}
