@@ -11,6 +11,11 @@ import (
 // The slices are valid during the call.
 type visit func(rows []uint32, distances []float32) error
 
+// kernelRows is a multiple of how many rows a kernel takes at once: those that are
+// left over take another way through it, and may differ in the last bit. It
+// divides scanBlock.
+const kernelRows = 16
+
 // distances computes the distance of every allowed row (nil = all) in
 // [q.from, n), always by the same kernel: a row has the same distance to the last bit
 // in a growing and in a sealed segment, and whatever rows stand beside it.
@@ -38,10 +43,13 @@ func (sc *scratch) distances(v vectors, n int, q *nearestQuery, allowed *bitset.
 		if len(sc.ids) == 0 {
 			break
 		}
-		out := sc.out[:len(sc.ids)]
-		sc.idDistances(q, inv, v, out)
-		sc.work.note(way, len(out), 0)
-		if err := see(sc.ids, out); err != nil {
+		rows := len(sc.ids)
+		for len(sc.ids)%kernelRows != 0 {
+			sc.ids = append(sc.ids, sc.ids[rows-1])
+		}
+		sc.idDistances(q, inv, v, sc.out[:len(sc.ids)])
+		sc.work.note(way, rows, 0)
+		if err := see(sc.ids[:rows], sc.out[:rows]); err != nil {
 			return err
 		}
 	}

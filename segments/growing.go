@@ -6,9 +6,6 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// noRow ends a chain of rows with the same key.
-const noRow = ^uint32(0)
-
 // Growing is a segment that takes rows. One goroutine, the one that applies its
 // channel's messages, writes it; readers see the first n rows, n being the
 // published count, and never wait for the writer.
@@ -22,16 +19,14 @@ type Growing struct {
 	chunks  atomic.Pointer[[]*chunk]
 	vectors []*growingVectors // one per vector field
 	deletes *deletes
+	keys    *keyIndex
 	pkIndex int // of the key among the columns of every chunk
 
 	memory  *Reservation // rows; grown by the writer
 	removed *Reservation // what deletes hides
 
 	// Owned by the writer.
-	scalars   []schema.Field // of the newest chunk
-	newestInt map[int64]uint32
-	newestStr map[string]uint32 // key to its newest row
-	older     []uint32          // row to the row with the same key before it, or noRow
+	scalars []schema.Field // of the newest chunk
 
 	sealed   atomic.Bool   // no more rows will come
 	sealedAt atomic.Uint64 // timestamp of the seal
@@ -70,11 +65,7 @@ func newGrowing(o growingOptions) (*Growing, error) {
 		}
 		g.vectors = append(g.vectors, v)
 	}
-	if g.pk.Type == schema.VarChar {
-		g.newestStr = map[string]uint32{}
-	} else {
-		g.newestInt = map[int64]uint32{}
-	}
+	g.keys = newKeyIndex(g.pk.Type == schema.VarChar, g.key)
 	return g, nil
 }
 
@@ -119,10 +110,6 @@ func (g *Growing) bytes() int64 {
 	return n
 }
 
-// bytesPerKey is what a row costs besides its values: its entry in the map of
-// keys and in the chain.
-const bytesPerKey = 40
-
 // append adds the rows of b, all at timestamp ts, and publishes them at once. On
 // an error nothing is published and the memory is given back.
 func (g *Growing) append(b *schema.Batch, ts uint64) error {
@@ -153,7 +140,7 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 		chunks[(first+r)/chunkRows].timestamps[(first+r)%chunkRows] = ts
 	}
 	g.rows.Store(int64(first + b.Rows))
-	g.linkKeys(b.Column(g.pk.ID), first, ts)
+	g.linkKeys(first, b.Rows, ts)
 	return nil
 }
 
@@ -228,38 +215,16 @@ func (g *Growing) room(b *schema.Batch, first int) []*chunk {
 	return grown
 }
 
-// linkKeys chains rows of the same key, and hides those that have a newer one.
-func (g *Growing) linkKeys(keys *schema.Column, first int, ts uint64) {
+// linkKeys puts n rows into the index of keys, and hides those that have a newer one.
+func (g *Growing) linkKeys(first, n int, ts uint64) {
 	var hide []hiddenRow
-	for r := range keys.Rows() {
-		row := uint32(first + r)
-		before := g.newest(keys, r)
-		if before != noRow {
+	for row := uint32(first); row < uint32(first+n); row++ {
+		if before := g.keys.add(row); before != noRow {
 			hide = append(hide, hiddenRow{ts: ts, row: before})
 		}
-		if g.newestStr != nil {
-			g.newestStr[keys.Str[r]] = row
-		} else {
-			g.newestInt[keys.Int[r]] = row
-		}
-		g.older = append(g.older, before)
 	}
 	g.deletes.grow(g.Rows())
 	g.deletes.apply(hide)
-}
-
-// newest returns the newest row of key i of keys, or noRow.
-func (g *Growing) newest(keys *schema.Column, i int) uint32 {
-	row, ok := noRow, false
-	if g.newestStr != nil {
-		row, ok = g.newestStr[keys.Str[i]]
-	} else {
-		row, ok = g.newestInt[keys.Int[i]]
-	}
-	if !ok {
-		return noRow
-	}
-	return row
 }
 
 // applyDeletes hides the rows of keys that are older than their delete. Called by the writer only.
@@ -271,7 +236,7 @@ func (g *Growing) applyDeletes(d *DeleteBatch) {
 	state := g.hidden()
 	newest := state.newest()
 	for i, ts := range d.Timestamps {
-		for row := g.newest(d.Keys, i); row != noRow; row = g.older[row] {
+		for row := g.keys.newest(keyAt(d.Keys, i)); row != noRow; row = g.keys.before(row) {
 			if ts >= newest && state.hides(row) {
 				break // and so are all before it, at timestamps that are no later
 			}

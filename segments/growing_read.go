@@ -1,9 +1,7 @@
 package segments
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"sort"
 
 	"github.com/cockroachdb/errors"
@@ -58,6 +56,9 @@ func (c chunkRead) Column(fieldID int64) *schema.Column {
 
 // filter sets out to the rows among the first n that match.
 func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) error {
+	if m.keys != nil && m.keys.Rows() < n/8 {
+		return g.filterKeys(ctx, m, n, out)
+	}
 	out.Reset(n)
 	var part bitset.Set
 	chunks := *g.chunks.Load()
@@ -112,26 +113,6 @@ func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scrat
 func (g *Growing) scans(q *nearestQuery) bool {
 	v := g.vectorField(q.fieldID)
 	return q.exact || v.graph.Load() == nil || v.metric != q.metric
-}
-
-// keyOrder lists the rows of a set in order of their keys.
-func (g *Growing) keyOrder(set *bitset.Set) []uint32 {
-	rows := set.AppendTo(make([]uint32, 0, set.Count()))
-	chunks := *g.chunks.Load()
-	if g.pk.Type == schema.VarChar {
-		slices.SortFunc(rows, func(a, b uint32) int {
-			_, x := g.keyIn(chunks, a)
-			_, y := g.keyIn(chunks, b)
-			return cmp.Compare(x, y)
-		})
-		return rows
-	}
-	slices.SortFunc(rows, func(a, b uint32) int {
-		x, _ := g.keyIn(chunks, a)
-		y, _ := g.keyIn(chunks, b)
-		return cmp.Compare(x, y)
-	})
-	return rows
 }
 
 // Batch copies rows [from, to) with their timestamps, for the flush: a column for

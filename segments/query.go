@@ -10,20 +10,32 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// QueryRequest asks for the rows that match a filter, in order of their keys.
+// QueryRequest asks for the rows that match a filter, in order of their keys or
+// of other fields; or for what Aggregates say about them.
 type QueryRequest struct {
 	Read
 	Limit     int // 0 = all
 	Offset    int
 	CountOnly bool
 	BatchRows int // rows per piece of the answer; 0 = 4096
+
+	OrderBy []Order // empty = by key, or by the values of GroupBy
+	Page    bool    // one page in order of the keys: Limit rows at most, no Offset, no OrderBy
+	After   *Key    // with Page: rows with larger keys; nil = the first page
+
+	// With either of these the answer has a column for each, in this order, and a
+	// row for each combination of values; OutputFields and Page are not used.
+	GroupBy    []int64 // scalar fields
+	Aggregates []Aggregate
 }
 
 // QueryResult says what a query's answer was made from.
 type QueryResult struct {
-	Count         int64 // rows that match, before limit and offset
+	Count         int64 // with CountOnly: rows that match; else what Limit and Offset were applied to, if anything counted it
 	ReadTimestamp uint64
 	Stats         ReadStats
+	Last          *Key // with Page: the last key; nil = none
+	More          bool // with Page: there is another page
 }
 
 // Query calls emit with pieces of the answer until it is complete or emit
@@ -35,46 +47,70 @@ func (c *Collection) Query(ctx context.Context, r *QueryRequest, emit func(*sche
 		return nil, err
 	}
 	defer x.close()
-	lists := make([]keyList, len(x.targets))
-	err = x.eachTarget(ctx, func(ctx context.Context, i int, t *target) error {
-		// Keys can be in several segments; in one they are distinct.
-		return x.list(ctx, t, &lists[i], r.CountOnly && len(x.targets) == 1)
-	})
-	if err != nil {
-		return nil, err
-	}
 	res := &QueryResult{ReadTimestamp: x.at}
-	hits, err := x.mergeByKey(ctx, lists)
+	switch {
+	case r.CountOnly:
+		res.Count, err = x.count(ctx)
+	case len(r.GroupBy)+len(r.Aggregates) > 0:
+		err = x.aggregate(ctx, r, emit)
+	case len(r.OrderBy) > 0:
+		err = x.ordered(ctx, r, res, emit)
+	default:
+		err = x.byKey(ctx, r, res, emit)
+	}
 	if err != nil {
 		return nil, err
-	}
-	res.Count = int64(len(hits))
-	if r.CountOnly {
-		for _, l := range lists {
-			res.Count += l.count
-		}
-	} else {
-		err = x.emit(ctx, r, hits, emit)
 	}
 	res.Stats = x.finish()
-	return res, err
+	return res, nil
+}
+
+// byKey answers a query in order of the keys.
+func (x *reader) byKey(ctx context.Context, r *QueryRequest, res *QueryResult, emit func(*schema.Batch, uint64) error) error {
+	in := span{after: r.After}
+	if r.Limit > 0 {
+		in.most = r.Offset + r.Limit
+	}
+	if r.Page {
+		in.most++ // to know whether there is another page
+	}
+	lists := make([]keyList, len(x.targets))
+	stage := x.stage()
+	err := x.eachTarget(ctx, func(ctx context.Context, i int, t *target) error { return x.list(ctx, t, &lists[i], in) })
+	if err != nil {
+		return err
+	}
+	stage.end(&x.stats.Wall)
+	hits, err := x.mergeByKey(ctx, lists, in.most)
+	if err != nil {
+		return err
+	}
+	stage.end(&x.stats.Merge)
+	res.Count = int64(len(hits))
+	if r.Page && len(hits) == in.most {
+		hits, res.More = hits[:in.most-1], true
+	}
+	if n := len(hits); r.Page && n > 0 {
+		k := keyOf(&x.targets[hits[n-1].target], hits[n-1].row)
+		res.Last = &Key{k.i, k.s}
+	}
+	return x.emit(ctx, r, hits, emit)
 }
 
 // keyList are the rows of one target that a query sees, in order of their keys.
 type keyList struct {
 	target int32
 	rows   []uint32
-	count  int64 // instead of rows, if they are only to be counted
 
 	ikey int64 // of rows[0]
 	skey string
 }
 
-// list lists the rows of t that the read sees.
-func (x *reader) list(ctx context.Context, t *target, l *keyList, countOnly bool) error {
+// list lists the rows of t that the read sees, those in a span.
+func (x *reader) list(ctx context.Context, t *target, l *keyList, in span) error {
 	sc := x.coll.set.scratch.Get().(*scratch)
 	defer x.coll.set.scratch.Put(sc)
-	n, allowed, err := x.allowed(ctx, t, &sc.rows)
+	n, allowed, err := x.seen(ctx, t, &sc.rows)
 	if err != nil {
 		return err
 	}
@@ -85,20 +121,20 @@ func (x *reader) list(ctx context.Context, t *target, l *keyList, countOnly bool
 		allowed = sc.prefix(n)
 	}
 	count := allowed.Count()
-	if countOnly {
-		l.count = int64(count)
-		return nil
+	if in.most > 0 {
+		count = min(count, 2*in.most+1024)
 	}
 	// The list, and its share of the merged one.
 	if err := x.takes(16 * int64(count)); err != nil {
 		return err
 	}
-	l.rows = t.keyOrder(allowed)
+	l.rows = t.keyOrder(allowed, in)
 	return nil
 }
 
-// mergeByKey merges the lists in order of the keys; of rows with the same key the newest is kept.
-func (x *reader) mergeByKey(ctx context.Context, lists []keyList) ([]hit, error) {
+// mergeByKey merges the lists in order of the keys, up to most of them (0 = all);
+// of rows with the same key the newest is kept.
+func (x *reader) mergeByKey(ctx context.Context, lists []keyList, most int) ([]hit, error) {
 	text := x.info.Schema.Primary().Type == schema.VarChar
 	total := 0
 	var heap []*keyList
@@ -119,6 +155,9 @@ func (x *reader) mergeByKey(ctx context.Context, lists []keyList) ([]hit, error)
 		return cmp.Compare(a.ikey, b.ikey)
 	}
 	slices.SortFunc(heap, less) // a sorted list is a heap
+	if most > 0 {
+		total = min(total, most)
+	}
 	hits := make([]hit, 0, total)
 	var last keyList // key of the last hit
 	for len(heap) > 0 {
@@ -126,6 +165,9 @@ func (x *reader) mergeByKey(ctx context.Context, lists []keyList) ([]hit, error)
 		h := hit{target: l.target, row: l.rows[0]}
 		switch {
 		case len(hits) == 0 || less(&last, l) != 0:
+			if most > 0 && len(hits) == most {
+				return hits, nil
+			}
 			hits = append(hits, h)
 			last.ikey, last.skey = l.ikey, l.skey
 			if len(hits)%4096 == 0 && ctx.Err() != nil {
@@ -147,15 +189,20 @@ func (x *reader) mergeByKey(ctx context.Context, lists []keyList) ([]hit, error)
 
 // siftDown restores the order of a heap whose first element has changed.
 func siftDown[T any](heap []T, less func(a, b T) int) {
+	siftDownBy(heap, func(a, b *T) int { return less(*a, *b) })
+}
+
+// siftDownBy is siftDown for large elements.
+func siftDownBy[T any](heap []T, less func(a, b *T) int) {
 	for i := 0; ; {
 		c := 2*i + 1
 		if c >= len(heap) {
 			return
 		}
-		if c+1 < len(heap) && less(heap[c+1], heap[c]) < 0 {
+		if c+1 < len(heap) && less(&heap[c+1], &heap[c]) < 0 {
 			c++
 		}
-		if less(heap[i], heap[c]) <= 0 {
+		if less(&heap[i], &heap[c]) <= 0 {
 			return
 		}
 		heap[i], heap[c] = heap[c], heap[i]
@@ -168,10 +215,9 @@ func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit fun
 	if r.Limit > 0 {
 		hits = hits[:min(r.Limit, len(hits))]
 	}
-	size := r.BatchRows
-	if size == 0 {
-		size = 4096
-	}
+	stage := x.stage()
+	defer stage.end(&x.stats.Output)
+	size := r.batchRows()
 	if err := x.takes(int64(min(size, len(hits))) * x.rowBytes(r.OutputFields)); err != nil {
 		return err
 	}
@@ -188,4 +234,11 @@ func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit fun
 		}
 	}
 	return nil
+}
+
+func (r *QueryRequest) batchRows() int {
+	if r.BatchRows == 0 {
+		return 4096
+	}
+	return r.BatchRows
 }

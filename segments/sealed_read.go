@@ -2,7 +2,6 @@ package segments
 
 import (
 	"context"
-	"slices"
 	"sort"
 
 	"github.com/cockroachdb/errors"
@@ -197,24 +196,4 @@ func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 	for _, r := range rows {
 		dst.AppendRow(src, int(r))
 	}
-}
-
-// keyOrder lists the rows of a set in order of their keys.
-func (s *Sealed) keyOrder(set *bitset.Set) []uint32 {
-	rows := make([]uint32, 0, set.Count())
-	if s.order == nil {
-		return set.AppendTo(rows)
-	}
-	if cap(rows) > s.rows.Rows/16 {
-		// Walking the order costs less than sorting so many.
-		for _, r := range s.order {
-			if int(r) < set.Len() && set.Has(int(r)) {
-				rows = append(rows, r)
-			}
-		}
-		return rows
-	}
-	rows = set.AppendTo(rows)
-	slices.SortFunc(rows, func(a, b uint32) int { return compareKeys(s.keys, int(a), s.keys, int(b)) })
-	return rows
 }

@@ -35,6 +35,7 @@ type SearchRequest struct {
 	Radius      *float32  // nil = unbounded
 	RangeFilter *float32  // nil = unbounded
 	Group       *Grouping // nil = no groups
+	Page        *Paging   // nil = the nearest rows
 }
 
 // SearchResult is columnar: the hits of query 0, then those of query 1, and so on.
@@ -47,6 +48,8 @@ type SearchResult struct {
 	Stats         ReadStats
 	GroupValues   *schema.Column // of each hit; nil without a Grouping
 	GroupCounts   []int64        // rows of each group, in the order of the hits
+	Last          *Cursor        // with Paging, where the page ended; nil = it is empty
+	More          bool           // with Paging, there may be another page
 }
 
 // Search answers r from the segments of this node. The goroutine that calls it
@@ -56,6 +59,9 @@ type SearchResult struct {
 // segment the newest counts; of those that different segments have found, the
 // newest of them.
 func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResult, error) {
+	if err := r.checkPaging(); err != nil {
+		return nil, err
+	}
 	x, err := c.open(ctx, &r.Read)
 	if err != nil {
 		return nil, err
@@ -68,9 +74,12 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 		return nil, err
 	}
 	res := &SearchResult{ReadTimestamp: x.at, Counts: make([]int64, 0, r.NQ)}
-	if r.Group != nil {
+	switch {
+	case r.Group != nil:
 		err = s.searchGroups(ctx, res)
-	} else {
+	case r.Page != nil:
+		err = s.searchPage(ctx, res)
+	default:
 		err = s.searchRows(ctx, res)
 	}
 	if err != nil {

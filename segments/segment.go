@@ -51,8 +51,11 @@ type rowReader interface {
 	timestamp(row uint32) uint64
 	// key is the primary key of a row: the number or the text, by the field's type.
 	key(row uint32) (int64, string)
-	// keyOrder lists the rows of a set in order of their keys.
-	keyOrder(rows *bitset.Set) []uint32
+	// keyOrder lists the rows of a set in order of their keys, those in the span.
+	keyOrder(rows *bitset.Set, in span) []uint32
+	// lookup calls found with the newest of the first n rows of each key, for those
+	// that have one; hidden rows are rows too.
+	lookup(keys *schema.Column, n int, found func(i int, row uint32))
 	// gather appends the values of dst's field in the given rows to dst; nulls if
 	// the segment does not have the field.
 	gather(dst *schema.Column, rows []uint32)

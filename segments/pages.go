@@ -1,0 +1,225 @@
+package segments
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// Key is a primary key: the number or the text, by the field's type.
+type Key struct {
+	Int int64
+	Str string
+}
+
+// Cursor says where a page of a search ended: at the row of a key, at a distance.
+type Cursor struct {
+	Distance float32
+	Key      Key
+}
+
+// Paging makes a search return the next page of all rows in order of distance,
+// those equally near in order of their keys. Read at the same timestamp, pages
+// neither repeat nor miss a row, whatever is loaded, sealed or handed off between
+// them. It is exact, so each page costs a scan of the rows. NQ must be 1 and
+// Offset 0.
+type Paging struct {
+	After *Cursor // the end of the page before; nil = the first page
+}
+
+// pageHit is a hit with its place in the order.
+type pageHit struct {
+	hit
+	far uint32 // orders as the distance does
+	key value
+}
+
+// farness is a number that orders as distances do.
+func farness(distance float32) uint32 { return uint32(vec.Key(distance, 0) >> 32) }
+
+func (a *pageHit) compare(b *pageHit) int {
+	return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.key.i, b.key.i), cmp.Compare(a.key.s, b.key.s))
+}
+
+// pager collects one page.
+type pager struct {
+	*searching
+	tops [][]pageHit // by target, in order
+}
+
+// searchPage answers a request with Paging.
+func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
+	p := &pager{searching: s}
+	s.share()
+	after := s.req.Page.After
+	var page []pageHit
+	for {
+		stage := s.stage()
+		p.tops = make([][]pageHit, len(s.targets))
+		err := s.eachTarget(ctx, func(ctx context.Context, i int, t *target) (err error) {
+			p.tops[i], err = p.nearestAfter(ctx, int32(i), t, after)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		stage.end(&s.stats.Wall)
+		var some []pageHit
+		var more bool
+		if err := guard("merge page", func() error { some, more, after = p.collect(after); return nil }); err != nil {
+			return err
+		}
+		stage.end(&s.stats.Merge)
+		page = append(page, some...)
+		if len(page) > s.req.TopK {
+			page, more = page[:s.req.TopK], true
+		}
+		if !more || len(page) == s.req.TopK {
+			res.More = more
+			break
+		}
+	}
+	for _, h := range page {
+		s.merger.hits = append(s.merger.hits, h.hit)
+		res.Scores = append(res.Scores, s.req.Metric.Score(h.distance))
+	}
+	res.Counts = append(res.Counts, int64(len(page)))
+	if n := len(page); n > 0 {
+		res.Last = &Cursor{Distance: page[n-1].distance, Key: Key{page[n-1].key.i, page[n-1].key.s}}
+	}
+	return nil
+}
+
+// nearestAfter returns the first TopK rows of a target behind the cursor.
+func (p *pager) nearestAfter(ctx context.Context, number int32, t *target, after *Cursor) ([]pageHit, error) {
+	sc := p.coll.set.scratch.Get().(*scratch)
+	defer p.coll.set.scratch.Put(sc)
+	n, allowed, err := p.rowsOf(ctx, number, sc)
+	if err != nil {
+		return nil, err
+	}
+	if p.trace != nil {
+		defer p.traced(t, sc)()
+	}
+	q := p.query()
+	q.ctx, q.vector, q.exact = ctx, p.req.Vectors, true
+	last := pageHit{}
+	if after != nil {
+		last = pageHit{far: farness(after.Distance), key: value{i: after.Key.Int, s: after.Key.Str}}
+	}
+	top := pageTop{k: p.req.TopK}
+	err = t.distances(&q, n, allowed, sc, func(rows []uint32, distances []float32) error {
+		for i, d := range distances {
+			h := pageHit{hit: hit{target: number, row: rows[i], distance: d}, far: farness(d)}
+			if after != nil && h.far < last.far || top.beyond(h.far) || !p.inRange(&q, d) {
+				continue
+			}
+			h.key = keyOf(t, h.row)
+			if after == nil || h.compare(&last) > 0 {
+				top.push(h)
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(top.heap, func(a, b pageHit) int { return a.compare(&b) })
+	return top.heap, err
+}
+
+// pageTop keeps the first k of the hits pushed: a heap with the last on top.
+type pageTop struct {
+	k    int
+	heap []pageHit
+}
+
+// beyond reports whether a row that is so far cannot be among the first.
+func (t *pageTop) beyond(far uint32) bool { return len(t.heap) == t.k && far > t.heap[0].far }
+
+func (t *pageTop) push(h pageHit) {
+	last := func(a, b *pageHit) int { return b.compare(a) }
+	if len(t.heap) < t.k {
+		t.heap = append(t.heap, h)
+		for i := len(t.heap) - 1; i > 0; {
+			up := (i - 1) / 2
+			if t.heap[up].compare(&t.heap[i]) >= 0 {
+				break
+			}
+			t.heap[up], t.heap[i] = t.heap[i], t.heap[up]
+			i = up
+		}
+		return
+	}
+	if h.compare(&t.heap[0]) < 0 {
+		t.heap[0] = h
+		siftDownBy(t.heap, last)
+	}
+}
+
+// collect merges what the targets have found. more says that there may be rows
+// behind, after where to look for them.
+func (p *pager) collect(after *Cursor) (page []pageHit, more bool, next *Cursor) {
+	var end *pageHit // rows up to here have all been found
+	for i, top := range p.tops {
+		if p.targets[i].dead {
+			continue
+		}
+		page = append(page, top...)
+		if len(top) == p.req.TopK {
+			if last := &top[len(top)-1]; end == nil || last.compare(end) < 0 {
+				end = last
+			}
+		}
+	}
+	slices.SortFunc(page, func(a, b pageHit) int { return a.compare(&b) })
+	if end != nil {
+		page = slices.DeleteFunc(page, func(h pageHit) bool { return h.compare(end) > 0 })
+		next = &Cursor{Distance: end.distance, Key: Key{end.key.i, end.key.s}}
+	}
+	if len(p.targets) > 1 {
+		page = p.newestOnly(page)
+	}
+	return page, end != nil, next
+}
+
+// newestOnly drops rows that have a newer one of the same key in another target.
+func (p *pager) newestOnly(page []pageHit) []pageHit {
+	keys := schema.NewColumn(p.info.Schema.Primary(), len(page))
+	for _, h := range page {
+		appendValue(keys, h.key)
+	}
+	stale := bitset.New(len(page))
+	for t := range p.targets {
+		if p.targets[t].dead {
+			continue
+		}
+		sh, ts := &p.shared[t], &p.targets[t]
+		ts.lookup(keys, sh.n, func(i int, row uint32) {
+			h := &page[i]
+			if h.target == int32(t) || sh.rows != nil && !sh.rows.Has(int(row)) {
+				return
+			}
+			if mine, other := p.targets[h.target].timestamp(h.row), ts.timestamp(row); other > mine || other == mine && int32(t) > h.target {
+				stale.Add(i)
+			}
+		})
+	}
+	out := page[:0]
+	for i, h := range page {
+		if !stale.Has(i) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// checkPaging reports a request that cannot be answered page by page.
+func (r *SearchRequest) checkPaging() error {
+	if r.Page != nil && (r.NQ != 1 || r.Offset != 0 || r.Group != nil) {
+		return errclass.New(errclass.Invalid, "pages: want one vector, no offset and no groups")
+	}
+	return nil
+}
