@@ -23,6 +23,7 @@ type growingVectors struct {
 	arena atomic.Pointer[arena]
 	norms atomic.Pointer[arena] // Cosine: inverse norm per row; else nil
 	old   []*arena              // outgrown ones that readers may still hold; writer only
+	left  *arena                // of arena, outgrown by the rows that come next; writer only
 
 	graph  atomic.Pointer[growingGraph] // nil until the builder made one
 	ledger *Ledger
@@ -73,8 +74,12 @@ func (v *growingVectors) needs(first, n int) int64 {
 
 // room makes room for n rows after the first.
 func (v *growingVectors) room(first, n int) error {
+	before := v.arena.Load()
 	if err := v.widen(&v.arena, first*v.dim, (first+n)*v.dim); err != nil {
 		return err
+	}
+	if v.arena.Load() != before {
+		v.left = before
 	}
 	if v.norms.Load() == nil {
 		return nil
@@ -102,6 +107,13 @@ func (v *growingVectors) widen(p *atomic.Pointer[arena], used, need int) error {
 func (v *growingVectors) append(col *schema.Column, first, n int) {
 	base := v.data()
 	copy(base[first*v.dim:(first+n)*v.dim], col.Float)
+	if a := v.left; a != nil {
+		// A graph over the memory that was left takes the rows that have room in it.
+		if at := first * v.dim; at < len(a.floats) {
+			copy(a.floats[at:], col.Float)
+		}
+		v.left = nil
+	}
 	if inv := v.invNorms(); inv != nil {
 		for r := first; r < first+n; r++ {
 			inv[r] = v.kernels.InvNorm(base[r*v.dim : (r+1)*v.dim])
