@@ -254,7 +254,8 @@ func (r *running) openPulsar(context.Context) (err error) {
 	if err != nil {
 		return errors.Wrap(err, "pulsar.url")
 	}
-	return r.push("queue", 30, r.queue.Close)
+	// A broker that does not answer holds up the close by pulsar.operation_timeout.
+	return r.push("queue", 60, r.queue.Close)
 }
 
 func (r *running) openSegments(context.Context) (err error) {

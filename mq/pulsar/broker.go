@@ -3,6 +3,7 @@ package pulsar
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -114,7 +115,7 @@ func (d *brokerDriver) reader(ctx context.Context, topic string, from pulsar.Mes
 	if err != nil {
 		return nil, nil, classify(err, "")
 	}
-	return r, &closer{g: d.g, name: "close reader of " + topic, fn: r.Close}, nil
+	return r, d.closing("close reader of "+topic, r.Close), nil
 }
 
 func (d *brokerDriver) last(ctx context.Context, topic string) (entryID, error) {
@@ -210,7 +211,7 @@ func (d *brokerDriver) write(ctx context.Context, topic, name string) (sender, e
 	if err != nil {
 		return nil, classify(err, "")
 	}
-	return &brokerSender{p, d.g, topic, &closer{g: d.g, name: "close producer of " + topic, fn: p.Close}}, nil
+	return &brokerSender{p, d.g, topic, d.closing("close producer of "+topic, p.Close)}, nil
 }
 
 func (d *brokerDriver) compression() pulsar.CompressionType {
@@ -263,7 +264,7 @@ func (d *brokerDriver) subscribe(ctx context.Context, topic string) (pulsar.Cons
 	if err != nil {
 		return nil, nil, classify(err, "")
 	}
-	return c, &closer{g: d.g, name: "close subscription of " + topic, fn: c.Close}, nil
+	return c, d.closing("close subscription of "+topic, c.Close), nil
 }
 
 // protect creates the subscription. Its cursor keeps the broker from deleting
@@ -302,6 +303,9 @@ type closer struct {
 	g    *lifecycle.Group
 	name string
 	fn   func()
+	// patience bounds the wait for the broker's answer; 0 = only the context does.
+	patience time.Duration
+	log      *slog.Logger // not nil if patience is not 0
 
 	once sync.Once
 	done chan struct{}
@@ -322,7 +326,14 @@ func (c *closer) start() {
 	})
 }
 
-// close waits until ctx ends.
+// closing closes a part of the connection. Who used it has nothing to wait for
+// but the broker's word, which may take the client's OperationTimeout: after a
+// moment that wait is left to the queue, whose Close names what has not ended.
+func (d *brokerDriver) closing(name string, fn func()) *closer {
+	return &closer{g: d.g, name: name, fn: fn, patience: d.o.grace, log: d.o.Logger}
+}
+
+// close waits until ctx ends or patience does.
 func (c *closer) close(ctx context.Context) error {
 	c.start()
 	select {
@@ -330,8 +341,17 @@ func (c *closer) close(ctx context.Context) error {
 		return nil
 	default:
 	}
+	var enough <-chan time.Time
+	if c.patience > 0 {
+		t := time.NewTimer(c.patience)
+		defer t.Stop()
+		enough = t.C
+	}
 	select {
 	case <-c.done:
+		return nil
+	case <-enough:
+		c.log.Warn("the broker does not answer a close; the queue waits for it", "call", c.name)
 		return nil
 	case <-ctx.Done():
 		return errors.Wrapf(ctx.Err(), "%s", c.name)

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq"
 )
 
@@ -187,4 +188,28 @@ func TestOtherErrorsAreNotTriedAgain(t *testing.T) {
 			t.Errorf("%q is not known to pass", text)
 		}
 	}
+}
+
+func TestAHandleDoesNotWaitLongForTheBrokersWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o Options
+		o.EnsureDefaults()
+		g := lifecycle.NewGroup(context.Background(), nil)
+		d := &brokerDriver{o: &o, g: g}
+		answer := make(chan struct{})
+		c := d.closing("close reader of t", func() { <-answer })
+		began := time.Now()
+		if err := c.close(context.Background()); err != nil || time.Since(began) != defaultGrace {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		short, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := g.Close(short); !isTimeout(err) || !strings.Contains(err.Error(), "close reader of t") {
+			t.Errorf("the queue does not name it: %v", err)
+		}
+		close(answer)
+		if err := errors.Join(c.close(context.Background()), g.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -19,7 +19,10 @@ import (
 )
 
 // usage is what a process holds.
-type usage struct{ goroutines, consumers, files, mappings int64 }
+type usage struct {
+	goroutines, consumers, files, mappings int64
+	atBroker                               held
+}
 
 // measure asks the node and the kernel what the node holds.
 func (g *rig) measure(ctx context.Context) (u usage, err error) {
@@ -46,6 +49,9 @@ func (g *rig) measure(ctx context.Context) (u usage, err error) {
 		u.goroutines = st.Goroutines
 		return nil
 	})
+	if err == nil && g.broker != nil {
+		u.atBroker, err = g.broker.use(ctx)
+	}
 	if err != nil {
 		return u, err
 	}
@@ -94,7 +100,7 @@ func (g *rig) endgame(ctx context.Context, before usage) error {
 	if left, _ := filepath.Glob(filepath.Join(g.data, "run-*")); len(left) > 0 {
 		g.report.violate(Violation{Kind: Leftovers, What: fmt.Sprintf("at the end of all there are %v", left)})
 	}
-	return nil
+	return g.abandoned(ctx)
 }
 
 // balance loads, uses and releases the collection three times and compares what
@@ -128,17 +134,24 @@ func (g *rig) balance(ctx context.Context, before usage) error {
 		if after, err = g.measure(ctx); err != nil {
 			return err
 		}
-		settled := after.goroutines <= before.goroutines+slack.goroutines && after.consumers <= before.consumers &&
+		a, b := after.atBroker, before.atBroker
+		settled := a.producers <= b.producers && a.consumers <= b.consumers && a.subscriptions <= b.subscriptions && a.cursors <= b.cursors &&
+			after.goroutines <= before.goroutines+slack.goroutines && after.consumers <= before.consumers &&
 			after.files <= before.files+slack.files && after.mappings <= before.mappings
 		if settled || time.Now().After(end) {
 			break
 		}
 		rest(ctx, 200*time.Millisecond)
 	}
-	for _, b := range []Balance{
+	all := []Balance{
 		{"goroutines", before.goroutines, after.goroutines, slack.goroutines}, {"consumers", before.consumers, after.consumers, slack.consumers},
 		{"open files", before.files, after.files, slack.files}, {"mapped files", before.mappings, after.mappings, slack.mappings},
-	} {
+	}
+	if a, b := after.atBroker, before.atBroker; g.broker != nil {
+		all = append(all, Balance{"broker: producers", b.producers, a.producers, 0}, Balance{"broker: consumers", b.consumers, a.consumers, 0},
+			Balance{"broker: subscriptions", b.subscriptions, a.subscriptions, 0}, Balance{"broker: cursors", b.cursors, a.cursors, 0})
+	}
+	for _, b := range all {
 		g.report.Baseline = append(g.report.Baseline, b)
 		if b.After > b.Before+b.Slack {
 			g.report.violate(Violation{Kind: Leaked, What: fmt.Sprintf("%s: %d before there was a collection, %d after its release", b.What, b.Before, b.After)})

@@ -53,7 +53,7 @@ func needsFiles(g *rig) string {
 }
 
 func faultList() []fault {
-	return []fault{
+	return append(brokerFaults(), []fault{
 		{"kill -9", 3, (*rig).killServing, always},
 		{"kill -9 during start or recovery", 3, (*rig).killStarting, always},
 		{"kill -9 during flush", 2, (*rig).killFlushing, always},
@@ -71,11 +71,11 @@ func faultList() []fault {
 		{"damaged segment", 2, (*rig).damageSegment, needsFiles},
 		{"damaged deletes", 1, (*rig).damageDeletes, needsFiles},
 		{"mapped files cut", 1, (*rig).cutMapped, always},
-		{"torn tail of the queue", 2, (*rig).tornTail, always},
+		{"torn tail of the queue", 2, (*rig).tornTail, needsQueueFiles},
 		{"storage hangs", 2, (*rig).storageHangs, needsWire},
 		{"storage hangs, SIGTERM", 1, (*rig).storageHangsTerm, needsWire},
 		{"storage hangs, start, SIGTERM", 1, (*rig).storageHangsStart, needsWire},
-	}
+	}...)
 }
 
 // faults makes them until the time is over.
@@ -354,11 +354,10 @@ func (g *rig) fullDiskKill(ctx context.Context) error {
 	return g.start(ctx)
 }
 
-// fullDiskTerm stops a node on a full disk. What it cannot write it has to name.
+// fullDiskTerm stops a node on a full disk: what it cannot write is no loss.
 func (g *rig) fullDiskTerm(ctx context.Context) error {
 	free := g.fill()
 	rest(ctx, g.upTo(time.Second))
-	g.node.mayLack = "no space left on device"
 	g.term(g.node)
 	free()
 	return g.start(ctx)

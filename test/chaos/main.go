@@ -40,7 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano()), "what the schedule and the workload are drawn from; absent: from the clock")
 	flags.DurationVar(&o.Duration, "duration", 10*time.Minute, "how long faults are made")
 	flags.IntVar(&o.MaxFaults, "faults", 0, "stop after so many faults; 0 = when the duration is over")
-	flags.StringVar(&o.Queue, "queue", "embedded", "the message queue: embedded")
+	flags.StringVar(&o.Queue, "queue", "embedded", "the message queue: embedded, or pulsar (one of its own, which is harmed too)")
 	flags.StringVar(&o.Storage, "storage", "file", "object storage: file, or s3 (in this process, behind a connection that can hang)")
 	flags.StringVar(&o.Binary, "binary", "", "a querynode that is built already; empty: build ./cmd/querynode")
 	flags.StringVar(&o.Dir, "dir", "", "folder to work in; empty: a new one below the folder for temporary files")

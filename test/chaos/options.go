@@ -19,7 +19,8 @@ type Options struct {
 	Duration time.Duration
 	// MaxFaults ends that time earlier. 0 = no limit.
 	MaxFaults int
-	// Queue is "embedded" (the default).
+	// Queue is "embedded" (the default) or "pulsar": one that is started for the
+	// run, or that of QUERYNODE_TEST_PULSAR_URL.
 	Queue string
 	// Storage is "file" (the default) or "s3".
 	Storage string
@@ -54,13 +55,8 @@ func (o *Options) EnsureDefaults() {
 // Validate lists all problems in one error.
 func (o *Options) Validate() error {
 	var errs []error
-	switch o.Queue {
-	case "embedded":
-	case "pulsar":
-		// The seam: queueArgs in rig.go, and the faults of a broker beside those of the node.
-		errs = append(errs, errors.New("--queue pulsar: UNIMPLEMENTED, only embedded is"))
-	default:
-		errs = append(errs, errors.Newf("--queue %q: want embedded", o.Queue))
+	if !slices.Contains([]string{"embedded", "pulsar"}, o.Queue) {
+		errs = append(errs, errors.Newf("--queue %q: want embedded or pulsar", o.Queue))
 	}
 	if !slices.Contains([]string{"file", "s3"}, o.Storage) {
 		errs = append(errs, errors.Newf("--storage %q: want file or s3", o.Storage))
@@ -75,6 +71,7 @@ func (o *Options) Validate() error {
 const (
 	callTimeout  = 4 * time.Second  // each call of a client
 	stopLimit    = 5 * time.Second  // SIGTERM to the end of the process
+	slowStop     = 10 * time.Second // the same where a broker may be silent: shutdown.total
 	stuckLimit   = 20 * time.Second // then it is told to show its goroutines
 	startLimit   = 60 * time.Second // start of the process to ready
 	settleLimit  = 30 * time.Second // what must come true by itself when the fault is over

@@ -33,9 +33,7 @@ type process struct {
 	asked   bool          // its end was our doing
 	// mayCatch: what it has caught is our doing too; what has killed it is not.
 	mayCatch bool
-	// mayLack: it may stop with an error that says this; "" = it must not.
-	mayLack string
-	found   []string // what killed runs had left when it was started
+	found    []string // what killed runs had left when it was started
 }
 
 // nodeInfo is what we need of node.json.

@@ -14,15 +14,15 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 )
 
-// wire carries the node's connections to its object storage and can hang: it
-// then takes connections and bytes no more, and says nothing, as a storage does
+// wire carries the node's connections to its object storage or its queue and can
+// hang: it then takes connections and bytes no more, and says nothing, as a storage does
 // that is overloaded or behind a broken switch.
 type wire struct {
-	to  string
 	lis net.Listener
 	wg  sync.WaitGroup
 	mu  struct {
 		sync.Mutex
+		to    string
 		open  chan struct{} // closed while it lets bytes pass
 		conns map[net.Conn]bool
 		done  bool
@@ -32,10 +32,10 @@ type wire struct {
 func newWire(to string) (*wire, error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, errors.Wrap(err, "listen for the node's storage")
+		return nil, errors.Wrap(err, "listen for the node")
 	}
-	w := &wire{to: to, lis: lis}
-	w.mu.open, w.mu.conns = make(chan struct{}), map[net.Conn]bool{}
+	w := &wire{lis: lis}
+	w.mu.to, w.mu.open, w.mu.conns = to, make(chan struct{}), map[net.Conn]bool{}
 	close(w.mu.open)
 	w.wg.Go(w.accept)
 	return w, nil
@@ -54,7 +54,7 @@ func (w *wire) accept() {
 }
 
 func (w *wire) carry(c net.Conn) {
-	far, err := net.Dial("tcp", w.to)
+	far, err := net.Dial("tcp", w.target())
 	if err != nil {
 		_ = c.Close()
 		return
@@ -86,6 +86,28 @@ func (w *wire) copy(to, from net.Conn) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// lead says where the wire leads to.
+func (w *wire) lead(to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.to = to
+}
+
+func (w *wire) target() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.to
+}
+
+// cut ends all connections; new ones are carried.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.mu.conns {
+		_ = c.Close()
 	}
 }
 
@@ -134,7 +156,7 @@ func (w *wire) close() error {
 	w.mu.Unlock()
 	err := w.lis.Close()
 	w.wg.Wait()
-	return errors.Wrap(err, "close the storage's port")
+	return errors.Wrap(err, "close a port of the rig")
 }
 
 // prepareS3 runs an object storage in this process and puts the wire before it.

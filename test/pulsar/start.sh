@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a real Apache Pulsar (broker, one bookie, metadata store in RocksDB) on free ports of 127.0.0.1.
 #
-#   test/pulsar/start.sh DIR        prints PULSAR_URL, PULSAR_WEB_URL, PULSAR_PID, PULSAR_READY_S; DIR/env holds the same lines
+#   test/pulsar/start.sh DIR        prints PULSAR_URL, PULSAR_WEB_URL, PULSAR_PID and more; DIR/env holds the same lines
 #   test/pulsar/stop.sh  DIR [-9]   stops it, or kills it as a crash would
 #
 # The stock distribution comes from Maven Central the first time and is kept in $QUERYNODE_CACHE (default ~/.cache/querynode).
@@ -10,7 +10,8 @@
 #
 # Variables: PULSAR_VERSION (4.0.8), PULSAR_HEAP and PULSAR_DIRECT (256m each), PULSAR_CONF_EXTRA ("key=value key=value", which win over
 # the broker's configuration below), PULSAR_TIMEOUT (seconds until it must be healthy, 150), PULSAR_OWNER (a pid: the broker is stopped when
-# that process is gone), PULSAR_TOKEN (for the admin API of a broker that asks for one), JAVA_HOME.
+# that process is gone), PULSAR_TOKEN (for the admin API of a broker that asks for one), PULSAR_PROXY (host:port of something that carries
+# connections to the address printed as PULSAR_PROXIED: clients that come there are told to come back by way of it), JAVA_HOME.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 data=${1:?usage: start.sh DIR}
@@ -49,10 +50,17 @@ free_port() {
 	done
 }
 if [[ ! -e $data/ports ]]; then
-	echo "broker=$(free_port) web=$(free_port) bookie=$(free_port)" >"$data/ports"
+	echo "broker=$(free_port) web=$(free_port) bookie=$(free_port) proxied=$(free_port)" >"$data/ports"
 fi
 # shellcheck disable=SC1091
 source "$data/ports"
+: "${proxied:=$(free_port)}" # one that an older script has not chosen
+proxy=
+if [[ -n ${PULSAR_PROXY:-} ]]; then
+	proxy="bindAddresses=proxy:pulsar://127.0.0.1:$proxied
+internalListenerName=direct
+advertisedListeners=direct:pulsar://127.0.0.1:$broker,proxy:pulsar://$PULSAR_PROXY"
+fi
 
 # What is not said here is as in a stock installation. Both bindAddress and listeningInterface are needed to keep the bookie off 0.0.0.0.
 # A bookie goes read-only, and no ledger can be created, above a share of the disk in use or below a gigabyte or so that is free. Others
@@ -96,6 +104,7 @@ loadBalancerEnabled=false
 loadManagerClassName=org.apache.pulsar.broker.loadbalance.NoopLoadManager
 webSocketServiceEnabled=false
 transactionCoordinatorEnabled=false
+$proxy
 $(tr ' ' '\n' <<<"${PULSAR_CONF_EXTRA:-}")
 CONF
 
@@ -158,6 +167,7 @@ ms=$((($(date +%s%N) - began) / 1000000))
 cat >"$data/env" <<ENV
 PULSAR_URL=pulsar://127.0.0.1:$broker
 PULSAR_WEB_URL=http://127.0.0.1:$web
+PULSAR_PROXIED=127.0.0.1:$proxied
 PULSAR_PID=$pid
 PULSAR_READY_S=$((ms / 1000)).$(printf %03d $((ms % 1000)))
 ENV
