@@ -126,7 +126,7 @@ func (c *coder) turn(v []float32, w *coded) {
 		copy(w.head, v)
 		return
 	}
-	scale, sum := vec.SetSQ8(w.halves, v), c.kern.Dot(v, b.ones)
+	scale, sum := c.kern.SetSQ8(w.halves, v), c.kern.Dot(v, b.ones)
 	c.kern.SQ8IDs(w.halves, scale, b.codes, b.ids, w.head)
 	low, step := b.low[:len(w.head)], b.step[:len(w.head)]
 	for j, x := range w.head {
@@ -177,7 +177,7 @@ func (c *coder) weigh(w *coded, halves []int8, add float32) (float32, float32) {
 		add += factor * z * low[i]
 		w.weights[i] = factor * z * step[i]
 	}
-	return vec.SetSQ8(halves, w.weights), add
+	return c.kern.SetSQ8(halves, w.weights), add
 }
 
 // rowQuery is query for a row given by its record, with what the code has kept

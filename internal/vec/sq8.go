@@ -42,22 +42,26 @@ func PutSQ8(record []byte, bias float32, codes []byte) {
 // record, and returns the scale: what a weight of 1 stands for. A record has room
 // for so many codes. A sum's error is below 1/30,000 of the largest weight for
 // each code's unit. Weights of which one is not finite count as zeros.
-func SetSQ8(q []int8, weights []float32) (scale float32) {
+func (k Kernels) SetSQ8(q []int8, weights []float32) (scale float32) {
 	stride := len(q) / 2
 	if stride <= 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(weights) > stride-SQ8Bias {
 		panic(errors.AssertionFailedf("%d weights for records of %d bytes", len(weights), stride))
 	}
 	clear(q)
-	top := float32(0)
+	bits := uint32(0) // a float's bits without the sign order as the number does, NaN above all
 	for _, x := range weights {
-		top = max(top, x, -x)
+		bits = max(bits, math.Float32bits(x)&math.MaxInt32)
 	}
-	scale = top / sq8Top
+	scale = math.Float32frombits(bits) / sq8Top
 	inv := 1 / scale
 	if !(scale > 0 && scale <= math.MaxFloat32 && inv <= math.MaxFloat32) {
 		return 0
 	}
-	high, low := q[SQ8Bias:stride][:len(weights)], q[stride+SQ8Bias:][:len(weights)]
+	k.halves(q[SQ8Bias:stride][:len(weights)], q[stride+SQ8Bias:][:len(weights)], weights, inv)
+	return scale
+}
+
+func halvesPortable(high, low []int8, weights []float32, inv float32) {
 	for i, x := range weights {
 		// Adding and taking away 1.5*2^23 rounds to the nearest integer.
 		x = x*inv + 12582912
@@ -65,12 +69,11 @@ func SetSQ8(q []int8, weights []float32) (scale float32) {
 		h := (v + 64) >> 7
 		high[i], low[i] = int8(h), int8(v-h<<7)
 	}
-	return scale
 }
 
 // SQ8IDs writes to out[i] the bias of record ids[i] plus scale times the sum of
 // its codes, each weighed by q; see SetSQ8. records holds whole records, half as
-// long as q, one behind the other. It fetches records ahead of use.
+// long as q, one behind the other; see PrefetchRows.
 func (k Kernels) SQ8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
 	stride := len(q) / 2
 	if stride == 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(out) < len(ids) {

@@ -23,3 +23,8 @@ func belowAVX512(ids *uint32, dist *float32, n int, limit float32) int
 //
 //go:noescape
 func prefetchRowsAMD64(base *byte, stride int, lines int, ids *uint32, n int, add int)
+
+// sq8HalvesAVX512 rounds each of the n weights times inv to an integer and writes its two halves.
+//
+//go:noescape
+func sq8HalvesAVX512(high *int8, low *int8, weights *float32, n int, inv float32)

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func sq8IDsVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
-// Requires: AVX, AVX512F, AVX512VNNI, FMA3, MMX+
+// Requires: AVX, AVX512F, AVX512VNNI, FMA3
 TEXT ·sq8IDsVNNI(SB), NOSPLIT, $0-56
 	MOVQ         base+8(FP), AX
 	MOVQ         stride+16(FP), CX
@@ -15,84 +15,10 @@ TEXT ·sq8IDsVNNI(SB), NOSPLIT, $0-56
 	MOVQ         q+0(FP), DI
 	LEAQ         (DI)(CX*1), R8
 	VBROADCASTSS scale+40(FP), X0
-	XORQ         R9, R9
-
-first:
-	CMPQ  R9, BX
-	JGE   group
-	MOVL  (DX)(R9*4), R10
-	IMULQ CX, R10
-	ADDQ  AX, R10
-	LEAQ  (R10)(CX*1), R11
-
-firstLine:
-	PREFETCHT0 (R10)
-	ADDQ       $0x40, R10
-	CMPQ       R10, R11
-	JB         firstLine
-	INCQ       R9
-	CMPQ       R9, $0x08
-	JL         first
 
 group:
-	CMPQ  BX, $0x04
-	JL    single
-	CMPQ  BX, $0x08
-	JLE   next0None
-	MOVL  32(DX), R9
-	IMULQ CX, R9
-	ADDQ  AX, R9
-	LEAQ  (R9)(CX*1), R10
-
-next0:
-	PREFETCHT0 (R9)
-	ADDQ       $0x40, R9
-	CMPQ       R9, R10
-	JB         next0
-
-next0None:
-	CMPQ  BX, $0x09
-	JLE   next1None
-	MOVL  36(DX), R9
-	IMULQ CX, R9
-	ADDQ  AX, R9
-	LEAQ  (R9)(CX*1), R10
-
-next1:
-	PREFETCHT0 (R9)
-	ADDQ       $0x40, R9
-	CMPQ       R9, R10
-	JB         next1
-
-next1None:
-	CMPQ  BX, $0x0a
-	JLE   next2None
-	MOVL  40(DX), R9
-	IMULQ CX, R9
-	ADDQ  AX, R9
-	LEAQ  (R9)(CX*1), R10
-
-next2:
-	PREFETCHT0 (R9)
-	ADDQ       $0x40, R9
-	CMPQ       R9, R10
-	JB         next2
-
-next2None:
-	CMPQ  BX, $0x0b
-	JLE   next3None
-	MOVL  44(DX), R9
-	IMULQ CX, R9
-	ADDQ  AX, R9
-	LEAQ  (R9)(CX*1), R10
-
-next3:
-	PREFETCHT0 (R9)
-	ADDQ       $0x40, R9
-	CMPQ       R9, R10
-	JB         next3
-
-next3None:
+	CMPQ   BX, $0x04
+	JL     single
 	MOVL   (DX), R9
 	IMULQ  CX, R9
 	ADDQ   AX, R9
@@ -210,7 +136,7 @@ done:
 	RET
 
 // func sq8IDsAVX2(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
-// Requires: AVX, AVX2, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3
 TEXT ·sq8IDsAVX2(SB), NOSPLIT, $0-56
 	MOVQ         base+8(FP), AX
 	MOVQ         stride+16(FP), CX
@@ -220,42 +146,10 @@ TEXT ·sq8IDsAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q+0(FP), DI
 	LEAQ         (DI)(CX*1), R8
 	VBROADCASTSS scale+40(FP), X0
-	XORQ         R9, R9
-
-first:
-	CMPQ  R9, BX
-	JGE   group
-	MOVL  (DX)(R9*4), R10
-	IMULQ CX, R10
-	ADDQ  AX, R10
-	LEAQ  (R10)(CX*1), R11
-
-firstLine:
-	PREFETCHT0 (R10)
-	ADDQ       $0x40, R10
-	CMPQ       R10, R11
-	JB         firstLine
-	INCQ       R9
-	CMPQ       R9, $0x08
-	JL         first
 
 group:
 	TESTQ BX, BX
 	JZ    done
-	CMPQ  BX, $0x08
-	JLE   next0None
-	MOVL  32(DX), R9
-	IMULQ CX, R9
-	ADDQ  AX, R9
-	LEAQ  (R9)(CX*1), R10
-
-next0:
-	PREFETCHT0 (R9)
-	ADDQ       $0x40, R9
-	CMPQ       R9, R10
-	JB         next0
-
-next0None:
 	MOVL  (DX), R9
 	IMULQ CX, R9
 	ADDQ  AX, R9
@@ -394,4 +288,48 @@ line:
 	JMP        row
 
 done:
+	RET
+
+// func sq8HalvesAVX512(high *int8, low *int8, weights *float32, n int, inv float32)
+// Requires: AVX, AVX512F
+TEXT ·sq8HalvesAVX512(SB), NOSPLIT, $0-36
+	MOVQ         high+0(FP), AX
+	MOVQ         low+8(FP), DX
+	MOVQ         weights+16(FP), BX
+	MOVQ         n+24(FP), SI
+	VBROADCASTSS inv+32(FP), Z0
+	MOVL         $0x00000040, DI
+	VPBROADCASTD DI, Z1
+	MOVL         $0x0000ffff, DI
+	KMOVW        DI, K1
+
+block:
+	TESTQ SI, SI
+	JLE   done
+	CMPQ  SI, $0x10
+	JGE   whole
+	MOVQ  SI, CX
+	MOVL  $0x00000001, DI
+	SHLL  CL, DI
+	DECL  DI
+	KMOVW DI, K1
+
+whole:
+	VMOVUPS.Z (BX), K1, Z2
+	VMULPS    Z0, Z2, Z2
+	VCVTPS2DQ Z2, Z2
+	VPADDD    Z1, Z2, Z3
+	VPSRAD    $0x07, Z3, Z3
+	VPSLLD    $0x07, Z3, Z4
+	VPSUBD    Z4, Z2, Z2
+	VPMOVDB   Z3, K1, (AX)
+	VPMOVDB   Z2, K1, (DX)
+	ADDQ      $0x10, AX
+	ADDQ      $0x10, DX
+	ADDQ      $0x40, BX
+	SUBQ      $0x10, SI
+	JMP       block
+
+done:
+	VZEROUPPER
 	RET

@@ -16,6 +16,15 @@ func (k Kernels) sq8IDs(q []int8, scale float32, records []byte, ids []uint32, o
 	}
 }
 
+// halves is called with at least one weight.
+func (k Kernels) halves(high, low []int8, weights []float32, inv float32) {
+	if k.level >= AVX512 {
+		sq8HalvesAVX512(&high[0], &low[0], &weights[0], len(weights), inv)
+		return
+	}
+	halvesPortable(high, low, weights, inv)
+}
+
 func (k Kernels) below(ids []uint32, dist []float32, limit float32) int {
 	if k.level >= AVX512 {
 		return belowAVX512(&ids[0], &dist[0], len(ids), limit)

@@ -6,6 +6,10 @@ func (Kernels) sq8IDs(q []int8, scale float32, records []byte, ids []uint32, out
 	sq8IDsPortable(q, scale, records, ids, out)
 }
 
+func (Kernels) halves(high, low []int8, weights []float32, inv float32) {
+	halvesPortable(high, low, weights, inv)
+}
+
 func (Kernels) below(ids []uint32, dist []float32, limit float32) int {
 	return belowPortable(ids, dist, limit)
 }

@@ -27,7 +27,7 @@ type sq8Query struct {
 
 func newSQ8Query(stride int, weights []float32) sq8Query {
 	q := sq8Query{halves: make([]int8, 2*stride)}
-	q.scale = SetSQ8(q.halves, weights)
+	q.scale = Detect().SetSQ8(q.halves, weights)
 	return q
 }
 
@@ -121,6 +121,29 @@ func TestSQ8QueriesWithoutWeightGiveTheBias(t *testing.T) {
 	}
 }
 
+func TestSQ8HalvesAgreeAtEveryLevel(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for n := range 140 {
+		weights := make([]float32, n)
+		for i := range weights {
+			weights[i] = float32(r.NormFloat64())
+		}
+		for _, k := range sq8Levels(t) {
+			got := slices.Repeat([]int8{1}, 2*SQ8Stride(n))
+			scale := k.SetSQ8(got, weights)
+			for i, c := range got[:len(got)/2] {
+				both, want := int(c)<<7+int(got[len(got)/2+i]), 0.0
+				if j := i - SQ8Bias; j >= 0 && j < n {
+					want = float64(weights[j]) / float64(scale)
+				}
+				if math.Abs(float64(both)-want) > 0.51 {
+					t.Fatalf("%s: weight %d of %d is %d, want %v", k.Level(), i-SQ8Bias, n, both, want)
+				}
+			}
+		}
+	}
+}
+
 func FuzzSQ8(f *testing.F) {
 	f.Add(uint64(1), uint16(100), uint8(9))
 	f.Add(uint64(2), uint16(0), uint8(1))
@@ -165,8 +188,8 @@ func TestSQ8RefusesWhatDoesNotFit(t *testing.T) {
 		"an id past the end":   func() { k.SQ8IDs(q.halves, q.scale, records, []uint32{3}, make([]float32, 1)) },
 		"no room for results":  func() { k.SQ8IDs(q.halves, q.scale, records, []uint32{0, 1}, make([]float32, 1)) },
 		"a query not set":      func() { k.SQ8IDs(nil, 1, records, []uint32{0}, make([]float32, 1)) },
-		"too many weights":     func() { SetSQ8(make([]int8, 128), make([]float32, 61)) },
-		"a stride of no lines": func() { SetSQ8(make([]int8, 65), make([]float32, 1)) },
+		"too many weights":     func() { k.SetSQ8(make([]int8, 128), make([]float32, 61)) },
+		"a stride of no lines": func() { k.SetSQ8(make([]int8, 65), make([]float32, 1)) },
 		"fewer distances":      func() { k.Below(make([]uint32, 3), make([]float32, 2), 0) },
 	} {
 		func() {

@@ -14,13 +14,12 @@ func main() {
 	emitAVX2()
 	emitBelow()
 	emitPrefetch()
+	emitHalves()
 	Generate()
 }
 
-const (
-	group = 4 // rows worked on together
-	ahead = 8 // rows that are asked for before they are used
-)
+// group is how many rows are worked on together.
+const group = 4
 
 // kernel is what both instruction sets share.
 type kernel struct {
@@ -49,38 +48,6 @@ func (k *kernel) row(slot Mem) reg.GPVirtual {
 	return r
 }
 
-// fetch asks for the lines of a record.
-func (k *kernel) fetch(label string, slot Mem) {
-	r, end := k.row(slot), GP64()
-	LEAQ(Mem{Base: r, Index: k.stride, Scale: 1}, end)
-	Label(label)
-	PREFETCHT0(Mem{Base: r})
-	ADDQ(Imm(64), r)
-	CMPQ(r, end)
-	JB(LabelRef(label))
-}
-
-// fetchFirst asks for the first records.
-func (k *kernel) fetchFirst() {
-	i := GP64()
-	XORQ(i, i)
-	Label("first")
-	CMPQ(i, k.n)
-	JGE(LabelRef("group"))
-	k.fetch("firstLine", Mem{Base: k.ids, Index: i, Scale: 4})
-	INCQ(i)
-	CMPQ(i, Imm(ahead))
-	JL(LabelRef("first"))
-}
-
-// fetchNext asks for one of the records a while ahead, if there is one.
-func (k *kernel) fetchNext(i int, name string) {
-	CMPQ(k.n, Imm(uint64(ahead+i)))
-	JLE(LabelRef(name + "None"))
-	k.fetch(name, Mem{Base: k.ids, Disp: 4 * (ahead + i)})
-	Label(name + "None")
-}
-
 func (k *kernel) advance(n int) {
 	ADDQ(Imm(uint64(4*n)), k.ids)
 	ADDQ(Imm(uint64(4*n)), k.out)
@@ -97,14 +64,10 @@ func emitVNNI() {
 	LEAQ(Mem{Base: q, Index: k.stride, Scale: 1}, low)
 	scale := XMM()
 	VBROADCASTSS(mustAddr("scale"), scale)
-	k.fetchFirst()
 
 	Label("group")
 	CMPQ(k.n, Imm(group))
 	JL(LabelRef("single"))
-	for i := range group {
-		k.fetchNext(i, "next"+string(rune('0'+i)))
-	}
 	var rows [group]reg.GPVirtual
 	for i := range rows {
 		rows[i] = k.row(Mem{Base: k.ids, Disp: 4 * i})
@@ -191,12 +154,10 @@ func emitAVX2() {
 	LEAQ(Mem{Base: q, Index: k.stride, Scale: 1}, low)
 	scale := XMM()
 	VBROADCASTSS(mustAddr("scale"), scale)
-	k.fetchFirst()
 
 	Label("group")
 	TESTQ(k.n, k.n)
 	JZ(LabelRef("done"))
-	k.fetchNext(0, "next0")
 	row := k.row(Mem{Base: k.ids})
 	acc := [4]reg.VecVirtual{YMM(), YMM(), YMM(), YMM()}
 	for i := range acc {
@@ -334,4 +295,52 @@ func mustAddr(param string) Mem {
 		panic(err)
 	}
 	return p.Addr
+}
+
+// emitHalves emits the function that takes weights apart.
+func emitHalves() {
+	TEXT("sq8HalvesAVX512", NOSPLIT, "func(high *int8, low *int8, weights *float32, n int, inv float32)")
+	Pragma("noescape")
+	Doc("sq8HalvesAVX512 rounds each of the n weights times inv to an integer and writes its two halves.")
+	high := Load(Param("high"), GP64())
+	low := Load(Param("low"), GP64())
+	w := Load(Param("weights"), GP64())
+	n := Load(Param("n"), GP64())
+	inv, half := ZMM(), ZMM()
+	VBROADCASTSS(mustAddr("inv"), inv)
+	x := GP32()
+	MOVL(U32(64), x)
+	VPBROADCASTD(x, half)
+	mask := K()
+	MOVL(U32(0xffff), x)
+	KMOVW(x, mask)
+	Label("block")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	CMPQ(n, Imm(16))
+	JGE(LabelRef("whole"))
+	MOVQ(n, reg.RCX)
+	MOVL(U32(1), x)
+	SHLL(reg.CL, x)
+	DECL(x)
+	KMOVW(x, mask)
+	Label("whole")
+	v, h, t := ZMM(), ZMM(), ZMM()
+	VMOVUPS_Z(Mem{Base: w}, mask, v)
+	VMULPS(inv, v, v)
+	VCVTPS2DQ(v, v)
+	VPADDD(half, v, h)
+	VPSRAD(Imm(7), h, h)
+	VPSLLD(Imm(7), h, t)
+	VPSUBD(t, v, v)
+	VPMOVDB(h, mask, Mem{Base: high})
+	VPMOVDB(v, mask, Mem{Base: low})
+	ADDQ(Imm(16), high)
+	ADDQ(Imm(16), low)
+	ADDQ(Imm(64), w)
+	SUBQ(Imm(16), n)
+	JMP(LabelRef("block"))
+	Label("done")
+	VZEROUPPER()
+	RET()
 }
