@@ -49,6 +49,7 @@ type CLI struct {
 	Insert     insertCmd     `cmd:"" help:"Insert the rows of a file."`
 	Delete     deleteCmd     `cmd:"" help:"Delete rows by key or by filter."`
 	Flush      flushCmd      `cmd:"" help:"Seal growing rows into segments in object storage."`
+	Compact    compactCmd    `cmd:"" help:"Merge sealed segments and drop rows that no read can see."`
 	Search     searchCmd     `cmd:"" help:"Find the rows nearest to vectors."`
 	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
 	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`

@@ -36,6 +36,8 @@ type Config struct {
 	Growing Growing `koanf:"growing"`
 	// Sealed segments that are loaded from object storage.
 	Load LoadSegments `koanf:"load"`
+	// Rewriting of sealed segments.
+	Compaction Compaction `koanf:"compaction"`
 	// Consumers of the message queue.
 	Dispatcher Dispatcher `koanf:"dispatcher"`
 	// Logs, written to standard error.
@@ -196,6 +198,28 @@ type Growing struct {
 	UploadTimeout time.Duration `koanf:"upload_timeout" default:"2m"`
 	// Goroutines that build an index. 0 = as many as there are CPUs.
 	BuildWorkers int `koanf:"build_workers" zero:"keep"`
+}
+
+// Compaction configures the rewriting of sealed segments, on the owner of their log.
+type Compaction struct {
+	// Whether the owner of a log looks for segments that are worth it; false = only when asked to compact.
+	Enabled bool `koanf:"enabled" default:"true"`
+	// How often it looks.
+	Interval time.Duration `koanf:"interval" default:"10s"`
+	// How long reads in the past are answered, for collections without the property collection.retention.seconds: rows that were hidden earlier are dropped. 0 = not at all.
+	Retention time.Duration `koanf:"retention" default:"1h" zero:"keep"`
+	// Rows of a segment that a merge makes; half as many are a small segment.
+	TargetRows int `koanf:"target_rows" default:"500000"`
+	// The same in bytes of files.
+	TargetBytes Bytes `koanf:"target_bytes" default:"256MiB"`
+	// Small segments of about the same size that are worth a merge.
+	MinSmall int `koanf:"min_small" default:"4"`
+	// Percent of a segment's rows that no read can see any more at which it is rewritten.
+	DeletedPercent int `koanf:"deleted_percent" default:"20"`
+	// Files of deletes of a channel beyond which they are made one.
+	MaxDeltas int `koanf:"max_deltas" default:"16"`
+	// Goroutines that build an index.
+	BuildWorkers int `koanf:"build_workers" default:"1"`
 }
 
 // LoadSegments configures loads.

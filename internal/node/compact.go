@@ -92,14 +92,12 @@ func (n *Node) compactable() (list []compact.Channel) {
 	return list
 }
 
-// Compacted is what a compaction by hand did.
-type Compacted struct {
-	Done []compact.Done
-}
+// CompactionJob is a job that has changed the catalog.
+type CompactionJob = compact.Done
 
 // Compact rewrites the segments of a collection as far as it gets better by that,
 // and serves the new ones when it returns. This node must own the logs.
-func (n *Node) Compact(ctx context.Context, collection string) (*Compacted, error) {
+func (n *Node) Compact(ctx context.Context, collection string) ([]CompactionJob, error) {
 	coll, err := n.Collection(ctx, collection)
 	if err != nil {
 		return nil, err
@@ -111,12 +109,12 @@ func (n *Node) Compact(ctx context.Context, collection string) (*Compacted, erro
 	}
 	done, err := n.compactor.Run(ctx, all)
 	if err != nil {
-		return &Compacted{Done: done}, err
+		return done, err
 	}
 	if len(done) > 0 {
 		err = n.takeOver(ctx, coll)
 	}
-	return &Compacted{Done: done}, err
+	return done, err
 }
 
 // takeOver serves what a compaction has made, if the collection is served whole.

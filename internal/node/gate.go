@@ -107,6 +107,9 @@ func (n *Node) gated(coll *catalog.Collection, served *segments.Collection, r *s
 		}
 		l, err := n.lacks(limit, coll, served, r)
 		*found = l
+		if err == nil {
+			err = n.checkRetained(coll, r.ReadTimestamp) // again: it may have waited for long
+		}
 		return err
 	}
 	return found

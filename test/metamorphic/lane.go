@@ -165,11 +165,15 @@ func (l *lane) append(ctx context.Context, o *op) error {
 			req.Operation = &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{Rows: n, Fields: data}}
 		}
 	}
+	after := hybrid(time.Now())
 	res, err := l.rig.write.Append(ctx, req)
 	if err != nil {
 		return err
 	}
 	m.last = max(m.last, res.GetTimestamp())
+	for _, x := range rows {
+		x.after, x.upTo = min(after, m.last), m.last
+	}
 	m.put(rows, o.ID)
 	if o.Do == opDelete {
 		for _, k := range o.Keys {
@@ -183,8 +187,8 @@ func (l *lane) append(ctx context.Context, o *op) error {
 
 func (l *lane) deleteBy(ctx context.Context, o *op) error {
 	m := l.model
-	if o.Part != "" && !slices.Contains(m.parts, o.Part) || !m.loaded {
-		return nil
+	if o.Part != "" && !slices.Contains(m.parts, o.Part) || !m.loaded || m.spec.ttl > 0 {
+		return nil // which rows are too old is not known without the timestamp
 	}
 	f := m.spec.newFilter(o.Filter)
 	q := read{filter: f}
@@ -211,23 +215,16 @@ func (l *lane) deleteBy(ctx context.Context, o *op) error {
 // Timestamps order the changes of one topic; those of two topics are ordered by
 // the clock only, to the millisecond.
 func (l *lane) mark(ctx context.Context, o *op) error {
-	m := l.model
-	for {
-		at := hybrid(time.Now())
-		if at >= m.last {
-			m.marks[o.ID] = at
-			l.marks = append(l.marks, o.ID)
-			if len(l.marks) > 20 {
-				l.marks = slices.Delete(l.marks, 0, 1)
-			}
-			return nil
-		}
-		select {
-		case <-time.After(200 * time.Microsecond):
-		case <-ctx.Done():
-			return errors.Wrap(ctx.Err(), "wait for the clock")
-		}
+	at, err := l.model.now(ctx)
+	if err != nil {
+		return err
 	}
+	l.model.marks[o.ID] = at
+	l.marks = append(l.marks, o.ID)
+	if len(l.marks) > 20 {
+		l.marks = slices.Delete(l.marks, 0, 1)
+	}
+	return nil
 }
 
 func (l *lane) read(ctx context.Context, o *op) error {
@@ -245,9 +242,16 @@ func (l *lane) read(ctx context.Context, o *op) error {
 			return nil
 		}
 		f = &qnpb.Freshness{ReadTimestamp: at}
+	case m.spec.ttl > 0:
+		now, err := m.now(ctx)
+		if err != nil {
+			return err
+		}
+		f = &qnpb.Freshness{ReadTimestamp: now}
 	case o.ID%2 == 0:
 		f = &qnpb.Freshness{Level: qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION, GuaranteeTimestamp: m.last}
 	}
+	began := time.Now()
 	var err error
 	switch o.Do {
 	case opSearch:
@@ -258,17 +262,50 @@ func (l *lane) read(ctx context.Context, o *op) error {
 		err = l.queryRows(ctx, o, f)
 	}
 	if !m.loaded {
-		if status.Code(err) == codes.FailedPrecondition {
+		if c := status.Code(err); c == codes.FailedPrecondition || c == codes.InvalidArgument && m.mayRefuse(f, time.Now()) {
 			return nil
 		}
 		return o.differs("the collection is released, a read of it ends with %v", err)
 	}
+	refused := status.Code(err) == codes.InvalidArgument
+	switch {
+	case refused && m.mayRefuse(f, time.Now()):
+		return nil
+	case err == nil && m.mustRefuse(f, began):
+		return o.differs("the read of %s ago is answered, the collection retains %v", time.Until(time.UnixMilli(int64(f.GetReadTimestamp()>>18))), m.spec.retain)
+	}
 	return err
 }
 
+// now is a read timestamp at which all is seen that was written.
+func (m *model) now(ctx context.Context) (uint64, error) {
+	for {
+		if at := hybrid(time.Now()); at >= m.last {
+			return at, nil
+		}
+		select {
+		case <-time.After(200 * time.Microsecond):
+		case <-ctx.Done():
+			return 0, errors.Wrap(ctx.Err(), "wait for the clock")
+		}
+	}
+}
+
+// mayRefuse reports whether a read that ended then may have been refused for its age.
+func (m *model) mayRefuse(f *qnpb.Freshness, end time.Time) bool {
+	at := f.GetReadTimestamp()
+	return at != 0 && at < hybrid(end.Add(time.Millisecond-m.spec.retain-slack/4))
+}
+
+// mustRefuse reports whether a read that began then must have been.
+func (m *model) mustRefuse(f *qnpb.Freshness, began time.Time) bool {
+	at := f.GetReadTimestamp()
+	return at != 0 && at < hybrid(began.Add(-time.Millisecond-m.spec.retain-slack/4))
+}
+
 // query is what an op asks for, in the model's terms.
-func (m *model) query(o *op) read {
-	return read{at: o.At, parts: o.Parts, filter: m.spec.newFilter(o.Filter)}
+func (m *model) query(o *op, f *qnpb.Freshness) read {
+	return read{at: o.At, parts: o.Parts, filter: m.spec.newFilter(o.Filter), timestamp: f.GetReadTimestamp()}
 }
 
 func (q *read) text() string {
@@ -280,7 +317,7 @@ func (q *read) text() string {
 
 func (l *lane) queryRows(ctx context.Context, o *op, f *qnpb.Freshness) error {
 	m := l.model
-	q := m.query(o)
+	q := m.query(o, f)
 	req := &qnpb.QueryRequest{Collection: m.spec.name, Partitions: o.Parts, Filter: q.text(), Limit: int64(o.K), Offset: int64(o.Offset),
 		OutputFields: []string{"*"}, Freshness: f}
 	if o.Do == opCount {
@@ -300,7 +337,7 @@ func (l *lane) queryRows(ctx context.Context, o *op, f *qnpb.Freshness) error {
 			return err
 		}
 		if r.GetStats() != nil {
-			if !m.loaded {
+			if !m.loaded || m.unclear(q) {
 				return nil
 			}
 			want := m.see(q)
@@ -323,10 +360,11 @@ func (l *lane) queryRows(ctx context.Context, o *op, f *qnpb.Freshness) error {
 func (l *lane) get(ctx context.Context, o *op, f *qnpb.Freshness) error {
 	m := l.model
 	r, err := l.rig.query.Get(ctx, &qnpb.GetRequest{Collection: m.spec.name, Ids: m.spec.ids(o.Keys), OutputFields: []string{"*"}, Freshness: f})
-	if err != nil || !m.loaded {
+	q := read{at: o.At, timestamp: f.GetReadTimestamp()}
+	if err != nil || !m.loaded || m.unclear(q) {
 		return err
 	}
-	want := slices.DeleteFunc(m.see(read{at: o.At}), func(x *row) bool { return !slices.Contains(o.Keys, x.key) })
+	want := slices.DeleteFunc(m.see(q), func(x *row) bool { return !slices.Contains(o.Keys, x.key) })
 	return m.compare(o, shownRows(r.GetFields(), int(r.GetRows())), want)
 }
 
@@ -416,7 +454,7 @@ func (m *model) compareRow(o *op, got shown, want *row, vectors bool) error {
 
 func (l *lane) search(ctx context.Context, o *op, f *qnpb.Freshness) error {
 	m := l.model
-	q := m.query(o)
+	q := m.query(o, f)
 	rows := m.see(q)
 	v := &m.spec.vectors[o.Field]
 	r := rand.New(rand.NewPCG(o.Seed, 0x5ea6c4))
@@ -438,7 +476,7 @@ func (l *lane) search(ctx context.Context, o *op, f *qnpb.Freshness) error {
 		req.Radius = radius
 	}
 	res, err := l.rig.query.Search(ctx, req)
-	if err != nil || !m.loaded {
+	if err != nil || !m.loaded || m.unclear(q) {
 		return err
 	}
 	if len(res.GetCounts()) != o.NQ {
@@ -529,5 +567,11 @@ func sign(v *vector) float64 {
 	return 1
 }
 
-// compact asks for a compaction.
-func (l *lane) compact(context.Context, *op) error { return nil }
+// compact asks for a compaction. Compactions by themselves go on besides.
+func (l *lane) compact(ctx context.Context, _ *op) error {
+	if !l.model.loaded {
+		return nil
+	}
+	_, err := l.rig.write.Compact(ctx, &qnpb.CompactRequest{Collection: l.model.spec.name})
+	return err
+}

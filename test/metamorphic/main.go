@@ -94,6 +94,8 @@ func (r *Report) write(w io.Writer) error {
 	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
 		_, err = fmt.Fprintf(w, "  %-18s %8d\n", k, r.Kinds[k])
 	}
+	_, err = fmt.Fprintf(w, "%d compactions replaced %d segments, dropped %d rows and did away with %d files of deletes; %d failed\n",
+		r.Compacted.Jobs, r.Compacted.Segments, r.Compacted.RowsDropped, r.Compacted.DeltasFreed, r.Compacted.Failed)
 	switch {
 	case r.Difference == "":
 		_, err = fmt.Fprintln(w, "no difference")

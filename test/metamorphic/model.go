@@ -59,6 +59,17 @@ type read struct {
 	at     int // operation of a mark; 0 = now
 	parts  []string
 	filter *filter
+	// timestamp of the read, if it is known: rows that age are seen or not by it.
+	timestamp uint64
+}
+
+// unclear reports whether the model cannot tell which rows are too old for a read.
+func (m *model) unclear(q read) bool {
+	if m.spec.ttl == 0 {
+		return false
+	}
+	oldest := q.timestamp - uint64(m.spec.ttl.Milliseconds())<<18
+	return q.timestamp == 0 || slices.ContainsFunc(m.rows, func(x *row) bool { return x.after < oldest && oldest < x.upTo })
 }
 
 // see lists the rows that a read sees, in order of their keys.
@@ -66,6 +77,9 @@ func (m *model) see(q read) []*row {
 	var out []*row
 	for _, x := range m.rows {
 		if q.at == 0 && x.until != 0 || q.at != 0 && (x.from > q.at || x.until != 0 && x.until <= q.at) {
+			continue
+		}
+		if m.spec.ttl > 0 && x.upTo <= q.timestamp-uint64(m.spec.ttl.Milliseconds())<<18 {
 			continue
 		}
 		if len(q.parts) > 0 && !slices.Contains(q.parts, x.part) {

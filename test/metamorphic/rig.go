@@ -17,6 +17,7 @@ import (
 
 	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/compact"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/node"
@@ -37,6 +38,8 @@ type rig struct {
 	bucket *objstore.Mem
 	runs   int
 
+	compacted compacted // in all runs
+
 	stack   *lifecycle.Stack
 	node    *node.Node
 	query   qnpb.QueryServiceClient
@@ -45,11 +48,23 @@ type rig struct {
 	catalog qnpb.CatalogServiceClient
 }
 
+// compacted sums up what compactions did.
+type compacted struct {
+	Jobs        int64 `json:"jobs"`
+	Segments    int64 `json:"segments"`
+	RowsDropped int64 `json:"rows_dropped"`
+	DeltasFreed int64 `json:"deltas_freed"`
+	Failed      int64 `json:"failed"`
+}
+
 // Times of the node under test: short, so that much happens between two operations.
 const (
 	timeTick = time.Millisecond
 	refresh  = 50 * time.Millisecond
 	interval = 20 * time.Millisecond
+	// Reads in the past, of collections that do not say it themselves.
+	retention = 5 * time.Second
+	slack     = 2 * time.Second
 )
 
 func newRig(dir string, log *slog.Logger) (*rig, error) {
@@ -87,7 +102,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	if err := push("queue", queue.Close); err != nil {
 		return err
 	}
-	p, err := pool.New(pool.Options{Name: "search", Logger: g.log})
+	p, err := pool.New(pool.Options{Name: "search", QueueLen: 4096, Logger: g.log})
 	if err != nil {
 		return err
 	}
@@ -113,7 +128,9 @@ func (g *rig) start(ctx context.Context) (err error) {
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh,
 		Flush: flush.Options{SealRows: 600, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
-		WAL:   wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
+		Compact: compact.Options{Interval: interval, Retention: retention, ReadSlack: slack,
+			Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
+		WAL: wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
 	if err != nil {
 		return err
 	}
@@ -166,6 +183,15 @@ func (g *rig) serve(p *pool.Pool, push func(string, func(context.Context) error)
 func (g *rig) stop() error {
 	if g.stack == nil {
 		return nil
+	}
+	if g.node != nil {
+		st := g.node.Compaction().Stats
+		g.compacted.Jobs += st.Jobs
+		g.compacted.Segments += st.Segments
+		g.compacted.RowsDropped += st.RowsIn - st.RowsOut
+		g.compacted.DeltasFreed += st.DeltasFreed
+		g.compacted.Failed += st.Failed
+		g.node = nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -59,6 +59,7 @@ type Report struct {
 	Kinds       map[string]int `json:"kinds"`
 	Recall      float64        `json:"hnsw_recall"`
 	RecallHits  int64          `json:"hnsw_hits_wanted"`
+	Compacted   compacted      `json:"compacted"`
 	Difference  string         `json:"difference,omitempty"`
 	Script      string         `json:"script,omitempty"`
 	ScriptLines int            `json:"script_lines,omitempty"`
@@ -167,8 +168,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	failed := w.explore(ctx, &o, began)
-	rep := w.report(&o, began)
 	failed = errors.CombineErrors(failed, w.rig.stop())
+	rep := w.report(&o, began)
 	if failed == nil && rep.RecallHits >= recallEnough && rep.Recall < minRecall {
 		rep.Difference = fmt.Sprintf("searches by graph found %.4f of %d, want %.2f", rep.Recall, rep.RecallHits, minRecall)
 		return rep, nil
@@ -276,7 +277,7 @@ func (w *world) forget() {
 }
 
 func (w *world) report(o *Options, began time.Time) *Report {
-	rep := &Report{Seed: o.Seed, Kinds: maps.Clone(w.kinds), Seconds: time.Since(began).Seconds(), Recall: 1}
+	rep := &Report{Seed: o.Seed, Kinds: maps.Clone(w.kinds), Seconds: time.Since(began).Seconds(), Recall: 1, Compacted: w.rig.compacted}
 	var sum recall
 	for _, l := range w.lanes {
 		for k, n := range l.tally {

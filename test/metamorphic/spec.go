@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -16,6 +17,8 @@ type spec struct {
 	vectors []vector
 	shards  int32
 	props   map[string]string
+	ttl     time.Duration // 0 = rows do not age
+	retain  time.Duration // reads in the past
 }
 
 // field is a scalar field besides the key.
@@ -60,6 +63,15 @@ func newSpec(name string, seed uint64) *spec {
 		}
 		s.vectors = append(s.vectors, v)
 	}
+	s.retain = retention
+	if r.IntN(3) == 0 {
+		n := r.IntN(3)
+		s.retain, s.props["collection.retention.seconds"] = time.Duration(n)*time.Second, fmt.Sprint(n)
+	}
+	if r.IntN(6) == 0 {
+		n := 1 + r.IntN(3)
+		s.ttl, s.props["collection.ttl.seconds"] = time.Duration(n)*time.Second, fmt.Sprint(n)
+	}
 	return s
 }
 
@@ -82,14 +94,15 @@ func (s *spec) create() *qnpb.CreateCollectionRequest {
 
 // row is one row of the model. It is what the node must show of it.
 type row struct {
-	key       int64
-	part      string
-	version   int64
-	values    []any       // by field; nil = null
-	vectors   [][]float32 // by vector field
-	from      int         // operation that wrote it
-	until     int         // operation that hid it; 0 = none
-	timestamp uint64      // no lower than that of its insert
+	key     int64
+	part    string
+	version int64
+	values  []any       // by field; nil = null
+	vectors [][]float32 // by vector field
+	from    int         // operation that wrote it
+	until   int         // operation that hid it; 0 = none
+	after   uint64      // its timestamp is later than this,
+	upTo    uint64      // and no later than this
 }
 
 // newRow makes the row of a key at a version: the same each time.

@@ -905,6 +905,462 @@ func (x *WalStatus) GetQuarantined() int64 {
 	return 0
 }
 
+// CompactRequest names a collection.
+type CompactRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or alias of the collection; required. This node must own the logs of its channels.
+	Collection    string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactRequest) Reset() {
+	*x = CompactRequest{}
+	mi := &file_querynode_v1_write_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactRequest) ProtoMessage() {}
+
+func (x *CompactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_write_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
+func (*CompactRequest) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_write_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CompactRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+// CompactResponse tells what was done.
+type CompactResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The jobs, in order; none = nothing was worth one.
+	Jobs          []*CompactionJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactResponse) Reset() {
+	*x = CompactResponse{}
+	mi := &file_querynode_v1_write_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactResponse) ProtoMessage() {}
+
+func (x *CompactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_write_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
+func (*CompactResponse) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_write_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CompactResponse) GetJobs() []*CompactionJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// CompactionJob is segments that were replaced by one.
+type CompactionJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vchannel of the segments.
+	Vchannel string `protobuf:"bytes,1,opt,name=vchannel,proto3" json:"vchannel,omitempty"`
+	// Id of their partition.
+	PartitionId int64 `protobuf:"varint,2,opt,name=partition_id,json=partitionId,proto3" json:"partition_id,omitempty"`
+	// "small segments", "deleted rows" or "dropped partition".
+	Why string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	// Ids of the segments that were replaced.
+	SegmentIds []int64 `protobuf:"varint,4,rep,packed,name=segment_ids,json=segmentIds,proto3" json:"segment_ids,omitempty"`
+	// Id of the segment in their place; 0 = no row was left.
+	OutputSegmentId int64 `protobuf:"varint,5,opt,name=output_segment_id,json=outputSegmentId,proto3" json:"output_segment_id,omitempty"`
+	// Rows in the segments that were replaced, deleted ones included.
+	RowsBefore int64 `protobuf:"varint,6,opt,name=rows_before,json=rowsBefore,proto3" json:"rows_before,omitempty"`
+	// Rows in the new segment. Rows that reads in the past may see are among them.
+	RowsAfter int64 `protobuf:"varint,7,opt,name=rows_after,json=rowsAfter,proto3" json:"rows_after,omitempty"`
+	// Files of the segments that were replaced, in bytes.
+	BytesBefore int64 `protobuf:"varint,8,opt,name=bytes_before,json=bytesBefore,proto3" json:"bytes_before,omitempty"`
+	// Files of the new segment, in bytes.
+	BytesAfter int64 `protobuf:"varint,9,opt,name=bytes_after,json=bytesAfter,proto3" json:"bytes_after,omitempty"`
+	// How long it took, in nanoseconds.
+	TookNanos     int64 `protobuf:"varint,10,opt,name=took_nanos,json=tookNanos,proto3" json:"took_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactionJob) Reset() {
+	*x = CompactionJob{}
+	mi := &file_querynode_v1_write_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactionJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactionJob) ProtoMessage() {}
+
+func (x *CompactionJob) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_write_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactionJob.ProtoReflect.Descriptor instead.
+func (*CompactionJob) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_write_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CompactionJob) GetVchannel() string {
+	if x != nil {
+		return x.Vchannel
+	}
+	return ""
+}
+
+func (x *CompactionJob) GetPartitionId() int64 {
+	if x != nil {
+		return x.PartitionId
+	}
+	return 0
+}
+
+func (x *CompactionJob) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *CompactionJob) GetSegmentIds() []int64 {
+	if x != nil {
+		return x.SegmentIds
+	}
+	return nil
+}
+
+func (x *CompactionJob) GetOutputSegmentId() int64 {
+	if x != nil {
+		return x.OutputSegmentId
+	}
+	return 0
+}
+
+func (x *CompactionJob) GetRowsBefore() int64 {
+	if x != nil {
+		return x.RowsBefore
+	}
+	return 0
+}
+
+func (x *CompactionJob) GetRowsAfter() int64 {
+	if x != nil {
+		return x.RowsAfter
+	}
+	return 0
+}
+
+func (x *CompactionJob) GetBytesBefore() int64 {
+	if x != nil {
+		return x.BytesBefore
+	}
+	return 0
+}
+
+func (x *CompactionJob) GetBytesAfter() int64 {
+	if x != nil {
+		return x.BytesAfter
+	}
+	return 0
+}
+
+func (x *CompactionJob) GetTookNanos() int64 {
+	if x != nil {
+		return x.TookNanos
+	}
+	return 0
+}
+
+// GetCompactionRequest has no fields.
+type GetCompactionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCompactionRequest) Reset() {
+	*x = GetCompactionRequest{}
+	mi := &file_querynode_v1_write_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCompactionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCompactionRequest) ProtoMessage() {}
+
+func (x *GetCompactionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_write_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCompactionRequest.ProtoReflect.Descriptor instead.
+func (*GetCompactionRequest) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_write_proto_rawDescGZIP(), []int{17}
+}
+
+// GetCompactionResponse tells the state of compaction on this node.
+type GetCompactionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job under way; absent = none.
+	Running *CompactionRunning `protobuf:"bytes,1,opt,name=running,proto3" json:"running,omitempty"`
+	// The last jobs, at most 32.
+	Recent []*CompactionJob `protobuf:"bytes,2,rep,name=recent,proto3" json:"recent,omitempty"`
+	// Channels whose last job failed, with the reason; they are tried again.
+	Failing map[string]string `protobuf:"bytes,3,rep,name=failing,proto3" json:"failing,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Jobs since the start.
+	Jobs int64 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// Jobs that failed since the start.
+	Failed int64 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Segments that were replaced since the start.
+	SegmentsReplaced int64 `protobuf:"varint,6,opt,name=segments_replaced,json=segmentsReplaced,proto3" json:"segments_replaced,omitempty"`
+	// Rows that were dropped since the start.
+	RowsDropped int64 `protobuf:"varint,7,opt,name=rows_dropped,json=rowsDropped,proto3" json:"rows_dropped,omitempty"`
+	// Files of deletes that were done away with since the start.
+	DeltasFreed   int64 `protobuf:"varint,8,opt,name=deltas_freed,json=deltasFreed,proto3" json:"deltas_freed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCompactionResponse) Reset() {
+	*x = GetCompactionResponse{}
+	mi := &file_querynode_v1_write_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCompactionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCompactionResponse) ProtoMessage() {}
+
+func (x *GetCompactionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_write_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCompactionResponse.ProtoReflect.Descriptor instead.
+func (*GetCompactionResponse) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_write_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetCompactionResponse) GetRunning() *CompactionRunning {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *GetCompactionResponse) GetRecent() []*CompactionJob {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+func (x *GetCompactionResponse) GetFailing() map[string]string {
+	if x != nil {
+		return x.Failing
+	}
+	return nil
+}
+
+func (x *GetCompactionResponse) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *GetCompactionResponse) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *GetCompactionResponse) GetSegmentsReplaced() int64 {
+	if x != nil {
+		return x.SegmentsReplaced
+	}
+	return 0
+}
+
+func (x *GetCompactionResponse) GetRowsDropped() int64 {
+	if x != nil {
+		return x.RowsDropped
+	}
+	return 0
+}
+
+func (x *GetCompactionResponse) GetDeltasFreed() int64 {
+	if x != nil {
+		return x.DeltasFreed
+	}
+	return 0
+}
+
+// CompactionRunning is a job under way.
+type CompactionRunning struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vchannel of the segments.
+	Vchannel string `protobuf:"bytes,1,opt,name=vchannel,proto3" json:"vchannel,omitempty"`
+	// Id of their partition.
+	PartitionId int64 `protobuf:"varint,2,opt,name=partition_id,json=partitionId,proto3" json:"partition_id,omitempty"`
+	// Why; see CompactionJob.
+	Why string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	// Ids of the segments that are to be replaced.
+	SegmentIds []int64 `protobuf:"varint,4,rep,packed,name=segment_ids,json=segmentIds,proto3" json:"segment_ids,omitempty"`
+	// fetch, index, upload or commit.
+	Phase string `protobuf:"bytes,5,opt,name=phase,proto3" json:"phase,omitempty"`
+	// How long it has been running, in nanoseconds.
+	RunningNanos  int64 `protobuf:"varint,6,opt,name=running_nanos,json=runningNanos,proto3" json:"running_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactionRunning) Reset() {
+	*x = CompactionRunning{}
+	mi := &file_querynode_v1_write_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactionRunning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactionRunning) ProtoMessage() {}
+
+func (x *CompactionRunning) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_write_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactionRunning.ProtoReflect.Descriptor instead.
+func (*CompactionRunning) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_write_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CompactionRunning) GetVchannel() string {
+	if x != nil {
+		return x.Vchannel
+	}
+	return ""
+}
+
+func (x *CompactionRunning) GetPartitionId() int64 {
+	if x != nil {
+		return x.PartitionId
+	}
+	return 0
+}
+
+func (x *CompactionRunning) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *CompactionRunning) GetSegmentIds() []int64 {
+	if x != nil {
+		return x.SegmentIds
+	}
+	return nil
+}
+
+func (x *CompactionRunning) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *CompactionRunning) GetRunningNanos() int64 {
+	if x != nil {
+		return x.RunningNanos
+	}
+	return 0
+}
+
 var File_querynode_v1_write_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_write_proto_rawDesc = "" +
@@ -968,10 +1424,56 @@ const file_querynode_v1_write_proto_rawDesc = "" +
 	"\x11replayed_messages\x18\x06 \x01(\x03R\x10replayedMessages\x12%\n" +
 	"\x0ereplayed_bytes\x18\a \x01(\x03R\rreplayedBytes\x12%\n" +
 	"\x0ereplayed_share\x18\b \x01(\x01R\rreplayedShare\x12 \n" +
-	"\vquarantined\x18\t \x01(\x03R\vquarantined2\xa0\x03\n" +
+	"\vquarantined\x18\t \x01(\x03R\vquarantined\"0\n" +
+	"\x0eCompactRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\"B\n" +
+	"\x0fCompactResponse\x12/\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x1b.querynode.v1.CompactionJobR\x04jobs\"\xd0\x02\n" +
+	"\rCompactionJob\x12\x1a\n" +
+	"\bvchannel\x18\x01 \x01(\tR\bvchannel\x12!\n" +
+	"\fpartition_id\x18\x02 \x01(\x03R\vpartitionId\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x1f\n" +
+	"\vsegment_ids\x18\x04 \x03(\x03R\n" +
+	"segmentIds\x12*\n" +
+	"\x11output_segment_id\x18\x05 \x01(\x03R\x0foutputSegmentId\x12\x1f\n" +
+	"\vrows_before\x18\x06 \x01(\x03R\n" +
+	"rowsBefore\x12\x1d\n" +
+	"\n" +
+	"rows_after\x18\a \x01(\x03R\trowsAfter\x12!\n" +
+	"\fbytes_before\x18\b \x01(\x03R\vbytesBefore\x12\x1f\n" +
+	"\vbytes_after\x18\t \x01(\x03R\n" +
+	"bytesAfter\x12\x1d\n" +
+	"\n" +
+	"took_nanos\x18\n" +
+	" \x01(\x03R\ttookNanos\"\x16\n" +
+	"\x14GetCompactionRequest\"\xae\x03\n" +
+	"\x15GetCompactionResponse\x129\n" +
+	"\arunning\x18\x01 \x01(\v2\x1f.querynode.v1.CompactionRunningR\arunning\x123\n" +
+	"\x06recent\x18\x02 \x03(\v2\x1b.querynode.v1.CompactionJobR\x06recent\x12J\n" +
+	"\afailing\x18\x03 \x03(\v20.querynode.v1.GetCompactionResponse.FailingEntryR\afailing\x12\x12\n" +
+	"\x04jobs\x18\x04 \x01(\x03R\x04jobs\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x03R\x06failed\x12+\n" +
+	"\x11segments_replaced\x18\x06 \x01(\x03R\x10segmentsReplaced\x12!\n" +
+	"\frows_dropped\x18\a \x01(\x03R\vrowsDropped\x12!\n" +
+	"\fdeltas_freed\x18\b \x01(\x03R\vdeltasFreed\x1a:\n" +
+	"\fFailingEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x01\n" +
+	"\x11CompactionRunning\x12\x1a\n" +
+	"\bvchannel\x18\x01 \x01(\tR\bvchannel\x12!\n" +
+	"\fpartition_id\x18\x02 \x01(\x03R\vpartitionId\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x1f\n" +
+	"\vsegment_ids\x18\x04 \x03(\x03R\n" +
+	"segmentIds\x12\x14\n" +
+	"\x05phase\x18\x05 \x01(\tR\x05phase\x12#\n" +
+	"\rrunning_nanos\x18\x06 \x01(\x03R\frunningNanos2\xc2\x04\n" +
 	"\fWriteService\x12C\n" +
 	"\x06Append\x12\x1b.querynode.v1.AppendRequest\x1a\x1c.querynode.v1.AppendResponse\x12@\n" +
-	"\x05Flush\x12\x1a.querynode.v1.FlushRequest\x1a\x1b.querynode.v1.FlushResponse\x12X\n" +
+	"\x05Flush\x12\x1a.querynode.v1.FlushRequest\x1a\x1b.querynode.v1.FlushResponse\x12F\n" +
+	"\aCompact\x12\x1c.querynode.v1.CompactRequest\x1a\x1d.querynode.v1.CompactResponse\x12X\n" +
+	"\rGetCompaction\x12\".querynode.v1.GetCompactionRequest\x1a#.querynode.v1.GetCompactionResponse\x12X\n" +
 	"\rAssignChannel\x12\".querynode.v1.AssignChannelRequest\x1a#.querynode.v1.AssignChannelResponse\x12X\n" +
 	"\rRemoveChannel\x12\".querynode.v1.RemoveChannelRequest\x1a#.querynode.v1.RemoveChannelResponse\x12U\n" +
 	"\fListChannels\x12!.querynode.v1.ListChannelsRequest\x1a\".querynode.v1.ListChannelsResponseB?Z=github.com/querynode/querynode/proto/querynode/v1;querynodev1b\x06proto3"
@@ -988,7 +1490,7 @@ func file_querynode_v1_write_proto_rawDescGZIP() []byte {
 	return file_querynode_v1_write_proto_rawDescData
 }
 
-var file_querynode_v1_write_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_querynode_v1_write_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_querynode_v1_write_proto_goTypes = []any{
 	(*AppendRequest)(nil),         // 0: querynode.v1.AppendRequest
 	(*InsertOperation)(nil),       // 1: querynode.v1.InsertOperation
@@ -1004,37 +1506,52 @@ var file_querynode_v1_write_proto_goTypes = []any{
 	(*ListChannelsRequest)(nil),   // 11: querynode.v1.ListChannelsRequest
 	(*ListChannelsResponse)(nil),  // 12: querynode.v1.ListChannelsResponse
 	(*WalStatus)(nil),             // 13: querynode.v1.WalStatus
-	nil,                           // 14: querynode.v1.DeleteOperation.FilterValuesEntry
-	(*FieldData)(nil),             // 15: querynode.v1.FieldData
-	(*Ids)(nil),                   // 16: querynode.v1.Ids
-	(*Value)(nil),                 // 17: querynode.v1.Value
+	(*CompactRequest)(nil),        // 14: querynode.v1.CompactRequest
+	(*CompactResponse)(nil),       // 15: querynode.v1.CompactResponse
+	(*CompactionJob)(nil),         // 16: querynode.v1.CompactionJob
+	(*GetCompactionRequest)(nil),  // 17: querynode.v1.GetCompactionRequest
+	(*GetCompactionResponse)(nil), // 18: querynode.v1.GetCompactionResponse
+	(*CompactionRunning)(nil),     // 19: querynode.v1.CompactionRunning
+	nil,                           // 20: querynode.v1.DeleteOperation.FilterValuesEntry
+	nil,                           // 21: querynode.v1.GetCompactionResponse.FailingEntry
+	(*FieldData)(nil),             // 22: querynode.v1.FieldData
+	(*Ids)(nil),                   // 23: querynode.v1.Ids
+	(*Value)(nil),                 // 24: querynode.v1.Value
 }
 var file_querynode_v1_write_proto_depIdxs = []int32{
 	1,  // 0: querynode.v1.AppendRequest.insert:type_name -> querynode.v1.InsertOperation
 	2,  // 1: querynode.v1.AppendRequest.upsert:type_name -> querynode.v1.UpsertOperation
 	3,  // 2: querynode.v1.AppendRequest.delete:type_name -> querynode.v1.DeleteOperation
-	15, // 3: querynode.v1.InsertOperation.fields:type_name -> querynode.v1.FieldData
-	15, // 4: querynode.v1.UpsertOperation.fields:type_name -> querynode.v1.FieldData
-	16, // 5: querynode.v1.DeleteOperation.ids:type_name -> querynode.v1.Ids
-	14, // 6: querynode.v1.DeleteOperation.filter_values:type_name -> querynode.v1.DeleteOperation.FilterValuesEntry
-	16, // 7: querynode.v1.AppendResponse.ids:type_name -> querynode.v1.Ids
+	22, // 3: querynode.v1.InsertOperation.fields:type_name -> querynode.v1.FieldData
+	22, // 4: querynode.v1.UpsertOperation.fields:type_name -> querynode.v1.FieldData
+	23, // 5: querynode.v1.DeleteOperation.ids:type_name -> querynode.v1.Ids
+	20, // 6: querynode.v1.DeleteOperation.filter_values:type_name -> querynode.v1.DeleteOperation.FilterValuesEntry
+	23, // 7: querynode.v1.AppendResponse.ids:type_name -> querynode.v1.Ids
 	13, // 8: querynode.v1.ListChannelsResponse.wals:type_name -> querynode.v1.WalStatus
-	17, // 9: querynode.v1.DeleteOperation.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	0,  // 10: querynode.v1.WriteService.Append:input_type -> querynode.v1.AppendRequest
-	5,  // 11: querynode.v1.WriteService.Flush:input_type -> querynode.v1.FlushRequest
-	7,  // 12: querynode.v1.WriteService.AssignChannel:input_type -> querynode.v1.AssignChannelRequest
-	9,  // 13: querynode.v1.WriteService.RemoveChannel:input_type -> querynode.v1.RemoveChannelRequest
-	11, // 14: querynode.v1.WriteService.ListChannels:input_type -> querynode.v1.ListChannelsRequest
-	4,  // 15: querynode.v1.WriteService.Append:output_type -> querynode.v1.AppendResponse
-	6,  // 16: querynode.v1.WriteService.Flush:output_type -> querynode.v1.FlushResponse
-	8,  // 17: querynode.v1.WriteService.AssignChannel:output_type -> querynode.v1.AssignChannelResponse
-	10, // 18: querynode.v1.WriteService.RemoveChannel:output_type -> querynode.v1.RemoveChannelResponse
-	12, // 19: querynode.v1.WriteService.ListChannels:output_type -> querynode.v1.ListChannelsResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	16, // 9: querynode.v1.CompactResponse.jobs:type_name -> querynode.v1.CompactionJob
+	19, // 10: querynode.v1.GetCompactionResponse.running:type_name -> querynode.v1.CompactionRunning
+	16, // 11: querynode.v1.GetCompactionResponse.recent:type_name -> querynode.v1.CompactionJob
+	21, // 12: querynode.v1.GetCompactionResponse.failing:type_name -> querynode.v1.GetCompactionResponse.FailingEntry
+	24, // 13: querynode.v1.DeleteOperation.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	0,  // 14: querynode.v1.WriteService.Append:input_type -> querynode.v1.AppendRequest
+	5,  // 15: querynode.v1.WriteService.Flush:input_type -> querynode.v1.FlushRequest
+	14, // 16: querynode.v1.WriteService.Compact:input_type -> querynode.v1.CompactRequest
+	17, // 17: querynode.v1.WriteService.GetCompaction:input_type -> querynode.v1.GetCompactionRequest
+	7,  // 18: querynode.v1.WriteService.AssignChannel:input_type -> querynode.v1.AssignChannelRequest
+	9,  // 19: querynode.v1.WriteService.RemoveChannel:input_type -> querynode.v1.RemoveChannelRequest
+	11, // 20: querynode.v1.WriteService.ListChannels:input_type -> querynode.v1.ListChannelsRequest
+	4,  // 21: querynode.v1.WriteService.Append:output_type -> querynode.v1.AppendResponse
+	6,  // 22: querynode.v1.WriteService.Flush:output_type -> querynode.v1.FlushResponse
+	15, // 23: querynode.v1.WriteService.Compact:output_type -> querynode.v1.CompactResponse
+	18, // 24: querynode.v1.WriteService.GetCompaction:output_type -> querynode.v1.GetCompactionResponse
+	8,  // 25: querynode.v1.WriteService.AssignChannel:output_type -> querynode.v1.AssignChannelResponse
+	10, // 26: querynode.v1.WriteService.RemoveChannel:output_type -> querynode.v1.RemoveChannelResponse
+	12, // 27: querynode.v1.WriteService.ListChannels:output_type -> querynode.v1.ListChannelsResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_write_proto_init() }
@@ -1054,7 +1571,7 @@ func file_querynode_v1_write_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_write_proto_rawDesc), len(file_querynode_v1_write_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	WriteService_Append_FullMethodName        = "/querynode.v1.WriteService/Append"
 	WriteService_Flush_FullMethodName         = "/querynode.v1.WriteService/Flush"
+	WriteService_Compact_FullMethodName       = "/querynode.v1.WriteService/Compact"
+	WriteService_GetCompaction_FullMethodName = "/querynode.v1.WriteService/GetCompaction"
 	WriteService_AssignChannel_FullMethodName = "/querynode.v1.WriteService/AssignChannel"
 	WriteService_RemoveChannel_FullMethodName = "/querynode.v1.WriteService/RemoveChannel"
 	WriteService_ListChannels_FullMethodName  = "/querynode.v1.WriteService/ListChannels"
@@ -38,6 +40,10 @@ type WriteServiceClient interface {
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
 	// Flush seals the growing segments of a collection and makes them sealed segments in object storage.
 	Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error)
+	// Compact merges sealed segments of a collection and drops rows that no read can see any more. It returns when nothing is left to do.
+	Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error)
+	// GetCompaction tells what this node compacts now and what it has compacted.
+	GetCompaction(ctx context.Context, in *GetCompactionRequest, opts ...grpc.CallOption) (*GetCompactionResponse, error)
 	// AssignChannel makes this node the owner of a pchannel's write-ahead log for a term.
 	AssignChannel(ctx context.Context, in *AssignChannelRequest, opts ...grpc.CallOption) (*AssignChannelResponse, error)
 	// RemoveChannel ends this node's ownership of a pchannel for a term.
@@ -68,6 +74,26 @@ func (c *writeServiceClient) Flush(ctx context.Context, in *FlushRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FlushResponse)
 	err := c.cc.Invoke(ctx, WriteService_Flush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *writeServiceClient) Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompactResponse)
+	err := c.cc.Invoke(ctx, WriteService_Compact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *writeServiceClient) GetCompaction(ctx context.Context, in *GetCompactionRequest, opts ...grpc.CallOption) (*GetCompactionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCompactionResponse)
+	err := c.cc.Invoke(ctx, WriteService_GetCompaction_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +140,10 @@ type WriteServiceServer interface {
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
 	// Flush seals the growing segments of a collection and makes them sealed segments in object storage.
 	Flush(context.Context, *FlushRequest) (*FlushResponse, error)
+	// Compact merges sealed segments of a collection and drops rows that no read can see any more. It returns when nothing is left to do.
+	Compact(context.Context, *CompactRequest) (*CompactResponse, error)
+	// GetCompaction tells what this node compacts now and what it has compacted.
+	GetCompaction(context.Context, *GetCompactionRequest) (*GetCompactionResponse, error)
 	// AssignChannel makes this node the owner of a pchannel's write-ahead log for a term.
 	AssignChannel(context.Context, *AssignChannelRequest) (*AssignChannelResponse, error)
 	// RemoveChannel ends this node's ownership of a pchannel for a term.
@@ -135,6 +165,12 @@ func (UnimplementedWriteServiceServer) Append(context.Context, *AppendRequest) (
 }
 func (UnimplementedWriteServiceServer) Flush(context.Context, *FlushRequest) (*FlushResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Flush not implemented")
+}
+func (UnimplementedWriteServiceServer) Compact(context.Context, *CompactRequest) (*CompactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Compact not implemented")
+}
+func (UnimplementedWriteServiceServer) GetCompaction(context.Context, *GetCompactionRequest) (*GetCompactionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCompaction not implemented")
 }
 func (UnimplementedWriteServiceServer) AssignChannel(context.Context, *AssignChannelRequest) (*AssignChannelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AssignChannel not implemented")
@@ -198,6 +234,42 @@ func _WriteService_Flush_Handler(srv interface{}, ctx context.Context, dec func(
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WriteServiceServer).Flush(ctx, req.(*FlushRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WriteService_Compact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WriteServiceServer).Compact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WriteService_Compact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WriteServiceServer).Compact(ctx, req.(*CompactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WriteService_GetCompaction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCompactionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WriteServiceServer).GetCompaction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WriteService_GetCompaction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WriteServiceServer).GetCompaction(ctx, req.(*GetCompactionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -270,6 +342,14 @@ var WriteService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Flush",
 			Handler:    _WriteService_Flush_Handler,
+		},
+		{
+			MethodName: "Compact",
+			Handler:    _WriteService_Compact_Handler,
+		},
+		{
+			MethodName: "GetCompaction",
+			Handler:    _WriteService_GetCompaction_Handler,
 		},
 		{
 			MethodName: "AssignChannel",
