@@ -14,7 +14,7 @@ import (
 )
 
 // kinds are all kinds that Build knows by name: each has to pass every test here.
-var kinds = []Kind{KindFlat, KindHNSW, KindHNSWSQ, KindAuto}
+var kinds = []Kind{KindFlat, KindHNSW, KindHNSWSQ, KindIVFFlat, KindIVFSQ8, KindScaNN, KindAuto}
 
 func build(tb testing.TB, spec Spec, base []float32) Built {
 	tb.Helper()

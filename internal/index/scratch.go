@@ -26,6 +26,7 @@ type Scratch struct {
 	top       vec.TopK // the best allowed rows
 	out       []Neighbor
 	sq        sqScratch
+	ivf       ivfScratch
 
 	keys     []uint64   // candidates of a selection
 	kept     []uint32   // what a selection keeps
@@ -53,7 +54,7 @@ func (s *Scratch) Stats() Stats { return s.stats }
 // Bytes is the memory that s holds.
 func (s *Scratch) Bytes() int {
 	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.kept)+cap(s.keptDist)) +
-		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes()
+		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes()
 	for _, l := range s.chosen {
 		n += 4 * cap(l)
 	}

@@ -136,6 +136,12 @@ func Build(ctx context.Context, spec Spec, base []float32, o BuildOptions) (Buil
 		return buildHNSW(ctx, spec, base, o, why)
 	case KindHNSWSQ:
 		return buildHNSWSQ(ctx, spec, base, o, why)
+	case KindIVFFlat, KindIVFSQ8, KindScaNN:
+		x, err := buildIVF(ctx, spec, base, o)
+		if err != nil {
+			return nil, err
+		}
+		return &built{x: x, why: why, write: x.WriteTo}, nil
 	}
 	return nil, errclass.New(errclass.Unimplemented, "build index: kind %q is unknown", spec.Kind)
 }
@@ -164,6 +170,12 @@ func Open(image []byte, base []float32) (Searcher, error) {
 				return nil, err
 			}
 			return g, nil
+		case ivfMagic:
+			x, err := openIVF(image, base)
+			if err != nil {
+				return nil, err
+			}
+			return x, nil
 		}
 	}
 	return nil, errclass.New(errclass.Corrupt, "index image: %d bytes that do not start with a magic that this build knows", len(image))

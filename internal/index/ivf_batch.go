@@ -1,0 +1,183 @@
+package index
+
+import (
+	"slices"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// Of batches.
+const (
+	// batchQueries is how many queries are searched together: enough that a list
+	// has several, few enough that what each needs fits the cache.
+	batchQueries = 1024
+	// batchRun is how many queries of a list are multiplied in one go.
+	batchRun = 32
+	// batchFirst is how many lists of each query, the nearest, are read before all
+	// others, so that these find few candidates that do not stay.
+	batchFirst = 2
+	// batchShare is how many queries have to want a list, on average, so that
+	// reading its large codes once is better than reading small ones for each.
+	batchShare = 2.5
+)
+
+// batchScratch is what a batch works in.
+type batchScratch struct {
+	units []float32    // the queries, at length 1 if the metric is Cosine
+	z     []int8       // what stands for them in products with codes of rows
+	aff   []vec.Affine // what makes distances of those
+	run   []int8       // those of a run
+	cands []candidates // of each query
+	pairs [2][]listUse // of the first lists, of all others
+	order []uint32     // queries in the order of the lists they want
+	start []uint32     // of each list in order
+}
+
+// listUse says that a query wants a list.
+type listUse struct{ list, query uint32 }
+
+func (b *batchScratch) bytes() int {
+	n := 4*(cap(b.units)+cap(b.order)+cap(b.start)) + cap(b.z) + cap(b.run) + 8*(cap(b.aff)+cap(b.pairs[0])+cap(b.pairs[1]))
+	for i := range b.cands {
+		n += 8 * cap(b.cands[i].keys)
+	}
+	return n
+}
+
+// SearchBatch reads each list once for all vectors that want it.
+func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
+	n := len(vectors) / x.dim
+	p := x.plan(q)
+	if x.bytes == nil || x.kern.Level() != vec.AVX512 || p.scan || p.k <= 0 ||
+		float64(min(n, batchQueries)*p.lists) < batchShare*float64(x.lists.n) {
+		one(x, x.dim, vectors, q, s, found)
+		return
+	}
+	p.rank = x.byteRank(p.k)
+	for from := 0; from < n; from += batchQueries {
+		to := min(from+batchQueries, n)
+		block := vectors[from*x.dim : to*x.dim]
+		s.begin(0)
+		x.beginBatch(block, &p, s)
+		for _, uses := range s.ivf.batch.pairs {
+			x.readShared(uses, &p, s)
+		}
+		for i := range to - from {
+			s.out = s.out[:0]
+			rows := x.rank(block[i*x.dim:][:x.dim], &p, &s.ivf.batch.cands[i], s)
+			found(from+i, q.within(rows))
+		}
+	}
+}
+
+// beginBatch prepares the queries and finds the lists that they want.
+func (x *ivf) beginBatch(vectors []float32, p *plan, s *Scratch) {
+	v, b, c := &s.ivf, &s.ivf.batch, x.lists.codes
+	n, all, width := len(vectors)/x.dim, len(c.bias), 4*x.bytes.quads
+	b.units = grown(b.units, n*x.dim)
+	b.z = grown(b.z, n*width)
+	b.aff = grown(b.aff, n)
+	for len(b.cands) < n {
+		b.cands = append(b.cands, candidates{})
+	}
+	b.pairs = [2][]listUse{b.pairs[0][:0], b.pairs[1][:0]}
+	b.run = grown(b.run, batchRun*width)
+	v.z = grown(v.z, batchRun*4*c.quads)
+	v.sums = grown(v.sums, batchRun*max(all, chunkPanels*vec.PanelRows))
+	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
+	v.dist = grown(v.dist, len(v.rows))
+	var aff [batchRun]vec.Affine
+	for from := 0; from < n; from += batchRun {
+		run := min(batchRun, n-from)
+		for i := range run {
+			q := from + i
+			unit := b.units[q*x.dim:][:x.dim]
+			copy(unit, vectors[q*x.dim:])
+			if x.metric == Cosine {
+				x.kern.Normalize(unit, unit)
+			}
+			b.aff[q] = x.bytes.prepare(b.z[q*width:][:width], unit, x.metric)
+			aff[i] = c.prepare(v.z[i*4*c.quads:][:4*c.quads], unit, x.metric)
+			b.cands[q].reset(p.rank)
+		}
+		x.kern.Panels(v.z, run, c.quads, c.panels, all/vec.PanelRows, v.sums)
+		for i := range run {
+			x.selectLists(v.sums[i*all:][:all], aff[i], p.lists, s)
+			x.useLists(uint32(from+i), s)
+		}
+	}
+}
+
+// useLists notes that a query wants the lists in s.ivf.near.
+func (x *ivf) useLists(query uint32, s *Scratch) {
+	b, near := &s.ivf.batch, s.ivf.near
+	first := min(batchFirst, len(near))
+	for i := range first {
+		for j := i + 1; j < len(near); j++ {
+			if near[j] < near[i] {
+				near[i], near[j] = near[j], near[i]
+			}
+		}
+	}
+	for i, key := range near {
+		at := 0
+		if i >= first {
+			at = 1
+		}
+		b.pairs[at] = append(b.pairs[at], listUse{list: uint32(key), query: query})
+	}
+}
+
+// readShared reads the lists of uses, each once.
+func (x *ivf) readShared(uses []listUse, p *plan, s *Scratch) {
+	b := &s.ivf.batch
+	b.start = grown(b.start, x.lists.n+1)
+	clear(b.start)
+	for _, u := range uses {
+		b.start[u.list]++
+	}
+	sum := uint32(0)
+	for l, n := range b.start {
+		b.start[l] = sum
+		sum += n
+	}
+	b.order = grown(b.order, len(uses))
+	for _, u := range uses {
+		b.order[b.start[u.list]] = u.query
+		b.start[u.list]++ // it ends as the start of the next list
+	}
+	from := uint32(0)
+	for l := range x.lists.n {
+		to := b.start[l]
+		for run := range slices.Chunk(b.order[from:to], batchRun) {
+			if s.stopped() {
+				return
+			}
+			x.readRun(l, run, p, s)
+		}
+		from = to
+	}
+}
+
+// readRun adds what a list has for some queries to their candidates.
+func (x *ivf) readRun(l int, queries []uint32, p *plan, s *Scratch) {
+	v, b := &s.ivf, &s.ivf.batch
+	quads, size := x.bytes.quads, x.bytes.panelBytes()
+	width := 4 * quads
+	for i, q := range queries {
+		copy(b.run[i*width:][:width], b.z[int(q)*width:])
+	}
+	for from, to := int(x.first[l]), int(x.first[l+1]); from < to; from += chunkPanels {
+		n := min(to-from, chunkPanels)
+		rows := n * vec.PanelRows
+		x.kern.Panels(b.run, len(queries), quads, x.bytes.panels[from*size:], n, v.sums)
+		bias := x.bytes.bias[from*vec.PanelRows:]
+		for i, q := range queries {
+			c := &b.cands[q]
+			if hits := x.kern.SumsBelow(v.sums[i*rows:][:rows], bias, b.aff[q], c.limit, v.rows, v.dist); hits > 0 {
+				x.take(c, from, hits, p.allowed, s)
+			}
+		}
+	}
+	s.stats.Hops++
+}

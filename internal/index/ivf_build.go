@@ -1,0 +1,269 @@
+package index
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// sqTail is the part of the values of a dimension, at each end, that codes of a
+// byte cut off.
+const sqTail = 0.0005
+
+// codeSample is how many rows codes are trained on.
+const codeSample = 16384
+
+// listRows is how many rows a list has at least, on average.
+const listRows = 64
+
+// listsFor is the number of lists for n rows.
+func listsFor(n int) int {
+	return max(1, min(int(2*math.Sqrt(float64(n))), n/listRows, maxLists))
+}
+
+// ivfBuilder carries what the steps of a build share.
+type ivfBuilder struct {
+	*ivf
+	ctx     context.Context
+	o       BuildOptions
+	prog    *progress
+	list    []uint32 // of each row
+	members []uint32 // rows in the order of their lists
+}
+
+// buildIVF builds an inverted file of the kind in spec.
+func buildIVF(ctx context.Context, spec Spec, base []float32, o BuildOptions) (*ivf, error) {
+	n := len(base) / spec.Dim
+	lists := spec.Lists
+	if lists == 0 {
+		lists = listsFor(n)
+	}
+	if lists < 1 || lists > maxLists {
+		return nil, errclass.New(errclass.Invalid, "index: %d lists: want 1 to %d", lists, maxLists)
+	}
+	lists = max(1, min(lists, n))
+	b := &ivfBuilder{
+		ivf: &ivf{
+			space: space{kern: *o.Kernels, metric: spec.Metric, dim: spec.Dim, base: base},
+			kind:  spec.Kind, n: n,
+		},
+		ctx: ctx, o: o,
+		prog: &progress{tell: o.Progress, total: 3 * n},
+	}
+	for _, step := range []func(lists int) error{b.check, b.cluster, b.assign, b.encode, b.calibrate} {
+		if err := step(lists); err != nil {
+			return nil, err
+		}
+	}
+	return b.ivf, nil
+}
+
+// check looks for values that are not finite, and measures the rows.
+func (b *ivfBuilder) check(int) error {
+	if b.metric == Cosine {
+		b.inv = make([]float32, b.n)
+	}
+	return parallel(b.ctx, b.o.Workers, b.n, 1024, func() func(from, to int) error {
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				v := b.vector(uint32(row))
+				if i := notFinite(v); i >= 0 {
+					return errclass.New(errclass.Invalid, "index row %d: value %d is %v", row, i, v[i])
+				}
+				if b.metric == Cosine {
+					b.inv[row] = b.kern.InvNorm(v)
+				}
+			}
+			return nil
+		}
+	})
+}
+
+// unit writes a row to dst, at length 1 if the metric is Cosine.
+func (b *ivfBuilder) unit(dst []float32, row uint32) {
+	v := b.vector(row)
+	if b.metric != Cosine {
+		copy(dst, v)
+		return
+	}
+	inv := b.inv[row]
+	for d, x := range v {
+		dst[d] = x * inv
+	}
+}
+
+// sample returns count rows picked by lot.
+func (b *ivfBuilder) sample(count int, seed uint64) []float32 {
+	out := make([]float32, count*b.dim)
+	r := rand.New(rand.NewPCG(seed, uint64(b.n)))
+	// One of each run of rows: no row twice, and close to any order they are in.
+	for i := range count {
+		from, to := i*b.n/count, (i+1)*b.n/count
+		b.unit(out[i*b.dim:][:b.dim], uint32(from+r.IntN(max(to-from, 1))))
+	}
+	return out
+}
+
+// cluster finds the centres of the lists.
+func (b *ivfBuilder) cluster(lists int) error {
+	if b.n == 0 {
+		b.lists = &centres{dim: b.dim, n: 1, vectors: make([]float32, b.dim)}
+		b.lists.pack(b.metric)
+		return nil
+	}
+	sample := b.sample(min(b.n, max(kmeansSample*lists, codeSample)), 1)
+	var err error
+	b.lists, err = kmeans(b.ctx, b.kern, b.o.Workers, lists, b.dim, sample, func() { b.prog.add(b.n / kmeansRounds) })
+	return err
+}
+
+// assign puts every row into the list of its nearest centre.
+func (b *ivfBuilder) assign(int) error {
+	b.list = make([]uint32, b.n)
+	err := parallel(b.ctx, b.o.Workers, b.n, assignBlock, func() func(from, to int) error {
+		a := newAssigner(b.lists, b.kern)
+		vectors := make([]float32, assignBlock*b.dim)
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				b.unit(vectors[(row-from)*b.dim:][:b.dim], uint32(row))
+			}
+			a.assign(vectors[:(to-from)*b.dim], func(i, centre int, _ []int32, _ vec.Affine) {
+				b.list[from+i] = uint32(centre)
+			})
+			b.prog.add(to - from)
+			return nil
+		}
+	})
+	if err != nil {
+		return err
+	}
+	b.lists.pack(b.metric) // from here on centres are compared with queries
+	b.layOut()
+	return nil
+}
+
+// layOut gives every row its position.
+func (b *ivfBuilder) layOut() {
+	count := make([]int, b.lists.n+1)
+	for _, l := range b.list {
+		count[l]++
+	}
+	b.first = make([]uint32, b.lists.n+1)
+	for l := range b.lists.n {
+		b.first[l+1] = b.first[l] + uint32(numPanels(count[l]))
+	}
+	b.ids = make([]uint32, int(b.first[b.lists.n])*vec.PanelRows)
+	for i := range b.ids {
+		b.ids[i] = noRow
+	}
+	next := make([]uint32, b.lists.n)
+	for l := range next {
+		next[l] = b.first[l] * vec.PanelRows
+	}
+	for row, l := range b.list {
+		b.ids[next[l]] = uint32(row)
+		next[l]++
+	}
+}
+
+// encode makes the codes.
+func (b *ivfBuilder) encode(int) error {
+	if !hasCodes(b.kind, b.dim) || b.n == 0 {
+		return nil
+	}
+	sample := b.sample(min(b.n, codeSample), 2)
+	b.bytes = trainBytes(b.dim, sample, sqTail)
+	b.bytes.panels = make([]byte, b.numBlocks()*b.bytes.panelBytes())
+	b.bytes.bias = make([]float32, len(b.ids))
+	if b.kind == KindScaNN {
+		b.residuals(sample)
+		b.pq = newProducts(b.dim)
+		if err := b.pq.train(b.ctx, b.o.Workers, sample); err != nil {
+			return err
+		}
+		b.blocks = make([]byte, b.numBlocks()*b.blockBytes())
+		b.pqBias = b.bytes.bias // where a norm is no part of a distance
+		if b.metric == L2 {
+			b.pqBias = make([]float32, len(b.ids))
+		}
+	}
+	return parallel(b.ctx, b.o.Workers, b.lists.n, 1, func() func(from, to int) error {
+		e := b.newListEncoder()
+		return func(from, to int) error {
+			for l := from; l < to; l++ {
+				b.prog.add(e.encode(l))
+			}
+			return nil
+		}
+	})
+}
+
+// residuals subtracts from each vector its nearest centre.
+func (b *ivfBuilder) residuals(vectors []float32) {
+	a := newAssigner(b.lists, b.kern)
+	for len(vectors) > 0 {
+		block := vectors[:min(len(vectors), assignBlock*b.dim)]
+		a.assign(block, func(i, centre int, _ []int32, _ vec.Affine) {
+			c := b.lists.vectors[centre*b.dim:][:b.dim]
+			for d := range c {
+				block[i*b.dim+d] -= c[d]
+			}
+		})
+		vectors = vectors[len(block):]
+	}
+}
+
+// listEncoder encodes the rows of lists. It belongs to one goroutine.
+type listEncoder struct {
+	b    *ivfBuilder
+	pq   *pqEncoder
+	v, r []float32
+	code []byte
+}
+
+func (b *ivfBuilder) newListEncoder() *listEncoder {
+	e := &listEncoder{b: b, v: make([]float32, b.dim), r: make([]float32, b.dim), code: make([]byte, b.dim+1)}
+	if b.pq != nil {
+		e.pq = newPQEncoder(b.pq, b.metric)
+	}
+	return e
+}
+
+// encode encodes list l and returns how many rows it has.
+func (e *listEncoder) encode(l int) (rows int) {
+	b := e.b
+	centre := b.lists.vectors[l*b.dim:][:b.dim]
+	for pos := int(b.first[l]) * vec.PanelRows; pos < int(b.first[l+1])*vec.PanelRows; pos++ {
+		block, lane := pos/vec.PanelRows, pos%vec.PanelRows
+		row := b.ids[pos]
+		if row == noRow {
+			b.bytes.bias[pos] = float32(math.Inf(1))
+			if b.pq != nil {
+				b.pqBias[pos] = float32(math.Inf(1))
+			}
+			continue
+		}
+		rows++
+		b.unit(e.v, row)
+		code := e.code[:b.dim]
+		if sq := b.bytes.encode(code, e.v); b.metric == L2 {
+			b.bytes.bias[pos] = sq
+		}
+		vec.PutPanel(b.bytes.panels[block*b.bytes.panelBytes():], lane, code)
+		if b.pq == nil {
+			continue
+		}
+		for d, x := range e.v {
+			e.r[d] = x - centre[d]
+		}
+		code = e.code[:b.pq.parts]
+		if sq := e.pq.encode(code, e.r, e.v, centre); b.metric == L2 {
+			b.pqBias[pos] = sq
+		}
+		vec.PutFastScan(b.blocks[block*b.blockBytes():], lane, code)
+	}
+	return rows
+}

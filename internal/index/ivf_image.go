@@ -1,0 +1,268 @@
+package index
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"unsafe"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// The image of an inverted file, little endian: a header of 128 bytes, then the
+// sections, each padded with zeros to a multiple of 64 bytes.
+//
+//	0   magic "QNIVF1\r\n"
+//	8   u32 version
+//	12  u32 bytes of the header
+//	16  u32 dimension
+//	20  u32 metric
+//	24  u32 kind: 1 IVF_FLAT, 2 IVF_SQ8, 3 SCANN
+//	28  u32 lists
+//	32  u32 lists that a search reads by default
+//	36  u32 1 if rows are in two lists, else 0
+//	40  u64 rows
+//	48  u64 blocks of 32 positions
+//	56  u64 bytes of the whole image
+//	124 u32 CRC-32C of the bytes before
+//
+//	centres     lists * dimension, f32
+//	            their codes: lowest values and steps, dimension f32 each; panels (see
+//	            package vec); biases, f32
+//	first       lists + 1, u32 number of the list's first block
+//	ids         blocks * 32, u32 row, or all ones where a list has none
+//	norms       rows, f32 inverse norm; Cosine only
+//	bytes       as the codes of the centres; not IVF_FLAT, nor below 16 dimensions
+//	points      32 f32 for each two dimensions, of product quantisation; of these, SCANN only
+//	            its codes, blocks for fast-scan (see package vec); biases, f32, L2 only
+const (
+	ivfMagic   = "QNIVF1\r\n"
+	ivfVersion = 1
+)
+
+var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
+
+// ivfHeader is what the first bytes of an image say.
+type ivfHeader struct {
+	dim, metric, kind, lists, effort, spilled uint32
+	rows, blocks                              uint64
+}
+
+// Sections of an image.
+const (
+	ivfCentres = iota
+	ivfCentreLo
+	ivfCentreStep
+	ivfCentrePanels
+	ivfCentreBias
+	ivfFirst
+	ivfIDs
+	ivfNorms
+	ivfLo
+	ivfStep
+	ivfPanels
+	ivfBias
+	ivfPoints
+	ivfBlocks
+	ivfPQBias
+	ivfSections
+)
+
+// sections are the lengths in bytes of what follows the header.
+func (h *ivfHeader) sections() (s [ivfSections]uint64) {
+	dim, lists, positions := uint64(h.dim), uint64(h.lists), h.blocks*vec.PanelRows
+	panel := uint64(vec.PanelQuads(int(h.dim))) * 4 * vec.PanelRows
+	s[ivfCentres] = lists * dim * 4
+	s[ivfCentreLo], s[ivfCentreStep] = dim*4, dim*4
+	s[ivfCentrePanels] = uint64(numPanels(int(h.lists))) * panel
+	s[ivfCentreBias] = uint64(numPanels(int(h.lists))) * vec.PanelRows * 4
+	s[ivfFirst] = (lists + 1) * 4
+	s[ivfIDs] = positions * 4
+	if Metric(h.metric) == Cosine {
+		s[ivfNorms] = h.rows * 4
+	}
+	if kind := ivfKinds[h.kind]; hasCodes(kind, int(h.dim)) {
+		s[ivfLo], s[ivfStep] = dim*4, dim*4
+		s[ivfPanels] = h.blocks * panel
+		s[ivfBias] = positions * 4
+		if kind == KindScaNN {
+			parts := (dim + pqDims - 1) / pqDims
+			s[ivfPoints] = parts * pqDims * pqCodes * 4
+			s[ivfBlocks] = h.blocks * uint64(vec.FastScanQuads(int(parts))) * vec.FastScanQuad
+			if Metric(h.metric) == L2 {
+				s[ivfPQBias] = positions * 4
+			}
+		}
+	}
+	return s
+}
+
+func (h *ivfHeader) size() uint64 {
+	n := uint64(headerBytes)
+	for _, s := range h.sections() {
+		n += aligned(s)
+	}
+	return n
+}
+
+func (h *ivfHeader) encode() []byte {
+	b := make([]byte, headerBytes)
+	le := binary.LittleEndian
+	copy(b, ivfMagic)
+	for i, x := range []uint32{ivfVersion, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, h.spilled} {
+		le.PutUint32(b[8+4*i:], x)
+	}
+	for i, x := range []uint64{h.rows, h.blocks, h.size()} {
+		le.PutUint64(b[40+8*i:], x)
+	}
+	le.PutUint32(b[124:], castagnoli(b[:124]))
+	return b
+}
+
+// decodeIVF reads a header and checks that the image holds what it promises.
+func decodeIVF(b []byte) (*ivfHeader, error) {
+	corrupt := func(format string, args ...any) (*ivfHeader, error) {
+		return nil, errors.Wrap(errclass.New(errclass.Corrupt, format, args...), "IVF image")
+	}
+	if len(b) < headerBytes || string(b[:8]) != ivfMagic {
+		return corrupt("%d bytes that do not start with the magic of an IVF image", len(b))
+	}
+	le := binary.LittleEndian
+	if v := le.Uint32(b[8:]); v != ivfVersion {
+		return nil, errclass.New(errclass.Unimplemented, "IVF image has version %d: this build reads version %d", v, ivfVersion)
+	}
+	if got, want := le.Uint32(b[124:]), castagnoli(b[:124]); got != want {
+		return corrupt("header has checksum %08x, not %08x", want, got)
+	}
+	h := &ivfHeader{
+		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), kind: le.Uint32(b[24:]), lists: le.Uint32(b[28:]),
+		effort: le.Uint32(b[32:]), spilled: le.Uint32(b[36:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
+	}
+	switch {
+	case le.Uint32(b[12:]) != headerBytes:
+		return corrupt("header of %d bytes", le.Uint32(b[12:]))
+	case h.dim < 1 || h.dim > maxDim, h.metric > 255 || !Metric(h.metric).Valid(), h.kind < 1 || int(h.kind) >= len(ivfKinds),
+		h.lists < 1 || h.lists > maxLists, h.effort < 1 || h.effort > h.lists, h.spilled > 1,
+		h.rows > maxRows, h.blocks > maxRows/vec.PanelRows+maxLists:
+		return corrupt("dimension %d, metric %d, kind %d, %d lists, %d rows, %d blocks are out of range",
+			h.dim, h.metric, h.kind, h.lists, h.rows, h.blocks)
+	case le.Uint64(b[56:]) != h.size() || uint64(len(b)) < h.size():
+		return corrupt("%d bytes, header says %d, its counts make %d", len(b), le.Uint64(b[56:]), h.size())
+	}
+	return h, nil
+}
+
+// WriteTo writes the image, which openIVF searches in place. The vectors are not
+// part of it.
+func (x *ivf) WriteTo(w io.Writer) (int64, error) {
+	h := ivfHeader{
+		dim: uint32(x.dim), metric: uint32(x.metric), lists: uint32(x.lists.n), effort: uint32(x.effort),
+		rows: uint64(x.n), blocks: uint64(x.numBlocks()),
+	}
+	for i, k := range ivfKinds {
+		if k == x.kind {
+			h.kind = uint32(i)
+		}
+	}
+	if x.spilled {
+		h.spilled = 1
+	}
+	out := &imageWriter{w: bufio.NewWriterSize(w, 1<<16)}
+	bytes := func(b []byte) {
+		out.write(b)
+		out.pad()
+	}
+	codes := func(c *byteCodes) {
+		out.floats(c.lo)
+		out.floats(c.step)
+		bytes(c.panels)
+		out.floats(c.bias)
+	}
+	out.write(h.encode())
+	out.floats(x.lists.vectors)
+	codes(x.lists.codes)
+	out.words(x.first)
+	out.words(x.ids)
+	out.floats(x.inv)
+	if x.bytes != nil {
+		codes(x.bytes)
+	}
+	if x.pq != nil {
+		out.floats(x.pq.points)
+		bytes(x.blocks)
+		if x.metric == L2 {
+			out.floats(x.pqBias)
+		}
+	}
+	if out.err == nil {
+		out.err = out.w.Flush()
+	}
+	return out.n, errors.Wrap(out.err, "write IVF image")
+}
+
+// openIVF returns an index that searches an image in place; see Open.
+func openIVF(image []byte, base []float32) (*ivf, error) {
+	h, err := decodeIVF(image)
+	if err != nil {
+		return nil, err
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil, errclass.New(errclass.Unimplemented, "IVF image: needs a little-endian machine")
+	}
+	if uintptr(unsafe.Pointer(&image[0]))%4 != 0 {
+		return nil, errclass.New(errclass.Invalid, "IVF image: starts at an address that is not a multiple of 4")
+	}
+	if uint64(len(base))/uint64(h.dim) < h.rows {
+		return nil, errclass.New(errclass.Invalid, "IVF image of %d rows of dimension %d: base has %d values", h.rows, h.dim, len(base))
+	}
+	var parts [ivfSections][]byte
+	at := uint64(headerBytes)
+	for i, n := range h.sections() {
+		parts[i] = image[at : at+n : at+n]
+		at += aligned(n)
+	}
+	dim, quads := int(h.dim), vec.PanelQuads(int(h.dim))
+	codes := func(lo int) *byteCodes {
+		return &byteCodes{
+			dim: dim, quads: quads, lo: asFloats(parts[lo]), step: asFloats(parts[lo+1]),
+			panels: parts[lo+2], bias: asFloats(parts[lo+3]),
+		}
+	}
+	x := &ivf{
+		space: space{kern: vec.Detect(), metric: Metric(h.metric), dim: dim, base: base, inv: asFloats(parts[ivfNorms])},
+		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort), spilled: h.spilled == 1,
+		lists: &centres{dim: dim, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
+		first: asWords(parts[ivfFirst]),
+		ids:   asWords(parts[ivfIDs]),
+	}
+	last := uint32(0)
+	for l, first := range x.first {
+		if first < last || uint64(first) > h.blocks {
+			return nil, errclass.New(errclass.Corrupt, "IVF image: list %d starts at block %d, the one before at %d of %d", l, first, last, h.blocks)
+		}
+		last = first
+	}
+	if !hasCodes(x.kind, dim) || x.n == 0 {
+		return x, nil
+	}
+	x.bytes = codes(ivfLo)
+	if x.kind == KindScaNN {
+		x.pq = &products{dim: dim, parts: (dim + pqDims - 1) / pqDims, points: asFloats(parts[ivfPoints])}
+		x.blocks, x.pqBias = parts[ivfBlocks], x.bytes.bias
+		if x.metric == L2 {
+			x.pqBias = asFloats(parts[ivfPQBias])
+		}
+	}
+	return x, nil
+}
+
+func asWords(b []byte) []uint32 {
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+}
+
+func asFloats(b []byte) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+}

@@ -1,0 +1,398 @@
+package index
+
+import (
+	"math"
+	"slices"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// ivfScratch is what a search of an inverted file works in.
+type ivfScratch struct {
+	unit   []float32 // the query, at length 1 if the metric is Cosine
+	z      []int8    // what stands for it in products with byteCodes
+	sums   []int32
+	near   []uint64 // keys of lists, nearest first
+	rows   []uint32 // places of hits in a list
+	dist   []float32
+	lists  []uint32
+	dots   []float32 // products with the centres of those
+	values []float32 // of tables
+	lut    []byte
+	cands  candidates
+	batch  batchScratch
+}
+
+func (v *ivfScratch) bytes() int {
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)) +
+		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + v.batch.bytes()
+}
+
+// candidates are the best positions so far by an estimate.
+type candidates struct {
+	keys  []uint64 // vec.Key of estimate and position, in no order
+	want  int
+	limit float32 // what does not come below it is of no use
+}
+
+func (c *candidates) reset(want int) {
+	c.keys, c.want, c.limit = c.keys[:0], want, float32(math.Inf(1))
+}
+
+// slack is how many more candidates than wanted are kept before the worst go.
+func (c *candidates) slack() int { return c.want + 64 }
+
+// trim lets go of all but the wanted ones if there are many more.
+func (c *candidates) trim() {
+	if len(c.keys) > c.want+c.slack() {
+		c.cut()
+	}
+}
+
+func (c *candidates) cut() {
+	if len(c.keys) <= c.want {
+		return
+	}
+	partition(c.keys, c.want)
+	c.keys = c.keys[:c.want]
+	c.limit = vec.Unkey(slices.Max(c.keys)).Distance
+}
+
+// partition moves the n smallest keys to the front; n is less than their number.
+func partition(keys []uint64, n int) {
+	for len(keys) > 1 {
+		mid, last := len(keys)/2, len(keys)-1
+		// The median of three is the pivot.
+		a, b, c := keys[0], keys[mid], keys[last]
+		pivot := max(min(a, b), min(max(a, b), c))
+		i, j := 0, last
+		for i <= j {
+			for keys[i] < pivot {
+				i++
+			}
+			for keys[j] > pivot {
+				j--
+			}
+			if i <= j {
+				keys[i], keys[j] = keys[j], keys[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case n <= j:
+			keys = keys[:j+1]
+		case n >= i:
+			keys, n = keys[i:], n-i
+		default:
+			return
+		}
+	}
+}
+
+// plan is how a search goes about.
+type plan struct {
+	k, lists, rank int
+	allowed        []uint64 // nil: all
+	scan           bool     // look at all allowed rows
+}
+
+// plan decides on the work for a query.
+func (x *ivf) plan(q *Query) plan {
+	p := plan{k: min(q.K, x.n), lists: q.Effort}
+	if p.lists <= 0 {
+		p.lists = x.effort
+	}
+	selected := x.n
+	if q.Allowed != nil {
+		p.allowed = nonNil(q.Allowed.Words())
+		selected = min(q.Allowed.Count(), x.n)
+		p.k = min(p.k, selected)
+	}
+	// The nearest of few, or many of the nearest, lie further apart, so more lists
+	// hold them.
+	wider := float64(x.n) / float64(max(selected, 1)) * max(float64(p.k)/calibrateK, 1)
+	p.lists = int(math.Ceil(float64(p.lists) * math.Pow(wider, 0.35)))
+	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
+	p.lists = min(p.lists, x.lists.n)
+	p.rank = x.byteRank(p.k)
+	if x.pq != nil {
+		p.rank = 40 + 4*p.k + p.lists
+	}
+	// Rows at random cost some ten times what codes in a row cost.
+	p.scan = x.n == 0 || selected*10 <= p.lists*x.size()+x.lists.n
+	return p
+}
+
+// byteRank is how many of the best rows by codes of a byte are looked at.
+func (x *ivf) byteRank(k int) int { return k + k/2 + 16 }
+
+// Search reads the lists nearest to the vector.
+func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
+	if len(vector) != x.dim {
+		panic(errors.AssertionFailedf("query of %d values in an index of dimension %d", len(vector), x.dim))
+	}
+	s.begin(0)
+	p := x.plan(q)
+	if p.k <= 0 {
+		return s.out
+	}
+	if p.scan {
+		return q.within(x.scanAll(vector, &p, s))
+	}
+	x.normalise(vector, s)
+	x.nearestLists(&p, s)
+	s.ivf.cands.reset(p.rank)
+	switch {
+	case x.bytes == nil:
+		return q.within(x.readRows(vector, &p, s))
+	case x.pq != nil:
+		x.readProducts(&p, s)
+	default:
+		x.readBytes(&p, s)
+	}
+	return q.within(x.rank(vector, &p, &s.ivf.cands, s))
+}
+
+// scanAll looks at every allowed row.
+func (x *ivf) scanAll(vector []float32, p *plan, s *Scratch) []Neighbor {
+	s.stats.Scanned = true
+	s.top.Reset(p.k)
+	x.scan(vector, x.scale(vector), x.n, p.allowed, nil, s)
+	s.out = s.top.AppendSorted(s.out[:0])
+	return s.out
+}
+
+// normalise writes the query to s.ivf.unit.
+func (x *ivf) normalise(vector []float32, s *Scratch) {
+	v := &s.ivf
+	v.unit = grown(v.unit, x.dim)
+	if x.metric == Cosine {
+		x.kern.Normalize(v.unit, vector)
+	} else {
+		copy(v.unit, vector)
+	}
+}
+
+// queriesRoom is what Panels wants room for, where there is one query.
+const queriesRoom = 16
+
+// nearestLists leaves the lists to read in s.ivf.near, nearest first.
+func (x *ivf) nearestLists(p *plan, s *Scratch) {
+	v, c := &s.ivf, x.lists.codes
+	all := len(c.bias)
+	v.z = grown(v.z, queriesRoom*4*max(c.quads, x.quads()))
+	v.sums = grown(v.sums, queriesRoom*max(all, chunkPanels*vec.PanelRows))
+	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
+	v.dist = grown(v.dist, len(v.rows))
+	aff := c.prepare(v.z[:4*c.quads], v.unit, x.metric)
+	x.kern.Panels(v.z, 1, c.quads, c.panels, all/vec.PanelRows, v.sums)
+	x.selectLists(v.sums[:all], aff, p.lists, s)
+	slices.Sort(v.near)
+}
+
+func (x *ivf) quads() int {
+	if x.bytes == nil {
+		return 0
+	}
+	return x.bytes.quads
+}
+
+// listSample is one of how many centres are looked at to guess how near the
+// nearest are.
+const listSample = 8
+
+// selectLists leaves the n nearest lists in s.ivf.near, in no order.
+func (x *ivf) selectLists(sums []int32, aff vec.Affine, n int, s *Scratch) {
+	v, bias := &s.ivf, x.lists.codes.bias
+	limit := float32(math.MaxFloat32)
+	if n < x.lists.n/2 && x.lists.n > 16*listSample {
+		// The bias has the squared norm, or nothing: it is no order of its own.
+		v.near = v.near[:0]
+		for i := 0; i < x.lists.n; i += listSample {
+			v.near = append(v.near, vec.Key(float32(sums[i])*aff.Scale+aff.Base+bias[i], 0))
+		}
+		at := n/listSample + n/(2*listSample) + 4
+		if at < len(v.near) {
+			partition(v.near, at)
+			limit = vec.Unkey(slices.Max(v.near[:at])).Distance
+		}
+	}
+	hits := x.kern.SumsBelow(sums, bias, aff, limit, v.rows, v.dist)
+	if hits < n && limit < math.MaxFloat32 {
+		hits = x.kern.SumsBelow(sums, bias, aff, math.MaxFloat32, v.rows, v.dist)
+	}
+	v.near = v.near[:0]
+	for i, l := range v.rows[:hits] {
+		if int(l) < x.lists.n { // what fills the last panel is only near in a damaged image
+			v.near = append(v.near, vec.Key(v.dist[i], l))
+		}
+	}
+	if len(v.near) > n {
+		partition(v.near, n)
+		v.near = v.near[:n]
+	}
+}
+
+// chunkPanels is how many panels are multiplied in one go.
+const chunkPanels = 16
+
+// readProducts adds what the codes of the lists promise to the candidates.
+func (x *ivf) readProducts(p *plan, s *Scratch) {
+	v := &s.ivf
+	quads := vec.FastScanQuads(x.pq.parts)
+	v.lut = grown(v.lut, quads*vec.FastScanQuad)
+	clear(v.lut[x.pq.parts*pqCodes:])
+	v.values = grown(v.values, x.pq.parts*pqCodes)
+	factor, base := float32(-1), float32(0)
+	switch x.metric {
+	case L2:
+		factor = -2
+		base = x.kern.Dot(v.unit, v.unit)
+	case Cosine:
+		base = 1
+	}
+	aff := x.pq.tables(v.lut, v.values, v.unit, factor)
+	aff.Base += base
+	v.lists = v.lists[:0]
+	for _, key := range v.near {
+		v.lists = append(v.lists, uint32(key))
+	}
+	v.dots = grown(v.dots, len(v.lists))
+	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists, v.dots)
+	size := x.blockBytes()
+	for i, l := range v.lists {
+		from, to := int(x.first[l]), int(x.first[l+1])
+		own := vec.Affine{Scale: aff.Scale, Base: aff.Base + factor*v.dots[i]}
+		for from < to {
+			n := min(to-from, len(v.rows)/vec.FastScanBlock)
+			hits := x.kern.FastScanBelow(x.blocks[from*size:], quads, n, v.lut, x.pqBias[from*vec.FastScanBlock:], own, v.cands.limit, v.rows, v.dist)
+			x.take(&v.cands, from, hits, p.allowed, s)
+			from += n
+		}
+		if s.stats.Hops++; s.stopped() {
+			return
+		}
+	}
+}
+
+// readBytes does so for codes of a byte.
+func (x *ivf) readBytes(p *plan, s *Scratch) {
+	v, size := &s.ivf, x.bytes.panelBytes()
+	aff := x.bytes.prepare(v.z[:4*x.bytes.quads], v.unit, x.metric)
+	for _, key := range v.near {
+		from, to := int(x.first[uint32(key)]), int(x.first[uint32(key)+1])
+		for from < to {
+			n := min(to-from, chunkPanels)
+			x.kern.Panels(v.z, 1, x.bytes.quads, x.bytes.panels[from*size:], n, v.sums)
+			sums := v.sums[:n*vec.PanelRows]
+			hits := x.kern.SumsBelow(sums, x.bytes.bias[from*vec.PanelRows:], aff, v.cands.limit, v.rows, v.dist)
+			x.take(&v.cands, from, hits, p.allowed, s)
+			from += n
+		}
+		if s.stats.Hops++; s.stopped() {
+			return
+		}
+	}
+}
+
+// take adds the hits in the blocks from one on that are allowed.
+func (x *ivf) take(c *candidates, block, hits int, allowed []uint64, s *Scratch) {
+	v := &s.ivf
+	first := uint32(block * vec.PanelRows)
+	if allowed == nil {
+		for i, r := range v.rows[:hits] {
+			c.keys = append(c.keys, vec.Key(v.dist[i], first+r))
+		}
+	} else {
+		for i, r := range v.rows[:hits] {
+			if has(allowed, x.ids[first+r]) {
+				c.keys = append(c.keys, vec.Key(v.dist[i], first+r))
+			}
+		}
+	}
+	c.trim()
+}
+
+// readRows looks at the rows of the lists themselves.
+func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) []Neighbor {
+	v := &s.ivf
+	scale := x.scale(vector)
+	s.top.Reset(p.k)
+	ids := s.ids[:0]
+	flush := func() {
+		x.byID(vector, scale, ids, s.dist)
+		s.top.PushAll(ids, s.dist[:len(ids)])
+		s.stats.Distances += len(ids)
+		ids = ids[:0]
+	}
+	for _, key := range v.near {
+		l := uint32(key)
+		for _, row := range x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows] {
+			if int(row) < x.n && (p.allowed == nil || has(p.allowed, row)) {
+				ids = append(ids, row)
+			}
+			if len(ids) == scanChunk {
+				flush()
+			}
+		}
+		if s.stats.Hops++; s.stopped() {
+			break
+		}
+	}
+	flush()
+	if s.top.Len() < p.k && !s.stats.Stopped {
+		return x.scanAll(vector, p, s)
+	}
+	s.out = s.top.AppendSorted(s.out)
+	return s.out
+}
+
+// Of ranking.
+const (
+	weighStep = 16
+	// weighDoubt is how many standard deviations of the estimates' errors a
+	// candidate may have to gain.
+	weighDoubt = 3.0
+)
+
+// rank computes exact distances of the candidates, the most promising first,
+// until none of the others is likely to be among the k nearest.
+func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
+	c.cut()
+	slices.Sort(c.keys)
+	scale := x.scale(vector)
+	s.top.Reset(p.k)
+	var sum, squares, count float64
+	for from := 0; from < len(c.keys); {
+		keys := c.keys[from:min(from+weighStep, len(c.keys))]
+		if s.top.Full() && from >= p.k+weighStep/2 {
+			mean := sum / count
+			doubt := weighDoubt * math.Sqrt(max(squares/count-mean*mean, 0))
+			if float64(vec.Unkey(keys[0]).Distance)+mean-doubt > float64(s.top.Bound()) {
+				break
+			}
+		}
+		from += len(keys)
+		ids := s.ids[:0]
+		for _, key := range keys {
+			if row := x.ids[uint32(key)]; int(row) < x.n {
+				ids = append(ids, row)
+			}
+		}
+		x.byID(vector, scale, ids, s.dist)
+		s.stats.Distances += len(ids)
+		s.top.PushAll(ids, s.dist[:len(ids)])
+		for i, d := range s.dist[:len(ids)] {
+			e := float64(d - vec.Unkey(keys[i]).Distance)
+			sum, squares, count = sum+e, squares+e*e, count+1
+		}
+	}
+	if s.top.Len() < p.k && !s.stats.Stopped {
+		return x.scanAll(vector, p, s)
+	}
+	s.out = s.top.AppendSorted(s.out[:0])
+	return s.out
+}
