@@ -279,6 +279,7 @@ func (x *reader) allowed(ctx context.Context, t *target, set *bitset.Set) (n int
 		if err := t.filter(ctx, x.match, n, set); err != nil {
 			return 0, nil, err
 		}
+		x.coll.set.wish(t.holder, x.match, n)
 	} else {
 		set.Reset(n)
 		set.Fill()

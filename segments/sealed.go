@@ -29,6 +29,7 @@ type Sealed struct {
 	deletes *deletes
 	vectors []*sealedVectors
 	order   []uint32 // rows by key, newest of a key first; nil = row order is key order
+	scalars *scalarIndexes
 
 	heap    *Reservation // rows, keys
 	removed *Reservation // what deletes hides
@@ -61,6 +62,7 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, latest fun
 	s := &Sealed{
 		meta: Meta{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel},
 		dir:  dir, file: file, pk: info.Schema.Primary(), latest: latest, ledger: l, removed: l.Force(KindSealed, 0),
+		scalars: newScalarIndexes(l),
 	}
 	opened := false
 	defer func() {
@@ -242,7 +244,7 @@ func (s *Sealed) byKey(i int) uint32 {
 func (s *Sealed) fixedBytes() int64 { return s.rows.Bytes() + 4*int64(len(s.order)) }
 
 func (s *Sealed) bytes() int64 {
-	n := s.heap.size() + s.removed.size()
+	n := s.heap.size() + s.removed.size() + s.scalars.memory.size()
 	for _, v := range s.vectors {
 		n += v.memory.size()
 	}
@@ -276,7 +278,7 @@ func (s *Sealed) withNorms(v *sealedVectors) vectors {
 
 // close unmaps the files and removes them. No reader may be left.
 func (s *Sealed) close() error {
-	for _, r := range []*Reservation{s.heap, s.removed, s.mapped} {
+	for _, r := range []*Reservation{s.heap, s.removed, s.mapped, s.scalars.memory} {
 		r.Release()
 	}
 	for _, v := range s.vectors {

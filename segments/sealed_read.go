@@ -2,11 +2,13 @@ package segments
 
 import (
 	"context"
+	"slices"
 	"sort"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -109,6 +111,11 @@ func (s *Sealed) filter(ctx context.Context, m *match, n int, out *bitset.Set) e
 	if m.keys != nil && m.keys.Rows() < n/8 {
 		return s.filterKeys(ctx, m, n, out)
 	}
+	if s.scalars.any() {
+		if rest, ok := m.plan.Narrow(s.scalars, n, s.rows.Rows, out); ok {
+			return s.filterRest(ctx, m, rest, n, out)
+		}
+	}
 	out.Reset(n)
 	var part bitset.Set
 	for from := 0; from < n; from += filterRows {
@@ -120,6 +127,30 @@ func (s *Sealed) filter(ctx context.Context, m *match, n int, out *bitset.Set) e
 			return err
 		}
 		copy(out.Words()[from/64:], part.Words())
+	}
+	return nil
+}
+
+// filterRest keeps those rows of out that match rest too; nil is all.
+func (s *Sealed) filterRest(ctx context.Context, m *match, rest *expr.Plan, n int, out *bitset.Set) error {
+	if rest == nil {
+		return nil
+	}
+	var part bitset.Set
+	for from := 0; from < n; from += filterRows {
+		if err := ctx.Err(); err != nil {
+			return errors.Wrap(err, "filter")
+		}
+		to := min(from+filterRows, n)
+		within := out.Words()[from/64 : (to+63)/64]
+		if !slices.ContainsFunc(within, func(w uint64) bool { return w != 0 }) {
+			continue
+		}
+		part.Reset(to - from)
+		if err := rest.EvalWithin(rangeColumns{s, m, from, to}, to-from, within, &part); err != nil {
+			return err
+		}
+		copy(within, part.Words())
 	}
 	return nil
 }

@@ -27,9 +27,11 @@ type Set struct {
 	merges  sync.Pool        // *merger, one per search
 	loads   *loads
 	builder *graphBuilder
+	scalars *scalarBuilder
 
 	// Tests lower and replace these.
 	graphAfter int
+	indexAfter int
 	create     func(name string) (io.WriteCloser, error)
 
 	mu struct {
@@ -53,7 +55,7 @@ func New(o Options) (*Set, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, diskError(err, "create segment folder %s", o.Dir)
 	}
-	s := &Set{o: o, graphAfter: graphAfter}
+	s := &Set{o: o, graphAfter: graphAfter, indexAfter: indexRows}
 	s.create = func(name string) (io.WriteCloser, error) { return os.Create(name) }
 	s.sweep()
 	s.mu.collections = map[int64]*Collection{}
@@ -68,8 +70,11 @@ func New(o Options) (*Set, error) {
 	s.group = lifecycle.NewGroup(context.Background(), onExit)
 	s.late = lifecycle.NewGroup(context.Background(), onExit)
 	s.loads = newLoads(o.LoadConcurrency)
-	s.builder = newGraphBuilder(s)
+	s.builder, s.scalars = newGraphBuilder(s), newScalarBuilder(s)
 	if err := s.group.Go("growing graph builder", s.builder.run); err != nil {
+		return nil, err
+	}
+	if err := s.group.Go("scalar index builder", s.scalars.run); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -214,6 +219,7 @@ func (s *Set) Close(ctx context.Context) error {
 		s.Remove(c.Info().ID)
 	}
 	s.builder.releaseAll()
+	s.scalars.releaseAll()
 	errs := []error{errors.Wrap(s.group.Close(ctx), "segments")}
 	select {
 	case <-s.unread():

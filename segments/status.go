@@ -54,6 +54,7 @@ func (s *Sealed) describe(st *SegmentStatus) {
 	if st.Rows > 0 {
 		st.MinTimestamp, st.MaxTimestamp = s.rows.Timestamps[0], s.rows.Timestamps[st.Rows-1]
 	}
+	s.scalars.describe(st)
 	for _, v := range s.vectors {
 		st.Indexes[v.fieldID] = string(index.KindFlat)
 		if v.index != nil {

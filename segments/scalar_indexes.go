@@ -1,0 +1,272 @@
+package segments
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/analyze"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/scalarindex"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// indexRows is the number of rows from which on a column may get an index: fewer are
+// read in microseconds.
+const indexRows = 16 << 10
+
+// scalarKey names an index of a segment.
+type scalarKey struct {
+	fieldID int64
+	kind    scalarindex.Kind
+}
+
+// scalarCost is about what building an index costs, and the memory it takes meanwhile, for
+// each row.
+func scalarCost(kind scalarindex.Kind) (nanos, bytes int64) {
+	switch kind {
+	case scalarindex.Words:
+		return 2500, 80
+	case scalarindex.Elements:
+		return 400, 40
+	case scalarindex.Grams:
+		return 4000, 120
+	}
+	return 200, 28
+}
+
+// scalarIndexes are the indexes over the columns of a sealed segment. One is built when the
+// filters that had to read its column have cost as much as the build will: then an index
+// costs at most twice what the best choice in hindsight would, and columns that nobody
+// filters by cost nothing.
+type scalarIndexes struct {
+	built  atomic.Pointer[map[scalarKey]scalarindex.Index]
+	memory *Reservation
+	mu     struct {
+		sync.Mutex
+		spent map[scalarKey]int64 // nanoseconds, by filters, since the last try
+	}
+}
+
+func newScalarIndexes(l *Ledger) *scalarIndexes {
+	x := &scalarIndexes{memory: l.Force(KindSealed, 0)}
+	x.mu.spent = map[scalarKey]int64{}
+	return x
+}
+
+// Index returns the index, nil if there is none.
+func (x *scalarIndexes) Index(fieldID int64, kind scalarindex.Kind) scalarindex.Index {
+	return (*x.built.Load())[scalarKey{fieldID, kind}]
+}
+
+func (x *scalarIndexes) any() bool { return x.built.Load() != nil }
+
+func (x *scalarIndexes) has(k scalarKey) bool {
+	built := x.built.Load()
+	return built != nil && (*built)[k] != nil
+}
+
+// add publishes an index.
+func (x *scalarIndexes) add(k scalarKey, ix scalarindex.Index) {
+	next := map[scalarKey]scalarindex.Index{k: ix}
+	if old := x.built.Load(); old != nil {
+		maps.Copy(next, *old)
+	}
+	x.built.Store(&next)
+}
+
+// pay notes that a filter cost so many nanoseconds that the index would have
+// saved, and reports whether the index is due.
+func (x *scalarIndexes) pay(k scalarKey, nanos, price int64) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.mu.spent[k] += nanos
+	if x.mu.spent[k] < price {
+		return false
+	}
+	x.mu.spent[k] = -8 * price // should it fail, the next try is far
+	return true
+}
+
+// describe lists the indexes by field.
+func (x *scalarIndexes) describe(st *SegmentStatus) {
+	built := x.built.Load()
+	if built == nil {
+		return
+	}
+	byField := map[int64][]string{}
+	for k := range *built {
+		byField[k.fieldID] = append(byField[k.fieldID], k.kind.String())
+	}
+	for id, kinds := range byField {
+		slices.Sort(kinds)
+		st.Indexes[id] = strings.Join(kinds, "+")
+	}
+}
+
+// wish tells the builder which indexes a filter over n rows of the segment would
+// have liked to have. The caller's snapshot holds h.
+func (s *Set) wish(h *holder, m *match, n int) {
+	sealed, ok := h.segment.(*Sealed)
+	if !ok || sealed.rows.Rows < s.indexAfter || m.only {
+		return
+	}
+	m.plan.Wants(func(fieldID int64, kind scalarindex.Kind, cost int) {
+		k := scalarKey{fieldID, kind}
+		if sealed.scalars.has(k) || sealed.rows.Column(fieldID) == nil {
+			return
+		}
+		nanos, _ := scalarCost(kind)
+		if sealed.scalars.pay(k, int64(cost)*int64(n), nanos*int64(sealed.rows.Rows)) {
+			s.scalars.put(h, k)
+		}
+	})
+}
+
+// scalarBuilder builds the indexes that are due, one after the other.
+type scalarBuilder struct {
+	set  *Set
+	wake chan struct{}
+	mu   struct {
+		sync.Mutex
+		pending []scalarJob
+		closed  bool
+	}
+}
+
+// scalarJob is an index to be built; it holds its segment.
+type scalarJob struct {
+	holder *holder
+	key    scalarKey
+}
+
+func newScalarBuilder(s *Set) *scalarBuilder {
+	return &scalarBuilder{set: s, wake: make(chan struct{}, 1)}
+}
+
+// put queues a job; the caller holds h.
+func (b *scalarBuilder) put(h *holder, k scalarKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.closed {
+		return
+	}
+	h.refs.Add(1)
+	b.mu.pending = append(b.mu.pending, scalarJob{h, k})
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *scalarBuilder) take() (j scalarJob, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.mu.pending) == 0 {
+		return j, false
+	}
+	j, b.mu.pending = b.mu.pending[0], b.mu.pending[1:]
+	return j, true
+}
+
+// releaseAll lets go of what is pending; nothing is taken on afterwards.
+func (b *scalarBuilder) releaseAll() {
+	b.mu.Lock()
+	b.mu.closed = true
+	b.mu.Unlock()
+	for j, ok := b.take(); ok; j, ok = b.take() {
+		b.set.unref(j.holder)
+	}
+}
+
+func (b *scalarBuilder) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.wake:
+		}
+		for j, ok := b.take(); ok; j, ok = b.take() {
+			b.build(ctx, j)
+		}
+	}
+}
+
+func (b *scalarBuilder) build(ctx context.Context, j scalarJob) {
+	defer b.set.unref(j.holder)
+	s := j.holder.segment.(*Sealed)
+	err := lifecycle.Call("build scalar index", func() error { return s.buildScalar(ctx, j.key) })
+	if err != nil && ctx.Err() == nil {
+		// Without it filters read the column, as before.
+		b.set.o.Logger.Warn("segments: no scalar index for now", "segment", s.meta.ID, "field", j.key.fieldID, "index", j.key.kind.String(), "error", err)
+	}
+}
+
+// buildScalar builds and publishes an index, if memory allows.
+func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
+	if ctx.Err() != nil || s.scalars.has(k) {
+		return ctx.Err()
+	}
+	_, bytes := scalarCost(k.kind)
+	room, err := s.ledger.Reserve(KindSealed, bytes*int64(s.rows.Rows))
+	if err != nil {
+		return err
+	}
+	defer room.Release()
+	ix, err := newScalarIndex(ctx, k.kind, s.rows.Column(k.fieldID), s.latest())
+	if err != nil || ix == nil {
+		return err
+	}
+	if err := s.scalars.memory.Grow(ix.Bytes()); err != nil {
+		return err
+	}
+	s.scalars.add(k, ix)
+	return nil
+}
+
+// newScalarIndex builds an index over c; nil if there is none of the kind for
+// its type.
+func newScalarIndex(ctx context.Context, kind scalarindex.Kind, c *schema.Column, latest *schema.Schema) (scalarindex.Index, error) {
+	text := c.Type == schema.VarChar
+	switch {
+	case kind == scalarindex.Order && c.Type.IsInt():
+		return scalarindex.NewOrdered(ctx, c.Int, c.Valid)
+	case kind == scalarindex.Order && c.Type == schema.Float:
+		return scalarindex.NewOrdered(ctx, c.Float, c.Valid)
+	case kind == scalarindex.Order && c.Type == schema.Double:
+		return scalarindex.NewOrdered(ctx, c.Double, c.Valid)
+	case kind == scalarindex.Order && text:
+		return scalarindex.NewOrdered(ctx, c.Str, c.Valid)
+	case kind == scalarindex.Words && text:
+		f, _ := latest.FieldByID(c.FieldID)
+		a, err := analyze.New(f.Analyzer)
+		if err != nil {
+			return nil, errors.Wrapf(err, "field %q", f.Name)
+		}
+		return scalarindex.NewText(ctx, a, c.Str, c.Valid)
+	case kind == scalarindex.Grams && text:
+		return scalarindex.NewTrigrams(ctx, c.Str, c.Valid)
+	case kind == scalarindex.Elements && c.Type == schema.Array:
+		return newMembers(ctx, c)
+	}
+	return nil, nil
+}
+
+func newMembers(ctx context.Context, c *schema.Column) (scalarindex.Index, error) {
+	switch {
+	case c.Element == schema.Bool:
+		return scalarindex.NewMembers(ctx, c.Bool, c.Offsets, c.Valid)
+	case c.Element == schema.Float:
+		return scalarindex.NewMembers(ctx, c.Float, c.Offsets, c.Valid)
+	case c.Element == schema.Double:
+		return scalarindex.NewMembers(ctx, c.Double, c.Offsets, c.Valid)
+	case c.Element == schema.VarChar:
+		return scalarindex.NewMembers(ctx, c.Str, c.Offsets, c.Valid)
+	}
+	return scalarindex.NewMembers(ctx, c.Int, c.Offsets, c.Valid)
+}

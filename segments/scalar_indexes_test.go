@@ -1,0 +1,96 @@
+package segments
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// untilIndexed queries until the segment's field has the index.
+func (r *rig) untilIndexed(segment, field int64, kind, filter string) {
+	r.t.Helper()
+	p := r.plan(filter)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		for range 50 {
+			r.prices(QueryRequest{Read: Read{Plan: p}})
+		}
+		if strings.Contains(r.status(segment).Indexes[field], kind) {
+			return
+		}
+	}
+	r.t.Fatalf("segment %d: no %s index of field %d after many filters: %v", segment, kind, field, r.status(segment).Indexes)
+}
+
+// Filters that read a column often enough give it an index; what they find, at
+// any time, stays the same, and the memory is the segment's.
+func TestColumnsThatAreFilteredByOftenGetAnIndex(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.set.indexAfter = 1000
+	r.insert(1, seq(0, 3000)...)
+	r.delete(seq(100, 120)...)
+	early := r.now
+	r.upsert(1, 7, seq(500, 520)...)
+	r.handOff(1)
+	filters := []string{
+		"price > 100 and price <= 1500", "price in [3, 5, 7]", "not (price < 2000)", `color in ["red", "green"] and price < 400`,
+		`color like "%ree%"`, `text_match(color, "red")`, "color is null and price > 5", `price > 10 or color == "red"`, `color != "red"`, "price % 2 == 0 and price > 2500",
+	}
+	type answer struct{ now, early []int64 }
+	ask := func(filter string) (a answer) {
+		p := r.plan(filter)
+		a.now, _ = r.prices(QueryRequest{Read: Read{Plan: p}})
+		a.early, _ = r.prices(QueryRequest{Read: Read{Plan: p, ReadTimestamp: early}})
+		return a
+	}
+	before, found := map[string]answer{}, 0
+	for _, f := range filters {
+		before[f] = ask(f)
+		found += len(before[f].now)
+	}
+	if found == 0 {
+		t.Fatal("no filter finds anything")
+	}
+	bytes := r.status(1).MemoryBytes
+	r.untilIndexed(1, priceField, "order", "price > 100")
+	r.untilIndexed(1, colorField, "order", `color == "red"`)
+	r.untilIndexed(1, colorField, "words", `text_match(color, "red")`)
+	r.untilIndexed(1, colorField, "grams", `color like "%ree%"`)
+	for _, f := range filters {
+		if after := ask(f); !slices.Equal(after.now, before[f].now) || !slices.Equal(after.early, before[f].early) {
+			t.Errorf("%s: %d and %d rows, without indexes %d and %d", f, len(after.now), len(after.early), len(before[f].now), len(before[f].early))
+		}
+	}
+	if now := r.status(1).MemoryBytes; now < bytes+3000*10 {
+		t.Errorf("%d bytes with indexes, %d without", now, bytes)
+	}
+}
+
+// Without room in the ledger filters go on reading the column.
+func TestAnIndexThatDoesNotFitIsNotBuilt(t *testing.T) {
+	r := newRig(t, rigOptions{memory: 8 << 20})
+	r.set.indexAfter = 1000
+	r.insert(1, seq(0, 3000)...)
+	r.handOff(1)
+	room := r.set.Ledger().Force(KindScratch, r.set.Ledger().Limit())
+	defer room.Release()
+	p := r.plan("price > 100")
+	for range 500 {
+		r.prices(QueryRequest{Read: Read{Plan: p}})
+	}
+	if got := r.status(1).Indexes[priceField]; got != "" {
+		t.Fatalf("index %q", got)
+	}
+}
+
+// Close does not wait for an index that is being built, or queued, for longer than
+// a piece of it takes; rig.close checks that nothing is left.
+func TestCloseWhileIndexesAreDue(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.set.indexAfter = 1000
+	r.insert(1, seq(0, 3000)...)
+	r.handOff(1)
+	for range 210 {
+		r.prices(QueryRequest{Read: Read{Plan: r.plan(`price > 100 and color > "a"`)}})
+	}
+}
