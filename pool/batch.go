@@ -13,6 +13,8 @@ type Batch struct {
 	futures []Future
 	left    atomic.Int64
 	done    chan struct{}
+	ctx     taskCtx
+	one     [1]Future // futures, if there is one
 }
 
 // Run submits the tasks together and waits for all of them. It returns each
@@ -35,19 +37,25 @@ func (p *Pool) Run(ctx context.Context, tasks ...Task) ([]error, error) {
 // is admitted: it could never run otherwise. A single task costlier than MaxCost
 // is refused as ErrTooCostly.
 func (p *Pool) SubmitAll(ctx context.Context, tasks ...Task) (*Batch, error) {
-	b := &Batch{pool: p, futures: make([]Future, len(tasks)), done: make(chan struct{})}
-	if len(tasks) == 0 {
+	b := &Batch{pool: p, done: make(chan struct{})}
+	switch len(tasks) {
+	case 0:
 		close(b.done)
 		return b, nil
+	case 1:
+		b.futures = b.one[:]
+	default:
+		b.futures = make([]Future, len(tasks))
 	}
+	b.ctx.Context, b.ctx.pool = ctx, p
 	b.left.Store(int64(len(tasks)))
-	taskCtx, cancel := p.taskContext(ctx)
 	for i := range tasks {
 		f := &b.futures[i]
-		f.pool, f.batch, f.task, f.ctx, f.cancel = p, b, tasks[i], taskCtx, cancel
+		f.pool, f.batch, f.task, f.ctx = p, b, tasks[i], &b.ctx
 	}
-	if err := p.admit(ctx, b.all()); err != nil {
-		cancel(err)
+	var buf [4]*Future
+	if err := p.admit(ctx, b.appendAll(buf[:0])); err != nil {
+		b.ctx.finish()
 		return nil, err
 	}
 	return b, nil
@@ -74,7 +82,7 @@ func (b *Batch) Wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	b.pool.dropExpired(b.all())
+	b.pool.dropExpired(b.appendAll(nil))
 	select {
 	case <-b.done:
 		return nil
@@ -97,19 +105,26 @@ func (b *Batch) Wait(ctx context.Context) error {
 func (b *Batch) Errs() []error {
 	errs := make([]error, len(b.futures))
 	for i := range b.futures {
-		if f := &b.futures[i]; f.answered.Load() {
-			errs[i] = f.err
-		} else {
-			errs[i] = errors.Wrapf(ErrUnfinished, "task %s", f.task.Name)
-		}
+		errs[i] = b.Err(i)
 	}
 	return errs
 }
 
-func (b *Batch) all() []*Future {
-	all := make([]*Future, len(b.futures))
+// Err returns the error of task i as Errs does.
+func (b *Batch) Err(i int) error {
+	f := &b.futures[i]
+	if f.answered.Load() {
+		return f.err
+	}
+	return errors.Wrapf(ErrUnfinished, "task %s", f.task.Name)
+}
+
+// Len is the number of tasks.
+func (b *Batch) Len() int { return len(b.futures) }
+
+func (b *Batch) appendAll(all []*Future) []*Future {
 	for i := range b.futures {
-		all[i] = &b.futures[i]
+		all = append(all, &b.futures[i])
 	}
 	return all
 }

@@ -60,7 +60,7 @@ func (p *Pool) shut() {
 	}
 	p.mu.Unlock()
 	for _, f := range running {
-		f.cancel(ErrClosed)
+		f.ctx.end(ErrClosed)
 	}
 	for _, f := range dropped {
 		f.answer(p.notRun(f))

@@ -57,41 +57,18 @@ func New(opts Options) (*Pool, error) {
 // Submit admits a task or says at once why not. It never waits. The task runs
 // under a context that ends with ctx and on Close.
 func (p *Pool) Submit(ctx context.Context, t Task) (*Future, error) {
-	f := &Future{pool: p, task: t, done: make(chan struct{})}
-	f.ctx, f.cancel = p.taskContext(ctx)
+	own := &struct {
+		Future
+		ctx taskCtx
+	}{}
+	f := &own.Future
+	own.ctx.Context, own.ctx.pool = ctx, p
+	f.pool, f.task, f.ctx, f.done = p, t, &own.ctx, make(chan struct{})
 	if err := p.admit(ctx, []*Future{f}); err != nil {
-		f.cancel(err)
+		f.ctx.finish()
 		return nil, err
 	}
 	return f, nil
-}
-
-// taskCtx marks a context as that of a task of this pool.
-type taskCtx struct {
-	context.Context
-	pool *Pool
-}
-
-// inside is the context key that asks whether a context belongs to a task of pool.
-type inside struct{ pool *Pool }
-
-func (c *taskCtx) Value(key any) any {
-	if k, ok := key.(inside); ok && k.pool == c.pool {
-		return true
-	}
-	return c.Context.Value(key)
-}
-
-func (p *Pool) taskContext(ctx context.Context) (context.Context, context.CancelCauseFunc) {
-	child, cancel := context.WithCancelCause(ctx)
-	return &taskCtx{Context: child, pool: p}, cancel
-}
-
-func (p *Pool) checkNested(ctx context.Context, verb, name string) error {
-	if ctx.Value(inside{p}) == nil {
-		return nil
-	}
-	return errors.Wrapf(ErrNested, "%s %s in %s", verb, name, p.opts.Name)
 }
 
 // admit lets all of fs in, or none.

@@ -34,13 +34,12 @@ type Task struct {
 
 // Future is the answer to come of one task.
 type Future struct {
-	pool   *Pool
-	batch  *Batch // nil for a single task
-	task   Task
-	cost   int64                   // Task.Cost, not negative
-	ctx    context.Context         // the task's: a child of the submitter's
-	cancel context.CancelCauseFunc // of ctx; all tasks of a batch share one
-	since  time.Time               // when it was admitted
+	pool  *Pool
+	batch *Batch // nil for a single task
+	task  Task
+	cost  int64     // Task.Cost, not negative
+	ctx   *taskCtx  // all tasks of a batch share one
+	since time.Time // when it was admitted
 
 	done     chan struct{} // closed after err is set; nil in a batch, which has its own
 	answered atomic.Bool   // set after err
@@ -59,12 +58,12 @@ func (f *Future) answer(err error) {
 	f.answered.Store(true)
 	if f.batch == nil {
 		close(f.done)
-		f.cancel(nil)
+		f.ctx.finish()
 		return
 	}
 	if f.batch.left.Add(-1) == 0 {
 		close(f.batch.done)
-		f.cancel(nil)
+		f.ctx.finish()
 	}
 }
 

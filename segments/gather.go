@@ -18,7 +18,7 @@ func (x *reader) gather(fields []int64, hits []hit) ([]*schema.Column, error) {
 	out := make([]*schema.Column, 0, len(fields))
 	at := -1 // target that is read
 	err := guard("copy output fields", func() error {
-		var rows []uint32
+		rows := make([]uint32, 0, len(hits))
 		for _, id := range fields {
 			f, ok := x.info.Schema.FieldByID(id)
 			if !ok {

@@ -90,6 +90,7 @@ type reader struct {
 	trace    *trace       // nil = nobody asked
 	sub      int          // which search of a hybrid one
 	left     bool         // tasks still run: they let go of the snapshot
+	stop     atomic.Bool  // the indexes poll it: a read past its deadline is cut
 }
 
 // open waits until the channels have applied what is guaranteed, then takes a
@@ -308,10 +309,12 @@ func (x *reader) run(ctx context.Context, tasks []pool.Task, failed func(task in
 		return err
 	}
 	if err := batch.Wait(ctx); err != nil {
+		x.stop.Store(true)
 		x.leave(batch)
 		return err
 	}
-	for i, err := range batch.Errs() {
+	for i := range batch.Len() {
+		err := batch.Err(i)
 		if err == nil {
 			continue
 		}

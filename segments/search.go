@@ -4,7 +4,6 @@ import (
 	"context"
 	"sort"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -69,7 +68,6 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 	defer x.close()
 	s := &searching{reader: x, req: r, merger: c.set.merges.Get().(*merger)}
 	defer s.recycle()
-	defer context.AfterFunc(ctx, func() { s.stop.Store(true) })()
 	if err := x.takes(s.estimate()); err != nil {
 		return nil, err
 	}
@@ -120,7 +118,6 @@ type searching struct {
 	req    *SearchRequest
 	merger *merger
 	shared []sharedRows // by target, if a target has several parts; else nil
-	stop   atomic.Bool  // the index polls it: a search past its deadline is cut
 }
 
 // part is what one task finds: the hits of queries [from, to) in one target.
