@@ -161,17 +161,17 @@ func checkRange(q *Search, m index.Metric) error {
 }
 
 func vectorField(s *schema.Schema, name string) (schema.Field, error) {
-	var found []schema.Field
-	for _, f := range s.Fields {
-		if f.Type.IsVector() && (name == "" || f.Name == name) {
-			found = append(found, f)
+	found, n := schema.Field{}, 0
+	for i := range s.Fields {
+		if f := &s.Fields[i]; f.Type.IsVector() && (name == "" || f.Name == name) {
+			found, n = *f, n+1
 		}
 	}
 	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1:
-		return schema.Field{}, errclass.New(errclass.Invalid, "the collection has %d vector fields: name the one to search", len(found))
+	case n == 1:
+		return found, nil
+	case n > 1:
+		return schema.Field{}, errclass.New(errclass.Invalid, "the collection has %d vector fields: name the one to search", n)
 	}
 	if f, ok := s.Field(name); ok {
 		return f, errclass.New(errclass.Invalid, "field %q is %s, not a vector", name, f.Type)
@@ -205,8 +205,10 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, st
 	if r.Partitions, err = partitionIDs(coll, q.Partitions); err != nil {
 		return r, nil, err
 	}
-	if r.Plan, err = expr.Compile(q.Filter, &coll.Schema, q.Values); err != nil {
-		return r, nil, err
+	if q.Filter != "" {
+		if r.Plan, err = expr.Compile(q.Filter, &coll.Schema, q.Values); err != nil {
+			return r, nil, err
+		}
 	}
 	out, err := outputFields(&coll.Schema, q.OutputFields, star, withKey)
 	if err != nil {

@@ -169,6 +169,9 @@ func toFreshness(f *qnpb.Freshness) (node.Freshness, error) {
 }
 
 func toValues(m map[string]*qnpb.Value) (map[string]any, error) {
+	if len(m) == 0 {
+		return nil, nil
+	}
 	out := make(map[string]any, len(m))
 	for name, v := range m {
 		switch k := v.GetKind().(type) {
