@@ -55,6 +55,9 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 		if err := ctx.Err(); err != nil {
 			return nil, errors.Wrap(err, "build segment")
 		}
+		if b, err = fit(b, o.Info.Schema); err != nil {
+			return nil, err
+		}
 		if err := w.Append(b); err != nil {
 			return nil, err
 		}
@@ -73,6 +76,24 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 		}
 	}
 	return w.Finish(ctx)
+}
+
+// fit arranges the columns of a batch as the schema says. Those of fields that
+// the schema does not have yet go: rows with values of them would have come with
+// the newer schema. What the batch lacks is absent.
+func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
+	out := &schema.Batch{Rows: b.Rows, Timestamps: b.Timestamps}
+	for _, f := range s.Columns() {
+		c := b.Column(f.ID)
+		if c == nil {
+			var err error
+			if c, err = schema.AbsentColumn(f, b.Rows); err != nil {
+				return nil, err
+			}
+		}
+		out.Columns = append(out.Columns, c)
+	}
+	return out, nil
 }
 
 func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field) (err error) {

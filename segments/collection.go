@@ -77,8 +77,20 @@ func (c *Collection) Info() CollectionInfo { return *c.info.Load() }
 func (c *Collection) schema() *schema.Schema { return c.info.Load().Schema }
 
 // Update replaces name and indexes: segments that are built from now on use
-// them. The schema may only have gained fields.
-func (c *Collection) Update(info CollectionInfo) { c.info.Store(&info) }
+// them. The schema may only have gained fields; an older one than there is is not
+// taken, for rows may have come that need the newer one.
+func (c *Collection) Update(info CollectionInfo) {
+	for {
+		old := c.info.Load()
+		next := info
+		if old.Schema.Version > next.Schema.Version {
+			next.Schema = old.Schema
+		}
+		if c.info.CompareAndSwap(old, &next) {
+			return
+		}
+	}
+}
 
 // Channel returns the channel if it is watched.
 func (c *Collection) Channel(vchannel string) (*Channel, bool) {

@@ -20,6 +20,7 @@ type collectionCmd struct {
 	Create   collectionCreateCmd   `cmd:"" help:"Create a collection."`
 	List     collectionListCmd     `cmd:"" help:"List the collections."`
 	Describe collectionDescribeCmd `cmd:"" help:"Show the fields, indexes, partitions and channels of a collection."`
+	AddField collectionAddFieldCmd `cmd:"" help:"Add a field to a collection."`
 	Drop     collectionDropCmd     `cmd:"" help:"Drop a collection and its rows."`
 }
 
@@ -156,6 +157,44 @@ func indexText(ix *qnpb.IndexSpec) string {
 		parts = append(parts, k+"="+ix.GetParams()[k])
 	}
 	return strings.Join(parts, " ")
+}
+
+type collectionAddFieldCmd struct {
+	Collection string `arg:"" help:"Name or alias of the collection."`
+	Field      string `arg:"" placeholder:"NAME:TYPE" help:"The field: NAME:TYPE and :nullable or :default=VALUE."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (collectionAddFieldCmd) Help() string {
+	return `Adds a field to a collection. The rows that are there read as its default value, or null. Vector fields are given when
+a collection is created.
+
+Example:
+  querynode collection add-field words 'language:varchar(8):default=en'
+  querynode collection add-field words 'tags:array(varchar(32)):nullable'`
+}
+
+// Run adds the field.
+func (k *collectionAddFieldCmd) Run(a *app) error {
+	f, err := parseField(k.Field)
+	if err != nil {
+		return usage(err)
+	}
+	return k.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		got, err := c.catalog.AddField(ctx, &qnpb.AddFieldRequest{Collection: k.Collection, Field: f})
+		if err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(got.GetCollection()))
+		}
+		c.out.Printf("added %s to %s", f.GetName(), k.Collection)
+		c.out.Table(fieldsTable(got.GetCollection()))
+		return nil
+	})
 }
 
 type collectionDropCmd struct {

@@ -88,6 +88,40 @@ func partitionNames(c *Collection) string {
 	return b.String()
 }
 
+// AddField adds a field to the schema of a collection, of which the version grows.
+// The id is given here. The field has to be one that rows may lack, and no vector.
+// A name that is taken is of class Exists.
+func (c *Catalog) AddField(ctx context.Context, collection string, f schema.Field) (*Collection, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	switch {
+	case f.Type.IsVector():
+		return nil, errclass.New(errclass.Unimplemented, "add field %q: vector fields can only be given when a collection is created", f.Name)
+	case f.PrimaryKey:
+		return nil, errclass.New(errclass.Invalid, "add field %q: a collection has its primary key from the beginning", f.Name)
+	case !f.MayBeAbsent():
+		return nil, errclass.New(errclass.Invalid, "add field %q: the rows that are there lack it: make it nullable or give it a default value", f.Name)
+	}
+	return c.alter(ctx, "add field "+f.Name+" to", collection, func(m *Collection, repeated bool) error {
+		next := int64(schema.FirstFieldID)
+		for _, o := range m.Schema.Fields {
+			next = max(next, o.ID+1)
+		}
+		if old, there := m.Schema.Field(f.Name); there {
+			mine := f
+			mine.ID = old.ID
+			if repeated && mine == old {
+				return errUnchanged
+			}
+			return errclass.New(errclass.Exists, "there is a field %q already", f.Name)
+		}
+		f.ID = next
+		m.Schema.Fields = append(slices.Clone(m.Schema.Fields), f)
+		m.Schema.Version++
+		return m.Schema.Validate()
+	})
+}
+
 func sameIndex(a, b Index) bool {
 	return a.Name == b.Name && a.FieldID == b.FieldID && a.Type == b.Type && a.Metric == b.Metric && a.Default == b.Default && maps.Equal(a.Params, b.Params)
 }

@@ -20,6 +20,10 @@ import (
 
 // Options configure a Sink. The zero value works.
 type Options struct {
+	// Refresh is called when rows come that were written with a newer schema than
+	// the collection has here: it brings the collection up to date, or returns an
+	// error that may be retried. Nil = such rows are set aside.
+	Refresh func(ctx context.Context, collectionID int64) error
 	// OnDropCollection is called when the log says that the collection is gone. Nil = ignored.
 	OnDropCollection func(collectionID int64)
 	// OnQuarantine is called for each message that was set aside. Nil = only counted and logged.
@@ -61,7 +65,7 @@ func (s *Sink) Apply(ctx context.Context, msgs []mq.Message) error {
 			return errors.Wrap(err, "apply messages")
 		}
 		m := &msgs[i]
-		if err := s.apply(m); err != nil {
+		if err := s.apply(ctx, m); err != nil {
 			if errclass.Of(err).Retry() {
 				return errors.Wrapf(err, "apply message at %s", m.Position)
 			}
@@ -86,7 +90,7 @@ func (s *Sink) setAside(m *mq.Message, err error) {
 	}
 }
 
-func (s *Sink) apply(m *mq.Message) error {
+func (s *Sink) apply(ctx context.Context, m *mq.Message) error {
 	e, err := wal.Decode(*m)
 	if err != nil {
 		return err
@@ -94,7 +98,7 @@ func (s *Sink) apply(m *mq.Message) error {
 	pos := segments.Position(at(m))
 	switch e.Type {
 	case wal.Insert, wal.Upsert:
-		return s.rows(e, pos)
+		return s.rows(ctx, e, pos)
 	case wal.Delete:
 		return s.deletes(e, pos)
 	case wal.Seal:
@@ -128,12 +132,15 @@ func (s *Sink) owns(collection int64) error {
 	return nil
 }
 
-func (s *Sink) rows(e wal.Entry, at segments.Position) error {
+func (s *Sink) rows(ctx context.Context, e wal.Entry, at segments.Position) error {
 	var body qnpb.WalRows
 	if err := decode(e, &body); err != nil {
 		return err
 	}
 	if err := s.owns(body.GetCollectionId()); err != nil {
+		return err
+	}
+	if err := s.catchUp(ctx, &body); err != nil {
 		return err
 	}
 	b, err := rowpb.ToBatch(int(body.GetRows()), body.GetFields(), s.ch.Collection().Info().Schema)
@@ -143,6 +150,21 @@ func (s *Sink) rows(e wal.Entry, at segments.Position) error {
 	return s.ch.ApplyRows(segments.Rows{
 		SegmentID: body.GetSegmentId(), PartitionID: body.GetPartitionId(), Batch: b, Upsert: e.Type == wal.Upsert,
 	}, at)
+}
+
+// catchUp makes sure that the schema here has every field of the rows: values of
+// one that it lacks would be dropped for good.
+func (s *Sink) catchUp(ctx context.Context, body *qnpb.WalRows) error {
+	older := func() bool { return s.ch.Collection().Info().Schema.Version < body.GetSchemaVersion() }
+	if older() && s.o.Refresh != nil {
+		if err := s.o.Refresh(ctx, body.GetCollectionId()); err != nil {
+			return errors.Wrapf(err, "rows of version %d of the schema", body.GetSchemaVersion())
+		}
+	}
+	if older() {
+		return errclass.New(errclass.Invalid, "rows of version %d of the schema, the catalog has %d", body.GetSchemaVersion(), s.ch.Collection().Info().Schema.Version)
+	}
+	return nil
 }
 
 func (s *Sink) deletes(e wal.Entry, at segments.Position) error {

@@ -222,7 +222,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		n.expect(s, v.Name, nil)
 		return err
 	}
-	sink := ingest.NewSink(ch, ingest.Options{Logger: n.o.Logger, OnDropCollection: func(int64) { n.names.forget(); n.Kick() }})
+	sink := ingest.NewSink(ch, ingest.Options{Logger: n.o.Logger, Refresh: n.refreshSchema, OnDropCollection: func(int64) { n.names.forget(); n.Kick() }})
 	h, err := n.o.Dispatcher.Subscribe(ctx, dispatcher.Subscription{PChannel: v.PChannel, VChannel: v.Name, From: from, Sink: sink})
 	if err != nil {
 		s.coll.Unwatch(v.Name)

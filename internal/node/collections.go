@@ -95,6 +95,19 @@ func (n *Node) AlterCollection(ctx context.Context, name, newName string, proper
 	return coll, n.refreshInfo(ctx, name)
 }
 
+// AddField adds a field to a collection: rows that are there read as its default
+// value, or null.
+func (n *Node) AddField(ctx context.Context, collection string, f schema.Field) (*catalog.Collection, error) {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	coll, err := n.o.Catalog.AddField(ctx, collection, f)
+	if err != nil {
+		return nil, err
+	}
+	return coll, n.update(coll)
+}
+
 // DropCollection removes a collection: readers lose it at once, its files go later.
 func (n *Node) DropCollection(ctx context.Context, name string) error {
 	defer n.names.forget()
@@ -169,14 +182,47 @@ func (n *Node) refreshInfo(ctx context.Context, collection string) error {
 	if err != nil {
 		return err
 	}
-	if c, ok := n.o.Segments.Collection(coll.ID); ok {
-		info, err := collectionInfo(coll)
-		if err != nil {
-			return err
-		}
-		c.Update(info)
+	return n.update(coll)
+}
+
+// update tells what is served of a collection what the catalog has of it.
+func (n *Node) update(coll *catalog.Collection) error {
+	c, ok := n.o.Segments.Collection(coll.ID)
+	if !ok {
+		return nil
 	}
+	info, err := collectionInfo(coll)
+	if err != nil {
+		return err
+	}
+	c.Update(info)
 	return nil
+}
+
+// refreshSchema brings a collection that is served up to the catalog's schema. A
+// collection that the catalog does not have any more stays as it is: it goes soon.
+func (n *Node) refreshSchema(ctx context.Context, id int64) error {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	coll, err := n.o.Catalog.CollectionByID(ctx, id)
+	switch {
+	case errclass.Is(err, errclass.NotFound):
+		return nil
+	case err != nil:
+		return errclass.Mark(err, errclass.Retryable)
+	}
+	n.names.forget()
+	return n.update(coll)
+}
+
+// catchUp gives what is served of a collection the schema of coll, by which a read
+// was planned, if it is newer.
+func (n *Node) catchUp(coll *catalog.Collection) error {
+	c, ok := n.o.Segments.Collection(coll.ID)
+	if !ok || coll.Schema.Version <= c.Info().Schema.Version {
+		return nil
+	}
+	return n.update(coll)
 }
 
 // CreateAlias gives a collection a second name.

@@ -82,6 +82,24 @@ func (s *catalogService) AlterCollection(ctx context.Context, r *qnpb.AlterColle
 	return &qnpb.AlterCollectionResponse{Collection: out}, err
 }
 
+// AddField adds a field to a collection.
+func (s *catalogService) AddField(ctx context.Context, r *qnpb.AddFieldRequest) (*qnpb.AddFieldResponse, error) {
+	if r.GetField() == nil {
+		return nil, errclass.New(errclass.Invalid, "add field: say which")
+	}
+	f, err := rowpb.ToField(r.GetField())
+	if err != nil {
+		return nil, err
+	}
+	f.ID = 0 // the catalog gives it
+	coll, err := s.node.AddField(ctx, r.GetCollection(), f)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.describe(ctx, coll)
+	return &qnpb.AddFieldResponse{Collection: out}, err
+}
+
 // DropCollection removes a collection.
 func (s *catalogService) DropCollection(ctx context.Context, r *qnpb.DropCollectionRequest) (*qnpb.DropCollectionResponse, error) {
 	return &qnpb.DropCollectionResponse{}, s.node.DropCollection(ctx, r.GetCollection())

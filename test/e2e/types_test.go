@@ -222,3 +222,110 @@ func TestFieldsThatCannotBe(t *testing.T) {
 		n.refuses(t, err, codes.InvalidArgument, strings.Split(says, "|")...)
 	}
 }
+
+// TestFieldsAddedLater: rows of before, sealed, growing or still in the log, read
+// as the default value or null.
+func TestFieldsAddedLater(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := start(t, dir, options{})
+	n.items("items", 1)
+	n.insert("items", seq(0, 3))
+	n.flush("items")
+	n.handedOff("items")
+	n.insert("items", seq(3, 6))
+	add := func(f *qnpb.FieldSchema) *qnpb.Collection {
+		r, err := n.catalog.AddField(within(t), &qnpb.AddFieldRequest{Collection: "items", Field: f})
+		must(t, err)
+		return r.GetCollection()
+	}
+	add(&qnpb.FieldSchema{Name: "stock", Type: qnpb.DataType_DATA_TYPE_INT32, DefaultValue: &qnpb.Value{Kind: &qnpb.Value_IntValue{IntValue: 9}}})
+	c := add(&qnpb.FieldSchema{Name: "tags", Type: qnpb.DataType_DATA_TYPE_ARRAY, ElementType: qnpb.DataType_DATA_TYPE_VARCHAR, Nullable: true})
+	if s := c.GetSchema(); s.GetVersion() != 3 || len(s.GetFields()) != 6 || s.GetFields()[5].GetId() == 0 {
+		t.Fatalf("%v", s)
+	}
+	_, err := n.catalog.AddField(within(t), &qnpb.AddFieldRequest{Collection: "items", Field: &qnpb.FieldSchema{Name: "x", Type: qnpb.DataType_DATA_TYPE_INT8}})
+	n.refuses(t, err, codes.InvalidArgument, "nullable or give it a default value")
+	n.insert("items", seq(6, 8)) // by a client that does not know of them
+	n.put(t, "items", 2, append(rows([]int64{8, 9}, 0), ints("stock", 1, 2),
+		arraysOf("tags", []uint32{1, 0}, &qnpb.Arrays{Elements: &qnpb.Arrays_Strings{Strings: &qnpb.StringArray{Values: []string{"new"}}}})))
+	look := func(state string) {
+		t.Helper()
+		got := n.read(t, "items", "")
+		if s := got["stock"].GetInts().GetValues(); !slices.Equal(s, []int64{9, 9, 9, 9, 9, 9, 9, 9, 1, 2}) {
+			t.Errorf("%s: stock %v", state, s)
+		}
+		if v := got["tags"].GetValid(); !slices.Equal(v, []bool{false, false, false, false, false, false, false, false, true, true}) {
+			t.Errorf("%s: tags %v", state, got["tags"])
+		}
+		for filter, keys := range map[string][]int64{
+			"stock == 9": seq(0, 8), "stock < 9": {8, 9}, "tags is null": seq(0, 8), `array_contains(tags, "new")`: {8}, "array_length(tags) == 0": {9},
+		} {
+			if got := n.read(t, "items", filter)["id"].GetInts().GetValues(); !slices.Equal(got, keys) {
+				t.Errorf("%s: %s: %v, want %v", state, filter, got, keys)
+			}
+		}
+		if got := n.nearest("items", vectorOf(4, 0), 1, "stock == 9"); !slices.Equal(got, []int64{4}) {
+			t.Errorf("%s: nearest %v", state, got)
+		}
+	}
+	look("growing and sealed")
+	n.stop()
+	n = start(t, dir, options{}) // the log is replayed with the new schema
+	look("after a restart")
+	n.flush("items")
+	n.handedOff("items")
+	look("sealed")
+	n.stop()
+	n = start(t, dir, options{})
+	look("after another restart")
+	n.stop()
+}
+
+// TestFieldsAddedUnderWriters: rows written with a field are never without it,
+// whoever learns of it first.
+func TestFieldsAddedUnderWriters(t *testing.T) {
+	t.Parallel()
+	n := start(t, t.TempDir(), options{})
+	n.items("items", 2)
+	const fields, each = 4, 25
+	next := int64(0)
+	for f := range fields {
+		name := string(rune('a' + f))
+		done := make(chan error, 1)
+		go func() {
+			_, err := n.catalog.AddField(within(t), &qnpb.AddFieldRequest{Collection: "items", Field: &qnpb.FieldSchema{
+				Name: name, Type: qnpb.DataType_DATA_TYPE_INT64, Nullable: true}})
+			done <- err
+		}()
+		for told := false; !told || next%each != 0; next++ {
+			_, err := n.write.Append(within(t), insertOf("items", 1, append(rows([]int64{next}, 0), ints(name, next))...))
+			if codeOf(err) == codes.NotFound {
+				next-- // it is not there yet
+			} else {
+				must(t, err)
+			}
+			if !told {
+				select {
+				case err := <-done:
+					must(t, err)
+					told = true
+				default:
+				}
+			}
+		}
+	}
+	got := n.read(t, "items", "")
+	for i := range next {
+		set := 0
+		for f := range fields {
+			d := got[string(rune('a'+f))]
+			if d.GetValid()[i] && d.GetInts().GetValues()[i] == i {
+				set++
+			}
+		}
+		if set != 1 {
+			t.Fatalf("row %d has %d of the fields, want the one it was written with", i, set)
+		}
+	}
+}

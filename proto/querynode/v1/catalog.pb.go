@@ -636,6 +636,107 @@ func (x *AlterCollectionResponse) GetCollection() *Collection {
 	return nil
 }
 
+// AddFieldRequest describes a further field.
+type AddFieldRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or alias of the collection; required.
+	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	// The field; required. It is nullable or has a default value, and is neither a vector nor a primary key.
+	Field         *FieldSchema `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddFieldRequest) Reset() {
+	*x = AddFieldRequest{}
+	mi := &file_querynode_v1_catalog_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddFieldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddFieldRequest) ProtoMessage() {}
+
+func (x *AddFieldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_catalog_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddFieldRequest.ProtoReflect.Descriptor instead.
+func (*AddFieldRequest) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AddFieldRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *AddFieldRequest) GetField() *FieldSchema {
+	if x != nil {
+		return x.Field
+	}
+	return nil
+}
+
+// AddFieldResponse shows the collection after the change.
+type AddFieldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The collection.
+	Collection    *Collection `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddFieldResponse) Reset() {
+	*x = AddFieldResponse{}
+	mi := &file_querynode_v1_catalog_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddFieldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddFieldResponse) ProtoMessage() {}
+
+func (x *AddFieldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_catalog_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddFieldResponse.ProtoReflect.Descriptor instead.
+func (*AddFieldResponse) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AddFieldResponse) GetCollection() *Collection {
+	if x != nil {
+		return x.Collection
+	}
+	return nil
+}
+
 // DropCollectionRequest names a collection.
 type DropCollectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -647,7 +748,7 @@ type DropCollectionRequest struct {
 
 func (x *DropCollectionRequest) Reset() {
 	*x = DropCollectionRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[10]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +760,7 @@ func (x *DropCollectionRequest) String() string {
 func (*DropCollectionRequest) ProtoMessage() {}
 
 func (x *DropCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[10]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +773,7 @@ func (x *DropCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCollectionRequest.ProtoReflect.Descriptor instead.
 func (*DropCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DropCollectionRequest) GetCollection() string {
@@ -691,7 +792,7 @@ type DropCollectionResponse struct {
 
 func (x *DropCollectionResponse) Reset() {
 	*x = DropCollectionResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[11]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +804,7 @@ func (x *DropCollectionResponse) String() string {
 func (*DropCollectionResponse) ProtoMessage() {}
 
 func (x *DropCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[11]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +817,7 @@ func (x *DropCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCollectionResponse.ProtoReflect.Descriptor instead.
 func (*DropCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 // CreatePartitionRequest describes a new partition.
@@ -732,7 +833,7 @@ type CreatePartitionRequest struct {
 
 func (x *CreatePartitionRequest) Reset() {
 	*x = CreatePartitionRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +845,7 @@ func (x *CreatePartitionRequest) String() string {
 func (*CreatePartitionRequest) ProtoMessage() {}
 
 func (x *CreatePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +858,7 @@ func (x *CreatePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionRequest.ProtoReflect.Descriptor instead.
 func (*CreatePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreatePartitionRequest) GetCollection() string {
@@ -785,7 +886,7 @@ type CreatePartitionResponse struct {
 
 func (x *CreatePartitionResponse) Reset() {
 	*x = CreatePartitionResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +898,7 @@ func (x *CreatePartitionResponse) String() string {
 func (*CreatePartitionResponse) ProtoMessage() {}
 
 func (x *CreatePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +911,7 @@ func (x *CreatePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionResponse.ProtoReflect.Descriptor instead.
 func (*CreatePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreatePartitionResponse) GetPartition() *Partition {
@@ -831,7 +932,7 @@ type ListPartitionsRequest struct {
 
 func (x *ListPartitionsRequest) Reset() {
 	*x = ListPartitionsRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +944,7 @@ func (x *ListPartitionsRequest) String() string {
 func (*ListPartitionsRequest) ProtoMessage() {}
 
 func (x *ListPartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +957,7 @@ func (x *ListPartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListPartitionsRequest) GetCollection() string {
@@ -877,7 +978,7 @@ type ListPartitionsResponse struct {
 
 func (x *ListPartitionsResponse) Reset() {
 	*x = ListPartitionsResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +990,7 @@ func (x *ListPartitionsResponse) String() string {
 func (*ListPartitionsResponse) ProtoMessage() {}
 
 func (x *ListPartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1003,7 @@ func (x *ListPartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListPartitionsResponse) GetPartitions() []*Partition {
@@ -925,7 +1026,7 @@ type DropPartitionRequest struct {
 
 func (x *DropPartitionRequest) Reset() {
 	*x = DropPartitionRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1038,7 @@ func (x *DropPartitionRequest) String() string {
 func (*DropPartitionRequest) ProtoMessage() {}
 
 func (x *DropPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1051,7 @@ func (x *DropPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropPartitionRequest.ProtoReflect.Descriptor instead.
 func (*DropPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DropPartitionRequest) GetCollection() string {
@@ -976,7 +1077,7 @@ type DropPartitionResponse struct {
 
 func (x *DropPartitionResponse) Reset() {
 	*x = DropPartitionResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1089,7 @@ func (x *DropPartitionResponse) String() string {
 func (*DropPartitionResponse) ProtoMessage() {}
 
 func (x *DropPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1102,7 @@ func (x *DropPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropPartitionResponse.ProtoReflect.Descriptor instead.
 func (*DropPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 // CreateIndexRequest describes an index.
@@ -1017,7 +1118,7 @@ type CreateIndexRequest struct {
 
 func (x *CreateIndexRequest) Reset() {
 	*x = CreateIndexRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1130,7 @@ func (x *CreateIndexRequest) String() string {
 func (*CreateIndexRequest) ProtoMessage() {}
 
 func (x *CreateIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1143,7 @@ func (x *CreateIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateIndexRequest.ProtoReflect.Descriptor instead.
 func (*CreateIndexRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateIndexRequest) GetCollection() string {
@@ -1070,7 +1171,7 @@ type CreateIndexResponse struct {
 
 func (x *CreateIndexResponse) Reset() {
 	*x = CreateIndexResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1183,7 @@ func (x *CreateIndexResponse) String() string {
 func (*CreateIndexResponse) ProtoMessage() {}
 
 func (x *CreateIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1196,7 @@ func (x *CreateIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateIndexResponse.ProtoReflect.Descriptor instead.
 func (*CreateIndexResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateIndexResponse) GetIndex() *IndexSpec {
@@ -1118,7 +1219,7 @@ type DescribeIndexRequest struct {
 
 func (x *DescribeIndexRequest) Reset() {
 	*x = DescribeIndexRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1231,7 @@ func (x *DescribeIndexRequest) String() string {
 func (*DescribeIndexRequest) ProtoMessage() {}
 
 func (x *DescribeIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1244,7 @@ func (x *DescribeIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeIndexRequest.ProtoReflect.Descriptor instead.
 func (*DescribeIndexRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DescribeIndexRequest) GetCollection() string {
@@ -1171,7 +1272,7 @@ type DescribeIndexResponse struct {
 
 func (x *DescribeIndexResponse) Reset() {
 	*x = DescribeIndexResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1284,7 @@ func (x *DescribeIndexResponse) String() string {
 func (*DescribeIndexResponse) ProtoMessage() {}
 
 func (x *DescribeIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1297,7 @@ func (x *DescribeIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeIndexResponse.ProtoReflect.Descriptor instead.
 func (*DescribeIndexResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DescribeIndexResponse) GetIndexes() []*IndexSpec {
@@ -1219,7 +1320,7 @@ type DropIndexRequest struct {
 
 func (x *DropIndexRequest) Reset() {
 	*x = DropIndexRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1332,7 @@ func (x *DropIndexRequest) String() string {
 func (*DropIndexRequest) ProtoMessage() {}
 
 func (x *DropIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1345,7 @@ func (x *DropIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropIndexRequest.ProtoReflect.Descriptor instead.
 func (*DropIndexRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DropIndexRequest) GetCollection() string {
@@ -1270,7 +1371,7 @@ type DropIndexResponse struct {
 
 func (x *DropIndexResponse) Reset() {
 	*x = DropIndexResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1383,7 @@ func (x *DropIndexResponse) String() string {
 func (*DropIndexResponse) ProtoMessage() {}
 
 func (x *DropIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1396,7 @@ func (x *DropIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropIndexResponse.ProtoReflect.Descriptor instead.
 func (*DropIndexResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 // CreateAliasRequest describes an alias.
@@ -1311,7 +1412,7 @@ type CreateAliasRequest struct {
 
 func (x *CreateAliasRequest) Reset() {
 	*x = CreateAliasRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1424,7 @@ func (x *CreateAliasRequest) String() string {
 func (*CreateAliasRequest) ProtoMessage() {}
 
 func (x *CreateAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1437,7 @@ func (x *CreateAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAliasRequest.ProtoReflect.Descriptor instead.
 func (*CreateAliasRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateAliasRequest) GetCollection() string {
@@ -1362,7 +1463,7 @@ type CreateAliasResponse struct {
 
 func (x *CreateAliasResponse) Reset() {
 	*x = CreateAliasResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1475,7 @@ func (x *CreateAliasResponse) String() string {
 func (*CreateAliasResponse) ProtoMessage() {}
 
 func (x *CreateAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1488,7 @@ func (x *CreateAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAliasResponse.ProtoReflect.Descriptor instead.
 func (*CreateAliasResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 // AlterAliasRequest points an alias elsewhere.
@@ -1403,7 +1504,7 @@ type AlterAliasRequest struct {
 
 func (x *AlterAliasRequest) Reset() {
 	*x = AlterAliasRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1516,7 @@ func (x *AlterAliasRequest) String() string {
 func (*AlterAliasRequest) ProtoMessage() {}
 
 func (x *AlterAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1529,7 @@ func (x *AlterAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterAliasRequest.ProtoReflect.Descriptor instead.
 func (*AlterAliasRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AlterAliasRequest) GetCollection() string {
@@ -1454,7 +1555,7 @@ type AlterAliasResponse struct {
 
 func (x *AlterAliasResponse) Reset() {
 	*x = AlterAliasResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1567,7 @@ func (x *AlterAliasResponse) String() string {
 func (*AlterAliasResponse) ProtoMessage() {}
 
 func (x *AlterAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1580,7 @@ func (x *AlterAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterAliasResponse.ProtoReflect.Descriptor instead.
 func (*AlterAliasResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 // ListAliasesRequest names a collection.
@@ -1493,7 +1594,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1606,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1619,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAliasesRequest) GetCollection() string {
@@ -1539,7 +1640,7 @@ type ListAliasesResponse struct {
 
 func (x *ListAliasesResponse) Reset() {
 	*x = ListAliasesResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1652,7 @@ func (x *ListAliasesResponse) String() string {
 func (*ListAliasesResponse) ProtoMessage() {}
 
 func (x *ListAliasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1665,7 @@ func (x *ListAliasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesResponse.ProtoReflect.Descriptor instead.
 func (*ListAliasesResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{29}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListAliasesResponse) GetAliases() map[string]string {
@@ -1585,7 +1686,7 @@ type DropAliasRequest struct {
 
 func (x *DropAliasRequest) Reset() {
 	*x = DropAliasRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1698,7 @@ func (x *DropAliasRequest) String() string {
 func (*DropAliasRequest) ProtoMessage() {}
 
 func (x *DropAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1711,7 @@ func (x *DropAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAliasRequest.ProtoReflect.Descriptor instead.
 func (*DropAliasRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{30}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DropAliasRequest) GetAlias() string {
@@ -1629,7 +1730,7 @@ type DropAliasResponse struct {
 
 func (x *DropAliasResponse) Reset() {
 	*x = DropAliasResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1742,7 @@ func (x *DropAliasResponse) String() string {
 func (*DropAliasResponse) ProtoMessage() {}
 
 func (x *DropAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1755,7 @@ func (x *DropAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAliasResponse.ProtoReflect.Descriptor instead.
 func (*DropAliasResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{31}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 var File_querynode_v1_catalog_proto protoreflect.FileDescriptor
@@ -1728,6 +1829,15 @@ const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\x17AlterCollectionResponse\x128\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\v2\x18.querynode.v1.CollectionR\n" +
+	"collection\"b\n" +
+	"\x0fAddFieldRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12/\n" +
+	"\x05field\x18\x02 \x01(\v2\x19.querynode.v1.FieldSchemaR\x05field\"L\n" +
+	"\x10AddFieldResponse\x128\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\v2\x18.querynode.v1.CollectionR\n" +
 	"collection\"7\n" +
 	"\x15DropCollectionRequest\x12\x1e\n" +
 	"\n" +
@@ -1798,13 +1908,13 @@ const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"(\n" +
 	"\x10DropAliasRequest\x12\x14\n" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\"\x13\n" +
-	"\x11DropAliasResponse2\xd3\n" +
-	"\n" +
+	"\x11DropAliasResponse2\x9e\v\n" +
 	"\x0eCatalogService\x12a\n" +
 	"\x10CreateCollection\x12%.querynode.v1.CreateCollectionRequest\x1a&.querynode.v1.CreateCollectionResponse\x12g\n" +
 	"\x12DescribeCollection\x12'.querynode.v1.DescribeCollectionRequest\x1a(.querynode.v1.DescribeCollectionResponse\x12^\n" +
 	"\x0fListCollections\x12$.querynode.v1.ListCollectionsRequest\x1a%.querynode.v1.ListCollectionsResponse\x12^\n" +
-	"\x0fAlterCollection\x12$.querynode.v1.AlterCollectionRequest\x1a%.querynode.v1.AlterCollectionResponse\x12[\n" +
+	"\x0fAlterCollection\x12$.querynode.v1.AlterCollectionRequest\x1a%.querynode.v1.AlterCollectionResponse\x12I\n" +
+	"\bAddField\x12\x1d.querynode.v1.AddFieldRequest\x1a\x1e.querynode.v1.AddFieldResponse\x12[\n" +
 	"\x0eDropCollection\x12#.querynode.v1.DropCollectionRequest\x1a$.querynode.v1.DropCollectionResponse\x12^\n" +
 	"\x0fCreatePartition\x12$.querynode.v1.CreatePartitionRequest\x1a%.querynode.v1.CreatePartitionResponse\x12[\n" +
 	"\x0eListPartitions\x12#.querynode.v1.ListPartitionsRequest\x1a$.querynode.v1.ListPartitionsResponse\x12X\n" +
@@ -1830,7 +1940,7 @@ func file_querynode_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_querynode_v1_catalog_proto_rawDescData
 }
 
-var file_querynode_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_querynode_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_querynode_v1_catalog_proto_goTypes = []any{
 	(*Collection)(nil),                 // 0: querynode.v1.Collection
 	(*Partition)(nil),                  // 1: querynode.v1.Partition
@@ -1842,91 +1952,98 @@ var file_querynode_v1_catalog_proto_goTypes = []any{
 	(*ListCollectionsResponse)(nil),    // 7: querynode.v1.ListCollectionsResponse
 	(*AlterCollectionRequest)(nil),     // 8: querynode.v1.AlterCollectionRequest
 	(*AlterCollectionResponse)(nil),    // 9: querynode.v1.AlterCollectionResponse
-	(*DropCollectionRequest)(nil),      // 10: querynode.v1.DropCollectionRequest
-	(*DropCollectionResponse)(nil),     // 11: querynode.v1.DropCollectionResponse
-	(*CreatePartitionRequest)(nil),     // 12: querynode.v1.CreatePartitionRequest
-	(*CreatePartitionResponse)(nil),    // 13: querynode.v1.CreatePartitionResponse
-	(*ListPartitionsRequest)(nil),      // 14: querynode.v1.ListPartitionsRequest
-	(*ListPartitionsResponse)(nil),     // 15: querynode.v1.ListPartitionsResponse
-	(*DropPartitionRequest)(nil),       // 16: querynode.v1.DropPartitionRequest
-	(*DropPartitionResponse)(nil),      // 17: querynode.v1.DropPartitionResponse
-	(*CreateIndexRequest)(nil),         // 18: querynode.v1.CreateIndexRequest
-	(*CreateIndexResponse)(nil),        // 19: querynode.v1.CreateIndexResponse
-	(*DescribeIndexRequest)(nil),       // 20: querynode.v1.DescribeIndexRequest
-	(*DescribeIndexResponse)(nil),      // 21: querynode.v1.DescribeIndexResponse
-	(*DropIndexRequest)(nil),           // 22: querynode.v1.DropIndexRequest
-	(*DropIndexResponse)(nil),          // 23: querynode.v1.DropIndexResponse
-	(*CreateAliasRequest)(nil),         // 24: querynode.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),        // 25: querynode.v1.CreateAliasResponse
-	(*AlterAliasRequest)(nil),          // 26: querynode.v1.AlterAliasRequest
-	(*AlterAliasResponse)(nil),         // 27: querynode.v1.AlterAliasResponse
-	(*ListAliasesRequest)(nil),         // 28: querynode.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),        // 29: querynode.v1.ListAliasesResponse
-	(*DropAliasRequest)(nil),           // 30: querynode.v1.DropAliasRequest
-	(*DropAliasResponse)(nil),          // 31: querynode.v1.DropAliasResponse
-	nil,                                // 32: querynode.v1.Collection.PropertiesEntry
-	nil,                                // 33: querynode.v1.CreateCollectionRequest.PropertiesEntry
-	nil,                                // 34: querynode.v1.AlterCollectionRequest.PropertiesEntry
-	nil,                                // 35: querynode.v1.ListAliasesResponse.AliasesEntry
-	(*CollectionSchema)(nil),           // 36: querynode.v1.CollectionSchema
-	(*IndexSpec)(nil),                  // 37: querynode.v1.IndexSpec
-	(*ChannelRef)(nil),                 // 38: querynode.v1.ChannelRef
+	(*AddFieldRequest)(nil),            // 10: querynode.v1.AddFieldRequest
+	(*AddFieldResponse)(nil),           // 11: querynode.v1.AddFieldResponse
+	(*DropCollectionRequest)(nil),      // 12: querynode.v1.DropCollectionRequest
+	(*DropCollectionResponse)(nil),     // 13: querynode.v1.DropCollectionResponse
+	(*CreatePartitionRequest)(nil),     // 14: querynode.v1.CreatePartitionRequest
+	(*CreatePartitionResponse)(nil),    // 15: querynode.v1.CreatePartitionResponse
+	(*ListPartitionsRequest)(nil),      // 16: querynode.v1.ListPartitionsRequest
+	(*ListPartitionsResponse)(nil),     // 17: querynode.v1.ListPartitionsResponse
+	(*DropPartitionRequest)(nil),       // 18: querynode.v1.DropPartitionRequest
+	(*DropPartitionResponse)(nil),      // 19: querynode.v1.DropPartitionResponse
+	(*CreateIndexRequest)(nil),         // 20: querynode.v1.CreateIndexRequest
+	(*CreateIndexResponse)(nil),        // 21: querynode.v1.CreateIndexResponse
+	(*DescribeIndexRequest)(nil),       // 22: querynode.v1.DescribeIndexRequest
+	(*DescribeIndexResponse)(nil),      // 23: querynode.v1.DescribeIndexResponse
+	(*DropIndexRequest)(nil),           // 24: querynode.v1.DropIndexRequest
+	(*DropIndexResponse)(nil),          // 25: querynode.v1.DropIndexResponse
+	(*CreateAliasRequest)(nil),         // 26: querynode.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),        // 27: querynode.v1.CreateAliasResponse
+	(*AlterAliasRequest)(nil),          // 28: querynode.v1.AlterAliasRequest
+	(*AlterAliasResponse)(nil),         // 29: querynode.v1.AlterAliasResponse
+	(*ListAliasesRequest)(nil),         // 30: querynode.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),        // 31: querynode.v1.ListAliasesResponse
+	(*DropAliasRequest)(nil),           // 32: querynode.v1.DropAliasRequest
+	(*DropAliasResponse)(nil),          // 33: querynode.v1.DropAliasResponse
+	nil,                                // 34: querynode.v1.Collection.PropertiesEntry
+	nil,                                // 35: querynode.v1.CreateCollectionRequest.PropertiesEntry
+	nil,                                // 36: querynode.v1.AlterCollectionRequest.PropertiesEntry
+	nil,                                // 37: querynode.v1.ListAliasesResponse.AliasesEntry
+	(*CollectionSchema)(nil),           // 38: querynode.v1.CollectionSchema
+	(*IndexSpec)(nil),                  // 39: querynode.v1.IndexSpec
+	(*ChannelRef)(nil),                 // 40: querynode.v1.ChannelRef
+	(*FieldSchema)(nil),                // 41: querynode.v1.FieldSchema
 }
 var file_querynode_v1_catalog_proto_depIdxs = []int32{
-	36, // 0: querynode.v1.Collection.schema:type_name -> querynode.v1.CollectionSchema
+	38, // 0: querynode.v1.Collection.schema:type_name -> querynode.v1.CollectionSchema
 	1,  // 1: querynode.v1.Collection.partitions:type_name -> querynode.v1.Partition
-	37, // 2: querynode.v1.Collection.indexes:type_name -> querynode.v1.IndexSpec
-	38, // 3: querynode.v1.Collection.channels:type_name -> querynode.v1.ChannelRef
-	32, // 4: querynode.v1.Collection.properties:type_name -> querynode.v1.Collection.PropertiesEntry
-	36, // 5: querynode.v1.CreateCollectionRequest.schema:type_name -> querynode.v1.CollectionSchema
-	37, // 6: querynode.v1.CreateCollectionRequest.indexes:type_name -> querynode.v1.IndexSpec
-	33, // 7: querynode.v1.CreateCollectionRequest.properties:type_name -> querynode.v1.CreateCollectionRequest.PropertiesEntry
+	39, // 2: querynode.v1.Collection.indexes:type_name -> querynode.v1.IndexSpec
+	40, // 3: querynode.v1.Collection.channels:type_name -> querynode.v1.ChannelRef
+	34, // 4: querynode.v1.Collection.properties:type_name -> querynode.v1.Collection.PropertiesEntry
+	38, // 5: querynode.v1.CreateCollectionRequest.schema:type_name -> querynode.v1.CollectionSchema
+	39, // 6: querynode.v1.CreateCollectionRequest.indexes:type_name -> querynode.v1.IndexSpec
+	35, // 7: querynode.v1.CreateCollectionRequest.properties:type_name -> querynode.v1.CreateCollectionRequest.PropertiesEntry
 	0,  // 8: querynode.v1.CreateCollectionResponse.collection:type_name -> querynode.v1.Collection
 	0,  // 9: querynode.v1.DescribeCollectionResponse.collection:type_name -> querynode.v1.Collection
 	0,  // 10: querynode.v1.ListCollectionsResponse.collections:type_name -> querynode.v1.Collection
-	34, // 11: querynode.v1.AlterCollectionRequest.properties:type_name -> querynode.v1.AlterCollectionRequest.PropertiesEntry
+	36, // 11: querynode.v1.AlterCollectionRequest.properties:type_name -> querynode.v1.AlterCollectionRequest.PropertiesEntry
 	0,  // 12: querynode.v1.AlterCollectionResponse.collection:type_name -> querynode.v1.Collection
-	1,  // 13: querynode.v1.CreatePartitionResponse.partition:type_name -> querynode.v1.Partition
-	1,  // 14: querynode.v1.ListPartitionsResponse.partitions:type_name -> querynode.v1.Partition
-	37, // 15: querynode.v1.CreateIndexRequest.index:type_name -> querynode.v1.IndexSpec
-	37, // 16: querynode.v1.CreateIndexResponse.index:type_name -> querynode.v1.IndexSpec
-	37, // 17: querynode.v1.DescribeIndexResponse.indexes:type_name -> querynode.v1.IndexSpec
-	35, // 18: querynode.v1.ListAliasesResponse.aliases:type_name -> querynode.v1.ListAliasesResponse.AliasesEntry
-	2,  // 19: querynode.v1.CatalogService.CreateCollection:input_type -> querynode.v1.CreateCollectionRequest
-	4,  // 20: querynode.v1.CatalogService.DescribeCollection:input_type -> querynode.v1.DescribeCollectionRequest
-	6,  // 21: querynode.v1.CatalogService.ListCollections:input_type -> querynode.v1.ListCollectionsRequest
-	8,  // 22: querynode.v1.CatalogService.AlterCollection:input_type -> querynode.v1.AlterCollectionRequest
-	10, // 23: querynode.v1.CatalogService.DropCollection:input_type -> querynode.v1.DropCollectionRequest
-	12, // 24: querynode.v1.CatalogService.CreatePartition:input_type -> querynode.v1.CreatePartitionRequest
-	14, // 25: querynode.v1.CatalogService.ListPartitions:input_type -> querynode.v1.ListPartitionsRequest
-	16, // 26: querynode.v1.CatalogService.DropPartition:input_type -> querynode.v1.DropPartitionRequest
-	18, // 27: querynode.v1.CatalogService.CreateIndex:input_type -> querynode.v1.CreateIndexRequest
-	20, // 28: querynode.v1.CatalogService.DescribeIndex:input_type -> querynode.v1.DescribeIndexRequest
-	22, // 29: querynode.v1.CatalogService.DropIndex:input_type -> querynode.v1.DropIndexRequest
-	24, // 30: querynode.v1.CatalogService.CreateAlias:input_type -> querynode.v1.CreateAliasRequest
-	26, // 31: querynode.v1.CatalogService.AlterAlias:input_type -> querynode.v1.AlterAliasRequest
-	28, // 32: querynode.v1.CatalogService.ListAliases:input_type -> querynode.v1.ListAliasesRequest
-	30, // 33: querynode.v1.CatalogService.DropAlias:input_type -> querynode.v1.DropAliasRequest
-	3,  // 34: querynode.v1.CatalogService.CreateCollection:output_type -> querynode.v1.CreateCollectionResponse
-	5,  // 35: querynode.v1.CatalogService.DescribeCollection:output_type -> querynode.v1.DescribeCollectionResponse
-	7,  // 36: querynode.v1.CatalogService.ListCollections:output_type -> querynode.v1.ListCollectionsResponse
-	9,  // 37: querynode.v1.CatalogService.AlterCollection:output_type -> querynode.v1.AlterCollectionResponse
-	11, // 38: querynode.v1.CatalogService.DropCollection:output_type -> querynode.v1.DropCollectionResponse
-	13, // 39: querynode.v1.CatalogService.CreatePartition:output_type -> querynode.v1.CreatePartitionResponse
-	15, // 40: querynode.v1.CatalogService.ListPartitions:output_type -> querynode.v1.ListPartitionsResponse
-	17, // 41: querynode.v1.CatalogService.DropPartition:output_type -> querynode.v1.DropPartitionResponse
-	19, // 42: querynode.v1.CatalogService.CreateIndex:output_type -> querynode.v1.CreateIndexResponse
-	21, // 43: querynode.v1.CatalogService.DescribeIndex:output_type -> querynode.v1.DescribeIndexResponse
-	23, // 44: querynode.v1.CatalogService.DropIndex:output_type -> querynode.v1.DropIndexResponse
-	25, // 45: querynode.v1.CatalogService.CreateAlias:output_type -> querynode.v1.CreateAliasResponse
-	27, // 46: querynode.v1.CatalogService.AlterAlias:output_type -> querynode.v1.AlterAliasResponse
-	29, // 47: querynode.v1.CatalogService.ListAliases:output_type -> querynode.v1.ListAliasesResponse
-	31, // 48: querynode.v1.CatalogService.DropAlias:output_type -> querynode.v1.DropAliasResponse
-	34, // [34:49] is the sub-list for method output_type
-	19, // [19:34] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	41, // 13: querynode.v1.AddFieldRequest.field:type_name -> querynode.v1.FieldSchema
+	0,  // 14: querynode.v1.AddFieldResponse.collection:type_name -> querynode.v1.Collection
+	1,  // 15: querynode.v1.CreatePartitionResponse.partition:type_name -> querynode.v1.Partition
+	1,  // 16: querynode.v1.ListPartitionsResponse.partitions:type_name -> querynode.v1.Partition
+	39, // 17: querynode.v1.CreateIndexRequest.index:type_name -> querynode.v1.IndexSpec
+	39, // 18: querynode.v1.CreateIndexResponse.index:type_name -> querynode.v1.IndexSpec
+	39, // 19: querynode.v1.DescribeIndexResponse.indexes:type_name -> querynode.v1.IndexSpec
+	37, // 20: querynode.v1.ListAliasesResponse.aliases:type_name -> querynode.v1.ListAliasesResponse.AliasesEntry
+	2,  // 21: querynode.v1.CatalogService.CreateCollection:input_type -> querynode.v1.CreateCollectionRequest
+	4,  // 22: querynode.v1.CatalogService.DescribeCollection:input_type -> querynode.v1.DescribeCollectionRequest
+	6,  // 23: querynode.v1.CatalogService.ListCollections:input_type -> querynode.v1.ListCollectionsRequest
+	8,  // 24: querynode.v1.CatalogService.AlterCollection:input_type -> querynode.v1.AlterCollectionRequest
+	10, // 25: querynode.v1.CatalogService.AddField:input_type -> querynode.v1.AddFieldRequest
+	12, // 26: querynode.v1.CatalogService.DropCollection:input_type -> querynode.v1.DropCollectionRequest
+	14, // 27: querynode.v1.CatalogService.CreatePartition:input_type -> querynode.v1.CreatePartitionRequest
+	16, // 28: querynode.v1.CatalogService.ListPartitions:input_type -> querynode.v1.ListPartitionsRequest
+	18, // 29: querynode.v1.CatalogService.DropPartition:input_type -> querynode.v1.DropPartitionRequest
+	20, // 30: querynode.v1.CatalogService.CreateIndex:input_type -> querynode.v1.CreateIndexRequest
+	22, // 31: querynode.v1.CatalogService.DescribeIndex:input_type -> querynode.v1.DescribeIndexRequest
+	24, // 32: querynode.v1.CatalogService.DropIndex:input_type -> querynode.v1.DropIndexRequest
+	26, // 33: querynode.v1.CatalogService.CreateAlias:input_type -> querynode.v1.CreateAliasRequest
+	28, // 34: querynode.v1.CatalogService.AlterAlias:input_type -> querynode.v1.AlterAliasRequest
+	30, // 35: querynode.v1.CatalogService.ListAliases:input_type -> querynode.v1.ListAliasesRequest
+	32, // 36: querynode.v1.CatalogService.DropAlias:input_type -> querynode.v1.DropAliasRequest
+	3,  // 37: querynode.v1.CatalogService.CreateCollection:output_type -> querynode.v1.CreateCollectionResponse
+	5,  // 38: querynode.v1.CatalogService.DescribeCollection:output_type -> querynode.v1.DescribeCollectionResponse
+	7,  // 39: querynode.v1.CatalogService.ListCollections:output_type -> querynode.v1.ListCollectionsResponse
+	9,  // 40: querynode.v1.CatalogService.AlterCollection:output_type -> querynode.v1.AlterCollectionResponse
+	11, // 41: querynode.v1.CatalogService.AddField:output_type -> querynode.v1.AddFieldResponse
+	13, // 42: querynode.v1.CatalogService.DropCollection:output_type -> querynode.v1.DropCollectionResponse
+	15, // 43: querynode.v1.CatalogService.CreatePartition:output_type -> querynode.v1.CreatePartitionResponse
+	17, // 44: querynode.v1.CatalogService.ListPartitions:output_type -> querynode.v1.ListPartitionsResponse
+	19, // 45: querynode.v1.CatalogService.DropPartition:output_type -> querynode.v1.DropPartitionResponse
+	21, // 46: querynode.v1.CatalogService.CreateIndex:output_type -> querynode.v1.CreateIndexResponse
+	23, // 47: querynode.v1.CatalogService.DescribeIndex:output_type -> querynode.v1.DescribeIndexResponse
+	25, // 48: querynode.v1.CatalogService.DropIndex:output_type -> querynode.v1.DropIndexResponse
+	27, // 49: querynode.v1.CatalogService.CreateAlias:output_type -> querynode.v1.CreateAliasResponse
+	29, // 50: querynode.v1.CatalogService.AlterAlias:output_type -> querynode.v1.AlterAliasResponse
+	31, // 51: querynode.v1.CatalogService.ListAliases:output_type -> querynode.v1.ListAliasesResponse
+	33, // 52: querynode.v1.CatalogService.DropAlias:output_type -> querynode.v1.DropAliasResponse
+	37, // [37:53] is the sub-list for method output_type
+	21, // [21:37] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_catalog_proto_init() }
@@ -1941,7 +2058,7 @@ func file_querynode_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_catalog_proto_rawDesc), len(file_querynode_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

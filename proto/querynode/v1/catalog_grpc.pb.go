@@ -25,6 +25,7 @@ const (
 	CatalogService_DescribeCollection_FullMethodName = "/querynode.v1.CatalogService/DescribeCollection"
 	CatalogService_ListCollections_FullMethodName    = "/querynode.v1.CatalogService/ListCollections"
 	CatalogService_AlterCollection_FullMethodName    = "/querynode.v1.CatalogService/AlterCollection"
+	CatalogService_AddField_FullMethodName           = "/querynode.v1.CatalogService/AddField"
 	CatalogService_DropCollection_FullMethodName     = "/querynode.v1.CatalogService/DropCollection"
 	CatalogService_CreatePartition_FullMethodName    = "/querynode.v1.CatalogService/CreatePartition"
 	CatalogService_ListPartitions_FullMethodName     = "/querynode.v1.CatalogService/ListPartitions"
@@ -52,6 +53,8 @@ type CatalogServiceClient interface {
 	ListCollections(ctx context.Context, in *ListCollectionsRequest, opts ...grpc.CallOption) (*ListCollectionsResponse, error)
 	// AlterCollection renames a collection or sets properties.
 	AlterCollection(ctx context.Context, in *AlterCollectionRequest, opts ...grpc.CallOption) (*AlterCollectionResponse, error)
+	// AddField adds a field to a collection; rows that are there read as its default value, or null.
+	AddField(ctx context.Context, in *AddFieldRequest, opts ...grpc.CallOption) (*AddFieldResponse, error)
 	// DropCollection removes a collection and its rows.
 	DropCollection(ctx context.Context, in *DropCollectionRequest, opts ...grpc.CallOption) (*DropCollectionResponse, error)
 	// CreatePartition adds a partition.
@@ -118,6 +121,16 @@ func (c *catalogServiceClient) AlterCollection(ctx context.Context, in *AlterCol
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AlterCollectionResponse)
 	err := c.cc.Invoke(ctx, CatalogService_AlterCollection_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) AddField(ctx context.Context, in *AddFieldRequest, opts ...grpc.CallOption) (*AddFieldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddFieldResponse)
+	err := c.cc.Invoke(ctx, CatalogService_AddField_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +261,8 @@ type CatalogServiceServer interface {
 	ListCollections(context.Context, *ListCollectionsRequest) (*ListCollectionsResponse, error)
 	// AlterCollection renames a collection or sets properties.
 	AlterCollection(context.Context, *AlterCollectionRequest) (*AlterCollectionResponse, error)
+	// AddField adds a field to a collection; rows that are there read as its default value, or null.
+	AddField(context.Context, *AddFieldRequest) (*AddFieldResponse, error)
 	// DropCollection removes a collection and its rows.
 	DropCollection(context.Context, *DropCollectionRequest) (*DropCollectionResponse, error)
 	// CreatePartition adds a partition.
@@ -291,6 +306,9 @@ func (UnimplementedCatalogServiceServer) ListCollections(context.Context, *ListC
 }
 func (UnimplementedCatalogServiceServer) AlterCollection(context.Context, *AlterCollectionRequest) (*AlterCollectionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AlterCollection not implemented")
+}
+func (UnimplementedCatalogServiceServer) AddField(context.Context, *AddFieldRequest) (*AddFieldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddField not implemented")
 }
 func (UnimplementedCatalogServiceServer) DropCollection(context.Context, *DropCollectionRequest) (*DropCollectionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropCollection not implemented")
@@ -414,6 +432,24 @@ func _CatalogService_AlterCollection_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CatalogServiceServer).AlterCollection(ctx, req.(*AlterCollectionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_AddField_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddFieldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).AddField(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_AddField_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).AddField(ctx, req.(*AddFieldRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -638,6 +674,10 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AlterCollection",
 			Handler:    _CatalogService_AlterCollection_Handler,
+		},
+		{
+			MethodName: "AddField",
+			Handler:    _CatalogService_AddField_Handler,
 		},
 		{
 			MethodName: "DropCollection",
