@@ -118,6 +118,7 @@ type searching struct {
 	req    *SearchRequest
 	merger *merger
 	shared []sharedRows // by target, if a target has several parts; else nil
+	skip   []bool       // by target, those that are not searched; nil = none
 }
 
 // part is what one task finds: the hits of queries [from, to) in one target.

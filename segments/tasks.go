@@ -44,6 +44,9 @@ func (s *searching) addParts() {
 	dim := int64(len(s.req.Vectors) / s.req.NQ)
 	idle := -1 // not known yet
 	for i := range s.targets {
+		if s.skip != nil && s.skip[i] {
+			continue
+		}
 		t := &s.targets[i]
 		rows := int64(t.visible(t.ts))
 		scans := t.scans(&q)

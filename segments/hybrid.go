@@ -1,0 +1,224 @@
+package segments
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/querynode/querynode/internal/expr"
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/pool"
+)
+
+// HybridRequest asks for the best rows by several searches together. All of them
+// read the same snapshot at the same timestamps.
+type HybridRequest struct {
+	Read     // without a Plan: each search has its own
+	Searches []SubSearch
+	NQ       int // of each search
+	TopK     int
+	Offset   int
+	Ranker   Ranker
+}
+
+// SubSearch is one of the searches of a HybridRequest; see SearchRequest.
+type SubSearch struct {
+	Plan        *expr.Plan
+	FieldID     int64
+	Vectors     []float32
+	TopK        int // hits that are ranked
+	Metric      index.Metric
+	EF          int
+	Radius      *float32
+	RangeFilter *float32
+}
+
+// Ranker says how hits of several searches are fused: those that get the most
+// points come first.
+//
+// Without Weights it is reciprocal rank fusion (Cormack, Clarke and Büttcher,
+// SIGIR 2009): number n of a search, counted from 1, gets 1/(RRF+n).
+//
+// With Weights a hit gets the weight of the search times its score. Distances,
+// which are better the smaller they are, count as 1 - 2*atan(d)/pi. Normalize
+// brings other scores between 0 and 1 too: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi.
+type Ranker struct {
+	RRF       float32
+	Weights   []float32 // one per search; nil = by rank
+	Normalize bool
+}
+
+// points is what a hit gets for being number n, counted from 1, of search i.
+func (r *Ranker) points(i, n int, m index.Metric, score float32) float64 {
+	if r.Weights == nil {
+		return 1 / (float64(r.RRF) + float64(n))
+	}
+	s := float64(score)
+	switch {
+	case m != index.IP && m != index.Cosine:
+		s = 1 - 2*math.Atan(s)/math.Pi
+	case r.Normalize && m == index.IP:
+		s = 0.5 + math.Atan(s)/math.Pi
+	case r.Normalize:
+		s = (1 + s) / 2
+	}
+	return float64(r.Weights[i]) * s
+}
+
+// hybrid is a hybrid search under way.
+type hybrid struct {
+	*reader
+	req  *HybridRequest
+	subs []*searching
+}
+
+// HybridSearch answers r: all searches run at once on the pool, the goroutine
+// that calls it fuses their hits. Scores of the answer are points.
+func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*SearchResult, error) {
+	x, err := c.open(ctx, &r.Read)
+	if err != nil {
+		return nil, err
+	}
+	defer x.close()
+	h := &hybrid{reader: x, req: r}
+	defer h.recycle()
+	for i := range r.Searches {
+		h.add(i)
+	}
+	if err := h.run(ctx); err != nil {
+		return nil, err
+	}
+	res := &SearchResult{ReadTimestamp: x.at}
+	var hits []hit
+	stage := x.stage()
+	if err := guard("fuse searches", func() error { hits = h.fuse(res); return nil }); err != nil {
+		return nil, err
+	}
+	stage.end(&x.stats.Merge)
+	if err := x.output(res, r.OutputFields, hits); err != nil {
+		return nil, err
+	}
+	stage.end(&x.stats.Output)
+	res.Stats = x.finish()
+	return res, nil
+}
+
+// add makes search i one over the targets of the whole, but for those that its
+// filter rules out.
+func (h *hybrid) add(i int) {
+	x, sub := h.reader, &h.req.Searches[i]
+	y := &reader{coll: x.coll, info: x.info, read: x.read, match: newMatch(sub.Plan, x.info.Schema), snap: x.snap,
+		channels: x.channels, targets: x.targets, at: x.at, memory: x.memory, trace: x.trace, sub: i}
+	s := &searching{reader: y, merger: x.coll.set.merges.Get().(*merger), req: &SearchRequest{
+		Read: h.req.Read, FieldID: sub.FieldID, Vectors: sub.Vectors, NQ: h.req.NQ, TopK: sub.TopK, Metric: sub.Metric,
+		EF: sub.EF, Radius: sub.Radius, RangeFilter: sub.RangeFilter,
+	}}
+	s.skip = make([]bool, len(x.targets))
+	for t := range x.targets {
+		if y.match == nil {
+			break
+		}
+		if why := x.targets[t].rulesOut(y.match); why != "" {
+			s.skip[t] = true
+			y.prune(x.targets[t].holder, int64(x.targets[t].visible(x.targets[t].ts)), why)
+		}
+	}
+	h.subs = append(h.subs, s)
+}
+
+// run runs the tasks of all searches together.
+func (h *hybrid) run(ctx context.Context) error {
+	var tasks []pool.Task
+	var of []func(error)
+	for _, s := range h.subs {
+		if err := h.takes(s.estimate()); err != nil {
+			return err
+		}
+		s.addParts()
+		s.addTasks()
+		for i, t := range s.merger.tasks {
+			tasks = append(tasks, t)
+			of = append(of, func(err error) { s.failedTask(i, err) })
+		}
+	}
+	stage := h.stage()
+	err := h.reader.run(ctx, tasks, func(task int, err error) { of[task](err) })
+	if err != nil {
+		for _, s := range h.subs {
+			s.stop.Store(true)
+		}
+		return err
+	}
+	stage.end(&h.stats.Wall)
+	for _, s := range h.subs {
+		h.nanos.Add(s.nanos.Load())
+		for i := range s.merger.parts {
+			if p := &s.merger.parts[i]; p.err != nil {
+				s.kill(int(p.target), p.err)
+			}
+		}
+		h.missed += s.missed
+		h.stats.Failures = append(h.stats.Failures, s.stats.Failures...)
+	}
+	return h.partial()
+}
+
+// fused is a row with its points.
+type fused struct {
+	hit
+	points float64
+}
+
+// fuse merges each search and then all of them, query by query.
+func (h *hybrid) fuse(res *SearchResult) []hit {
+	at := make([]int, len(h.subs)) // where the hits of the query begin
+	counts := make([][]int64, len(h.subs))
+	scores := make([][]float32, len(h.subs))
+	for i, s := range h.subs {
+		var one SearchResult
+		s.merge(&one)
+		counts[i], scores[i] = one.Counts, one.Scores
+	}
+	var out []hit
+	for q := range h.req.NQ {
+		var all []fused
+		number := map[value]int{}
+		for i, s := range h.subs {
+			for n := range int(counts[i][q]) {
+				found := s.merger.hits[at[i]+n]
+				points := h.req.Ranker.points(i, n+1, s.req.Metric, scores[i][at[i]+n])
+				key := keyOf(&h.targets[found.target], found.row)
+				k, ok := number[key]
+				if !ok {
+					number[key] = len(all)
+					all = append(all, fused{found, points})
+					continue
+				}
+				all[k].points += points
+				if h.newer(found, all[k].hit) {
+					all[k].hit = found
+				}
+			}
+			at[i] += int(counts[i][q])
+		}
+		slices.SortStableFunc(all, func(a, b fused) int { return cmp.Compare(b.points, a.points) })
+		all = all[min(h.req.Offset, len(all)):]
+		all = all[:min(h.req.TopK, len(all))]
+		for _, f := range all {
+			out = append(out, f.hit)
+			res.Scores = append(res.Scores, float32(f.points))
+		}
+		res.Counts = append(res.Counts, int64(len(all)))
+	}
+	return out
+}
+
+// recycle gives the mergers back, unless tasks still write to them.
+func (h *hybrid) recycle() {
+	for _, s := range h.subs {
+		if !h.left && s.merger.reset() {
+			h.coll.set.merges.Put(s.merger)
+		}
+	}
+}
