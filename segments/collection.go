@@ -26,6 +26,9 @@ type CollectionInfo struct {
 	Name    string
 	Schema  *schema.Schema
 	Indexes map[int64]VectorIndex // by field id; a field without one is searched exactly with COSINE
+	// Scalars are types of indexes of other fields, by field id: sealed segments get
+	// them at once, not when filters have earned them.
+	Scalars map[int64]string
 	// TTL is the age beyond which rows are invisible, and dropped by compactions. 0 = rows do not age.
 	TTL time.Duration
 	// Retention is how long reads in the past are answered. Nil = as the node is configured.
@@ -77,9 +80,11 @@ func (c *Collection) Info() CollectionInfo { return *c.info.Load() }
 func (c *Collection) schema() *schema.Schema { return c.info.Load().Schema }
 
 // Update replaces name and indexes: segments that are built from now on use
-// them. The schema may only have gained fields; an older one than there is is not
-// taken, for rows may have come that need the newer one.
+// them, and those of scalar fields are built for the segments that are there. The
+// schema may only have gained fields; an older one than there is is not taken, for
+// rows may have come that need the newer one.
 func (c *Collection) Update(info CollectionInfo) {
+	defer c.indexScalars()
 	for {
 		old := c.info.Load()
 		next := info

@@ -229,6 +229,7 @@ func (c *Collection) load(ctx context.Context, ch *Channel, rs []LoadRequest, dr
 		return err
 	}
 	published = true
+	c.indexScalars()
 	c.set.o.Logger.Info("segments: loaded", "segment", rs[0].SegmentID, "segments", len(rs), "replaced", drop, "rows", rows, "took", time.Since(start))
 	return nil
 }

@@ -128,6 +128,41 @@ func (s *Set) wish(h *holder, m *match, n int) {
 	})
 }
 
+// indexScalars queues the indexes that the collection asks for and segments lack.
+func (c *Collection) indexScalars() {
+	info := c.info.Load()
+	if len(info.Scalars) == 0 {
+		return
+	}
+	snap := c.Acquire()
+	defer snap.Release()
+	for _, h := range snap.view.segments {
+		s, ok := h.segment.(*Sealed)
+		if !ok {
+			continue
+		}
+		for id, name := range info.Scalars {
+			col := s.rows.Column(id)
+			if col == nil {
+				continue
+			}
+			k := scalarKey{id, scalarindex.Order}
+			switch {
+			case col.Type == schema.Array:
+				k.kind = scalarindex.Elements
+			case name == indexNgram:
+				k.kind = scalarindex.Grams
+			}
+			if !s.scalars.has(k) {
+				c.set.scalars.put(h, k)
+			}
+		}
+	}
+}
+
+// indexNgram is the type of an index of the pieces of texts.
+const indexNgram = "NGRAM"
+
 // scalarBuilder builds the indexes that are due, one after the other.
 type scalarBuilder struct {
 	set  *Set
@@ -201,6 +236,9 @@ func (b *scalarBuilder) build(ctx context.Context, j scalarJob) {
 	defer b.set.unref(j.holder)
 	s := j.holder.segment.(*Sealed)
 	err := lifecycle.Call("build scalar index", func() error { return s.buildScalar(ctx, j.key) })
+	if err == nil {
+		b.set.changed()
+	}
 	if err != nil && ctx.Err() == nil {
 		// Without it filters read the column, as before.
 		b.set.o.Logger.Warn("segments: no scalar index for now", "segment", s.meta.ID, "field", j.key.fieldID, "index", j.key.kind.String(), "error", err)

@@ -173,7 +173,10 @@ func TestWhatCannotWorkIsRefusedWithAllReasons(t *testing.T) {
 		{func(s *CollectionSpec) { s.Shards, s.PChannels = 65, nil }, []string{"65 shards", "no pchannels"}},
 		{func(s *CollectionSpec) { s.PChannels = []string{"../x"} }, []string{"../x"}},
 		{func(s *CollectionSpec) { s.Schema.Fields = s.Schema.Fields[1:] }, []string{"primary key"}},
-		{func(s *CollectionSpec) { s.Indexes = []Index{{FieldID: 100}} }, []string{"not a vector field"}},
+		{func(s *CollectionSpec) { s.Indexes = []Index{{FieldID: 999}} }, []string{"not in the schema"}},
+		{func(s *CollectionSpec) {
+			s.Indexes = []Index{{FieldID: 100, Type: "HNSW", Metric: "L2", Params: map[string]string{"M": "8"}}}
+		}, []string{`type "HNSW", want one of INVERTED, BITMAP, AUTOINDEX, STL_SORT for a field of type Int64`, `metric "L2"`, "parameters"}},
 		{func(s *CollectionSpec) { s.Indexes = []Index{{FieldID: 101, Type: "IVF", Metric: "HAMMING"}} }, []string{"IVF", "HAMMING"}},
 		{func(s *CollectionSpec) {
 			s.Indexes = []Index{{FieldID: 101, Type: IndexHNSW, Params: map[string]string{"M": "1", "ef": "3"}}}

@@ -126,7 +126,7 @@ func sameIndex(a, b Index) bool {
 	return a.Name == b.Name && a.FieldID == b.FieldID && a.Type == b.Type && a.Metric == b.Metric && a.Default == b.Default && maps.Equal(a.Params, b.Params)
 }
 
-// CreateIndex sets the index of a vector field and returns it with its defaults.
+// CreateIndex sets the index of a field and returns it with its defaults.
 // It replaces the default index that CreateCollection gave the field; any other
 // must be dropped first (class Exists; no error if it is equal).
 func (c *Catalog) CreateIndex(ctx context.Context, collection string, x Index) (Index, error) {

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 
@@ -39,6 +40,14 @@ const (
 	IndexFlat = "FLAT"
 	IndexHNSW = "HNSW"
 	IndexAuto = "AUTOINDEX"
+
+	// Of scalar fields, as Milvus calls them. All but NGRAM are the same here: one
+	// that knows the values in order, or the elements of arrays.
+	IndexInverted = "INVERTED"
+	IndexSorted   = "STL_SORT"
+	IndexBitmap   = "BITMAP"
+	IndexTrie     = "TRIE"
+	IndexNgram    = "NGRAM" // pieces of texts, for like "%..%"
 
 	MetricL2     = "L2"
 	MetricIP     = "IP"
@@ -176,7 +185,14 @@ func (p *problems) err(err error) {
 
 func (p problems) join(c errclass.Class) error { return errclass.Mark(errors.Join(p...), c) }
 
-func (c *Collection) format() int { return c.Schema.Format() }
+func (c *Collection) format() int {
+	for _, x := range c.Indexes {
+		if f, ok := c.Schema.FieldByID(x.FieldID); ok && !f.Type.IsVector() {
+			return max(2, c.Schema.Format())
+		}
+	}
+	return c.Schema.Format()
+}
 
 // validate reports what cannot be in a collection's manifest.
 func (c *Collection) validate() error {
@@ -235,7 +251,11 @@ func (x *Index) validate(s *schema.Schema) error {
 	var p problems
 	p.err(schema.CheckName("index", x.Name))
 	f, ok := s.FieldByID(x.FieldID)
-	p.check(ok && f.Type.IsVector(), "index %q: field %d is not a vector field of the schema", x.Name, x.FieldID)
+	p.check(ok, "index %q: field %d is not in the schema", x.Name, x.FieldID)
+	if ok && !f.Type.IsVector() {
+		x.validateScalar(&f, &p)
+		return p.join(errclass.Invalid)
+	}
 	p.check(x.Type == IndexFlat || x.Type == IndexHNSW || x.Type == IndexAuto, "index %q: type %q, want FLAT, HNSW or AUTOINDEX", x.Name, x.Type)
 	p.check(x.Metric == MetricL2 || x.Metric == MetricIP || x.Metric == MetricCosine, "index %q: metric %q, want L2, IP or COSINE", x.Name, x.Metric)
 	for k, v := range x.Params {
@@ -250,16 +270,34 @@ func (x *Index) validate(s *schema.Schema) error {
 	return p.join(errclass.Invalid)
 }
 
+// validateScalar checks the index of a field that is no vector.
+func (x *Index) validateScalar(f *schema.Field, p *problems) {
+	types := []string{IndexInverted, IndexBitmap, IndexAuto}
+	switch {
+	case f.Type == schema.Bool, f.Type == schema.JSON:
+		p.add("index %q: a %s field is searched fast enough without", x.Name, f.Type)
+		return
+	case f.Type == schema.VarChar:
+		types = append(types, IndexTrie, IndexSorted, IndexNgram)
+	case f.Type != schema.Array:
+		types = append(types, IndexSorted)
+	}
+	p.check(slices.Contains(types, x.Type), "index %q: type %q, want one of %s for a field of type %s", x.Name, x.Type, strings.Join(types, ", "), f.Type)
+	p.check(x.Metric == "", "index %q: metric %q, but a %s field has none", x.Name, x.Metric, f.Type)
+	p.check(len(x.Params) == 0, "index %q: parameters, but %s has none", x.Name, x.Type)
+}
+
 // ensureDefaults fills what may be left empty when an index is created.
 func (x *Index) ensureDefaults(s *schema.Schema) {
-	if f, ok := s.FieldByID(x.FieldID); ok && x.Name == "" {
+	f, ok := s.FieldByID(x.FieldID)
+	if ok && x.Name == "" {
 		// A field's name fits the limit; with the suffix it might not.
 		x.Name = f.Name[:min(len(f.Name), schema.MaxNameBytes-len("_index"))] + "_index"
 	}
 	if x.Type == "" {
 		x.Type = IndexAuto
 	}
-	if x.Metric == "" {
+	if x.Metric == "" && (!ok || f.Type.IsVector()) {
 		x.Metric = MetricCosine
 	}
 }

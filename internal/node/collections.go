@@ -275,6 +275,13 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 		}
 	}
 	for _, x := range c.Indexes {
+		if f, ok := c.Schema.FieldByID(x.FieldID); ok && !f.Type.IsVector() {
+			if info.Scalars == nil {
+				info.Scalars = map[int64]string{}
+			}
+			info.Scalars[x.FieldID] = x.Type
+			continue
+		}
 		m, err := index.ParseMetric(x.Metric)
 		if err != nil {
 			return info, err

@@ -31,12 +31,12 @@ func TestACollectionsMistakesComeInOneMessage(t *testing.T) {
 			{Name: "measured", Type: i64, MaxLength: 7},
 			{Name: "measured", Type: i64},
 		}},
-		Indexes: []*qnpb.IndexSpec{{Field: "flat"}, {Field: "w", Type: "IVF"}, {Field: "v", Metric: "HAMMING", Type: "HNSW", Params: map[string]string{"M": "1"}}},
+		Indexes: []*qnpb.IndexSpec{{Field: "flat", Type: "HNSW"}, {Field: "w", Type: "IVF"}, {Field: "v", Metric: "HAMMING", Type: "HNSW", Params: map[string]string{"M": "1"}}},
 	})
 	n.refuses(t, err, codes.InvalidArgument, `collection name "1st"`, `"a b"`, `"untyped": unknown type 0`, `"strange": unknown type 77`, `"key": a primary key is Int64 or VarChar`,
 		`"key2": a primary key cannot be nullable`, "auto_id is for an Int64", `"flat": dim is for vector fields`, `"v": dim 40000, want 1 to 32768`,
 		`"w": a vector field cannot be nullable`, "max_length 70000, want 1 to 65535", "max_length is for VarChar", `"measured": the name is there twice`,
-		"exactly one primary key field, got 2", "65 shards, want 1 to 64", "is not a vector field", `type "IVF"`, `metric "HAMMING"`, `M is "1", want 2`)
+		"exactly one primary key field, got 2", "65 shards, want 1 to 64", `type "HNSW", want one of INVERTED`, `type "IVF"`, `metric "HAMMING"`, `M is "1", want 2`)
 
 	_, err = n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: "9", Schema: &qnpb.CollectionSchema{Fields: []*qnpb.FieldSchema{
 		{Name: "a", Type: 256 + 5, PrimaryKey: true}, {Name: "b", Type: -1}}}, Indexes: []*qnpb.IndexSpec{{Field: "nope"}, nil}})
@@ -134,8 +134,8 @@ func TestCatalogCallsThatCannotWorkAreRefused(t *testing.T) {
 			return n.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "nope"}})
 		}, missing, "nope"},
 		{"index on scalar", func() (any, error) {
-			return n.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "price"}})
-		}, bad, "not a vector field"},
+			return n.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "price", Type: "NGRAM", Metric: "L2"}})
+		}, bad, "want one of"},
 		{"index of unknown type", func() (any, error) {
 			return n.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "v", Type: "IVF"}})
 		}, bad, "want FLAT, HNSW or AUTOINDEX"},

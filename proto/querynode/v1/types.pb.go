@@ -1367,16 +1367,17 @@ func (x *Freshness) GetReadTimestamp() uint64 {
 	return 0
 }
 
-// Index says how a vector field is indexed.
+// Index says how a field is indexed. Scalar fields need none: one that filters often read gets its index by itself.
 type IndexSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name; empty = "<field>_index".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Name of the vector field; required.
+	// Name of the field; required.
 	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
-	// FLAT, HNSW or AUTOINDEX; empty = AUTOINDEX.
+	// FLAT, HNSW or AUTOINDEX; empty = AUTOINDEX. For numbers, times and arrays INVERTED, BITMAP or AUTOINDEX, for texts also
+	// TRIE and NGRAM, for all but arrays also STL_SORT.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// L2, IP or COSINE; empty = COSINE.
+	// L2, IP or COSINE; empty = COSINE. Empty for scalar fields.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
 	// HNSW: "M" (2 to 512, default 16) and "efConstruction" (default 200).
 	Params        map[string]string `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
