@@ -70,7 +70,9 @@ type Options struct {
 	// ReadyTimeout is how long opens and trims try again while the broker says
 	// that it is not ready, if no context ends earlier. 0 = 30 s.
 	ReadyTimeout time.Duration
-	// KeepAlive is how often a silent connection is tried. 0 = 10 s.
+	// KeepAlive is how often a silent connection is tried; after two it is given
+	// up. A broker that takes connections and does not greet holds up calls, and a
+	// close, as long. 0 = OperationTimeout, at least 1 s.
 	KeepAlive time.Duration
 
 	// MaxPayloadBytes bounds Message.Payload. 0 = 4 MiB.
@@ -105,7 +107,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.OperationTimeout, 4*time.Second)
 	setDefault(&o.AppendTimeout, 30*time.Second)
 	setDefault(&o.ReadyTimeout, 30*time.Second)
-	setDefault(&o.KeepAlive, 10*time.Second)
+	setDefault(&o.KeepAlive, max(o.OperationTimeout, time.Second))
 	setDefault(&o.MaxPayloadBytes, defaultMaxPayload)
 	setDefault(&o.MaxEntryBytes, max(brokerEntryBytes, o.MaxPayloadBytes+entryOverhead))
 	setDefault(&o.GroupBytes, min(defaultGroup, o.MaxEntryBytes))

@@ -2,6 +2,7 @@ package pulsar
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -212,4 +213,28 @@ func TestAHandleDoesNotWaitLongForTheBrokersWord(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A broker that is frozen, or a switch that is broken: the kernel takes
+// connections and nobody greets. The client would wait for its keep-alive.
+func TestABrokerThatNeverGreetsHoldsUpNoClose(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lis.Close() }()
+	q, err := Open(Options{URL: "pulsar://" + lis.Addr().String(), OperationTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := q.OpenProducer(ctx, topicName, mq.ProducerOptions{}); !errclass.Is(err, errclass.Retryable) {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 7*time.Second)
+	defer cancel()
+	if err := q.Close(ctx); err != nil {
+		t.Errorf("%v; %q", err, q.Stats().Calls)
+	}
 }
