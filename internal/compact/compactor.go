@@ -166,6 +166,10 @@ func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []D
 		case <-ctx.Done():
 			return done, errclass.Wrap(ctx.Err(), errclass.Retryable, "another compaction is under way")
 		}
+		if err := ctx.Err(); err != nil {
+			<-c.turn
+			return done, errclass.Wrap(err, errclass.Retryable, "compaction ended")
+		}
 		err := lifecycle.Call("compact "+ch.Name(), func() (err error) {
 			d, err = c.next(ctx, ch, all)
 			return err
@@ -235,6 +239,7 @@ func (c *Compactor) Close(ctx context.Context) error {
 	}
 	select {
 	case c.turn <- struct{}{}: // whoever asked for a job by hand has ended
+		<-c.turn
 	case <-ctx.Done():
 		return errclass.Wrap(ctx.Err(), errclass.Retryable, "compact: a job that was asked for is still under way")
 	}

@@ -37,6 +37,8 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 		return nil, err
 	}
 	horizon, expired := c.horizon(ch.Collection().Info())
+	// Deletes behind the checkpoint are all there is to apply.
+	horizon = min(horizon, entry.CheckpointTimestamp)
 	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: ch.Collection().Garbage(horizon, expired), all: all})
 	if j == nil {
 		return nil, nil
@@ -50,6 +52,9 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 	commit := catalog.FlushCommit{Term: ch.Term, RemoveSegments: j.ids(), Replace: true}
 	if !j.drop {
 		made, err := c.rewrite(ctx, ch, entry, j, horizon, expired)
+		if errors.Is(err, errSame) {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, errors.Wrapf(err, "rewrite segments %v", j.ids())
 		}
@@ -143,6 +148,9 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 	if err != nil || merged.Rows() == 0 {
 		return nil, err
 	}
+	if len(sources) == 1 && merged.Dropped == 0 {
+		return nil, errSame // rather than rewrite it for ever
+	}
 	c.phase(ch, j, "index")
 	id, err := c.newID(ctx)
 	if err != nil {
@@ -163,6 +171,9 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 		Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
 		FoldedTimestamp: entry.CheckpointTimestamp}, nil
 }
+
+// errSame says that a job would change nothing.
+var errSame = errors.New("no row would be dropped")
 
 // bytesPerRow is what a merge takes besides the rows: their order, and what hides them.
 const bytesPerRow = 56
