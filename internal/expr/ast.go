@@ -25,6 +25,8 @@ const (
 	nContains
 	nTextMatch   // text_match(name, text, minimum_should_match = n)
 	nPhraseMatch // phrase_match(name, text, n)
+	nRegex       // name =~ text, name !~ text
+	nSample      // random_sample(val)
 	nNot
 	nAnd
 	nOr
@@ -85,6 +87,9 @@ const (
 	bindEq
 	bindRel
 	bindIn
+	bindBitOr
+	bindBitXor
+	bindBitAnd
 	bindAdd
 	bindMul
 	bindUnary
@@ -98,6 +103,12 @@ func arithBinding(o arithOp) int {
 		return bindAdd
 	case opPow:
 		return bindPow
+	case opBitAnd:
+		return bindBitAnd
+	case opBitOr:
+		return bindBitOr
+	case opBitXor:
+		return bindBitXor
 	}
 	return bindMul
 }
@@ -115,7 +126,7 @@ func (n *node) binding() int {
 			return bindEq
 		}
 		return bindRel
-	case nIn, nLike, nIsNull:
+	case nIn, nLike, nIsNull, nRegex:
 		return bindIn
 	case nArith:
 		return arithBinding(arithOp(n.op))
@@ -164,6 +175,12 @@ func (n *node) print(b *strings.Builder, outer int) {
 		b.WriteString(pick(n.not, " not", ""))
 		b.WriteString(pick(n.kind == nIn, " in ", " like "))
 		n.kids[1].print(b, bindAdd)
+	case nRegex:
+		n.kids[0].print(b, bindAdd)
+		b.WriteString(pick(n.not, " !~ ", " =~ "))
+		n.kids[1].print(b, bindAdd)
+	case nSample:
+		b.WriteString("random_sample(" + formatFloat(n.val.f) + ")")
 	case nExists:
 		b.WriteString("exists ")
 		n.kids[0].print(b, bindPrimary)

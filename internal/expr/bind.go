@@ -11,6 +11,7 @@ import (
 type binder struct {
 	text   string
 	schema *schema.Schema
+	sample *node // the one random_sample that is in its place
 }
 
 func (b *binder) fail(n *node, format string, args ...any) error {
@@ -43,6 +44,14 @@ func (b *binder) condition(n *node) (*node, error) {
 		return n, b.contains(n)
 	case nTextMatch, nPhraseMatch:
 		return n, b.textMatch(n)
+	case nRegex:
+		return n, b.regex(n)
+	case nSample:
+		if n != b.sample {
+			return nil, b.fail(n, "random_sample stands alone or is joined to the rest by and")
+		}
+		n.typ = kCond
+		return n, nil
 	}
 	if err := b.scalar(n); err != nil {
 		return nil, err
@@ -97,8 +106,8 @@ func (b *binder) arithmetic(n *node) error {
 		if !k.typ.numeric() && k.typ != kDyn {
 			return b.fail(k, "%s needs numbers, not %s", op, b.describe(k))
 		}
-		if op == opMod && k.typ == kFloat {
-			return b.fail(k, "%% is for integers, not %s", b.describe(k))
+		if op.integral() && k.typ == kFloat {
+			return b.fail(k, "%s is for integers, not %s", op, b.describe(k))
 		}
 	}
 	l, r := n.kids[0].typ, n.kids[1].typ

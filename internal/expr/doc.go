@@ -13,7 +13,10 @@
 //	not a, !a
 //	== !=
 //	< <= > >=        also chained: 1 < a <= 5, 5 >= a > 1
-//	a in [1, 2], a not in [..], a like "x%", a is null, a is not null
+//	a in [1, 2], a not in [..], a like "x%", a =~ "^x", a !~ "x$", a is null, a is not null
+//	|
+//	^
+//	&
 //	+ -
 //	* / %
 //	-a, +a
@@ -25,6 +28,7 @@
 //	array_contains_all(..), array_length(tags), tags == [1, 2]
 //	at > ISO "2026-01-02T15:04:05Z", at + INTERVAL "P1DT2H" < ISO ".."
 //	text_match(title, "red blue"), phrase_match(title, "red blue", 2)
+//	random_sample(0.01)
 //
 // Words are case-insensitive; array_contains* are other names of
 // json_contains*. A name that is no field is a key of the dynamic field when
@@ -33,7 +37,8 @@
 // and `not a == 1` is legal here as in Milvus' own documentation.
 // A bool field may stand alone as a condition.
 //
-// Strings take the escapes of C; \% and \_ keep their backslash, for like.
+// Strings take the escapes of C; \% and \_ keep their backslash, for like, and so
+// do those of a regular expression, such as \. and \d.
 // r"..." keeps every backslash. In like, % is any text, _ one character, and
 // \%, \_ and \\ stand for the character itself. Integers are decimal, 0x, 0b, 0o or
 // octal by a leading 0; one that does not fit 64 bits is an error.
@@ -76,6 +81,12 @@
 // words in their order, moved by at most the number that may follow. The
 // field's analyzer cuts both texts into words (package analyze). Words of
 // nothing match nothing.
+//
+// =~ is true where a regular expression (RE2) matches a part of the text, !~ where it does
+// not; for a JSON path, !~ is true as well for what is no text.
+//
+// random_sample(p) keeps each row that the rest of the filter leaves with the
+// probability p. It stands alone or is joined to the rest by and.
 //
 // # Numbers
 //

@@ -48,6 +48,9 @@ func FuzzCompile(f *testing.F) {
 		if again.String() != p.String() {
 			t.Fatalf("%q: normal form %q becomes %q", text, p, again)
 		}
+		if strings.Contains(p.String(), "random_sample") {
+			return
+		}
 		sameRows(t, m.cols, m.n, p, again)
 		if !p.MayMatch(m.stats) && len(matching(t, p, m.cols, m.n)) > 0 {
 			t.Fatalf("%q: MayMatch denies rows that match", text)

@@ -376,6 +376,21 @@ func (p *pattern) literals() []string {
 	return out
 }
 
+func (p *regexPred) lookup(ix Indexes, n int) *lookup {
+	t, ok := find[*scalarindex.Trigrams](p.ref, ix, scalarindex.Grams)
+	if !ok || p.neg {
+		return nil
+	}
+	begin, _ := p.re.LiteralPrefix()
+	rows, ok := t.Candidates([]string{begin}, nil)
+	if !ok {
+		return nil
+	}
+	l := newLookup(rows, n, false, nil, func(out []uint64) { t.Candidates([]string{begin}, out) })
+	l.exact = false
+	return l
+}
+
 func (p *textPred) lookup(ix Indexes, n int) *lookup {
 	t, ok := find[*scalarindex.Text](p.ref, ix, scalarindex.Words)
 	if !ok {

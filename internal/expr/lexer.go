@@ -171,7 +171,8 @@ func (l *lexer) string(start int, raw bool) (token, error) {
 }
 
 // unescape resolves the escapes of s. bad is the offset of one it does not
-// know, -1 if all is well. \% and \_ stay as they are: they mean something to like.
+// know, -1 if all is well. \% and \_ stay as they are, since they mean something to
+// like, and so do those that mean something to a regular expression.
 func unescape(s string) (out string, bad int) {
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); {
@@ -187,7 +188,7 @@ func unescape(s string) (out string, bad int) {
 		digits, base, limit := 0, 16, uint64(math.MaxUint8)
 		from := i + 2
 		switch c {
-		case '%', '_':
+		case '%', '_', '.', '^', '$', '(', ')', '[', ']', '{', '}', '+', '*', '|', '-', 'd', 'D', 's', 'S', 'w', 'W':
 			b = append(b, '\\', c)
 		case '\\', '\'', '"', '?', '/':
 			b = append(b, c)

@@ -27,7 +27,13 @@ word_count Int64
 metadata JSON nullable
 product JSON
 user JSON
-history_temperatures JSON
+history_temperatures Array:Int64
+scores Array:Double nullable
+tags Array:VarChar
+text VarChar
+message VarChar
+permissions Int64
+tsz Timestamptz nullable
 review JSON
 embedding FloatVector
 dynamic`
@@ -129,6 +135,35 @@ var documented = []string{
 	`A % 10 != 2`,
 	`product["price"] > discount`,
 	`age not in [1, 2] and name not in ["x"]`,
+	`history_temperatures[10] > 23`,
+	`tags[0] LIKE "pop%"`,
+	`ARRAY_CONTAINS(tags, "rock") AND ARRAY_LENGTH(tags) > 1`,
+	`array_contains_any(scores, [1.5, 2])`,
+	`tags IS NULL`,
+	`tags is not null`,
+	`TEXT_MATCH(text, 'machine deep')`,
+	`TEXT_MATCH(text, 'machine') and TEXT_MATCH(text, 'deep')`,
+	`not TEXT_MATCH(text, 'deep') and TEXT_MATCH(text, 'machine')`,
+	`TEXT_MATCH(text, 'machine learning model', minimum_should_match=2)`,
+	`PHRASE_MATCH(text, 'machine learning')`,
+	`phrase_match(text, 'learning machine', 1)`,
+	`tsz != ISO '2025-01-03T00:00:00+08:00'`,
+	`tsz + INTERVAL 'P3D' != ISO '2025-01-03T00:00:00+08:00'`,
+	`tsz >= ISO '2024-12-31T00:00:00Z' and tsz < ISO '2025-01-02T00:00:00Z'`,
+	`RANDOM_SAMPLE(0.01)`,
+	`color == "red" AND RANDOM_SAMPLE(0.001)`,
+	`message =~ "E[0-9]{4}"`,
+	`message !~ "^DEBUG"`,
+	`message !~ "^DEBUG" OR message IS NULL`,
+	`message =~ "(?i)error"`,
+	`message =~ r"\.json$"`,
+	`message =~ "\.json$"`,
+	`message =~ "error|failed|timeout"`,
+	`metadata["path"] =~ "^/api"`,
+	`tags[0] =~ "^prod-[0-9]+$"`,
+	`(permissions & 4) == 4`,
+	`permissions | 1 == 5`,
+	`permissions ^ 2 > 0`,
 	"  age > 1\n\tand age < 5\r\n",
 }
 

@@ -66,7 +66,9 @@ func (p *parser) call(n *node) (*node, error) {
 		kind, args = nLength, 1
 	case "text_match", "phrase_match":
 		return p.textCall(n, fn)
-	case "random_sample", "element_filter", "match_all", "match_any":
+	case "random_sample":
+		return p.sample(n)
+	case "element_filter", "match_all", "match_any":
 		return nil, p.fail(n.pos, "%s is not supported", fn)
 	default:
 		return nil, p.fail(n.pos, "unknown function %q", clip(n.name))

@@ -87,11 +87,10 @@ var infixOps = map[string]infix{
 	"+": {bind: bindAdd, kind: nArith, op: uint8(opAdd)}, "-": {bind: bindAdd, kind: nArith, op: uint8(opSub)},
 	"*": {bind: bindMul, kind: nArith, op: uint8(opMul)}, "/": {bind: bindMul, kind: nArith, op: uint8(opDiv)},
 	"%": {bind: bindMul, kind: nArith, op: uint8(opMod)}, "**": {bind: bindPow, kind: nArith, op: uint8(opPow)},
-	"=~": {bind: bindIn, bad: "regular expressions are not supported, use like"},
-	"!~": {bind: bindIn, bad: "regular expressions are not supported, use not like"},
-	"&":  {bind: bindEq, bad: "bit operators are not supported"}, "|": {bind: bindEq, bad: "bit operators are not supported"},
-	"^": {bind: bindEq, bad: "bit operators are not supported"}, "<<": {bind: bindAdd, bad: "bit operators are not supported"},
-	">>": {bind: bindAdd, bad: "bit operators are not supported"},
+	"=~": {bind: bindIn, kind: nRegex}, "!~": {bind: bindIn, kind: nRegex},
+	"&": {bind: bindBitAnd, kind: nArith, op: uint8(opBitAnd)}, "|": {bind: bindBitOr, kind: nArith, op: uint8(opBitOr)},
+	"^":  {bind: bindBitXor, kind: nArith, op: uint8(opBitXor)},
+	"<<": {bind: bindAdd, bad: "shifts are not supported"}, ">>": {bind: bindAdd, bad: "shifts are not supported"},
 }
 
 func (p *parser) infix() (infix, bool) {
@@ -244,6 +243,9 @@ func (p *parser) wordOp(left *node) (*node, error) {
 	if p.tok.isWord("is") {
 		return p.isNull(left)
 	}
+	if p.tok.kind == tOp {
+		return p.regex(left)
+	}
 	kind := nIn
 	if p.tok.isWord("like") {
 		kind = nLike
@@ -251,7 +253,7 @@ func (p *parser) wordOp(left *node) (*node, error) {
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
-	right, err := p.expr(bindAdd)
+	right, err := p.expr(bindBitOr)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) 
 	}
 	p := &Plan{root: &constPred{value: true}}
 	if n != nil {
-		if n, err = (&binder{text: text, schema: s}).condition(n); err != nil {
+		if n, err = (&binder{text: text, schema: s, sample: lastSample(n)}).condition(n); err != nil {
 			return nil, err
 		}
 		var b strings.Builder
@@ -136,6 +136,10 @@ func (pl *planner) plan(n *node, neg bool) pred {
 		return pl.contains(n, neg)
 	case nTextMatch, nPhraseMatch:
 		return pl.textMatch(n, neg)
+	case nRegex:
+		return pl.regex(n, neg != n.not)
+	case nSample:
+		return newSample(n.val.f)
 	}
 	return &constPred{value: (n.val.i != 0) != neg}
 }

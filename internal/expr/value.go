@@ -242,11 +242,17 @@ const (
 	opDiv
 	opMod
 	opPow
+	opBitAnd
+	opBitOr
+	opBitXor
 )
 
-var arithNames = [...]string{"+", "-", "*", "/", "%", "**"}
+var arithNames = [...]string{"+", "-", "*", "/", "%", "**", "&", "|", "^"}
 
 func (o arithOp) String() string { return arithNames[o] }
+
+// integral says that the operator is for integers.
+func (o arithOp) integral() bool { return o == opMod || o >= opBitAnd }
 
 // arithInt is checked 64-bit arithmetic; not ok on overflow and division by zero.
 func arithInt(o arithOp, a, b int64) (r int64, ok bool) {
@@ -272,6 +278,12 @@ func arithInt(o arithOp, a, b int64) (r int64, ok bool) {
 			return 0, true
 		}
 		return a % b, true
+	case opBitAnd:
+		return a & b, true
+	case opBitOr:
+		return a | b, true
+	case opBitXor:
+		return a ^ b, true
 	}
 	return 0, false
 }
@@ -309,7 +321,7 @@ func arith(o arithOp, a, b value) value {
 			return value{}
 		}
 		return intValue(r)
-	case o == opMod:
+	case o.integral():
 		return value{}
 	}
 	return floatValue(arithFloat(o, a.float(), b.float()))
@@ -318,8 +330,8 @@ func arith(o arithOp, a, b value) value {
 // foldArith is arith for constants: an error text instead of no result, and
 // powers of integers stay integers while they fit.
 func foldArith(o arithOp, a, b value) (value, string) {
-	if o == opMod && (a.k != kInt || b.k != kInt) {
-		return value{}, "% is for integers"
+	if o.integral() && (a.k != kInt || b.k != kInt) {
+		return value{}, o.String() + " is for integers"
 	}
 	zero := b.k == kInt && b.i == 0 || b.k == kFloat && b.f == 0
 	if (o == opDiv || o == opMod) && zero {

@@ -175,6 +175,18 @@ func (r *register) arithInt(op arithOp, o *register) {
 			r.valid &^= uint64((x^y)&(x^z)) >> 63 << i
 			r.i[i] = z
 		}
+	case opBitAnd:
+		for i := range r.i {
+			r.i[i] &= o.i[i]
+		}
+	case opBitOr:
+		for i := range r.i {
+			r.i[i] |= o.i[i]
+		}
+	case opBitXor:
+		for i := range r.i {
+			r.i[i] ^= o.i[i]
+		}
 	case opMul:
 		for i, x := range r.i {
 			z, ok := mulInt(x, o.i[i])
