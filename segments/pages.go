@@ -49,12 +49,16 @@ func (a *pageHit) compare(b *pageHit) int {
 // pager collects one page.
 type pager struct {
 	*searching
+	k    int         // rows that a target looks for: one more than the page has
 	tops [][]pageHit // by target, in order
 }
 
 // searchPage answers a request with Paging.
 func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
-	p := &pager{searching: s}
+	p := &pager{searching: s, k: s.req.TopK + 1}
+	if err := s.takes(64 * int64(p.k) * int64(len(s.targets)+1)); err != nil {
+		return err
+	}
 	s.share()
 	after := s.req.Page.After
 	var page []pageHit
@@ -77,10 +81,10 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 		stage.end(&s.stats.Merge)
 		page = append(page, some...)
 		if len(page) > s.req.TopK {
-			page, more = page[:s.req.TopK], true
+			page, res.More = page[:s.req.TopK], true
+			break
 		}
-		if !more || len(page) == s.req.TopK {
-			res.More = more
+		if !more {
 			break
 		}
 	}
@@ -95,7 +99,7 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 	return nil
 }
 
-// nearestAfter returns the first TopK rows of a target behind the cursor.
+// nearestAfter returns the first rows of a target behind the cursor.
 func (p *pager) nearestAfter(ctx context.Context, number int32, t *target, after *Cursor) ([]pageHit, error) {
 	sc := p.coll.set.scratch.Get().(*scratch)
 	defer p.coll.set.scratch.Put(sc)
@@ -112,7 +116,7 @@ func (p *pager) nearestAfter(ctx context.Context, number int32, t *target, after
 	if after != nil {
 		last = pageHit{far: farness(after.Distance), key: value{i: after.Key.Int, s: after.Key.Str}}
 	}
-	top := pageTop{k: p.req.TopK}
+	top := pageTop{k: p.k}
 	err = t.distances(&q, n, allowed, sc, func(rows []uint32, distances []float32) error {
 		for i, d := range distances {
 			h := pageHit{hit: hit{target: number, row: rows[i], distance: d}, far: farness(d)}
@@ -168,7 +172,7 @@ func (p *pager) collect(after *Cursor) (page []pageHit, more bool, next *Cursor)
 			continue
 		}
 		page = append(page, top...)
-		if len(top) == p.req.TopK {
+		if len(top) == p.k {
 			if last := &top[len(top)-1]; end == nil || last.compare(end) < 0 {
 				end = last
 			}

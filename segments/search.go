@@ -48,7 +48,7 @@ type SearchResult struct {
 	GroupValues   *schema.Column // of each hit; nil without a Grouping
 	GroupCounts   []int64        // rows of each group, in the order of the hits
 	Last          *Cursor        // with Paging, where the page ended; nil = it is empty
-	More          bool           // with Paging, there may be another page
+	More          bool           // with Paging, there is another page
 }
 
 // Search answers r from the segments of this node. The goroutine that calls it

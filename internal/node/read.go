@@ -42,12 +42,14 @@ type Select struct {
 	IgnoreGrowing bool
 	AllowPartial  bool
 	Freshness     Freshness
+	Explain       bool // the stats tell what was done in each segment
 }
 
 // Limits of a search.
 const (
-	MaxNQ = 16_384
-	MaxEF = 32_768
+	MaxNQ        = 16_384
+	MaxEF        = 32_768
+	MaxGroupSize = 1024
 )
 
 // Search asks for the nearest rows to each of a number of vectors.
@@ -62,31 +64,53 @@ type Search struct {
 	EF          int
 	Radius      *float32
 	RangeFilter *float32
+	GroupBy     string // "" = no groups; else TopK and Offset count groups
+	GroupSize   int64  // rows per group; 0 = 1
+	StrictGroup bool   // groups are filled if there are rows to fill them
+	Iterate     bool   // one page of TopK rows
+	Token       string // of the page before; implies Iterate
 }
 
 // Found is the answer to a Search.
 type Found struct {
 	*segments.SearchResult
-	Output []schema.Field // of SearchResult.Fields
-	Metric index.Metric
+	Output    []schema.Field // of SearchResult.Fields
+	Metric    index.Metric
+	GroupBy   schema.Field // of SearchResult.GroupValues
+	NextToken string       // "" = there is no further page, or none was asked for
 }
 
-// Search answers q.
-func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
-	coll, err := n.Collection(ctx, q.Collection)
+// readable is a collection that reads can go to.
+type readable struct {
+	coll   *catalog.Collection
+	served *segments.Collection
+	must   []string // channels that an answer needs
+}
+
+func (n *Node) readable(ctx context.Context, collection string) (readable, error) {
+	coll, err := n.Collection(ctx, collection)
 	if err != nil {
-		return nil, err
+		return readable{}, err
 	}
 	served, ok := n.o.Segments.Collection(coll.ID)
 	if !ok {
-		return nil, notLoaded(coll)
+		return readable{}, notLoaded(coll)
 	}
 	must, err := n.mustRead(coll)
+	return readable{coll, served, must}, err
+}
+
+// scalarOnly is what "*" stands for in a search.
+func scalarOnly(f schema.Field) bool { return !f.Type.IsVector() && !f.PrimaryKey }
+
+// Search answers q.
+func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
+	r, err := n.readable(ctx, q.Collection)
 	if err != nil {
 		return nil, err
 	}
 	req := &segments.SearchRequest{Vectors: q.Vectors, EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
-	field, err := vectorField(&coll.Schema, q.Field)
+	field, err := vectorField(&r.coll.Schema, q.Field)
 	if err != nil {
 		return nil, err
 	}
@@ -94,28 +118,80 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 		return nil, err
 	}
 	req.FieldID, req.NQ, req.TopK, req.Offset = field.ID, len(q.Vectors)/q.Dim, int(q.TopK), int(q.Offset)
-	if req.Metric, err = metricOf(served.Info(), field, q.Metric); err != nil {
+	if req.Metric, err = metricOf(r.served.Info(), field, q.Metric); err != nil {
 		return nil, err
 	}
 	if err := checkRange(q, req.Metric); err != nil {
 		return nil, err
 	}
-	scalar := func(f schema.Field) bool { return !f.Type.IsVector() && !f.PrimaryKey }
-	var out []schema.Field
-	if req.Read, out, err = n.read(ctx, coll, &q.Select, scalar, false); err != nil {
+	found := &Found{Metric: req.Metric}
+	if q.GroupBy != "" || q.GroupSize != 0 || q.StrictGroup {
+		if found.GroupBy, err = groupField(&r.coll.Schema, q); err != nil {
+			return nil, err
+		}
+		req.Group = &segments.Grouping{FieldID: found.GroupBy.ID, Size: int(q.GroupSize), Strict: q.StrictGroup}
+	}
+	if req.Read, found.Output, err = n.read(ctx, r.coll, &q.Select, scalarOnly, false); err != nil {
 		return nil, err
 	}
-	req.Channels = must
-	lacking := n.gated(coll, served, &req.Read)
-	res, err := served.Search(ctx, req)
+	hash := uint64(0)
+	if q.Iterate || q.Token != "" {
+		if hash, err = n.toPage(r.coll, q, req); err != nil {
+			return nil, err
+		}
+	}
+	req.Channels = r.must
+	lacking := n.gated(r.coll, r.served, &req.Read)
+	res, err := r.served.Search(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	lacking.addTo(&res.Stats)
-	return &Found{SearchResult: res, Output: out, Metric: req.Metric}, nil
+	found.SearchResult = res
+	if res.More {
+		p := page{kind: pageOfSearch, at: res.ReadTimestamp, request: hash, cursor: *res.Last}
+		found.NextToken = p.token(r.coll.Schema.Primary().Type == schema.VarChar)
+	}
+	return found, nil
+}
+
+// toPage makes req one for the page that q asks for, and returns its hash.
+func (n *Node) toPage(coll *catalog.Collection, q *Search, req *segments.SearchRequest) (uint64, error) {
+	if req.NQ != 1 || q.Offset != 0 || req.Group != nil {
+		return 0, errclass.New(errclass.Invalid, "pages: want one vector, no offset and no groups")
+	}
+	hash := hashSearch(coll.ID, req)
+	after, err := turnTo(&req.Read, q.Token, pageOfSearch, hash, coll.Schema.Primary())
+	if err != nil {
+		return 0, err
+	}
+	req.Page = &segments.Paging{After: after}
+	return hash, n.checkRetained(coll, req.ReadTimestamp)
+}
+
+// groupField returns the field that a search for groups goes by.
+func groupField(s *schema.Schema, q *Search) (schema.Field, error) {
+	if q.GroupBy == "" {
+		return schema.Field{}, errclass.New(errclass.Invalid, "group_size and strict_group_size go with group_by_field")
+	}
+	f, err := scalarField(s, "group_by_field", q.GroupBy)
+	switch {
+	case err != nil:
+		return f, err
+	case f.Type == schema.Float || f.Type == schema.Double:
+		return f, errclass.New(errclass.Invalid, "group_by_field: field %q is %s, want Bool, an integer, a time or VarChar", f.Name, f.Type)
+	case q.GroupSize < 0 || q.GroupSize > MaxGroupSize:
+		return f, errclass.New(errclass.Invalid, "group_size is %d, want 1 to %d", q.GroupSize, MaxGroupSize)
+	case (q.TopK+q.Offset)*max(q.GroupSize, 1) > segments.MaxTopK:
+		return f, errclass.New(errclass.Invalid, "(top_k + offset) * group_size is (%d + %d) * %d, at most %d", q.TopK, q.Offset, q.GroupSize, segments.MaxTopK)
+	}
+	return f, nil
 }
 
 func checkSearch(q *Search, field schema.Field) error {
+	if err := checkTopK(q.TopK, q.Offset); err != nil {
+		return err
+	}
 	switch {
 	case q.Dim != field.Dim:
 		return errclass.New(errclass.Invalid, "vectors have dimension %d, field %q has %d", q.Dim, field.Name, field.Dim)
@@ -123,12 +199,6 @@ func checkSearch(q *Search, field schema.Field) error {
 		return errclass.New(errclass.Invalid, "vectors: send at least one")
 	case len(q.Vectors)/q.Dim > MaxNQ:
 		return errclass.New(errclass.Invalid, "%d vectors in one search, at most %d: send them in several", len(q.Vectors)/q.Dim, MaxNQ)
-	case q.TopK < 1:
-		return errclass.New(errclass.Invalid, "top_k is %d, want 1 to %d", q.TopK, segments.MaxTopK)
-	case q.Offset < 0:
-		return errclass.New(errclass.Invalid, "offset is %d, want 0 or more", q.Offset)
-	case q.TopK > segments.MaxTopK || q.Offset > segments.MaxTopK || q.TopK+q.Offset > segments.MaxTopK:
-		return errclass.New(errclass.Invalid, "top_k + offset is %d + %d, at most %d", q.TopK, q.Offset, segments.MaxTopK)
 	case q.EF < 0 || q.EF > MaxEF:
 		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", q.EF, MaxEF)
 	case q.EF != 0 && int64(q.EF) < q.TopK:
@@ -138,6 +208,18 @@ func checkSearch(q *Search, field schema.Field) error {
 		if v-v != 0 {
 			return errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", i/q.Dim, i%q.Dim, v)
 		}
+	}
+	return nil
+}
+
+func checkTopK(k, offset int64) error {
+	switch {
+	case k < 1:
+		return errclass.New(errclass.Invalid, "top_k is %d, want 1 to %d", k, segments.MaxTopK)
+	case offset < 0:
+		return errclass.New(errclass.Invalid, "offset is %d, want 0 or more", offset)
+	case k > segments.MaxTopK || offset > segments.MaxTopK || k+offset > segments.MaxTopK:
+		return errclass.New(errclass.Invalid, "top_k + offset is %d + %d, at most %d", k, offset, segments.MaxTopK)
 	}
 	return nil
 }
@@ -197,7 +279,7 @@ func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.
 // read translates what reads have in common. star says what "*" stands for;
 // withKey puts the primary key first.
 func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
-	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read}
+	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read, Explain: q.Explain}
 	err := n.checkRetained(coll, r.ReadTimestamp)
 	if err != nil {
 		return r, nil, err
@@ -291,143 +373,6 @@ func (n *Node) guarantee(ctx context.Context, coll *catalog.Collection, f Freshn
 		return func(vchannel string) uint64 { return min(ts, at(vchannel)) }, nil
 	}
 	return nil, errclass.New(errclass.Invalid, "consistency level %d is unknown", f.Level)
-}
-
-// Query asks for the rows that match a filter, in order of their keys.
-type Query struct {
-	Select
-	Limit  int64
-	Offset int64
-}
-
-// countStar as the only output field asks for the number of rows.
-const countStar = "count(*)"
-
-// Rows is one piece of the answer to a Query.
-type Rows struct {
-	Batch         *schema.Batch
-	Fields        []schema.Field // of Batch.Columns
-	ReadTimestamp uint64
-}
-
-// Query calls emit for each piece of the answer. counted says that the result's
-// Count is what was asked for.
-func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (res *segments.QueryResult, counted bool, err error) {
-	coll, err := n.Collection(ctx, q.Collection)
-	if err != nil {
-		return nil, false, err
-	}
-	served, ok := n.o.Segments.Collection(coll.ID)
-	if !ok {
-		return nil, false, notLoaded(coll)
-	}
-	must, err := n.mustRead(coll)
-	if err != nil {
-		return nil, false, err
-	}
-	if q.Limit < 0 || q.Offset < 0 {
-		return nil, false, errclass.New(errclass.Invalid, "limit %d, offset %d: want 0 or more", q.Limit, q.Offset)
-	}
-	req := &segments.QueryRequest{Limit: clamp(q.Limit), Offset: clamp(q.Offset)}
-	sel := q.Select
-	if slices.Contains(sel.OutputFields, countStar) {
-		if len(sel.OutputFields) > 1 || q.Limit > 0 || q.Offset > 0 {
-			return nil, false, errclass.New(errclass.Invalid, "count(*) stands alone: no other output fields, no limit, no offset")
-		}
-		req.CountOnly, sel.OutputFields = true, nil
-	}
-	var out []schema.Field
-	if req.Read, out, err = n.read(ctx, coll, &sel, func(schema.Field) bool { return true }, true); err != nil {
-		return nil, false, err
-	}
-	req.Channels = must
-	lacking := n.gated(coll, served, &req.Read)
-	req.BatchRows = batchRows(out)
-	res, err = served.Query(ctx, req, func(b *schema.Batch, at uint64) error {
-		return emit(&Rows{Batch: b, Fields: out, ReadTimestamp: at})
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	lacking.addTo(&res.Stats)
-	return res, req.CountOnly, nil
-}
-
-// batchRows is how many rows a piece of an answer holds: fewer if they are wide,
-// so that one piece stays at about a MiB.
-func batchRows(fields []schema.Field) int {
-	width := 1
-	for _, f := range fields {
-		width += 8 + 4*f.Dim
-	}
-	return min(max((1<<20)/width, 1), 4096)
-}
-
-func clamp(n int64) int { return int(min(n, 1<<31-1)) }
-
-// Get returns rows by primary key, in order of the keys.
-func (n *Node) Get(ctx context.Context, s Select, keys *schema.Column) (*Rows, error) {
-	coll, err := n.Collection(ctx, s.Collection)
-	if err != nil {
-		return nil, err
-	}
-	if k := keys.Rows(); k < 1 || k > MaxNQ {
-		return nil, errclass.New(errclass.Invalid, "get: %d keys, want 1 to %d", k, MaxNQ)
-	}
-	if len(s.OutputFields) == 0 {
-		s.OutputFields = []string{"*"}
-	}
-	s.Filter = coll.Schema.Primary().Name + " in {keys}"
-	s.Values = map[string]any{"keys": keys.Int}
-	if keys.Type == schema.VarChar {
-		s.Values = map[string]any{"keys": keys.Str}
-	}
-	var all *Rows
-	res, _, err := n.Query(ctx, &Query{Select: s}, func(r *Rows) error {
-		if all == nil {
-			all = r
-			return nil
-		}
-		for i, c := range r.Batch.Columns {
-			all.Batch.Columns[i].AppendRange(c, 0, r.Batch.Rows)
-		}
-		all.Batch.Rows += r.Batch.Rows
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if all == nil {
-		all = &Rows{Batch: &schema.Batch{}, ReadTimestamp: res.ReadTimestamp}
-	}
-	return all, nil
-}
-
-// DeleteWhere deletes the rows that match a filter now.
-func (n *Node) DeleteWhere(ctx context.Context, collection, partition, filter string, values map[string]any) (Appended, error) {
-	if filter == "" {
-		return Appended{}, errclass.New(errclass.Invalid, "delete: send ids or a filter")
-	}
-	coll, err := n.Collection(ctx, collection)
-	if err != nil {
-		return Appended{}, err
-	}
-	pk := coll.Schema.Primary()
-	q := &Query{Select: Select{Collection: collection, Filter: filter, Values: values, OutputFields: []string{pk.Name}, Freshness: Freshness{Level: Strong}}}
-	if partition != "" {
-		q.Partitions = []string{partition}
-	}
-	keys := schema.NewColumn(pk, 0)
-	if _, _, err := n.Query(ctx, q, func(r *Rows) error {
-		keys.AppendRange(r.Batch.Columns[0], 0, r.Batch.Rows)
-		return nil
-	}); err != nil {
-		return Appended{}, err
-	}
-	if keys.Rows() == 0 {
-		return Appended{Keys: keys}, nil
-	}
-	return n.Delete(ctx, collection, partition, keys)
 }
 
 // Uptime is the time since the node was opened.

@@ -216,12 +216,12 @@ func (r *rig) flush() {
 
 // count reads with STRONG how many rows there are.
 func (r *rig) count(ctx context.Context, partial bool) (int64, *segments.QueryResult, error) {
-	res, _, err := r.Query(ctx, &Query{Select: Select{Collection: things, OutputFields: []string{countStar}, AllowPartial: partial,
+	res, err := r.Query(ctx, &Query{Select: Select{Collection: things, OutputFields: []string{countStar}, AllowPartial: partial,
 		Freshness: Freshness{Level: Strong}}}, func(*Rows) error { return nil })
 	if err != nil {
 		return 0, nil, err
 	}
-	return res.Count, res, nil
+	return res.Count, res.QueryResult, nil
 }
 
 func (r *rig) has(want int64) {

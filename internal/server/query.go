@@ -20,15 +20,12 @@ type queryService struct {
 
 // Search finds the nearest rows to each of a number of vectors.
 func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb.SearchResponse, error) {
-	if r.GetVectors() == nil {
-		return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector")
-	}
-	vectors, _, err := rowpb.Vectors(r.GetVectors())
+	vectors, err := toVectors(r.GetVectors())
 	if err != nil {
 		return nil, err
 	}
-	if d := r.RoundDecimal; d != nil && (*d < 0 || *d > 6) {
-		return nil, errclass.New(errclass.Invalid, "round_decimal is %d, want 0 to 6", *d)
+	if err := checkDecimals(r.RoundDecimal); err != nil {
+		return nil, err
 	}
 	values, err := toValues(r.GetFilterValues())
 	if err != nil {
@@ -40,36 +37,117 @@ func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb
 	}
 	found, err := s.node.Search(ctx, &node.Search{
 		Select: node.Select{
-			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values,
-			OutputFields: r.GetOutputFields(), IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh,
+			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values, OutputFields: r.GetOutputFields(),
+			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
 		},
 		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), TopK: r.GetTopK(), Offset: r.GetOffset(),
 		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
+		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(), StrictGroup: r.GetStrictGroupSize(),
+		Iterate: r.GetIterate(), Token: r.GetToken(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	out := &qnpb.SearchResponse{
-		Counts: found.Counts, Ids: rowpb.ToIDs(found.Keys), Scores: found.Scores,
-		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats),
+		Counts: found.Counts, Ids: rowpb.ToIDs(found.Keys), Scores: found.Scores, Fields: outputOf(found),
+		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats), GroupCounts: found.GroupCounts, NextToken: found.NextToken,
 	}
-	for i, c := range found.Fields {
-		out.Fields = append(out.Fields, rowpb.FromColumn(c, found.Output[i]))
+	if found.GroupValues != nil {
+		out.GroupValues = rowpb.FromColumn(found.GroupValues, found.GroupBy)
 	}
-	if r.RoundDecimal != nil {
-		round(out.Scores, int(*r.RoundDecimal))
-	}
+	round(out.Scores, r.RoundDecimal)
 	return out, nil
 }
 
-func round(scores []float32, decimals int) {
-	p := math.Pow10(decimals)
+// HybridSearch runs several searches and fuses their hits.
+func (s *queryService) HybridSearch(ctx context.Context, r *qnpb.HybridSearchRequest) (*qnpb.HybridSearchResponse, error) {
+	if err := checkDecimals(r.RoundDecimal); err != nil {
+		return nil, err
+	}
+	fresh, err := toFreshness(r.GetFreshness())
+	if err != nil {
+		return nil, err
+	}
+	q := &node.Hybrid{
+		Select: node.Select{
+			Collection: r.GetCollection(), Partitions: r.GetPartitions(), OutputFields: r.GetOutputFields(),
+			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
+		},
+		TopK: r.GetTopK(), Offset: r.GetOffset(), Ranker: segments.Ranker{RRF: r.GetRrf().GetK()},
+	}
+	if w := r.GetWeighted(); w != nil {
+		q.Ranker = segments.Ranker{Weights: append([]float32{}, w.GetWeights()...), Normalize: w.GetNormScore()}
+	}
+	for i, sub := range r.GetSearches() {
+		one, err := toSubSearch(sub)
+		if err != nil {
+			return nil, errclass.Wrap(err, errclass.Of(err), "searches[%d]", i)
+		}
+		q.Searches = append(q.Searches, *one)
+	}
+	found, err := s.node.HybridSearch(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	out := &qnpb.HybridSearchResponse{
+		Counts: found.Counts, Ids: rowpb.ToIDs(found.Keys), Scores: found.Scores, Fields: outputOf(found),
+		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats),
+	}
+	round(out.Scores, r.RoundDecimal)
+	return out, nil
+}
+
+func toSubSearch(r *qnpb.SubSearch) (*node.Search, error) {
+	vectors, err := toVectors(r.GetVectors())
+	if err != nil {
+		return nil, err
+	}
+	values, err := toValues(r.GetFilterValues())
+	if err != nil {
+		return nil, err
+	}
+	return &node.Search{
+		Select: node.Select{Filter: r.GetFilter(), Values: values},
+		Field:  r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), TopK: r.GetTopK(),
+		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
+	}, nil
+}
+
+func toVectors(v *qnpb.FloatVectors) ([]float32, error) {
+	if v == nil {
+		return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector")
+	}
+	vectors, _, err := rowpb.Vectors(v)
+	return vectors, err
+}
+
+func outputOf(found *node.Found) []*qnpb.FieldData {
+	var out []*qnpb.FieldData
+	for i, c := range found.Fields {
+		out = append(out, rowpb.FromColumn(c, found.Output[i]))
+	}
+	return out
+}
+
+func checkDecimals(d *int32) error {
+	if d != nil && (*d < 0 || *d > 6) {
+		return errclass.New(errclass.Invalid, "round_decimal is %d, want 0 to 6", *d)
+	}
+	return nil
+}
+
+// round rounds scores; nil = not at all.
+func round(scores []float32, decimals *int32) {
+	if decimals == nil {
+		return
+	}
+	p := math.Pow10(int(*decimals))
 	for i, v := range scores {
 		scores[i] = float32(math.Round(float64(v)*p) / p)
 	}
 }
 
-// Query streams the rows that match a filter.
+// Query streams the rows that match a filter, or what aggregates say about them.
 func (s *queryService) Query(r *qnpb.QueryRequest, out qnpb.QueryService_QueryServer) error {
 	values, err := toValues(r.GetFilterValues())
 	if err != nil {
@@ -83,15 +161,19 @@ func (s *queryService) Query(r *qnpb.QueryRequest, out qnpb.QueryService_QuerySe
 		Select: node.Select{
 			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values,
 			OutputFields: r.GetOutputFields(), IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh,
+			Explain: r.GetExplain(),
 		},
-		Limit: r.GetLimit(), Offset: r.GetOffset(),
+		Limit: r.GetLimit(), Offset: r.GetOffset(), GroupBy: r.GetGroupByFields(), Iterate: r.GetIterate(), Token: r.GetToken(),
 	}
-	res, counted, err := s.node.Query(out.Context(), q, func(rows *node.Rows) error { return sendRows(rows, out.Send) })
+	for _, o := range r.GetOrderBy() {
+		q.OrderBy = append(q.OrderBy, node.OrderBy{Field: o.GetField(), Descending: o.GetDescending(), NullsFirst: o.GetNullsFirst()})
+	}
+	res, err := s.node.Query(out.Context(), q, func(rows *node.Rows) error { return sendRows(rows, out.Send) })
 	if err != nil {
 		return err
 	}
-	last := &qnpb.QueryResponse{ReadTimestamp: res.ReadTimestamp, Stats: fromStats(&res.Stats)}
-	if counted {
+	last := &qnpb.QueryResponse{ReadTimestamp: res.ReadTimestamp, Stats: fromStats(&res.Stats), NextToken: res.NextToken}
+	if res.Counted {
 		last.Count = res.Count
 	}
 	return out.Send(last)
@@ -143,12 +225,13 @@ func (s *queryService) Get(ctx context.Context, r *qnpb.GetRequest) (*qnpb.GetRe
 	}
 	rows, err := s.node.Get(ctx, node.Select{
 		Collection: r.GetCollection(), Partitions: r.GetPartitions(), OutputFields: r.GetOutputFields(), Freshness: fresh,
+		IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(),
 	}, keys)
 	if err != nil {
 		return nil, err
 	}
 	piece := fromRows(rows)
-	return &qnpb.GetResponse{Rows: piece.Rows, Fields: piece.Fields, ReadTimestamp: piece.ReadTimestamp}, nil
+	return &qnpb.GetResponse{Rows: piece.Rows, Fields: piece.Fields, ReadTimestamp: piece.ReadTimestamp, Stats: fromStats(rows.Stats)}, nil
 }
 
 func toFreshness(f *qnpb.Freshness) (node.Freshness, error) {
@@ -202,6 +285,15 @@ func fromStats(s *segments.ReadStats) *qnpb.ReadStats {
 	out := &qnpb.ReadStats{
 		SealedSegments: s.Sealed, GrowingSegments: s.Growing, Channels: s.Channels, SearchedShare: s.SearchedShare,
 		PrunedSegments: int64(s.Pruned), WaitNanos: int64(s.Wait), SearchNanos: int64(s.Search),
+		SegmentsWallNanos: int64(s.Wall), MergeNanos: int64(s.Merge), OutputNanos: int64(s.Output),
+	}
+	for i := range s.Segments {
+		t := &s.Segments[i]
+		out.Segments = append(out.Segments, &qnpb.SegmentRead{
+			SegmentId: t.ID, PartitionId: t.PartitionID, Vchannel: t.VChannel, Growing: t.Growing, Rows: t.Rows, Pruned: t.Pruned,
+			Matched: t.Matched, Strategies: t.Ways, Distances: t.Distances, Hops: t.Hops, FilterNanos: int64(t.Filter),
+			SearchNanos: int64(t.Search), Parts: int64(t.Parts), Search: int64(t.Sub),
+		})
 	}
 	for _, f := range s.Failures {
 		c := errclass.Of(f.Err)

@@ -63,7 +63,7 @@ type SearchRequest struct {
 	// Scalar field (no floating-point number, JSON or array); top_k and offset then count groups of rows that share
 	// its value, null being a value. The nearest group comes first, its rows stand together. Empty = no groups.
 	GroupByField string `protobuf:"bytes,18,opt,name=group_by_field,json=groupByField,proto3" json:"group_by_field,omitempty"`
-	// Rows wanted per group, 1 to 1024; 0 = 1. top_k times group_size is at most 16384.
+	// Rows wanted per group, 1 to 1024; 0 = 1. (top_k + offset) * group_size is at most 16384.
 	GroupSize int64 `protobuf:"varint,19,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
 	// True = a group has group_size rows if there are so many, which may need a scan; false = those met on the way. Default false.
 	StrictGroupSize bool `protobuf:"varint,20,opt,name=strict_group_size,json=strictGroupSize,proto3" json:"strict_group_size,omitempty"`
@@ -833,8 +833,7 @@ type WeightedRanker struct {
 	// One weight per search, 0 to 1; required.
 	Weights []float32 `protobuf:"fixed32,1,rep,packed,name=weights,proto3" json:"weights,omitempty"`
 	// True = scores are first brought into 0 to 1: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi, L2 by 1 - 2 atan(s)/pi.
-	// False = IP and COSINE count as they are; if other searches are among them L2 counts as above, if all are L2 the
-	// sum is a distance and smaller is better. Default false.
+	// False = IP and COSINE count as they are, and L2 as above: larger is always better. Default false.
 	NormScore     bool `protobuf:"varint,2,opt,name=norm_score,json=normScore,proto3" json:"norm_score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -905,7 +904,7 @@ type ReadStats struct {
 	SearchNanos int64 `protobuf:"varint,8,opt,name=search_nanos,json=searchNanos,proto3" json:"search_nanos,omitempty"`
 	// What was done in each segment, in order of their ids; only with explain.
 	Segments []*SegmentRead `protobuf:"bytes,9,rep,name=segments,proto3" json:"segments,omitempty"`
-	// Time from the snapshot to the last segment's answer, in nanoseconds; only with explain.
+	// Time from the first task's start to the last segment's answer, in nanoseconds; only with explain.
 	SegmentsWallNanos int64 `protobuf:"varint,10,opt,name=segments_wall_nanos,json=segmentsWallNanos,proto3" json:"segments_wall_nanos,omitempty"`
 	// Time spent merging the segments' answers, in nanoseconds; only with explain.
 	MergeNanos int64 `protobuf:"varint,11,opt,name=merge_nanos,json=mergeNanos,proto3" json:"merge_nanos,omitempty"`
@@ -1046,7 +1045,8 @@ type SegmentRead struct {
 	Pruned string `protobuf:"bytes,6,opt,name=pruned,proto3" json:"pruned,omitempty"`
 	// Rows that were left by deletes and the filter.
 	Matched int64 `protobuf:"varint,7,opt,name=matched,proto3" json:"matched,omitempty"`
-	// How it was searched, one per way taken: "scan", "scan of matches", "graph", "filtered graph", "keys", ...
+	// How it was searched, one per way taken: "scan", "scan of matches", "graph", "filtered graph",
+	// "graph, then scan", or the kind of another index; empty for a query.
 	Strategies []string `protobuf:"bytes,8,rep,name=strategies,proto3" json:"strategies,omitempty"`
 	// Distances computed.
 	Distances int64 `protobuf:"varint,9,opt,name=distances,proto3" json:"distances,omitempty"`
