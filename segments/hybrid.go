@@ -108,7 +108,7 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 // filter rules out.
 func (h *hybrid) add(i int) {
 	x, sub := h.reader, &h.req.Searches[i]
-	y := &reader{coll: x.coll, info: x.info, read: x.read, match: newMatch(sub.Plan, x.info.Schema), snap: x.snap,
+	y := &reader{coll: x.coll, opened: x.opened, info: x.info, read: x.read, match: newMatch(sub.Plan, x.info.Schema), snap: x.snap,
 		channels: x.channels, targets: x.targets, at: x.at, memory: x.memory, trace: x.trace, sub: i}
 	s := &searching{reader: y, merger: x.coll.set.merges.Get().(*merger), req: &SearchRequest{
 		Read: h.req.Read, FieldID: sub.FieldID, Vectors: sub.Vectors, NQ: h.req.NQ, TopK: sub.TopK, Metric: sub.Metric,

@@ -27,23 +27,62 @@ const (
 // It is safe for concurrent use. Create it with NewLedger.
 type Ledger struct {
 	limit int64
+	short chan struct{} // capacity 1: something was refused, or nearly
 	mu    struct {
 		sync.Mutex
 		used   map[Kind]int64
 		total  int64 // of all kinds but KindMapped
 		refuse int64 // reservations refused
+
+		process int64 // memory of the process as last observed; 0 = never
+		ceiling int64 // what it may be
+		since   int64 // taken after that
 	}
 }
 
 // NewLedger returns a ledger over limit bytes; 0 = no limit.
 func NewLedger(limit int64) *Ledger {
-	l := &Ledger{limit: limit}
+	l := &Ledger{limit: limit, short: make(chan struct{}, 1)}
 	l.mu.used = map[Kind]int64{}
 	return l
 }
 
 // Limit is the limit in bytes; 0 = none.
 func (l *Ledger) Limit() int64 { return l.limit }
+
+// Observe reconciles the ledger with what is really in use: the memory of the
+// process that the kernel cannot take back, and a ceiling for it, in bytes.
+// Reservations that would go through the ceiling are refused whatever the limit
+// says, and so is what was taken since.
+func (l *Ledger) Observe(process, ceiling int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.process, l.mu.ceiling, l.mu.since = process, ceiling, 0
+}
+
+// Observed returns what Observe was told last.
+func (l *Ledger) Observed() (process, ceiling int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.process, l.mu.ceiling
+}
+
+// Above reports whether more than so many percent of the limit are in use, or of
+// the ceiling by the process.
+func (l *Ledger) Above(percent int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limit > 0 && l.mu.total > l.limit/100*percent ||
+		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, 90)
+}
+
+// runsShort wakes who makes room.
+func (l *Ledger) runsShort() {
+	select {
+	case l.short <- struct{}{}:
+	default:
+	}
+}
 
 // Reserve takes n bytes, or refuses with an error of class Exhausted that has
 // the numbers. What was reserved is given back by Release.
@@ -66,6 +105,7 @@ func (l *Ledger) addLocked(kind Kind, n int64) {
 	l.mu.used[kind] += n
 	if kind != KindMapped {
 		l.mu.total += n
+		l.mu.since += n
 	}
 }
 
@@ -109,9 +149,17 @@ func (r *Reservation) growBeyond(n, free int64) error {
 	// Subtracted, not added: n may come from a file and be near the largest number.
 	if r.kind != KindMapped && l.limit > 0 && n > l.limit-l.mu.total && n > free-r.bytes {
 		l.mu.refuse++
+		l.runsShort()
 		return errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
 			n, r.kind, l.mu.total, l.limit)
+	}
+	if r.kind != KindMapped && l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since && n > free-r.bytes {
+		l.mu.refuse++
+		l.runsShort()
+		return errclass.New(errclass.Exhausted,
+			"no memory for %d bytes of %s: the process has %d bytes and took %d since, of %d that it may have; release segments, delete rows, or give the node more memory",
+			n, r.kind, l.mu.process, l.mu.since, l.mu.ceiling)
 	}
 	l.addLocked(r.kind, n)
 	r.bytes += n

@@ -81,7 +81,11 @@ func (x *reader) byKey(ctx context.Context, r *QueryRequest, res *QueryResult, e
 		return err
 	}
 	stage.end(&x.stats.Wall)
-	hits, err := x.mergeByKey(ctx, lists, in.most)
+	var hits []hit
+	err = guard("merge query", func() (err error) {
+		hits, err = x.mergeByKey(ctx, lists, in.most)
+		return err
+	})
 	if err != nil {
 		return err
 	}

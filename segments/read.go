@@ -83,6 +83,7 @@ type reader struct {
 	targets  []target
 	stats    ReadStats
 	at       uint64 // smallest timestamp over the channels
+	opened   int64  // nanoseconds since 1970
 	rows     int64  // in all targets
 	missed   int64  // in those that failed
 	nanos    atomic.Int64
@@ -97,7 +98,7 @@ type reader struct {
 // snapshot. The caller closes the reader.
 func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	start := time.Now()
-	x := &reader{coll: c, info: c.Info(), read: r, at: Latest, memory: c.set.o.Ledger.Force(KindScratch, 0)}
+	x := &reader{coll: c, info: c.Info(), read: r, at: Latest, opened: start.UnixNano(), memory: c.set.o.Ledger.Force(KindScratch, 0)}
 	x.match = newMatch(r.Plan, x.info.Schema)
 	if r.Explain {
 		x.trace = newTrace()
@@ -240,6 +241,7 @@ func (x *reader) consider(h *holder) {
 	case out != "":
 		x.prune(h, rows, out)
 	default:
+		h.used.Store(x.opened)
 		x.targets = append(x.targets, target{holder: h, ts: ts})
 	}
 }

@@ -31,6 +31,9 @@ type Sealed struct {
 	order   []uint32 // rows by key, newest of a key first; nil = row order is key order
 	scalars *scalarIndexes
 
+	tier    *tier
+	spilled int64 // bytes of rows and order that are in a mapped file; 0 = the segment is warm
+
 	heap    *Reservation // rows, keys
 	removed *Reservation // what deletes hides
 	mapped  *Reservation
@@ -62,7 +65,7 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, latest fun
 	s := &Sealed{
 		meta: Meta{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel},
 		dir:  dir, file: file, pk: info.Schema.Primary(), latest: latest, ledger: l, removed: l.Force(KindSealed, 0),
-		scalars: newScalarIndexes(l),
+		scalars: newScalarIndexes(l), tier: newTier(),
 	}
 	opened := false
 	defer func() {
@@ -241,7 +244,9 @@ func (s *Sealed) byKey(i int) uint32 {
 }
 
 // fixedBytes is the memory that does not change while the segment is open.
-func (s *Sealed) fixedBytes() int64 { return s.rows.Bytes() + 4*int64(len(s.order)) }
+func (s *Sealed) fixedBytes() int64 {
+	return max(0, s.rows.Bytes()+4*int64(len(s.order))-s.spilled)
+}
 
 func (s *Sealed) bytes() int64 {
 	n := s.heap.size() + s.removed.size() + s.scalars.memory.size()
@@ -278,12 +283,16 @@ func (s *Sealed) withNorms(v *sealedVectors) vectors {
 
 // close unmaps the files and removes them. No reader may be left.
 func (s *Sealed) close() error {
+	last, err := s.tier.leave()
+	if !last {
+		return err
+	}
 	for _, r := range []*Reservation{s.heap, s.removed, s.mapped, s.scalars.memory} {
 		r.Release()
 	}
 	for _, v := range s.vectors {
 		v.memory.Release()
 	}
-	err := s.file.Close()
+	err = errors.CombineErrors(err, s.file.Close())
 	return errors.CombineErrors(err, errors.Wrap(os.RemoveAll(s.dir), "remove segment files"))
 }

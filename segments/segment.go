@@ -84,6 +84,7 @@ type holder struct {
 	growing bool
 	task    string       // name of a search's task
 	faults  atomic.Int64 // panics so far
+	used    atomic.Int64 // when it was last read, in nanoseconds since 1970
 	poison  atomic.Pointer[string]
 }
 

@@ -71,6 +71,9 @@ func New(o Options) (*Set, error) {
 	s.late = lifecycle.NewGroup(context.Background(), onExit)
 	s.loads = newLoads(o.LoadConcurrency)
 	s.builder, s.scalars = newGraphBuilder(s), newScalarBuilder(s)
+	if err := s.group.Go("memory tiers", s.tend); err != nil {
+		return nil, err
+	}
 	if err := s.group.Go("growing graph builder", s.builder.run); err != nil {
 		return nil, err
 	}

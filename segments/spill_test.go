@@ -1,0 +1,164 @@
+package segments
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+func (r *rig) cool(id int64) bool {
+	r.t.Helper()
+	did, err := r.coll.Cool(id)
+	must(r.t, err)
+	return did
+}
+
+func (r *rig) statusOf(id int64) SegmentStatus {
+	r.t.Helper()
+	for _, st := range r.coll.Segments() {
+		if st.ID == id {
+			return st
+		}
+	}
+	r.t.Fatalf("no segment %d", id)
+	return SegmentStatus{}
+}
+
+func TestAColdSegmentShowsTheSame(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	keys := seq(0, 3000)
+	for i := len(keys) - 1; i > 0; i-- { // so that the order of the keys is not that of the rows
+		j := (i * 7919) % (i + 1)
+		keys[i], keys[j] = keys[j], keys[i]
+	}
+	r.insert(1, keys...)
+	r.handOff(1)
+	r.delete(5, 6, 7)
+	before := r.statusOf(1)
+	warm := r.coll.Acquire() // a reader that has it warm
+	if !r.cool(1) {
+		t.Fatal("it did not become cold")
+	}
+	if r.cool(1) || r.cool(99) {
+		t.Error("it became cold twice, or one that is not there did")
+	}
+	after := r.statusOf(1)
+	if after.MemoryBytes > before.MemoryBytes*2/3 || after.MappedBytes <= before.MappedBytes || after.DeletedRows != 3 {
+		t.Errorf("warm %+v, cold %+v", before, after)
+	}
+	r.delete(8) // counts for both
+	r.check(r.now)
+	if got := warm.view.segments[0].hidden().newest(); got != r.now {
+		t.Errorf("the warm one has deletes up to %d, want %d", got, r.now)
+	}
+	if k, _ := r.prices(QueryRequest{Read: Read{Plan: r.plan(`price in [100, 110, 80]`)}}); len(k) != 2 {
+		t.Errorf("a filter finds %v", k)
+	}
+	if left, _ := filepath.Glob(filepath.Join(r.dir, "*", "scalars-*")); len(left) > 0 {
+		t.Errorf("the mapped file has a name: %v", left)
+	}
+	// Either may be let go of first.
+	r.coll.Release(1)
+	if got := len(warm.view.segments[0].keyOrderOf(10)); got != 10 {
+		t.Errorf("%d", got)
+	}
+	warm.Release()
+}
+
+// keyOrderOf lists the first keys in order, from memory that must still be there.
+func (h *holder) keyOrderOf(n int) (keys []int64) {
+	s := h.segment.(*Sealed)
+	for i := range n {
+		keys = append(keys, s.keys.Int[s.byKey(i)])
+	}
+	return keys
+}
+
+func TestCoolingUnderReads(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for s := int64(1); s <= 6; s++ {
+		r.insert(s, seq(s*100, s*100+50)...)
+		r.handOff(s)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				sum := int64(0)
+				_, err := r.coll.Query(ctx, &QueryRequest{Read: Read{OutputFields: []int64{idField}}}, func(b *schema.Batch, _ uint64) error {
+					for _, k := range b.Columns[0].Int {
+						sum += k
+					}
+					return nil
+				})
+				if want := int64(6*50*49/2 + 21*100*50); ctx.Err() == nil && (err != nil || sum != want) {
+					t.Errorf("sum %d, %v; want %d", sum, err, want)
+					return
+				}
+			}
+		})
+	}
+	for s := int64(1); s <= 6; s++ {
+		r.cool(s)
+	}
+	stop()
+	readers.Wait()
+}
+
+func TestTheColdestIsCooledFirst(t *testing.T) {
+	r := newRig(t, rigOptions{memory: 1 << 30})
+	for s := int64(1); s <= 3; s++ {
+		r.insert(s, seq(s*1000, s*1000+500)...)
+		r.handOff(s)
+	}
+	r.idle()
+	for _, s := range []int64{2, 1, 3} { // the order in which they were read last
+		_, err := r.coll.Query(t.Context(), &QueryRequest{Read: Read{Plan: r.plan(fmt.Sprintf("id == %d", s*1000))}}, func(*schema.Batch, uint64) error { return nil })
+		must(t, err)
+	}
+	l := r.set.Ledger()
+	for want := 1; want <= 3; want++ {
+		l.limit = l.Total() * 100 / (coolAt + 2) // just short, until one is cold
+		must(t, r.set.coolColdest(t.Context()))
+		var cold []int64
+		for _, s := range []int64{2, 1, 3} {
+			if r.statusOf(s).Cold {
+				cold = append(cold, s)
+			}
+		}
+		if len(cold) < want || cold[0] != 2 {
+			t.Fatalf("cold are %v", cold)
+		}
+	}
+	l.limit = 1 << 30
+}
+
+func TestTheLedgerBelievesTheProcess(t *testing.T) {
+	l := NewLedger(1000)
+	r, err := l.Reserve(KindGrowing, 100)
+	must(t, err)
+	if l.Above(50) {
+		t.Error("above the half at a tenth")
+	}
+	l.Observe(850, 1000) // much that the ledger does not know of
+	must(t, r.Grow(100))
+	if err := r.Grow(100); !errclass.Is(err, errclass.Exhausted) {
+		t.Fatalf("%v, want class Exhausted", err)
+	}
+	if !l.Above(50) {
+		t.Error("not above the half")
+	}
+	l.Force(KindDeletes, 500).Release() // deletes pass
+	l.Observe(300, 1000)                // it was garbage
+	must(t, r.Grow(100))
+	r.Release()
+	if l.Total() != 0 || l.Refused() != 1 {
+		t.Errorf("%d bytes, %d refused", l.Total(), l.Refused())
+	}
+}
