@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,9 +151,10 @@ func showChannels(out *console.Console, channels []*qnpb.ChannelStatus) {
 
 func showLogs(out *console.Console, logs []*qnpb.WalStatus) {
 	t := &console.Table{Title: "Write-ahead logs", Columns: []console.Column{console.Left("topic"), console.Right("term"), console.Left("state"),
-		console.Right("replayed"), console.Right("set aside")}}
+		console.Right("replayed"), console.Right("rows"), console.Right("bytes"), console.Right("set aside")}}
 	for _, w := range logs {
-		t.Add(w.GetPchannel(), w.GetTerm(), out.Paint(stateStyle(w.GetState()), w.GetState()), console.Count(w.GetReplayedMessages()), console.Count(w.GetQuarantined()))
+		t.Add(w.GetPchannel(), w.GetTerm(), out.Paint(stateStyle(w.GetState()), w.GetState()), percent(w.GetReplayedShare()), console.Count(w.GetReplayedRows()),
+			console.Size(w.GetReplayedBytes()), console.Count(w.GetQuarantined()))
 	}
 	showOrNone(out, t, "no write-ahead logs")
 	for _, w := range logs {
@@ -173,5 +175,8 @@ func showOrNone(out *console.Console, t *console.Table, none string) {
 	}
 	out.Table(t)
 }
+
+// percent rounds down: 100 % is done.
+func percent(share float64) string { return strconv.Itoa(int(100*share)) + " %" }
 
 func behind(millis int64) string { return console.Took(time.Duration(millis) * time.Millisecond) }

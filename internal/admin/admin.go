@@ -223,9 +223,10 @@ func (s *Server) missing() []string {
 	if err := p.Node.Problem(); err != nil {
 		all = append(all, err.Error())
 	}
-	for _, l := range p.Node.WALs().List() {
-		if l.Assigned && l.Progress.Share < 1 {
-			all = append(all, fmt.Sprintf("log of %s is %v: %.0f %% replayed", l.PChannel, l.State, 100*l.Progress.Share))
+	for _, l := range p.Node.Logs() {
+		if l.Assigned && l.Replay.Share < 1 {
+			all = append(all, fmt.Sprintf("log of %s is %v: %.0f %% replayed (%d rows, %d bytes, at %s)",
+				l.PChannel, l.State, 100*l.Replay.Share, l.Replay.Rows, l.Replay.Bytes, l.Replay.Position))
 		}
 	}
 	if n := len(p.Node.Segments().Loading()); n > 0 {

@@ -44,6 +44,7 @@ type collector struct {
 	panics                                                          metric
 	walInfo, walState, walAttempts, walAppended, walBytes           metric
 	walRefused, walPending, walTick, walReplayed, walTickErrors     metric
+	walReplayedRows, walReplayedBytes                               metric
 	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad    metric
 	queueOpen                                                       metric
 }
@@ -115,6 +116,8 @@ func (c *collector) queueMetrics(gauge, counter maker) {
 	c.walInfo = gauge("wal_info", "Always 1; the labels say who owns the log.", "channel_name", "term")
 	c.walState = gauge("wal_state", "1 for the state that the log is in.", "channel_name", "state")
 	c.walAttempts = gauge("wal_open_attempts", "Openings of the log since it was last well.", "channel_name")
+	c.walReplayedRows = gauge("wal_replayed_rows", "Rows that the channels on the log have read since they are watched.", "channel_name")
+	c.walReplayedBytes = gauge("wal_replayed_bytes", "Bytes that the channels on the log have read since they are watched.", "channel_name")
 	c.walReplayed = gauge("wal_recovery_share", "Part of the log that has been replayed, 0 to 1.", "channel_name")
 	c.walAppended = counter("wal_append_message_total", "Entries acknowledged.", "channel_name")
 	c.walBytes = counter("wal_append_message_bytes", "Bytes of those.", "channel_name")
@@ -260,13 +263,15 @@ func (c *collector) collectDispatcher(ch chan<- prometheus.Metric, p *Parts) {
 }
 
 func (c *collector) collectLogs(ch chan<- prometheus.Metric, p *Parts) {
-	for _, l := range p.Node.WALs().List() {
+	for _, l := range p.Node.Logs() {
 		c.walInfo.emit(ch, is(l.Assigned), l.PChannel, strconv.FormatUint(l.Term, 10))
 		for s := wal.Opening; s <= wal.Failed; s++ {
 			c.walState.emit(ch, is(s == l.State), l.PChannel, s.String())
 		}
 		c.walAttempts.emit(ch, float64(l.Attempts), l.PChannel)
-		c.walReplayed.emit(ch, l.Progress.Share, l.PChannel)
+		c.walReplayed.emit(ch, l.Replay.Share, l.PChannel)
+		c.walReplayedRows.emit(ch, float64(l.Replay.Rows), l.PChannel)
+		c.walReplayedBytes.emit(ch, float64(l.Replay.Bytes), l.PChannel)
 		w, err := p.Node.WALs().Get(l.PChannel)
 		if err != nil {
 			continue // none is open just now: its state says so

@@ -65,6 +65,9 @@ type log struct {
 	State    string  `json:"state"`
 	Attempts int     `json:"attempts"`
 	Replayed float64 `json:"replayed"` // share, 0 to 1
+	Rows     int64   `json:"replayed_rows"`
+	Bytes    int64   `json:"replayed_bytes"`
+	Position string  `json:"replayed_position,omitempty"`
 	Error    string  `json:"error,omitempty"`
 }
 
@@ -135,8 +138,9 @@ func (out *status) add(p *Parts) {
 	for _, c := range p.Node.Channels() {
 		out.Channels = append(out.Channels, channel{c.VChannel, c.PChannel, c.Collection, c.State, c.Tsafe, c.Lag.Milliseconds(), c.Quarantined, text(c.Err)})
 	}
-	for _, l := range p.Node.WALs().List() {
-		out.Logs = append(out.Logs, log{l.PChannel, l.Term, l.Assigned, l.State.String(), l.Attempts, l.Progress.Share, text(l.Err)})
+	for _, l := range p.Node.Logs() {
+		out.Logs = append(out.Logs, log{l.PChannel, l.Term, l.Assigned, l.State.String(), l.Attempts, l.Replay.Share, l.Replay.Rows, l.Replay.Bytes,
+			l.Replay.Position, text(l.Err)})
 	}
 	d := p.Node.Dispatcher()
 	for _, c := range d.Consumers() {

@@ -277,14 +277,19 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 		return nil // not the owner, or not yet: nothing is due here
 	}
 	c, err := f.claim(ctx, ch, w)
-	if err != nil || ch.Tsafe() < c.end {
-		return err // still replaying what earlier runs wrote
+	if err != nil {
+		return err
 	}
 	if !f.assigner.Enter(ch.Name(), c.term) {
 		return nil // over; the next step is of the new term
 	}
-	if err := f.sealDue(ctx, ch); err != nil {
-		return err
+	// While what earlier runs wrote is still being replayed, the seal of a segment
+	// may be yet to come. What is sealed already is stored all the same, and the
+	// checkpoint follows: a recovery that is cut short goes on from there.
+	if ch.Tsafe() >= c.end {
+		if err := f.sealDue(ctx, ch); err != nil {
+			return err
+		}
 	}
 	flushed, err := f.flushSealed(ctx, ch, w)
 	if err != nil {

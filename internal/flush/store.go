@@ -38,6 +38,10 @@ func (f *Flusher) flushSealed(ctx context.Context, ch Channel, w *wal.WAL) (flus
 			return flushed, errors.Wrapf(err, "flush segment %d", id)
 		}
 		flushed = true
+		// Not only after the last: there may be many, and the process may be killed.
+		if err := f.checkpoint(ctx, ch, w, true); err != nil {
+			return flushed, err
+		}
 	}
 	return flushed, nil
 }

@@ -39,6 +39,9 @@ type Sink struct {
 	o           Options
 	quarantined atomic.Int64
 	applied     atomic.Int64
+	rowCount    atomic.Int64
+	bytes       atomic.Int64
+	first       atomic.Uint64
 }
 
 // NewSink returns a sink for ch.
@@ -54,6 +57,19 @@ func (s *Sink) Quarantined() int64 { return s.quarantined.Load() }
 
 // Applied is the number of messages applied.
 func (s *Sink) Applied() int64 { return s.applied.Load() }
+
+// Counts says what a sink has applied.
+type Counts struct {
+	Messages int64
+	Rows     int64  // of inserts and upserts, those of sealed segments included
+	Bytes    int64  // of the messages
+	First    uint64 // timestamp of the first message; 0 = none yet
+}
+
+// Counts returns what was applied so far.
+func (s *Sink) Counts() Counts {
+	return Counts{Messages: s.applied.Load(), Rows: s.rowCount.Load(), Bytes: s.bytes.Load(), First: s.first.Load()}
+}
 
 // Apply applies messages in order. An error whose class may be retried (Exhausted:
 // there was no room for a message; Closed: the channel is not watched any more)
@@ -73,6 +89,8 @@ func (s *Sink) Apply(ctx context.Context, msgs []mq.Message) error {
 		}
 		s.ch.Advance(segments.Position(at(m)))
 		s.applied.Add(1)
+		s.bytes.Add(int64(len(m.Payload)))
+		s.first.CompareAndSwap(0, m.Timestamp)
 	}
 	return nil
 }
@@ -147,9 +165,13 @@ func (s *Sink) rows(ctx context.Context, e wal.Entry, at segments.Position) erro
 	if err != nil {
 		return err
 	}
-	return s.ch.ApplyRows(segments.Rows{
+	err = s.ch.ApplyRows(segments.Rows{
 		SegmentID: body.GetSegmentId(), PartitionID: body.GetPartitionId(), Batch: b, Upsert: e.Type == wal.Upsert,
 	}, at)
+	if err == nil {
+		s.rowCount.Add(int64(b.Rows))
+	}
+	return err
 }
 
 // catchUp makes sure that the schema here has every field of the rows: values of

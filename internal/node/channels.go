@@ -47,6 +47,7 @@ type watch struct {
 	pchannel string
 	channel  *segments.Channel
 	handle   *dispatcher.Handle
+	from     uint64 // timestamp of the checkpoint at which it began
 	sink     *ingest.Sink
 	watched  context.Context // until it is not watched any more
 	end      context.CancelFunc
@@ -232,7 +233,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	watched, end := context.WithCancel(context.Background())
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, sink: sink, watched: watched, end: end}
+	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end}
 	n.changedLocked()
 	return nil
 }
@@ -434,6 +435,7 @@ func (n *Node) RemoveChannel(ctx context.Context, pchannel string, term uint64) 
 // lowest checkpoint of the channels it carries.
 func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.Options, error) {
 	o := n.o.WAL
+	o.TailOnly = true // the channels read the log themselves, from their checkpoints
 	o.Queue, o.Owner, o.Logger, o.Now, o.Clock = n.o.Queue, n.o.Name, n.o.Logger, n.o.Now, &n.clock
 	from, ok, err := flush.LowestCheckpoint(ctx, n.o.Catalog, pchannel)
 	if err != nil {

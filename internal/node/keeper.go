@@ -38,14 +38,17 @@ func (n *Node) keep(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		n.mu.Lock()
-		n.mu.problem = err
-		n.mu.Unlock()
 		next := n.o.RefreshInterval
+		replay := n.replaying(first && err == nil)
+		n.mu.Lock()
+		n.mu.problem = errors.CombineErrors(err, replay)
+		n.mu.Unlock()
 		switch {
 		case err != nil:
 			n.o.Logger.Warn("node: not everything is served; trying again", "error", err)
 			next = min(next, time.Second)
+		case replay != nil:
+			next = min(next, replayLook)
 		case first:
 			first = false
 			close(n.ready)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/objstore"
@@ -73,8 +75,31 @@ func (d *detour) Get(ctx context.Context, key string, offset, length int64) (io.
 // rig is one node of a world.
 type rig struct {
 	*Node
-	t   testing.TB
-	set *segments.Set
+	t     testing.TB
+	set   *segments.Set
+	dead  *atomic.Bool // its writes to object storage fail
+	close func()
+}
+
+// kill ends the node as a crash does: nothing of what it does from now on counts.
+func (r *rig) kill() {
+	r.dead.Store(true)
+	r.close()
+}
+
+// mortal is object storage as seen by one node.
+type mortal struct {
+	objstore.Bucket
+	dead *atomic.Bool
+}
+
+var errDead = errclass.New(errclass.Retryable, "the node is dead")
+
+func (m mortal) Put(ctx context.Context, key string, r io.Reader, size int64, o objstore.PutOptions) (objstore.Info, error) {
+	if m.dead.Load() {
+		return objstore.Info{}, errDead
+	}
+	return m.Bucket.Put(ctx, key, r, size, o)
 }
 
 // open starts a node that is closed with the test. change may be nil.
@@ -87,14 +112,17 @@ func (w *world) open(change func(*Options)) *rig {
 	push := func(name string, closer func(context.Context) error) {
 		must(t, stack.Push(name, closer, 10*time.Second))
 	}
-	t.Cleanup(func() {
+	dead := &atomic.Bool{}
+	bucket := mortal{w.bucket, dead}
+	closeAll := sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), hangs)
 		defer cancel()
-		if rep := stack.Close(ctx); rep.Err() != nil {
+		if rep := stack.Close(ctx); rep.Err() != nil && !dead.Load() {
 			t.Errorf("close: %v", rep.Err())
 		}
 	})
-	cat, err := catalog.Open(t.Context(), catalog.Options{Bucket: w.bucket, Logger: log})
+	t.Cleanup(closeAll)
+	cat, err := catalog.Open(t.Context(), catalog.Options{Bucket: bucket, Logger: log})
 	must(t, err)
 	var queue mq.Queue = w.broker.Connect()
 	if w.queue != nil {
@@ -105,14 +133,14 @@ func (w *world) open(change func(*Options)) *rig {
 	must(t, err)
 	push("pool", p.Close)
 	dir := filepath.Join(t.TempDir(), fmt.Sprint("node-", w.nodes))
-	set, err := segments.New(segments.Options{Dir: filepath.Join(dir, "segments"), Pool: p, Bucket: w.bucket,
+	set, err := segments.New(segments.Options{Dir: filepath.Join(dir, "segments"), Pool: p, Bucket: bucket,
 		Ledger: segments.NewLedger(0), GrowingRows: 10_000, Logger: log})
 	must(t, err)
 	push("segments", set.Close)
 	disp, err := dispatcher.New(dispatcher.Options{Queue: queue, Logger: log})
 	must(t, err)
 	push("dispatcher", disp.Close)
-	o := Options{Name: fmt.Sprint("node-", w.nodes), Dir: dir, Catalog: cat, Bucket: w.bucket, Queue: queue, Segments: set, Dispatcher: disp,
+	o := Options{Name: fmt.Sprint("node-", w.nodes), Dir: dir, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{topic}, Standalone: true, RefreshInterval: 20 * time.Millisecond, Logger: log,
 		Flush: flush.Options{Interval: 5 * time.Millisecond, CheckpointInterval: 10 * time.Millisecond, Logger: log},
 		WAL:   wal.Options{TimeTickInterval: 10 * time.Millisecond}}
@@ -122,7 +150,7 @@ func (w *world) open(change func(*Options)) *rig {
 	n, err := Open(o)
 	must(t, err)
 	push("node", n.Close)
-	return &rig{Node: n, t: t, set: set}
+	return &rig{Node: n, t: t, set: set, dead: dead, close: closeAll}
 }
 
 // dispatched makes a node that serves only what it is told to.

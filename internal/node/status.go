@@ -18,6 +18,7 @@ type ChannelStatus struct {
 	Lag         time.Duration // of tsafe behind the clock
 	Quarantined int64         // messages set aside
 	Err         error
+	Replay      Replay
 }
 
 // Channels describes the watched channels in order of their names.
@@ -33,6 +34,7 @@ func (n *Node) Channels() []ChannelStatus {
 			out = append(out, ChannelStatus{
 				VChannel: name, PChannel: w.pchannel, Collection: s.coll.Info().Name, State: info.State.String(), Tsafe: tsafe,
 				Lag: max(0, now.Sub(wal.Time(tsafe))), Quarantined: w.sink.Quarantined(), Err: w.handle.Err(),
+				Replay: n.replayOf(w),
 			})
 		}
 	}

@@ -179,14 +179,15 @@ func (s *writeService) RemoveChannel(ctx context.Context, r *qnpb.RemoveChannelR
 // ListChannels shows the write-ahead logs of this node.
 func (s *writeService) ListChannels(context.Context, *qnpb.ListChannelsRequest) (*qnpb.ListChannelsResponse, error) {
 	out := &qnpb.ListChannelsResponse{}
-	for _, st := range s.node.WALs().List() {
-		w := &qnpb.WalStatus{Pchannel: st.PChannel, Term: st.Term, State: st.State.String(), ReplayedMessages: int64(st.Progress.Messages),
-			ReplayedBytes: int64(st.Progress.Bytes), ReplayedShare: st.Progress.Share}
+	for _, st := range s.node.Logs() {
+		w := &qnpb.WalStatus{Pchannel: st.PChannel, Term: st.Term, State: st.State.String(), ReplayedMessages: st.Replay.Messages,
+			ReplayedRows: st.Replay.Rows, ReplayedBytes: st.Replay.Bytes, ReplayedShare: st.Replay.Share,
+			ReplayedPosition: st.Replay.Position, Quarantined: st.Quarantined}
 		if st.Err != nil {
 			w.Error = st.Err.Error()
 		}
 		if l, err := s.node.WALs().Get(st.PChannel); err == nil {
-			w.LastTimestamp, w.Quarantined = l.LastTimestamp(), int64(len(l.Quarantined()))
+			w.LastTimestamp = l.LastTimestamp()
 		}
 		out.Wals = append(out.Wals, w)
 	}

@@ -31,6 +31,10 @@ type Options struct {
 	// been trimmed away, instead of failing with mq.ErrTrimmed: the rows in
 	// between are lost. Events.Gap tells.
 	AllowGap bool
+	// TailOnly replays nothing: the newest message alone is read, and only if the
+	// queue does not tell its timestamp. For owners whose rows are rebuilt by others,
+	// who read the topic themselves.
+	TailOnly bool
 	// Replay is called in order for each entry after Checkpoint, timeticks and
 	// unknown types included, from one goroutine and with the WAL's context. An
 	// error of class Corrupt, Invalid or NotFound, or a panic, quarantines the

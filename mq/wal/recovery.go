@@ -24,6 +24,7 @@ type recovery struct {
 	bounds mq.Bounds
 	reader mq.Reader // nil when there is nothing to read
 
+	tail    bool        // only the newest message is read
 	at      mq.Position // how far reading is
 	repeats int         // messages in a row at or before at
 	since   int         // messages since the last SaveCheckpoint
@@ -40,12 +41,9 @@ func (r *recovery) run(ctx context.Context) error {
 	if !r.w.transition(Recovering, nil) {
 		return nil
 	}
-	if r.reader != nil {
-		if err := r.replay(ctx); err != nil {
-			r.w.fail(err)
-			return nil
-		}
-		r.letReaderGo()
+	if err := r.replayAll(ctx); err != nil {
+		r.w.fail(err)
+		return nil
 	}
 	r.observe(believable(r.w.o.Checkpoint.Timestamp))
 	r.observe(believable(r.bounds.Last.Timestamp))
@@ -57,6 +55,25 @@ func (r *recovery) run(ctx context.Context) error {
 		return nil
 	}
 	return r.w.workers.Go("writer", s.run)
+}
+
+// replayAll replays what there is to replay and lets go of the reader.
+func (r *recovery) replayAll(ctx context.Context) error {
+	for r.reader != nil {
+		if err := r.replay(ctx); err != nil {
+			return err
+		}
+		r.letReaderGo()
+		r.reader = nil
+		if r.tail && r.w.seen == 0 {
+			// The newest message cannot be read: the others tell the time.
+			r.tail = false
+			if err := r.openReader(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // observe makes every timestamp that is given out later greater than ts.
@@ -103,11 +120,13 @@ func (r *recovery) openReader(ctx context.Context) error {
 		return nil
 	case !last.IsZero() && last.Before(o.Checkpoint):
 		return errors.Wrapf(mq.ErrAhead, "wal %s: checkpoint %s, the topic ends at %s", o.PChannel, o.Checkpoint, last)
+	case r.tail && (last.IsZero() || last.Timestamp != 0):
+		return nil
 	case last.Compare(o.Checkpoint) == 0 && (last.Timestamp != 0 || o.Checkpoint.Timestamp != 0):
 		return nil
-	case last.Compare(o.Checkpoint) == 0:
+	case r.tail, last.Compare(o.Checkpoint) == 0:
 		// Nothing to replay, but the next timestamp must be above this message's.
-		from.Exclusive, r.at = false, mq.Position{}
+		from.From, from.Exclusive, r.at = last, false, mq.Position{}
 	}
 	reader, err := r.acquireReader(ctx, from)
 	if errors.Is(err, mq.ErrTrimmed) && o.AllowGap {
@@ -279,7 +298,7 @@ func (r *recovery) replayMessage(ctx context.Context, m mq.Message) error {
 		w.count.disorder.Add(1)
 	}
 	r.observe(m.Timestamp)
-	if m.Position.Compare(w.o.Checkpoint) <= 0 {
+	if r.tail || m.Position.Compare(w.o.Checkpoint) <= 0 {
 		return nil // read for its timestamp only
 	}
 	e, err := Decode(m)

@@ -472,3 +472,65 @@ func TestNothingSlipsInBetweenFencingAndTheEnd(t *testing.T) {
 		mustClose(t, w)
 	})
 }
+
+// TestTailOnly: an owner whose rows are rebuilt by others learns of the newest
+// timestamp alone, however long the log is.
+func TestTailOnly(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			q := mqtest.NewMemory(mqtest.MemoryOptions{})
+			w := openReady(t, quiet(q))
+			var last Receipt
+			for range 50 {
+				last = mustAppend(t, w, "a")
+			}
+			mustClose(t, w)
+			o, log := quiet(q), &replayLog{}
+			o.TailOnly, o.Replay = true, log.replay
+			if !told {
+				o.Queue = untold{q}
+			}
+			w = openReady(t, o)
+			if p := w.Progress(); len(log.bodies()) != 0 || p.Messages > 1 || p.Share != 1 {
+				t.Errorf("told %v: replayed %q, progress %+v", told, log.bodies(), p)
+			}
+			if w.Opened() != last.Timestamp {
+				t.Errorf("told %v: opened at %d, the log ends at %d", told, w.Opened(), last.Timestamp)
+			}
+			if r := mustAppend(t, w, "b"); r.Timestamp <= last.Timestamp {
+				t.Errorf("told %v: %d after %d", told, r.Timestamp, last.Timestamp)
+			}
+			mustClose(t, w)
+		})
+	}
+}
+
+// TestTailOnlyOfADamagedLog reads all of it if the newest message cannot be read.
+func TestTailOnlyOfADamagedLog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := mqtest.NewMemory(mqtest.MemoryOptions{})
+		w := openReady(t, quiet(q))
+		a := mustAppend(t, w, "a")
+		b := mustAppend(t, w, "b")
+		mustClose(t, w)
+		if !q.Corrupt(topic, b.Position) {
+			t.Fatal("nothing to damage")
+		}
+		o := quiet(q)
+		o.TailOnly, o.Queue = true, untold{q}
+		w = openReady(t, o)
+		if w.Opened() < a.Timestamp {
+			t.Errorf("opened at %d, there is an entry of %d", w.Opened(), a.Timestamp)
+		}
+		mustClose(t, w)
+	})
+}
+
+// untold is a queue that does not tell timestamps with its bounds.
+type untold struct{ *mqtest.Memory }
+
+func (q untold) Bounds(ctx context.Context, topic string) (mq.Bounds, error) {
+	b, err := q.Memory.Bounds(ctx, topic)
+	b.First.Timestamp, b.Last.Timestamp = 0, 0
+	return b, err
+}

@@ -63,7 +63,7 @@ func Open(o Options) (*WAL, error) {
 	if err := w.reapers.Go("reaper", w.reap); err != nil {
 		return nil, err
 	}
-	r := &recovery{w: w}
+	r := &recovery{w: w, tail: o.TailOnly}
 	if err := w.workers.Go("recovery", r.run); err != nil {
 		return nil, err
 	}
@@ -147,6 +147,10 @@ func (w *WAL) Ready(ctx context.Context) error {
 // It is that of the newest durable message, so that tsafe gets there without
 // waiting for a timetick. 0 until Ready.
 func (w *WAL) LastTimestamp() uint64 { return w.last.Load() }
+
+// Opened returns the timestamp of the newest message that the topic held when the
+// WAL became Ready: what was acknowledged before has that or a lower one. 0 until Ready.
+func (w *WAL) Opened() uint64 { return w.opened.Load() }
 
 // Trim lets the queue drop what is before pos; pos itself stays. Only a Ready
 // WAL trims, because a fenced owner must not.

@@ -800,16 +800,20 @@ type WalStatus struct {
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	// Highest acknowledged hybrid timestamp.
 	LastTimestamp uint64 `protobuf:"varint,5,opt,name=last_timestamp,json=lastTimestamp,proto3" json:"last_timestamp,omitempty"`
-	// Messages replayed by the recovery so far.
+	// Messages that the channels on this log have read since they are watched.
 	ReplayedMessages int64 `protobuf:"varint,6,opt,name=replayed_messages,json=replayedMessages,proto3" json:"replayed_messages,omitempty"`
-	// Bytes replayed by the recovery so far.
+	// Bytes of those.
 	ReplayedBytes int64 `protobuf:"varint,7,opt,name=replayed_bytes,json=replayedBytes,proto3" json:"replayed_bytes,omitempty"`
-	// Share of the recovery that is done, 0 to 1.
+	// Share that is done of what was in the log when it was opened, 0 to 1: that of the slowest channel.
 	ReplayedShare float64 `protobuf:"fixed64,8,opt,name=replayed_share,json=replayedShare,proto3" json:"replayed_share,omitempty"`
 	// Messages set aside because they could not be read.
-	Quarantined   int64 `protobuf:"varint,9,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Quarantined int64 `protobuf:"varint,9,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	// Rows in the messages read, those of sealed segments included.
+	ReplayedRows int64 `protobuf:"varint,10,opt,name=replayed_rows,json=replayedRows,proto3" json:"replayed_rows,omitempty"`
+	// Lowest position that a channel has read up to; empty at the beginning.
+	ReplayedPosition string `protobuf:"bytes,11,opt,name=replayed_position,json=replayedPosition,proto3" json:"replayed_position,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *WalStatus) Reset() {
@@ -903,6 +907,20 @@ func (x *WalStatus) GetQuarantined() int64 {
 		return x.Quarantined
 	}
 	return 0
+}
+
+func (x *WalStatus) GetReplayedRows() int64 {
+	if x != nil {
+		return x.ReplayedRows
+	}
+	return 0
+}
+
+func (x *WalStatus) GetReplayedPosition() string {
+	if x != nil {
+		return x.ReplayedPosition
+	}
+	return ""
 }
 
 // CompactRequest names a collection.
@@ -1414,7 +1432,7 @@ const file_querynode_v1_write_proto_rawDesc = "" +
 	"\aignored\x18\x01 \x01(\bR\aignored\"\x15\n" +
 	"\x13ListChannelsRequest\"C\n" +
 	"\x14ListChannelsResponse\x12+\n" +
-	"\x04wals\x18\x01 \x03(\v2\x17.querynode.v1.WalStatusR\x04wals\"\xab\x02\n" +
+	"\x04wals\x18\x01 \x03(\v2\x17.querynode.v1.WalStatusR\x04wals\"\xfd\x02\n" +
 	"\tWalStatus\x12\x1a\n" +
 	"\bpchannel\x18\x01 \x01(\tR\bpchannel\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
@@ -1424,7 +1442,10 @@ const file_querynode_v1_write_proto_rawDesc = "" +
 	"\x11replayed_messages\x18\x06 \x01(\x03R\x10replayedMessages\x12%\n" +
 	"\x0ereplayed_bytes\x18\a \x01(\x03R\rreplayedBytes\x12%\n" +
 	"\x0ereplayed_share\x18\b \x01(\x01R\rreplayedShare\x12 \n" +
-	"\vquarantined\x18\t \x01(\x03R\vquarantined\"0\n" +
+	"\vquarantined\x18\t \x01(\x03R\vquarantined\x12#\n" +
+	"\rreplayed_rows\x18\n" +
+	" \x01(\x03R\freplayedRows\x12+\n" +
+	"\x11replayed_position\x18\v \x01(\tR\x10replayedPosition\"0\n" +
 	"\x0eCompactRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
