@@ -214,7 +214,7 @@ func help(args ...string) string {
 
 func TestEveryCommandHasAnExample(t *testing.T) {
 	for _, args := range []string{"quickstart", "status", "consumers", "load", "release", "insert", "delete", "flush", "search", "query",
-		"collection create", "collection list", "collection describe", "collection drop", "segment build", "segment inspect", "segment verify"} {
+		"collection create", "collection list", "collection describe", "collection drop", "segment build", "segment inspect", "segment verify", "bench index", "bench serve"} {
 		out := help(strings.Fields(args)...)
 		if !strings.Contains(out, "Example:") || !strings.Contains(out, "querynode "+args) {
 			t.Errorf("querynode %s --help shows no example", args)
