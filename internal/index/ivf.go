@@ -35,17 +35,16 @@ const (
 // is built, and holds no pointers but those of its slices.
 type ivf struct {
 	space
-	kind    Kind
-	n       int // rows
-	effort  int // lists that a search reads which does not say how many
-	spilled bool
-	lists   *centres
-	first   []uint32   // list l has blocks [first[l], first[l+1])
-	ids     []uint32   // row at each position, or noRow
-	bytes   *byteCodes // nil: it has no codes
-	pq      *products  // nil: it has no codes, or not KindScaNN
-	blocks  []byte     // codes of pq, for fast-scan
-	pqBias  []float32  // as the bias of bytes
+	kind   Kind
+	n      int // rows
+	effort int // lists that a search reads which does not say how many
+	lists  *centres
+	first  []uint32   // list l has blocks [first[l], first[l+1])
+	ids    []uint32   // row at each position, or noRow
+	bytes  *byteCodes // nil: it has no codes
+	pq     *products  // nil: it has no codes, or not KindScaNN
+	blocks []byte     // codes of pq, for fast-scan
+	pqBias []float32  // as the bias of bytes
 }
 
 // hasCodes says whether an inverted file has codes of its rows.

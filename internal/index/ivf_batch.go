@@ -12,7 +12,7 @@ const (
 	// has several, few enough that what each needs fits the cache.
 	batchQueries = 1024
 	// batchRun is how many queries of a list are multiplied in one go.
-	batchRun = 32
+	batchRun = 64
 	// batchFirst is how many lists of each query, the nearest, are read before all
 	// others, so that these find few candidates that do not stay.
 	batchFirst = 2
@@ -96,8 +96,8 @@ func (x *ivf) beginBatch(vectors []float32, p *plan, s *Scratch) {
 			if x.metric == Cosine {
 				x.kern.Normalize(unit, unit)
 			}
-			b.aff[q] = x.bytes.prepare(b.z[q*width:][:width], unit, x.metric)
-			aff[i] = c.prepare(v.z[i*4*c.quads:][:4*c.quads], unit, x.metric)
+			b.aff[q] = x.bytes.prepare(x.kern, b.z[q*width:][:width], unit, x.metric)
+			aff[i] = c.prepare(x.kern, v.z[i*4*c.quads:][:4*c.quads], unit, x.metric)
 			b.cands[q].reset(p.rank)
 		}
 		x.kern.Panels(v.z, run, c.quads, c.panels, all/vec.PanelRows, v.sums)

@@ -16,22 +16,28 @@ const sqTail = 0.0005
 // codeSample is how many rows codes are trained on.
 const codeSample = 16384
 
-// listRows is how many rows a list has at least, on average.
-const listRows = 64
+// Of the number of lists.
+const (
+	// listRows is how many rows a list has at least, on average.
+	listRows = 64
+	// listFactor times the root of the rows is the number of lists. Many short
+	// lists need fewer rows read for a recall than few long ones: 12,000 of 340,000
+	// word vectors in 2,000 lists, 19,000 in 1,200.
+	listFactor = 3.2
+)
 
 // listsFor is the number of lists for n rows.
 func listsFor(n int) int {
-	return max(1, min(int(2*math.Sqrt(float64(n))), n/listRows, maxLists))
+	return max(1, min(int(listFactor*math.Sqrt(float64(n))), n/listRows, maxLists))
 }
 
 // ivfBuilder carries what the steps of a build share.
 type ivfBuilder struct {
 	*ivf
-	ctx     context.Context
-	o       BuildOptions
-	prog    *progress
-	list    []uint32 // of each row
-	members []uint32 // rows in the order of their lists
+	ctx  context.Context
+	o    BuildOptions
+	prog *progress
+	list []uint32 // of each row
 }
 
 // buildIVF builds an inverted file of the kind in spec.

@@ -66,36 +66,18 @@ func (b *byteCodes) encode(code []byte, v []float32) float32 {
 // prepare writes the values that stand for a query to z, 4*quads of them, and
 // returns what makes distances of their products with codes. The query has
 // length 1 if the metric is Cosine.
-func (b *byteCodes) prepare(z []int8, q []float32, metric Metric) vec.Affine {
-	most, base := float32(0), float32(0)
-	step, lo := b.step[:len(q)], b.lo[:len(q)]
-	for d, x := range q {
-		most = max(most, abs(x*step[d]))
-		base += x * lo[d]
-	}
-	t, inv := most/127, float32(0)
-	if most > 0 {
-		inv = 127 / most
-	}
-	const round = 3 << 22 // adding this leaves the nearest integer in the low bits
-	for d, x := range q {
-		z[d] = int8(math.Float32bits(x*step[d]*inv + round))
-	}
+func (b *byteCodes) prepare(kern vec.Kernels, z []int8, q []float32, metric Metric) vec.Affine {
+	t := kern.Quantize(q, b.step, z[:len(q)]) / 127
 	clear(z[len(q):])
+	base := kern.Dot(q, b.lo)
 	switch metric {
 	case L2:
-		norm := float32(0)
-		for _, x := range q {
-			norm += x * x
-		}
-		return vec.Affine{Scale: -2 * t, Base: norm - 2*base}
+		return vec.Affine{Scale: -2 * t, Base: kern.Dot(q, q) - 2*base}
 	case IP:
 		return vec.Affine{Scale: -t, Base: -base}
 	}
 	return vec.Affine{Scale: -t, Base: 1 - base}
 }
-
-func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }
 
 // fill makes b hold vectors, which lie one behind the other.
 func (b *byteCodes) fill(vectors []float32, metric Metric) {

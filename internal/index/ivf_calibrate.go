@@ -10,7 +10,7 @@ import (
 // Of the choice of how many lists are read by default.
 const (
 	calibrateK       = 10
-	calibrateRecall  = 0.97
+	calibrateRecall  = 0.96
 	calibrateQueries = 128
 	calibrateSlow    = 2e9 // products, where all rows are looked at
 	calibrateStep    = 16

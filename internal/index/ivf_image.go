@@ -23,7 +23,7 @@ import (
 //	24  u32 kind: 1 IVF_FLAT, 2 IVF_SQ8, 3 SCANN
 //	28  u32 lists
 //	32  u32 lists that a search reads by default
-//	36  u32 1 if rows are in two lists, else 0
+//	36  u32 0
 //	40  u64 rows
 //	48  u64 blocks of 32 positions
 //	56  u64 bytes of the whole image
@@ -47,8 +47,8 @@ var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
 
 // ivfHeader is what the first bytes of an image say.
 type ivfHeader struct {
-	dim, metric, kind, lists, effort, spilled uint32
-	rows, blocks                              uint64
+	dim, metric, kind, lists, effort uint32
+	rows, blocks                     uint64
 }
 
 // Sections of an image.
@@ -112,7 +112,7 @@ func (h *ivfHeader) encode() []byte {
 	b := make([]byte, headerBytes)
 	le := binary.LittleEndian
 	copy(b, ivfMagic)
-	for i, x := range []uint32{ivfVersion, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, h.spilled} {
+	for i, x := range []uint32{ivfVersion, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, 0} {
 		le.PutUint32(b[8+4*i:], x)
 	}
 	for i, x := range []uint64{h.rows, h.blocks, h.size()} {
@@ -139,13 +139,13 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 	}
 	h := &ivfHeader{
 		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), kind: le.Uint32(b[24:]), lists: le.Uint32(b[28:]),
-		effort: le.Uint32(b[32:]), spilled: le.Uint32(b[36:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
+		effort: le.Uint32(b[32:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
 	case h.dim < 1 || h.dim > maxDim, h.metric > 255 || !Metric(h.metric).Valid(), h.kind < 1 || int(h.kind) >= len(ivfKinds),
-		h.lists < 1 || h.lists > maxLists, h.effort < 1 || h.effort > h.lists, h.spilled > 1,
+		h.lists < 1 || h.lists > maxLists, h.effort < 1 || h.effort > h.lists,
 		h.rows > maxRows, h.blocks > maxRows/vec.PanelRows+maxLists:
 		return corrupt("dimension %d, metric %d, kind %d, %d lists, %d rows, %d blocks are out of range",
 			h.dim, h.metric, h.kind, h.lists, h.rows, h.blocks)
@@ -166,9 +166,6 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 		if k == x.kind {
 			h.kind = uint32(i)
 		}
-	}
-	if x.spilled {
-		h.spilled = 1
 	}
 	out := &imageWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	bytes := func(b []byte) {
@@ -233,7 +230,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 	}
 	x := &ivf{
 		space: space{kern: vec.Detect(), metric: Metric(h.metric), dim: dim, base: base, inv: asFloats(parts[ivfNorms])},
-		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort), spilled: h.spilled == 1,
+		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort),
 		lists: &centres{dim: dim, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),

@@ -53,7 +53,7 @@ func (a *assigner) assign(vectors []float32, each func(i, centre int, sums []int
 	c := a.c.codes
 	n := len(vectors) / c.dim
 	for i := range n {
-		a.aff[i] = c.prepare(a.z[i*4*c.quads:][:4*c.quads], vectors[i*c.dim:][:c.dim], L2)
+		a.aff[i] = c.prepare(a.kern, a.z[i*4*c.quads:][:4*c.quads], vectors[i*c.dim:][:c.dim], L2)
 	}
 	all := len(c.bias)
 	a.kern.Panels(a.z, n, c.quads, c.panels, all/vec.PanelRows, a.sums)

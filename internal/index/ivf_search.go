@@ -114,12 +114,12 @@ func (x *ivf) plan(q *Query) plan {
 	// The nearest of few, or many of the nearest, lie further apart, so more lists
 	// hold them.
 	wider := float64(x.n) / float64(max(selected, 1)) * max(float64(p.k)/calibrateK, 1)
-	p.lists = int(math.Ceil(float64(p.lists) * math.Pow(wider, 0.35)))
+	p.lists = int(math.Ceil(float64(p.lists) * math.Pow(wider, 0.42)))
 	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
 	p.lists = min(p.lists, x.lists.n)
 	p.rank = x.byteRank(p.k)
 	if x.pq != nil {
-		p.rank = 40 + 4*p.k + p.lists
+		p.rank = 48 + 8*p.k
 	}
 	// Rows at random cost some ten times what codes in a row cost.
 	p.scan = x.n == 0 || selected*10 <= p.lists*x.size()+x.lists.n
@@ -187,7 +187,7 @@ func (x *ivf) nearestLists(p *plan, s *Scratch) {
 	v.sums = grown(v.sums, queriesRoom*max(all, chunkPanels*vec.PanelRows))
 	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
 	v.dist = grown(v.dist, len(v.rows))
-	aff := c.prepare(v.z[:4*c.quads], v.unit, x.metric)
+	aff := c.prepare(x.kern, v.z[:4*c.quads], v.unit, x.metric)
 	x.kern.Panels(v.z, 1, c.quads, c.panels, all/vec.PanelRows, v.sums)
 	x.selectLists(v.sums[:all], aff, p.lists, s)
 	slices.Sort(v.near)
@@ -237,7 +237,7 @@ func (x *ivf) selectLists(sums []int32, aff vec.Affine, n int, s *Scratch) {
 }
 
 // chunkPanels is how many panels are multiplied in one go.
-const chunkPanels = 16
+const chunkPanels = 8
 
 // readProducts adds what the codes of the lists promise to the candidates.
 func (x *ivf) readProducts(p *plan, s *Scratch) {
@@ -264,6 +264,10 @@ func (x *ivf) readProducts(p *plan, s *Scratch) {
 	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists, v.dots)
 	size := x.blockBytes()
 	for i, l := range v.lists {
+		if i+1 < len(v.lists) {
+			next := v.lists[i+1]
+			vec.PrefetchBytes(x.blocks[int(x.first[next])*size : int(x.first[next+1])*size])
+		}
 		from, to := int(x.first[l]), int(x.first[l+1])
 		own := vec.Affine{Scale: aff.Scale, Base: aff.Base + factor*v.dots[i]}
 		for from < to {
@@ -281,7 +285,7 @@ func (x *ivf) readProducts(p *plan, s *Scratch) {
 // readBytes does so for codes of a byte.
 func (x *ivf) readBytes(p *plan, s *Scratch) {
 	v, size := &s.ivf, x.bytes.panelBytes()
-	aff := x.bytes.prepare(v.z[:4*x.bytes.quads], v.unit, x.metric)
+	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
 	for _, key := range v.near {
 		from, to := int(x.first[uint32(key)]), int(x.first[uint32(key)+1])
 		for from < to {
@@ -352,7 +356,7 @@ func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) []Neighbor {
 
 // Of ranking.
 const (
-	weighStep = 16
+	weighStep = 4
 	// weighDoubt is how many standard deviations of the estimates' errors a
 	// candidate may have to gain.
 	weighDoubt = 3.0
@@ -366,9 +370,10 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 	scale := x.scale(vector)
 	s.top.Reset(p.k)
 	var sum, squares, count float64
-	for from := 0; from < len(c.keys); {
-		keys := c.keys[from:min(from+weighStep, len(c.keys))]
-		if s.top.Full() && from >= p.k+weighStep/2 {
+	step := p.k + weighStep
+	for from := 0; from < len(c.keys); step = weighStep {
+		keys := c.keys[from:min(from+min(step, scanChunk), len(c.keys))]
+		if from > p.k {
 			mean := sum / count
 			doubt := weighDoubt * math.Sqrt(max(squares/count-mean*mean, 0))
 			if float64(vec.Unkey(keys[0]).Distance)+mean-doubt > float64(s.top.Bound()) {

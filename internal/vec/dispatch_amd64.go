@@ -14,6 +14,9 @@ func Supported() Level {
 	return AVX512
 }
 
+// runs reports whether this CPU can run a level.
+func runs(l Level) bool { return l <= Supported() }
+
 // Here the arguments are checked already: at least one row, dim > 0.
 
 func (k Kernels) l2IDs(q, base []float32, dim int, ids []uint32, out *float32) {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"unsafe"
 
 	"github.com/cockroachdb/errors"
 
@@ -16,7 +17,7 @@ const EnvSIMD = "QUERYNODE_SIMD"
 // Level is an instruction set that kernels exist for.
 type Level uint8
 
-// The levels, each faster than the one before.
+// The levels; on one architecture, each is faster than the one before.
 const (
 	// Portable is plain Go and runs everywhere.
 	Portable Level = iota
@@ -24,9 +25,11 @@ const (
 	AVX2
 	// AVX512 needs AVX-512 F, BW and VL (and what AVX2 needs).
 	AVX512
+	// NEON is what every arm64 has.
+	NEON
 )
 
-var levelNames = [...]string{"portable", "avx2", "avx512"}
+var levelNames = [...]string{"portable", "avx2", "avx512", "neon"}
 
 // String returns the level's name as EnvSIMD takes it.
 func (l Level) String() string {
@@ -62,7 +65,7 @@ type Kernels struct {
 // AVX512 then means that and nothing more: AMX is used only by what Detect
 // returns on its own.
 func New(l Level) (Kernels, error) {
-	if l > Supported() {
+	if !runs(l) {
 		return Kernels{}, errors.WithHintf(
 			errclass.New(errclass.Unimplemented, "SIMD level %s: this CPU offers %s at most", l, Supported()),
 			"leave %s unset", EnvSIMD)
@@ -71,7 +74,7 @@ func New(l Level) (Kernels, error) {
 }
 
 // Detect returns the fastest kernels this CPU can run, or those that the
-// environment variable QUERYNODE_SIMD (avx512, avx2, portable) asks for. A
+// environment variable QUERYNODE_SIMD (avx512, avx2, neon, portable) asks for. A
 // name it doesn't know, or a level that the CPU lacks, counts as not set: log
 // Level to see what was chosen.
 func Detect() Kernels {
@@ -187,6 +190,13 @@ func (k Kernels) Normalize(dst, a []float32) float32 {
 func Prefetch(s []uint32) {
 	if len(s) > 0 {
 		prefetch(s)
+	}
+}
+
+// PrefetchBytes is Prefetch of bytes.
+func PrefetchBytes(b []byte) {
+	if len(b) >= 4 {
+		prefetch(unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4))
 	}
 }
 

@@ -70,6 +70,20 @@ func (k Kernels) Panels(queries []int8, nq, quads int, panels []byte, n int, out
 	}
 }
 
+// Quantize writes q[i]*step[i], scaled so that the largest of them has the
+// absolute value 127, to z as the nearest integers, and returns that absolute
+// value before it was scaled. Where there is no largest above 0, or a value is
+// no number, z is undefined. step and z are as long as q.
+func (k Kernels) Quantize(q, step []float32, z []int8) float32 {
+	if len(step) != len(q) || len(z) != len(q) {
+		panic(errors.AssertionFailedf("%d values, %d steps, room for %d", len(q), len(step), len(z)))
+	}
+	if len(q) == 0 {
+		return 0
+	}
+	return k.quantize(q, step, z)
+}
+
 // SumsBelow finds the places i of sums where aff of sums[i] plus bias[i] is less
 // than limit. It writes them in ascending order to rows, and those distances to
 // dist, and returns how many they are. All slices have room for len(sums), a
@@ -96,6 +110,19 @@ func (k Kernels) SumsNearest(sums []int32, bias []float32, scale float32) (int, 
 		return 0, float32(math.Inf(1))
 	}
 	return k.sumsNearest(sums, bias, scale)
+}
+
+func quantizePortable(q, step []float32, z []int8) float32 {
+	most := float32(0)
+	for i, x := range q {
+		most = max(most, math.Float32frombits(math.Float32bits(x*step[i])&^(1<<31)))
+	}
+	scale := 127 / most
+	const round = 3 << 22 // adding this leaves the nearest integer in the low bits
+	for i, x := range q {
+		z[i] = int8(math.Float32bits(x*step[i]*scale + round))
+	}
+	return most
 }
 
 func panelsPortable(queries []int8, nq, quads int, panels []byte, n int, out []int32) {

@@ -14,6 +14,16 @@ func panels8AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
 //go:noescape
 func panels1AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
 
+// panels1AVX2 writes the dot products of a query and the vectors of n panels to out.
+//
+//go:noescape
+func panels1AVX2(queries *int8, quads int, panels *byte, n int, out *int32)
+
+// quantizeAVX512 writes the products of n values and steps to z, scaled so that the largest is 127, and returns that before it is scaled.
+//
+//go:noescape
+func quantizeAVX512(q *float32, step *float32, n int, z *int8) float32
+
 // sumsBelowAVX512 writes the places below limit among n, a multiple of 16, and their distances, and returns how many they are.
 //
 //go:noescape

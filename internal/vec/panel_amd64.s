@@ -173,6 +173,136 @@ store:
 	VZEROUPPER
 	RET
 
+// func panels1AVX2(queries *int8, quads int, panels *byte, n int, out *int32)
+// Requires: AVX, AVX2
+TEXT ·panels1AVX2(SB), NOSPLIT, $0-40
+	MOVQ     queries+0(FP), AX
+	MOVQ     quads+8(FP), CX
+	MOVQ     panels+16(FP), DX
+	MOVQ     n+24(FP), BX
+	MOVQ     out+32(FP), SI
+	VPCMPEQW Y4, Y4, Y4
+	VPSRLW   $0x0f, Y4, Y4
+
+panel:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  CX, DI
+	MOVQ  AX, R8
+
+quad:
+	VPBROADCASTD (R8), Y5
+	VMOVDQU      (DX), Y6
+	VPMADDUBSW   Y5, Y6, Y6
+	VPMADDWD     Y4, Y6, Y6
+	VPADDD       Y6, Y0, Y0
+	VMOVDQU      32(DX), Y6
+	VPMADDUBSW   Y5, Y6, Y6
+	VPMADDWD     Y4, Y6, Y6
+	VPADDD       Y6, Y1, Y1
+	VMOVDQU      64(DX), Y6
+	VPMADDUBSW   Y5, Y6, Y6
+	VPMADDWD     Y4, Y6, Y6
+	VPADDD       Y6, Y2, Y2
+	VMOVDQU      96(DX), Y6
+	VPMADDUBSW   Y5, Y6, Y6
+	VPMADDWD     Y4, Y6, Y6
+	VPADDD       Y6, Y3, Y3
+	ADDQ         $0x04, R8
+	ADDQ         $0x00000080, DX
+	DECQ         DI
+	JNZ          quad
+	VMOVDQU      Y0, (SI)
+	VMOVDQU      Y1, 32(SI)
+	VMOVDQU      Y2, 64(SI)
+	VMOVDQU      Y3, 96(SI)
+	ADDQ         $0x00000080, SI
+	DECQ         BX
+	JNZ          panel
+	VZEROUPPER
+	RET
+
+// func quantizeAVX512(q *float32, step *float32, n int, z *int8) float32
+// Requires: AVX, AVX512F, SSE
+TEXT ·quantizeAVX512(SB), NOSPLIT, $0-36
+	MOVQ         q+0(FP), AX
+	MOVQ         step+8(FP), DX
+	MOVQ         n+16(FP), BX
+	MOVQ         z+24(FP), SI
+	MOVQ         n+16(FP), CX
+	ANDQ         $0x0f, CX
+	MOVQ         $0x0000000000000001, DI
+	SHLQ         CL, DI
+	DECQ         DI
+	KMOVW        DI, K1
+	ANDQ         $-16, BX
+	VPXORD       Z0, Z0, Z0
+	MOVL         $0x7fffffff, DI
+	VPBROADCASTD DI, Z1
+	XORQ         DI, DI
+
+largest:
+	CMPQ    DI, BX
+	JGE     largestTail
+	VMOVUPS (AX)(DI*4), Z2
+	VMULPS  (DX)(DI*4), Z2, Z2
+	VPANDD  Z1, Z2, Z2
+	VMAXPS  Z0, Z2, Z0
+	ADDQ    $0x10, DI
+	JMP     largest
+
+largestTail:
+	TESTQ     CX, CX
+	JZ        largestDone
+	VMOVUPS.Z (AX)(DI*4), K1, Z2
+	VMOVUPS.Z (DX)(DI*4), K1, Z3
+	VMULPS    Z3, Z2, Z2
+	VPANDD    Z1, Z2, Z2
+	VMAXPS    Z0, Z2, Z0
+
+largestDone:
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VMAXPS        Y1, Y0, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VMAXPS        X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VMAXPS        X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VMAXPS        X1, X0, X0
+	MOVSS         X0, ret+32(FP)
+	MOVL          $0x42fe0000, DI
+	VMOVD         DI, X1
+	VDIVSS        X0, X1, X1
+	VBROADCASTSS  X1, Z0
+	XORQ          DI, DI
+
+scaled:
+	CMPQ      DI, BX
+	JGE       scaledTail
+	VMOVUPS   (AX)(DI*4), Z1
+	VMULPS    (DX)(DI*4), Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VCVTPS2DQ Z1, Z1
+	VPMOVSDB  Z1, (SI)(DI*1)
+	ADDQ      $0x10, DI
+	JMP       scaled
+
+scaledTail:
+	TESTQ     CX, CX
+	JZ        scaledDone
+	VMOVUPS.Z (AX)(DI*4), K1, Z1
+	VMOVUPS.Z (DX)(DI*4), K1, Z2
+	VMULPS    Z2, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VCVTPS2DQ Z1, Z1
+	VPMOVSDB  Z1, K1, (SI)(DI*1)
+
+scaledDone:
+	VZEROUPPER
+	RET
+
 // func sumsBelowAVX512(sums *int32, n int, bias *float32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int
 // Requires: AVX, AVX512F, POPCNT
 TEXT ·sumsBelowAVX512(SB), NOSPLIT, $0-64

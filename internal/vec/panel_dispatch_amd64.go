@@ -16,9 +16,20 @@ func (k Kernels) panels(queries []int8, nq, quads int, panels []byte, n int, out
 		for ; q < nq; q++ {
 			panels1AVX512(&queries[q*4*quads], quads, &panels[0], n, &out[q*n*PanelRows])
 		}
+	case k.level >= AVX2:
+		for q := range nq {
+			panels1AVX2(&queries[q*4*quads], quads, &panels[0], n, &out[q*n*PanelRows])
+		}
 	default:
 		panelsPortable(queries, nq, quads, panels, n, out)
 	}
+}
+
+func (k Kernels) quantize(q, step []float32, z []int8) float32 {
+	if k.level == AVX512 {
+		return quantizeAVX512(&q[0], &step[0], len(q), &z[0])
+	}
+	return quantizePortable(q, step, z)
 }
 
 // tileConfig is the memory that LDTILECFG reads: palette 1, then for each of

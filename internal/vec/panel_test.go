@@ -107,6 +107,31 @@ func TestSums(t *testing.T) {
 	}
 }
 
+func TestQuantize(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 6))
+	for _, k := range everyKernel(t) {
+		for n := 1; n <= 70; n++ {
+			q, step := randomVector(r, n), randomVector(r, n)
+			z, want := make([]int8, n+1), make([]int8, n)
+			z[n] = 77
+			most, wantMost := k.Quantize(q, step, z[:n]), quantizePortable(q, step, want)
+			if most != wantMost || z[n] != 77 {
+				t.Fatalf("%s: %d values: largest is %v, want %v", k, n, most, wantMost)
+			}
+			large := false
+			for i := range want {
+				if d := int(z[i]) - int(want[i]); d < -1 || d > 1 { // a tie may fall either way
+					t.Fatalf("%s: value %d of %d is %d, want %d", k, i, n, z[i], want[i])
+				}
+				large = large || z[i] == 127 || z[i] == -127
+			}
+			if !large {
+				t.Fatalf("%s: no value of %v is 127", k, z)
+			}
+		}
+	}
+}
+
 func TestPanelsRefuseBadArguments(t *testing.T) {
 	quads := PanelQuads(100)
 	queries, panels, out := make([]int8, 16*4*quads), make([]byte, 2*quads*panelQuad), make([]int32, 16*64)
@@ -118,6 +143,7 @@ func TestPanelsRefuseBadArguments(t *testing.T) {
 			"odd quads":          func() { k.Panels(queries, 1, 17, panels, 1, out) },
 			"negative":           func() { k.Panels(queries, -1, quads, panels, 1, out) },
 			"part of a register": func() { k.SumsBelow(out[:8], make([]float32, 8), Affine{}, 0, make([]uint32, 8), make([]float32, 8)) },
+			"few steps":          func() { k.Quantize(make([]float32, 2), make([]float32, 1), make([]int8, 2)) },
 			"few biases":         func() { k.SumsNearest(out[:16], make([]float32, 8), 1) },
 		} {
 			func() {

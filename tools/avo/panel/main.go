@@ -15,6 +15,8 @@ func main() {
 	for _, queries := range []int{8, 1} {
 		emitPanels(queries)
 	}
+	emitPanels256()
+	emitQuantize()
 	emitBelow()
 	emitNearest()
 	Generate()
@@ -110,6 +112,130 @@ func emitPanels(queries int) {
 	ADDQ(U32(128), out)
 	DECQ(n)
 	JNZ(LabelRef("panel"))
+	VZEROUPPER()
+	RET()
+}
+
+// emitPanels256 emits a kernel for one query. Products of codes of seven bits fit
+// 16 bits in pairs.
+func emitPanels256() {
+	TEXT("panels1AVX2", NOSPLIT, "func(queries *int8, quads int, panels *byte, n int, out *int32)")
+	Pragma("noescape")
+	Doc("panels1AVX2 writes the dot products of a query and the vectors of n panels to out.")
+	q := Load(Param("queries"), GP64())
+	quads := Load(Param("quads"), GP64())
+	panel := Load(Param("panels"), GP64())
+	n := Load(Param("n"), GP64())
+	out := Load(Param("out"), GP64())
+	acc := [4]reg.VecVirtual{YMM(), YMM(), YMM(), YMM()}
+	ones, b := YMM(), YMM()
+	VPCMPEQW(ones, ones, ones)
+	VPSRLW(Imm(15), ones, ones)
+	Label("panel")
+	for _, a := range acc {
+		VPXOR(a, a, a)
+	}
+	left, at := GP64(), GP64()
+	MOVQ(quads, left)
+	MOVQ(q, at)
+	Label("quad")
+	VPBROADCASTD(Mem{Base: at}, b)
+	for i, a := range acc {
+		t := YMM()
+		VMOVDQU(Mem{Base: panel, Disp: 32 * i}, t)
+		VPMADDUBSW(b, t, t)
+		VPMADDWD(ones, t, t)
+		VPADDD(t, a, a)
+	}
+	ADDQ(Imm(4), at)
+	ADDQ(U32(128), panel)
+	DECQ(left)
+	JNZ(LabelRef("quad"))
+	for i, a := range acc {
+		VMOVDQU(a, Mem{Base: out, Disp: 32 * i})
+	}
+	ADDQ(U32(128), out)
+	DECQ(n)
+	JNZ(LabelRef("panel"))
+	VZEROUPPER()
+	RET()
+}
+
+// emitQuantize emits what makes a query of float32 one of int8.
+func emitQuantize() {
+	TEXT("quantizeAVX512", NOSPLIT, "func(q *float32, step *float32, n int, z *int8) float32")
+	Pragma("noescape")
+	Doc("quantizeAVX512 writes the products of n values and steps to z, scaled so that the largest is 127, and returns that before it is scaled.")
+	q := Load(Param("q"), GP64())
+	step := Load(Param("step"), GP64())
+	n := Load(Param("n"), GP64())
+	z := Load(Param("z"), GP64())
+	tail := Load(Param("n"), reg.RCX)
+	ANDQ(Imm(15), tail)
+	mask := GP64()
+	MOVQ(U64(1), mask)
+	SHLQ(reg.CL, mask)
+	DECQ(mask)
+	KMOVW(mask.As32(), reg.K1)
+	ANDQ(I32(-16), n)
+	off := GP64()
+	most, positive := ZMM(), ZMM()
+	VPXORD(most, most, most)
+	x := GP32()
+	MOVL(U32(0x7fffffff), x)
+	VPBROADCASTD(x, positive)
+	at := func(base reg.Register) Mem { return Mem{Base: base, Index: off, Scale: 4} }
+	each := func(pass string, each func(v reg.VecVirtual, masked bool)) {
+		XORQ(off, off)
+		Label(pass)
+		CMPQ(off, n)
+		JGE(LabelRef(pass + "Tail"))
+		v := ZMM()
+		VMOVUPS(at(q), v)
+		VMULPS(at(step), v, v)
+		each(v, false)
+		ADDQ(Imm(16), off)
+		JMP(LabelRef(pass))
+		Label(pass + "Tail")
+		TESTQ(tail, tail)
+		JZ(LabelRef(pass + "Done"))
+		s := ZMM()
+		VMOVUPS_Z(at(q), reg.K1, v)
+		VMOVUPS_Z(at(step), reg.K1, s)
+		VMULPS(s, v, v)
+		each(v, true)
+		Label(pass + "Done")
+	}
+	each("largest", func(v reg.VecVirtual, _ bool) {
+		VPANDD(positive, v, v)
+		VMAXPS(most, v, most)
+	})
+	y := YMM()
+	VEXTRACTF64X4(Imm(1), most, y)
+	VMAXPS(y, most.AsY(), y)
+	m, h := XMM(), XMM()
+	VEXTRACTF128(Imm(1), y, m)
+	VMAXPS(m, y.AsX(), m)
+	VPSHUFD(Imm(0x4e), m, h)
+	VMAXPS(h, m, m)
+	VPSHUFD(Imm(0xb1), m, h)
+	VMAXPS(h, m, m)
+	Store(m, ReturnIndex(0))
+	scale := ZMM()
+	MOVL(U32(0x42fe0000), x) // 127
+	VMOVD(x, h)
+	VDIVSS(m, h, h)
+	VBROADCASTSS(h, scale)
+	each("scaled", func(v reg.VecVirtual, masked bool) {
+		VMULPS(scale, v, v)
+		VCVTPS2DQ(v, v)
+		to := Mem{Base: z, Index: off, Scale: 1}
+		if masked {
+			VPMOVSDB(v, reg.K1, to)
+		} else {
+			VPMOVSDB(v, to)
+		}
+	})
 	VZEROUPPER()
 	RET()
 }
