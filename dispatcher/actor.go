@@ -35,6 +35,7 @@ type actor struct {
 	waiting   []*subscription            // for a consumer, oldest first
 	starting  []*subscription            // appliers to start after this event
 	unserved  bool                       // serve after this event
+	stall     stall
 }
 
 func newActor(m *Manager, pchannel string) *actor {
@@ -287,9 +288,30 @@ func (a *actor) restateAll(c *consumer) {
 	}
 }
 
+// stall tells whether the process itself stood still: stopped by a signal, or
+// with no processor. Then deadlines have passed that nobody had a chance to meet.
+type stall struct {
+	last time.Time // of the last look
+	over time.Time // when the last stall was noticed
+}
+
+// look reports at now whether deadlines mean nothing: since the last look more
+// than grace has passed, which was to come twice as often, or the calls have not
+// had that time since.
+func (s *stall) look(now time.Time, grace time.Duration) bool {
+	if !s.last.IsZero() && now.Sub(s.last) > grace {
+		s.over = now
+	}
+	s.last = now
+	return !s.over.IsZero() && now.Sub(s.over) < grace
+}
+
 // watch looks for queue calls that ignore their deadline.
 func (a *actor) watch() {
 	now := time.Now()
+	if a.stall.look(now, a.m.o.HangGrace) {
+		return
+	}
 	for p := range a.pumps {
 		what := p.overdue(now, a.m.o.HangGrace)
 		if what == "" || p.hung {
