@@ -70,7 +70,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.insertRate, "insert-rate", 0, "rows a second that are inserted during further measurements of the node; 0 = none are made")
 	flags.StringVar(&o.binary, "binary", "", "a querynode that is built already; empty = build ./cmd/querynode")
 	flags.StringVar(&o.dir, "dir", "", "folder to work in; empty = a new one for temporary files, removed at the end")
-	flags.StringVar(&o.profile, "profile", "", "write a processor profile of the node under load to this file")
+	flags.StringVar(&o.profile, "profile", "", "write a processor profile of the node under load to this file, and one with inserts to the same name with .inserting behind")
 	flags.Var(&o.nodeArgs, "node-arg", "argument for querynode serve, such as --set=search.workers=1; may be repeated")
 	asJSON := flags.Bool("json", false, "print one line of JSON")
 	if err := flags.Parse(args); err != nil {

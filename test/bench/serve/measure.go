@@ -66,7 +66,7 @@ func measure(ctx context.Context, o *options) (_ *report, err error) {
 		}
 	}
 	if o.profile != "" {
-		if err := r.profile(ctx, truthful); err != nil {
+		if _, err := r.profile(ctx, truthful, o.profile); err != nil {
 			return nil, err
 		}
 	}
@@ -105,7 +105,11 @@ func (r *rig) insertRound(ctx context.Context, out *report, args []string) error
 	var f figures
 	took := time.Now()
 	err := r.inserting(ctx, &rows, func() (err error) {
-		f, err = r.bench(ctx, r.nodeAddr, args...)
+		if r.o.profile != "" {
+			f, err = r.profile(ctx, args, r.o.profile+".inserting")
+		} else {
+			f, err = r.bench(ctx, r.nodeAddr, args...)
+		}
 		return err
 	})
 	if err != nil {
@@ -188,8 +192,8 @@ func (w *writer) run(ctx context.Context, rate int) error {
 	}
 }
 
-// profile takes a processor profile of the node under load.
-func (r *rig) profile(ctx context.Context, args []string) error {
+// profile measures the node and takes a processor profile of it meanwhile.
+func (r *rig) profile(ctx context.Context, args []string, path string) (figures, error) {
 	ended := make(chan error, 1)
 	g := lifecycle.NewGroup(ctx, func(_ string, err error) { ended <- err })
 	if err := g.Go("profile", func(ctx context.Context) error {
@@ -210,13 +214,13 @@ func (r *rig) profile(ctx context.Context, args []string) error {
 		if err != nil {
 			return errors.Wrap(err, "profile")
 		}
-		return errors.Wrap(os.WriteFile(r.o.profile, raw, 0o600), "profile")
+		return errors.Wrap(os.WriteFile(path, raw, 0o600), "profile")
 	}); err != nil {
-		return err
+		return figures{}, err
 	}
-	_, err := r.bench(ctx, r.nodeAddr, args...)
+	f, err := r.bench(ctx, r.nodeAddr, args...)
 	err = errors.CombineErrors(err, <-ended)
-	return errors.CombineErrors(err, g.Close(context.WithoutCancel(ctx)))
+	return f, errors.CombineErrors(err, g.Close(context.WithoutCancel(ctx)))
 }
 
 func cpuOf(f figures) float64    { return f.CPU }
