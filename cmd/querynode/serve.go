@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
@@ -118,7 +119,7 @@ func (a *app) aborted(cfg *config.Config, result <-chan started, told time.Time,
 		if errors.As(s.err, &stuck) {
 			return s.err
 		}
-		o.log.Info("stopped", "state", "start given up", "because", s.err.Error())
+		o.log.Info("stopped", "state", "start given up", "because", s.err.Error(), "goroutines", runtime.NumGoroutine())
 		return nil
 	case <-late.C:
 		return &codeError{exitStuck, errors.Newf("the start did not give up within %s; goroutines:\n%s", 2*cfg.Shutdown.Total, goroutines())}
@@ -181,12 +182,12 @@ func (a *app) stop(r *running, told time.Time, why error) error {
 	switch err := rep.Err(); {
 	case err == nil:
 	case why == nil && onlyFullDisk(rep):
-		r.log.Warn("stopped; what the next start would have been quicker with could not be written, nothing is lost", "took", rep.Took, "error", err)
+		r.log.Warn("stopped; what the next start would have been quicker with could not be written, nothing is lost", "took", rep.Took, "goroutines", runtime.NumGoroutine(), "error", err)
 		return nil
 	default:
 		return errors.Join(why, err)
 	}
-	r.log.Info("stopped", "took", rep.Took)
+	r.log.Info("stopped", "took", rep.Took, "goroutines", runtime.NumGoroutine()) // those of the runtime and of main
 	return why
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/ingest"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/segments"
@@ -332,21 +333,21 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 		return errclass.Wrap(ctx.Err(), errclass.Retryable, "another change of the collection is under way")
 	}
 	s.leaving.Store(true)
-	var errs []error
-	for _, name := range n.watchedOf(s) {
+	err := together(n.watchedOf(s), func(name string) (err error) {
 		if w := n.takeOut(s, name); w != nil {
 			// Whatever the flusher still does with it, its rows are not wanted any more.
-			errs = append(errs, n.flusher.Forget(ctx, name), n.endWatch(ctx, s, w))
+			err = errors.Join(n.flusher.Forget(ctx, name), n.endWatch(ctx, s, w))
 		}
 		n.flusher.Drop(name)
-	}
+		return err
+	})
 	n.o.Segments.Remove(id)
 	// Last, so that nobody begins to serve it anew while its channels are watched.
 	n.mu.Lock()
 	delete(n.mu.serving, id)
 	n.mu.Unlock()
 	close(s.gone)
-	return errors.Join(errs...)
+	return err
 }
 
 // mustRead returns the channels that a read of the collection must cover: all of
@@ -373,9 +374,30 @@ func (n *Node) unwatchAll(ctx context.Context) error {
 	n.mu.Lock()
 	ids := slices.Collect(maps.Keys(n.mu.serving))
 	n.mu.Unlock()
+	return together(ids, func(id int64) error { return n.unserve(ctx, id) })
+}
+
+// width is how many channels are left at a time: each may wait for a queue that
+// does not answer, and the waits must not add up.
+const width = 16
+
+// together calls fn for all of them, width at a time, and waits until all are done.
+func together[T any](all []T, fn func(T) error) error {
+	group, ended := lifecycle.NewGroup(context.Background(), nil), make(chan error, len(all))
+	var next atomic.Int64
+	for range min(width, len(all)) {
+		if err := group.Go("leave channels", func(context.Context) error {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				ended <- lifecycle.Call("leave a channel", func() error { return fn(all[i]) })
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
 	var errs []error
-	for _, id := range ids {
-		errs = append(errs, n.unserve(ctx, id))
+	for range all {
+		errs = append(errs, <-ended)
 	}
 	return errors.Join(errs...)
 }

@@ -108,8 +108,11 @@ func (d *brokerDriver) reader(ctx context.Context, topic string, from pulsar.Mes
 	r, err := call(ctx, d.g, "open reader of "+topic, func() (pulsar.Reader, error) {
 		return d.client.CreateReader(pulsar.ReaderOptions{
 			Topic: topic, Name: name, SubscriptionName: name,
-			StartMessageID: from, StartMessageIDInclusive: true,
-			ReceiverQueueSize: d.o.receiverEntries(),
+			StartMessageID: from,
+			// "Inclusive" of the latest message is a seek to the client, and one that
+			// dies before it has subscribed again leaves its cursor at the broker.
+			StartMessageIDInclusive: from != pulsar.LatestMessageID(),
+			ReceiverQueueSize:       d.o.receiverEntries(),
 		})
 	}, pulsar.Reader.Close)
 	if err != nil {
@@ -330,7 +333,7 @@ func (c *closer) start() {
 // but the broker's word, which may take the client's OperationTimeout: after a
 // moment that wait is left to the queue, whose Close names what has not ended.
 func (d *brokerDriver) closing(name string, fn func()) *closer {
-	return &closer{g: d.g, name: name, fn: fn, patience: d.o.grace, log: d.o.Logger}
+	return &closer{g: d.g, name: name, fn: fn, patience: closePatience, log: d.o.Logger}
 }
 
 // close waits until ctx ends or patience does.

@@ -31,6 +31,7 @@ const (
 	defaultMaxPending  = 64 * mib
 	defaultReadAhead   = 32 * mib
 	defaultGrace       = 500 * time.Millisecond
+	closePatience      = 250 * time.Millisecond
 	defaultMemory      = 64 * mib
 	subscriptionName   = "querynode"
 	maxReceiverEntries = 1000

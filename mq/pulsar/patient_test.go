@@ -200,7 +200,7 @@ func TestAHandleDoesNotWaitLongForTheBrokersWord(t *testing.T) {
 		answer := make(chan struct{})
 		c := d.closing("close reader of t", func() { <-answer })
 		began := time.Now()
-		if err := c.close(context.Background()); err != nil || time.Since(began) != defaultGrace {
+		if err := c.close(context.Background()); err != nil || time.Since(began) != closePatience {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		short, cancel := context.WithTimeout(context.Background(), time.Second)

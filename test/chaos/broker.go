@@ -41,6 +41,7 @@ type broker struct {
 	topics  string // what the names of our topics begin with
 	dedup   bool
 	wire    *wire // nil = not ours
+	wires   []*wire
 }
 
 // prepareBroker starts the broker and tells the node where it is.
@@ -63,18 +64,29 @@ func (g *rig) prepareBroker(ctx context.Context) error {
 }
 
 func (g *rig) ownBroker(ctx context.Context, b *broker) (err error) {
-	if b.scripts, err = scriptFolder(); err != nil {
-		return err
-	}
 	if b.wire, err = newWire(""); err != nil {
 		return err
 	}
 	g.undo = append(g.undo, b.wire.close)
 	b.url = "pulsar://" + b.wire.addr()
-	b.env = append(os.Environ(), "PULSAR_OWNER="+strconv.Itoa(os.Getpid()), "PULSAR_PROXY="+b.wire.addr(),
-		"PULSAR_CONF_EXTRA="+brokerConf+" brokerDeduplicationEnabled="+strconv.FormatBool(b.dedup))
 	g.undo = append(g.undo, func() error { return b.stop("-9") })
 	g.report.say("starting Pulsar (deduplication %v)", b.dedup)
+	return b.first(ctx, "brokerDeduplicationEnabled="+strconv.FormatBool(b.dedup), b.wire)
+}
+
+// first starts the broker for the first time, with settings more than brokerConf;
+// the wires lead to it from then on.
+func (b *broker) first(ctx context.Context, conf string, wires ...*wire) (err error) {
+	if b.scripts, err = scriptFolder(); err != nil {
+		return err
+	}
+	var proxies []string
+	for _, w := range wires {
+		proxies = append(proxies, w.addr())
+	}
+	b.wires = wires
+	b.env = append(os.Environ(), "PULSAR_OWNER="+strconv.Itoa(os.Getpid()), "PULSAR_PROXY="+strings.Join(proxies, ","),
+		"PULSAR_CONF_EXTRA="+brokerConf+" "+conf)
 	return b.start(ctx)
 }
 
@@ -112,7 +124,9 @@ func (b *broker) start(ctx context.Context) error {
 		case "PULSAR_WEB_URL":
 			b.web = v
 		case "PULSAR_PROXIED":
-			b.wire.lead(v)
+			for i, to := range strings.Split(v, ",") {
+				b.wires[i].lead(to)
+			}
 		case "PULSAR_PID":
 			if b.pid, err = strconv.Atoi(v); err != nil {
 				return errors.Wrapf(err, "pid of Pulsar")
@@ -162,11 +176,11 @@ type held struct{ topics, producers, consumers, subscriptions, cursors int64 }
 // that a topic has when nobody is there.
 const own = "querynode"
 
-// use asks for it.
-func (b *broker) use(ctx context.Context) (h held, err error) {
+// use asks for it. what tells each thing that should not be there when no node is.
+func (b *broker) use(ctx context.Context) (h held, what []string, err error) {
 	var all []string
 	if err := b.ask(ctx, http.MethodGet, "persistent/public/default", &all); err != nil {
-		return h, err
+		return h, nil, err
 	}
 	for _, name := range all {
 		name = strings.TrimPrefix(name, "persistent://public/default/")
@@ -177,27 +191,42 @@ func (b *broker) use(ctx context.Context) (h held, err error) {
 			Publishers    []any
 			Subscriptions map[string]struct{ Consumers []any }
 		}
-		var in struct{ Cursors map[string]any }
+		var in struct{ Cursors map[string]json.RawMessage }
 		if err := b.ask(ctx, http.MethodGet, "persistent/public/default/"+name+"/stats", &st); err != nil {
-			return h, err
+			return h, nil, err
 		}
 		if err := b.ask(ctx, http.MethodGet, "persistent/public/default/"+name+"/internalStats", &in); err != nil {
-			return h, err
+			return h, nil, err
 		}
 		h.topics++
 		h.producers += int64(len(st.Publishers))
 		for sub, s := range st.Subscriptions {
 			if h.consumers += int64(len(s.Consumers)); sub != own {
 				h.subscriptions++
+				what = append(what, "subscription "+sub)
 			}
 		}
-		for cursor := range in.Cursors {
+		for cursor, is := range in.Cursors {
 			if cursor != own && cursor != "pulsar.dedup" {
 				h.cursors++
+				what = append(what, fmt.Sprintf("cursor %s of %s: %s", cursor, name, is))
 			}
 		}
 	}
-	return h, nil
+	return h, what, nil
+}
+
+// settled is use, when nobody should have anything any more: it waits for that.
+func (b *broker) settled(ctx context.Context) (h held, what []string, err error) {
+	for end := time.Now().Add(settleLimit); ; {
+		if h, what, err = b.use(ctx); err != nil {
+			return h, nil, errors.Wrap(err, "what is left at the broker")
+		}
+		if h == (held{topics: h.topics}) || time.Now().After(end) {
+			return h, what, nil
+		}
+		rest(ctx, 200*time.Millisecond)
+	}
 }
 
 // abandoned wants that nobody has anything at the broker any more.
@@ -205,16 +234,9 @@ func (g *rig) abandoned(ctx context.Context) error {
 	if g.broker == nil {
 		return nil
 	}
-	var h held
-	for end := time.Now().Add(settleLimit); ; {
-		var err error
-		if h, err = g.broker.use(ctx); err != nil {
-			return errors.Wrap(err, "what is left at the broker")
-		}
-		if h == (held{topics: h.topics}) || time.Now().After(end) {
-			break
-		}
-		rest(ctx, 200*time.Millisecond)
+	h, what, err := g.broker.settled(ctx)
+	if err != nil {
+		return err
 	}
 	for _, b := range []Balance{
 		{What: "broker: producers at the end", After: h.producers}, {What: "broker: consumers at the end", After: h.consumers},
@@ -222,7 +244,7 @@ func (g *rig) abandoned(ctx context.Context) error {
 	} {
 		g.report.Baseline = append(g.report.Baseline, b)
 		if b.After > 0 {
-			g.report.violate(Violation{Kind: Leaked, What: fmt.Sprintf("%s: %d on %d topics", b.What, b.After, h.topics)})
+			g.report.violate(Violation{Kind: Leaked, What: fmt.Sprintf("%s: %d on %d topics: %s", b.What, b.After, h.topics, strings.Join(what, ", "))})
 		}
 	}
 	if h.topics == 0 {

@@ -50,7 +50,7 @@ func (g *rig) measure(ctx context.Context) (u usage, err error) {
 		return nil
 	})
 	if err == nil && g.broker != nil {
-		u.atBroker, err = g.broker.use(ctx)
+		u.atBroker, _, err = g.broker.use(ctx)
 	}
 	if err != nil {
 		return u, err

@@ -40,6 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano()), "what the schedule and the workload are drawn from; absent: from the clock")
 	flags.DurationVar(&o.Duration, "duration", 10*time.Minute, "how long faults are made")
 	flags.IntVar(&o.MaxFaults, "faults", 0, "stop after so many faults; 0 = when the duration is over")
+	flags.IntVar(&o.Terms, "sigterms", 0, "instead: start so many nodes and stop each at a random moment")
 	flags.StringVar(&o.Queue, "queue", "embedded", "the message queue: embedded, or pulsar (one of its own, which is harmed too)")
 	flags.StringVar(&o.Storage, "storage", "file", "object storage: file, or s3 (in this process, behind a connection that can hang)")
 	flags.StringVar(&o.Binary, "binary", "", "a querynode that is built already; empty: build ./cmd/querynode")
@@ -53,7 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	o.Progress = stderr
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
-	report, err := Run(ctx, o)
+	report, violations, err := do(ctx, o)
 	if err != nil {
 		fmt.Fprintf(stderr, "chaos: %v\n", err)
 		return exitNotRun
@@ -69,8 +70,26 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "chaos: %v\n", err)
 		return exitNotRun
 	}
-	if len(report.Violations) > 0 {
+	if violations > 0 {
 		return exitViolated
 	}
 	return exitHolds
+}
+
+// written is a report for people, and for programs by its JSON.
+type written interface{ Write(w io.Writer) error }
+
+func do(ctx context.Context, o Options) (written, int, error) {
+	if o.Terms != 0 {
+		r, err := Terminate(ctx, o)
+		if err != nil {
+			return nil, 0, err
+		}
+		return r, len(r.Violations), nil
+	}
+	r, err := Run(ctx, o)
+	if err != nil {
+		return nil, 0, err
+	}
+	return r, len(r.Violations), nil
 }

@@ -19,6 +19,8 @@ type Options struct {
 	Duration time.Duration
 	// MaxFaults ends that time earlier. 0 = no limit.
 	MaxFaults int
+	// Terms, if not 0, makes nothing but so many SIGTERMs; see Terminate.
+	Terms int
 	// Queue is "embedded" (the default) or "pulsar": one that is started for the
 	// run, or that of QUERYNODE_TEST_PULSAR_URL.
 	Queue string
@@ -61,8 +63,8 @@ func (o *Options) Validate() error {
 	if !slices.Contains([]string{"file", "s3"}, o.Storage) {
 		errs = append(errs, errors.Newf("--storage %q: want file or s3", o.Storage))
 	}
-	if o.Duration < 0 || o.MaxFaults < 0 {
-		errs = append(errs, errors.New("--duration and --faults must not be negative"))
+	if o.Duration < 0 || o.MaxFaults < 0 || o.Terms < 0 {
+		errs = append(errs, errors.New("--duration, --faults and --sigterms must not be negative"))
 	}
 	return errors.Join(errs...)
 }

@@ -11,7 +11,8 @@
 # Variables: PULSAR_VERSION (4.0.8), PULSAR_HEAP and PULSAR_DIRECT (256m each), PULSAR_CONF_EXTRA ("key=value key=value", which win over
 # the broker's configuration below), PULSAR_TIMEOUT (seconds until it must be healthy, 150), PULSAR_OWNER (a pid: the broker is stopped when
 # that process is gone), PULSAR_TOKEN (for the admin API of a broker that asks for one), PULSAR_PROXY (host:port of something that carries
-# connections to the address printed as PULSAR_PROXIED: clients that come there are told to come back by way of it), JAVA_HOME.
+# connections to the address printed as PULSAR_PROXIED: clients that come there are told to come back by way of it; or several of both, with
+# commas between), JAVA_HOME.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 data=${1:?usage: start.sh DIR}
@@ -50,16 +51,23 @@ free_port() {
 	done
 }
 if [[ ! -e $data/ports ]]; then
-	echo "broker=$(free_port) web=$(free_port) bookie=$(free_port) proxied=$(free_port)" >"$data/ports"
+	echo "broker=$(free_port) web=$(free_port) bookie=$(free_port)" >"$data/ports"
 fi
 # shellcheck disable=SC1091
 source "$data/ports"
-: "${proxied:=$(free_port)}" # one that an older script has not chosen
+binds='' listeners=direct:pulsar://127.0.0.1:$broker proxied=''
+proxies=${PULSAR_PROXY:-}
+for p in ${proxies//,/ }; do
+	name=proxy${p//[^0-9]/} # the same one at every start
+	if ! grep -q "^$name=" "$data/ports"; then echo "$name=$(free_port)" >>"$data/ports"; fi
+	at=127.0.0.1:$(sed -n "s/^$name=//p" "$data/ports")
+	binds+=,$name:pulsar://$at listeners+=,$name:pulsar://$p proxied+=,$at
+done
 proxy=
-if [[ -n ${PULSAR_PROXY:-} ]]; then
-	proxy="bindAddresses=proxy:pulsar://127.0.0.1:$proxied
+if [[ -n $binds ]]; then
+	proxy="bindAddresses=${binds#,}
 internalListenerName=direct
-advertisedListeners=direct:pulsar://127.0.0.1:$broker,proxy:pulsar://$PULSAR_PROXY"
+advertisedListeners=$listeners"
 fi
 
 # What is not said here is as in a stock installation. Both bindAddress and listeningInterface are needed to keep the bookie off 0.0.0.0.
@@ -167,7 +175,7 @@ ms=$((($(date +%s%N) - began) / 1000000))
 cat >"$data/env" <<ENV
 PULSAR_URL=pulsar://127.0.0.1:$broker
 PULSAR_WEB_URL=http://127.0.0.1:$web
-PULSAR_PROXIED=127.0.0.1:$proxied
+PULSAR_PROXIED=${proxied#,}
 PULSAR_PID=$pid
 PULSAR_READY_S=$((ms / 1000)).$(printf %03d $((ms % 1000)))
 ENV
