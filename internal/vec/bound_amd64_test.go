@@ -141,12 +141,11 @@ func (d Distance) vectorOps(width int) float64 {
 		lanes = float64(width) / 2 // they are widened to 16 bits
 	case d.elem == Bit:
 		lanes, perValue = float64(width), 3 // exclusive or, count, add
+	case d.elem == Uint4:
+		lanes, perValue = float64(width)/2, 1 // a byte is two values
 	}
 	if d.op == OpL2 || d.op == OpJaccard {
 		perValue *= 2
-		if d.op == OpL2 && d.elem == Int8 {
-			perValue = 2
-		}
 	}
 	return perValue * float64(d.dim) / lanes
 }

@@ -27,9 +27,13 @@ const (
 	// Bit is one bit; a dimension is a multiple of eight. Which bit of a byte
 	// comes first makes no difference to distances.
 	Bit
+	// Uint4 is an unsigned value of four bits, two a byte, as scalar quantisers
+	// with one step for all dimensions make; a dimension is even. Which half of a
+	// byte comes first makes no difference to distances.
+	Uint4
 )
 
-var elementNames = [...]string{Float32: "float32", Float16: "float16", BFloat16: "bfloat16", Int8: "int8", Bit: "bit"}
+var elementNames = [...]string{Float32: "float32", Float16: "float16", BFloat16: "bfloat16", Int8: "int8", Bit: "bit", Uint4: "uint4"}
 
 // String returns the element's name.
 func (e Element) String() string {
@@ -40,10 +44,9 @@ func (e Element) String() string {
 }
 
 // Valid reports whether e is one of the element types.
-func (e Element) Valid() bool { return e >= Float32 && e <= Bit }
+func (e Element) Valid() bool { return e >= Float32 && e <= Uint4 }
 
-// RowBytes is the size of a vector of dim values; for Bit, of dim bits rounded
-// up to bytes.
+// RowBytes is the size of a vector of dim values, rounded up to bytes.
 func (e Element) RowBytes(dim int) int {
 	switch e {
 	case Float32:
@@ -52,6 +55,8 @@ func (e Element) RowBytes(dim int) int {
 		return 2 * dim
 	case Bit:
 		return (dim + 7) / 8
+	case Uint4:
+		return (dim + 1) / 2
 	}
 	return dim
 }
@@ -96,17 +101,20 @@ type Distance struct {
 	k     Kernels
 	elem  Element
 	op    Op
-	dim   int // in values; of Bit, in bytes
+	dim   int // in values; of Bit and Uint4, in bytes
 	bytes int // of a row
 }
 
 // Distance returns the computation of op on vectors of dim values of e. Errors
 // have class Invalid: an op that e does not have, a dimension that is not
-// positive, above 32768 (262144 for Bit), or of Bit no multiple of eight.
+// positive, above 32768 (262144 for Bit), or of Bit no multiple of eight, of Uint4 none of two.
 func (k Kernels) Distance(e Element, op Op, dim int) (Distance, error) {
 	most, per := maxElementDim, 1
-	if e == Bit {
+	switch e {
+	case Bit:
 		most, per = 8*maxElementDim, 8
+	case Uint4:
+		per = 2
 	}
 	switch {
 	case !e.Valid(), op < OpL2 || op > OpJaccard, (op >= OpHamming) != (e == Bit):
@@ -159,6 +167,9 @@ func (d Distance) Norm(v []byte) float32 {
 		}
 		return float32(math.Sqrt(sq))
 	}
+	if d.elem == Uint4 {
+		return float32(math.Sqrt(float64(nibblesPortable(v[:d.bytes], v, false))))
+	}
 	for i := range d.dim {
 		x := float64(d.elem.at(v, i))
 		sq += x * x
@@ -166,7 +177,7 @@ func (d Distance) Norm(v []byte) float32 {
 	return float32(math.Sqrt(sq))
 }
 
-// at is value i of a vector; not of Bit.
+// at is value i of a vector; not of Bit nor Uint4.
 func (e Element) at(v []byte, i int) float32 {
 	switch e {
 	case Float32:
@@ -185,6 +196,8 @@ func (d Distance) portable(a, b []byte) float32 {
 	switch {
 	case d.op >= OpHamming:
 		return bitsPortable(a, b, d.op == OpJaccard)
+	case d.elem == Uint4:
+		return nibblesPortable(a, b, d.op == OpL2)
 	case d.elem == Int8 && d.op == OpL2:
 		s := int32(0)
 		for i, x := range a {
@@ -229,6 +242,19 @@ func bitsPortable(a, b []byte, jaccard bool) float32 {
 		return float32(differ) / float32(max(either, 1))
 	}
 	return float32(differ)
+}
+
+func nibblesPortable(a, b []byte, l2 bool) float32 {
+	s := int32(0)
+	for i, x := range a {
+		lo, hi, lo2, hi2 := int32(x&15), int32(x>>4), int32(b[i]&15), int32(b[i]>>4)
+		if l2 {
+			lo, hi = lo-lo2, hi-hi2
+			lo2, hi2 = lo, hi
+		}
+		s += lo*lo2 + hi*hi2
+	}
+	return float32(s)
 }
 
 func (d Distance) rowsPortable(q, rows []byte, out []float32) {

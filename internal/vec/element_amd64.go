@@ -13,7 +13,7 @@ func (d Distance) kernel() Level {
 	switch {
 	case d.elem == Float32:
 		return d.k.level
-	case d.k.level == AVX512 && d.elem == Int8 && cpu.X86.HasAVX512VNNI,
+	case d.k.level == AVX512 && (d.elem == Int8 || d.elem == Uint4) && cpu.X86.HasAVX512VNNI,
 		d.k.level == AVX512 && d.elem == Bit && cpu.X86.HasAVX512VPOPCNTDQ,
 		d.k.level == AVX512 && d.elem < Int8:
 		return AVX512
@@ -25,7 +25,7 @@ func (d Distance) kernel() Level {
 
 // step is how many bytes of a row AVX2 kernels take at once.
 func (d Distance) step() int {
-	if d.elem == Bit {
+	if d.elem == Bit || d.elem == Uint4 {
 		return 32
 	}
 	return 16
@@ -79,11 +79,13 @@ var (
 		{{l2BFloat16RowsAVX2, l2BFloat16RowsAVX512}, {dotBFloat16RowsAVX2, dotBFloat16RowsAVX512}},
 		{{l2Int8RowsAVX2, l2Int8RowsAVX512}, {dotInt8RowsAVX2, dotInt8RowsAVX512}},
 		{2: {hammingRowsAVX2, hammingRowsAVX512}, 3: {jaccardRowsAVX2, jaccardRowsAVX512}},
+		{{l2Uint4RowsAVX2, l2Uint4RowsAVX512}, {dotUint4RowsAVX2, dotUint4RowsAVX512}},
 	}
 	idKernels = [...][4][2]idKernel{
 		{{l2Float16IDsAVX2, l2Float16IDsAVX512}, {dotFloat16IDsAVX2, dotFloat16IDsAVX512}},
 		{{l2BFloat16IDsAVX2, l2BFloat16IDsAVX512}, {dotBFloat16IDsAVX2, dotBFloat16IDsAVX512}},
 		{{l2Int8IDsAVX2, l2Int8IDsAVX512}, {dotInt8IDsAVX2, dotInt8IDsAVX512}},
 		{2: {hammingIDsAVX2, hammingIDsAVX512}, 3: {jaccardIDsAVX2, jaccardIDsAVX512}},
+		{{l2Uint4IDsAVX2, l2Uint4IDsAVX512}, {dotUint4IDsAVX2, dotUint4IDsAVX512}},
 	}
 )

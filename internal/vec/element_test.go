@@ -14,14 +14,17 @@ import (
 func distances(tb testing.TB, k Kernels, dim int) []Distance {
 	tb.Helper()
 	var ds []Distance
-	for e := Float32; e <= Bit; e++ {
+	for e := Float32; e <= Uint4; e++ {
 		for op := OpL2; op <= OpJaccard; op++ {
 			if (op >= OpHamming) != (e == Bit) {
 				continue
 			}
 			n := dim
-			if e == Bit {
+			switch e {
+			case Bit:
 				n *= 8
+			case Uint4:
+				n *= 2
 			}
 			d, err := k.Distance(e, op, n)
 			if err != nil {
@@ -145,6 +148,8 @@ func TestElementsByHand(t *testing.T) {
 		{BFloat16, OpDot, 3, brain(1, 2, 3), brain(1, 4, 1), 12},
 		{Int8, OpL2, 2, []byte{0x80, 1}, []byte{0x7f, 0xff}, 255*255 + 4},
 		{Int8, OpDot, 2, []byte{0x80, 1}, []byte{0x80, 0xff}, 128*128 - 1},
+		{Uint4, OpL2, 4, []byte{0xf0, 0x12}, []byte{0x0f, 0x21}, 452},
+		{Uint4, OpDot, 4, []byte{0xff, 0x12}, []byte{0xff, 0x21}, 454},
 		{Bit, OpHamming, 16, []byte{0xff, 1}, []byte{0x0f, 3}, 5},
 		{Bit, OpJaccard, 16, []byte{0xff, 1}, []byte{0x0f, 3}, 0.5},
 		{Bit, OpJaccard, 8, []byte{0}, []byte{0}, 0},
@@ -190,6 +195,7 @@ func TestNormOfElements(t *testing.T) {
 		{BFloat16, OpL2, 2, []byte{0x40, 0x40, 0x80, 0x40}, 5},
 		{Float32, OpL2, 1, []byte{0, 0, 0x80, 0x3f}, 1},
 		{Bit, OpHamming, 16, []byte{0xf0, 0xf8}, 3},
+		{Uint4, OpDot, 2, []byte{0x43}, 5},
 	} {
 		d, err := Kernels{}.Distance(c.e, c.op, c.dim)
 		if err != nil {
@@ -261,7 +267,7 @@ func TestDistanceRefusesNonsense(t *testing.T) {
 		op  Op
 		dim int
 	}{
-		{0, OpL2, 8}, {6, OpL2, 8}, {Bit, OpL2, 8}, {Float16, OpHamming, 8}, {Int8, 0, 8}, {Int8, 9, 8},
+		{0, OpL2, 8}, {7, OpL2, 8}, {Uint4, OpL2, 3}, {Uint4, OpHamming, 8}, {Bit, OpL2, 8}, {Float16, OpHamming, 8}, {Int8, 0, 8}, {Int8, 9, 8},
 		{Int8, OpDot, 0}, {Int8, OpDot, -1}, {Int8, OpDot, maxElementDim + 1}, {Bit, OpJaccard, 12},
 	} {
 		if _, err := (Kernels{}).Distance(c.e, c.op, c.dim); !errclass.Is(err, errclass.Invalid) {

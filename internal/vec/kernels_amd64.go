@@ -44,6 +44,16 @@ func l2Int8IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *floa
 //go:noescape
 func l2Int8RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
 
+// l2Uint4IDsAVX512 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2Uint4IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2Uint4RowsAVX512 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2Uint4RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
 // dotIDsAVX512 writes to out the dot products of q and each of the rows of base named by the n ids.
 //
 //go:noescape
@@ -83,6 +93,16 @@ func dotInt8IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *flo
 //
 //go:noescape
 func dotInt8RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+
+// dotUint4IDsAVX512 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotUint4IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotUint4RowsAVX512 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotUint4RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
 
 // hammingIDsAVX512 writes to out the Hamming distances of q and each of the rows of base named by the n ids.
 //
@@ -144,6 +164,16 @@ func l2Int8IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float3
 //go:noescape
 func l2Int8RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
 
+// l2Uint4IDsAVX2 writes to out the squared Euclidean distances of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func l2Uint4IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// l2Uint4RowsAVX2 writes to out the squared Euclidean distances of q and each of the n rows at base.
+//
+//go:noescape
+func l2Uint4RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
 // dotIDsAVX2 writes to out the dot products of q and each of the rows of base named by the n ids.
 //
 //go:noescape
@@ -183,6 +213,16 @@ func dotInt8IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float
 //
 //go:noescape
 func dotInt8RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+
+// dotUint4IDsAVX2 writes to out the dot products of q and each of the rows of base named by the n ids.
+//
+//go:noescape
+func dotUint4IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+
+// dotUint4RowsAVX2 writes to out the dot products of q and each of the n rows at base.
+//
+//go:noescape
+func dotUint4RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
 
 // hammingIDsAVX2 writes to out the Hamming distances of q and each of the rows of base named by the n ids.
 //

@@ -1987,6 +1987,515 @@ done:
 	VZEROUPPER
 	RET
 
+// func l2Uint4IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·l2Uint4IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ         q+0(FP), AX
+	MOVQ         n+32(FP), DX
+	MOVQ         ids+24(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	MOVQ         dim+16(FP), CX
+	ANDQ         $+63, CX
+	MOVQ         $0x0000000000000001, DI
+	SHLQ         CL, DI
+	DECQ         DI
+	KMOVQ        DI, K1
+	VPBROADCASTD SI, Z0
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ       CX, SI
+	JGE        group1
+	VMOVDQU64  (AX)(CX*1), Z9
+	VPSRLW     $0x04, Z9, Z10
+	VPANDD     Z0, Z9, Z9
+	VPANDD     Z0, Z10, Z10
+	VMOVDQU64  (DI)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z1
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z2
+	VMOVDQU64  (R8)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z3
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z4
+	VMOVDQU64  (R9)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z5
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z6
+	VMOVDQU64  (R10)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z7
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z8
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+	ADDQ       $+64, CX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z9
+	VPSRLW     $0x04, Z9, Z10
+	VPANDD     Z0, Z9, Z9
+	VPANDD     Z0, Z10, Z10
+	VMOVDQU8.Z (DI)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z1
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z2
+	VMOVDQU8.Z (R8)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z3
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z4
+	VMOVDQU8.Z (R9)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z5
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z6
+	VMOVDQU8.Z (R10)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z7
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z8
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+
+groupSum:
+	VPADDD        Z2, Z1, Z1
+	VPADDD        Z4, Z3, Z3
+	VPADDD        Z6, Z5, Z5
+	VPADDD        Z8, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VPADDD        Y9, Y1, Y9
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VPADDD        Y10, Y3, Y10
+	VEXTRACTF64X4 $0x01, Z5, Y11
+	VPADDD        Y11, Y5, Y11
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VPADDD        Y12, Y7, Y12
+	VPHADDD       Y10, Y9, Y9
+	VPHADDD       Y12, Y11, Y11
+	VPHADDD       Y11, Y9, Y9
+	VEXTRACTI128  $0x01, Y9, X10
+	VPADDD        X10, X9, X10
+	VCVTDQ2PS     X10, X10
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X10, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z1
+	VPSRLW    $0x04, Z1, Z2
+	VPANDD    Z0, Z1, Z1
+	VPANDD    Z0, Z2, Z2
+	VMOVDQU64 (DI)(CX*1), Z3
+	VPSRLW    $0x04, Z3, Z4
+	VPANDD    Z0, Z3, Z3
+	VPANDD    Z0, Z4, Z4
+	VPSUBB    Z3, Z1, Z3
+	VPABSB    Z3, Z3
+	VPDPBUSD  Z3, Z3, Z13
+	VPSUBB    Z4, Z2, Z4
+	VPABSB    Z4, Z4
+	VPDPBUSD  Z4, Z4, Z14
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z1
+	VPSRLW     $0x04, Z1, Z2
+	VPANDD     Z0, Z1, Z1
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU8.Z (DI)(CX*1), K1, Z3
+	VPSRLW     $0x04, Z3, Z4
+	VPANDD     Z0, Z3, Z3
+	VPANDD     Z0, Z4, Z4
+	VPSUBB     Z3, Z1, Z3
+	VPABSB     Z3, Z3
+	VPDPBUSD   Z3, Z3, Z13
+	VPSUBB     Z4, Z2, Z4
+	VPABSB     Z4, Z4
+	VPDPBUSD   Z4, Z4, Z14
+
+singleSum:
+	VPADDD        Z14, Z13, Z13
+	VEXTRACTF64X4 $0x01, Z13, Y1
+	VPADDD        Y1, Y13, Y1
+	VEXTRACTI128  $0x01, Y1, X2
+	VPADDD        X2, X1, X2
+	VPHADDD       X2, X2, X2
+	VPHADDD       X2, X2, X2
+	VCVTDQ2PS     X2, X2
+	MOVQ          out+40(FP), CX
+	VMOVSS        X2, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Uint4RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI
+TEXT ·l2Uint4RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ         q+0(FP), AX
+	MOVQ         n+24(FP), DX
+	MOVQ         base+8(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	MOVQ         dim+16(FP), CX
+	ANDQ         $+63, CX
+	MOVQ         $0x0000000000000001, DI
+	SHLQ         CL, DI
+	DECQ         DI
+	KMOVQ        DI, K1
+	VPBROADCASTD SI, Z0
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VMOVDQU64 (AX)(R8*1), Z9
+	VPSRLW    $0x04, Z9, Z10
+	VPANDD    Z0, Z9, Z9
+	VPANDD    Z0, Z10, Z10
+	VMOVDQU64 (BX)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPSUBB    Z11, Z9, Z11
+	VPABSB    Z11, Z11
+	VPDPBUSD  Z11, Z11, Z1
+	VPSUBB    Z12, Z10, Z12
+	VPABSB    Z12, Z12
+	VPDPBUSD  Z12, Z12, Z2
+	VMOVDQU64 (SI)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPSUBB    Z11, Z9, Z11
+	VPABSB    Z11, Z11
+	VPDPBUSD  Z11, Z11, Z3
+	VPSUBB    Z12, Z10, Z12
+	VPABSB    Z12, Z12
+	VPDPBUSD  Z12, Z12, Z4
+	VMOVDQU64 (DI)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPSUBB    Z11, Z9, Z11
+	VPABSB    Z11, Z11
+	VPDPBUSD  Z11, Z11, Z5
+	VPSUBB    Z12, Z10, Z12
+	VPABSB    Z12, Z12
+	VPDPBUSD  Z12, Z12, Z6
+	VMOVDQU64 (CX)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPSUBB    Z11, Z9, Z11
+	VPABSB    Z11, Z11
+	VPDPBUSD  Z11, Z11, Z7
+	VPSUBB    Z12, Z10, Z12
+	VPABSB    Z12, Z12
+	VPDPBUSD  Z12, Z12, Z8
+	ADDQ      $+64, R8
+	JMP       group2
+
+group1:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(R8*1), K1, Z9
+	VPSRLW     $0x04, Z9, Z10
+	VPANDD     Z0, Z9, Z9
+	VPANDD     Z0, Z10, Z10
+	VMOVDQU8.Z (BX)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z1
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z2
+	VMOVDQU8.Z (SI)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z3
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z4
+	VMOVDQU8.Z (DI)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z5
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z6
+	VMOVDQU8.Z (CX)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPSUBB     Z11, Z9, Z11
+	VPABSB     Z11, Z11
+	VPDPBUSD   Z11, Z11, Z7
+	VPSUBB     Z12, Z10, Z12
+	VPABSB     Z12, Z12
+	VPDPBUSD   Z12, Z12, Z8
+
+groupSum:
+	VPADDD        Z2, Z1, Z1
+	VPADDD        Z4, Z3, Z3
+	VPADDD        Z6, Z5, Z5
+	VPADDD        Z8, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VPADDD        Y9, Y1, Y9
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VPADDD        Y10, Y3, Y10
+	VEXTRACTF64X4 $0x01, Z5, Y11
+	VPADDD        Y11, Y5, Y11
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VPADDD        Y12, Y7, Y12
+	VPHADDD       Y10, Y9, Y9
+	VPHADDD       Y12, Y11, Y11
+	VPHADDD       Y11, Y9, Y9
+	VEXTRACTI128  $0x01, Y9, X10
+	VPADDD        X10, X9, X10
+	VCVTDQ2PS     X10, X10
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X10, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z1
+	VPSRLW    $0x04, Z1, Z2
+	VPANDD    Z0, Z1, Z1
+	VPANDD    Z0, Z2, Z2
+	VMOVDQU64 (BX)(CX*1), Z3
+	VPSRLW    $0x04, Z3, Z4
+	VPANDD    Z0, Z3, Z3
+	VPANDD    Z0, Z4, Z4
+	VPSUBB    Z3, Z1, Z3
+	VPABSB    Z3, Z3
+	VPDPBUSD  Z3, Z3, Z13
+	VPSUBB    Z4, Z2, Z4
+	VPABSB    Z4, Z4
+	VPDPBUSD  Z4, Z4, Z14
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z1
+	VPSRLW     $0x04, Z1, Z2
+	VPANDD     Z0, Z1, Z1
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU8.Z (BX)(CX*1), K1, Z3
+	VPSRLW     $0x04, Z3, Z4
+	VPANDD     Z0, Z3, Z3
+	VPANDD     Z0, Z4, Z4
+	VPSUBB     Z3, Z1, Z3
+	VPABSB     Z3, Z3
+	VPDPBUSD   Z3, Z3, Z13
+	VPSUBB     Z4, Z2, Z4
+	VPABSB     Z4, Z4
+	VPDPBUSD   Z4, Z4, Z14
+
+singleSum:
+	VPADDD        Z14, Z13, Z13
+	VEXTRACTF64X4 $0x01, Z13, Y1
+	VPADDD        Y1, Y13, Y1
+	VEXTRACTI128  $0x01, Y1, X2
+	VPADDD        X2, X1, X2
+	VPHADDD       X2, X2, X2
+	VPHADDD       X2, X2, X2
+	VCVTDQ2PS     X2, X2
+	MOVQ          out+32(FP), CX
+	VMOVSS        X2, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
 // func dotIDsAVX512(q *float32, base *float32, dim int, ids *uint32, n int, out *float32)
 // Requires: AVX, AVX512BW, AVX512F, CMOV, MMX+
 TEXT ·dotIDsAVX512(SB), NOSPLIT, $0-48
@@ -3783,6 +4292,435 @@ singleSum:
 	VCVTDQ2PS     X1, X1
 	MOVQ          out+32(FP), CX
 	VMOVSS        X1, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x01, DX
+	MOVQ          dim+16(FP), CX
+	ADDQ          CX, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotUint4IDsAVX512(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·dotUint4IDsAVX512(SB), NOSPLIT, $0-48
+	MOVQ         q+0(FP), AX
+	MOVQ         n+32(FP), DX
+	MOVQ         ids+24(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	MOVQ         dim+16(FP), CX
+	ANDQ         $+63, CX
+	MOVQ         $0x0000000000000001, DI
+	SHLQ         CL, DI
+	DECQ         DI
+	KMOVQ        DI, K1
+	VPBROADCASTD SI, Z0
+
+group:
+	CMPQ    DX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), CX
+	MOVQ    base+8(FP), SI
+	MOVL    (BX), DI
+	IMULQ   CX, DI
+	ADDQ    SI, DI
+	MOVL    4(BX), R8
+	IMULQ   CX, R8
+	ADDQ    SI, R8
+	MOVL    8(BX), R9
+	IMULQ   CX, R9
+	ADDQ    SI, R9
+	MOVL    12(BX), R10
+	IMULQ   CX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(DX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (BX)(R12*4), R12
+	IMULQ   CX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (BX)(R13*4), R13
+	IMULQ   CX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (BX)(R14*4), R14
+	IMULQ   CX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (BX)(R15*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	XORQ    CX, CX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-64, SI
+
+group2:
+	CMPQ       CX, SI
+	JGE        group1
+	VMOVDQU64  (AX)(CX*1), Z9
+	VPSRLW     $0x04, Z9, Z10
+	VPANDD     Z0, Z9, Z9
+	VPANDD     Z0, Z10, Z10
+	VMOVDQU64  (DI)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z1
+	VPDPBUSD   Z10, Z12, Z2
+	VMOVDQU64  (R8)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z3
+	VPDPBUSD   Z10, Z12, Z4
+	VMOVDQU64  (R9)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z5
+	VPDPBUSD   Z10, Z12, Z6
+	VMOVDQU64  (R10)(CX*1), Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z7
+	VPDPBUSD   Z10, Z12, Z8
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+	ADDQ       $+64, CX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z9
+	VPSRLW     $0x04, Z9, Z10
+	VPANDD     Z0, Z9, Z9
+	VPANDD     Z0, Z10, Z10
+	VMOVDQU8.Z (DI)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z1
+	VPDPBUSD   Z10, Z12, Z2
+	VMOVDQU8.Z (R8)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z3
+	VPDPBUSD   Z10, Z12, Z4
+	VMOVDQU8.Z (R9)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z5
+	VPDPBUSD   Z10, Z12, Z6
+	VMOVDQU8.Z (R10)(CX*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z7
+	VPDPBUSD   Z10, Z12, Z8
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R11)(CX*1)
+
+groupSum:
+	VPADDD        Z2, Z1, Z1
+	VPADDD        Z4, Z3, Z3
+	VPADDD        Z6, Z5, Z5
+	VPADDD        Z8, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VPADDD        Y9, Y1, Y9
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VPADDD        Y10, Y3, Y10
+	VEXTRACTF64X4 $0x01, Z5, Y11
+	VPADDD        Y11, Y5, Y11
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VPADDD        Y12, Y7, Y12
+	VPHADDD       Y10, Y9, Y9
+	VPHADDD       Y12, Y11, Y11
+	VPHADDD       Y11, Y9, Y9
+	VEXTRACTI128  $0x01, Y9, X10
+	VPADDD        X10, X9, X10
+	VCVTDQ2PS     X10, X10
+	MOVQ          out+40(FP), CX
+	VMOVUPS       X10, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x04, DX
+	ADDQ          $0x10, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	MOVQ   dim+16(FP), CX
+	MOVQ   base+8(FP), SI
+	MOVL   (BX), DI
+	IMULQ  CX, DI
+	ADDQ   SI, DI
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z1
+	VPSRLW    $0x04, Z1, Z2
+	VPANDD    Z0, Z1, Z1
+	VPANDD    Z0, Z2, Z2
+	VMOVDQU64 (DI)(CX*1), Z3
+	VPSRLW    $0x04, Z3, Z4
+	VPANDD    Z0, Z3, Z3
+	VPANDD    Z0, Z4, Z4
+	VPDPBUSD  Z1, Z3, Z13
+	VPDPBUSD  Z2, Z4, Z14
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z1
+	VPSRLW     $0x04, Z1, Z2
+	VPANDD     Z0, Z1, Z1
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU8.Z (DI)(CX*1), K1, Z3
+	VPSRLW     $0x04, Z3, Z4
+	VPANDD     Z0, Z3, Z3
+	VPANDD     Z0, Z4, Z4
+	VPDPBUSD   Z1, Z3, Z13
+	VPDPBUSD   Z2, Z4, Z14
+
+singleSum:
+	VPADDD        Z14, Z13, Z13
+	VEXTRACTF64X4 $0x01, Z13, Y1
+	VPADDD        Y1, Y13, Y1
+	VEXTRACTI128  $0x01, Y1, X2
+	VPADDD        X2, X1, X2
+	VPHADDD       X2, X2, X2
+	VPHADDD       X2, X2, X2
+	VCVTDQ2PS     X2, X2
+	MOVQ          out+40(FP), CX
+	VMOVSS        X2, (CX)
+	ADDQ          $0x04, CX
+	MOVQ          CX, out+40(FP)
+	SUBQ          $0x01, DX
+	ADDQ          $0x04, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotUint4RowsAVX512(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI
+TEXT ·dotUint4RowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ         q+0(FP), AX
+	MOVQ         n+24(FP), DX
+	MOVQ         base+8(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	MOVQ         dim+16(FP), CX
+	ANDQ         $+63, CX
+	MOVQ         $0x0000000000000001, DI
+	SHLQ         CL, DI
+	DECQ         DI
+	KMOVQ        DI, K1
+	VPBROADCASTD SI, Z0
+
+group:
+	CMPQ   DX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), CX
+	LEAQ   (BX)(CX*1), SI
+	LEAQ   (SI)(CX*1), DI
+	LEAQ   (DI)(CX*1), CX
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-64, R9
+
+group2:
+	CMPQ      R8, R9
+	JGE       group1
+	VMOVDQU64 (AX)(R8*1), Z9
+	VPSRLW    $0x04, Z9, Z10
+	VPANDD    Z0, Z9, Z9
+	VPANDD    Z0, Z10, Z10
+	VMOVDQU64 (BX)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPDPBUSD  Z9, Z11, Z1
+	VPDPBUSD  Z10, Z12, Z2
+	VMOVDQU64 (SI)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPDPBUSD  Z9, Z11, Z3
+	VPDPBUSD  Z10, Z12, Z4
+	VMOVDQU64 (DI)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPDPBUSD  Z9, Z11, Z5
+	VPDPBUSD  Z10, Z12, Z6
+	VMOVDQU64 (CX)(R8*1), Z11
+	VPSRLW    $0x04, Z11, Z12
+	VPANDD    Z0, Z11, Z11
+	VPANDD    Z0, Z12, Z12
+	VPDPBUSD  Z9, Z11, Z7
+	VPDPBUSD  Z10, Z12, Z8
+	ADDQ      $+64, R8
+	JMP       group2
+
+group1:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	VMOVDQU8.Z (AX)(R8*1), K1, Z9
+	VPSRLW     $0x04, Z9, Z10
+	VPANDD     Z0, Z9, Z9
+	VPANDD     Z0, Z10, Z10
+	VMOVDQU8.Z (BX)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z1
+	VPDPBUSD   Z10, Z12, Z2
+	VMOVDQU8.Z (SI)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z3
+	VPDPBUSD   Z10, Z12, Z4
+	VMOVDQU8.Z (DI)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z5
+	VPDPBUSD   Z10, Z12, Z6
+	VMOVDQU8.Z (CX)(R8*1), K1, Z11
+	VPSRLW     $0x04, Z11, Z12
+	VPANDD     Z0, Z11, Z11
+	VPANDD     Z0, Z12, Z12
+	VPDPBUSD   Z9, Z11, Z7
+	VPDPBUSD   Z10, Z12, Z8
+
+groupSum:
+	VPADDD        Z2, Z1, Z1
+	VPADDD        Z4, Z3, Z3
+	VPADDD        Z6, Z5, Z5
+	VPADDD        Z8, Z7, Z7
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VPADDD        Y9, Y1, Y9
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VPADDD        Y10, Y3, Y10
+	VEXTRACTF64X4 $0x01, Z5, Y11
+	VPADDD        Y11, Y5, Y11
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VPADDD        Y12, Y7, Y12
+	VPHADDD       Y10, Y9, Y9
+	VPHADDD       Y12, Y11, Y11
+	VPHADDD       Y11, Y9, Y9
+	VEXTRACTI128  $0x01, Y9, X10
+	VPADDD        X10, X9, X10
+	VCVTDQ2PS     X10, X10
+	MOVQ          out+32(FP), CX
+	VMOVUPS       X10, (CX)
+	ADDQ          $0x10, CX
+	MOVQ          CX, out+32(FP)
+	SUBQ          $0x04, DX
+	MOVQ          dim+16(FP), CX
+	SHLQ          $0x02, CX
+	ADDQ          CX, BX
+	JMP           group
+
+single:
+	TESTQ  DX, DX
+	JZ     done
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	XORQ   CX, CX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-64, SI
+
+single4:
+	CMPQ      CX, SI
+	JGE       single1
+	VMOVDQU64 (AX)(CX*1), Z1
+	VPSRLW    $0x04, Z1, Z2
+	VPANDD    Z0, Z1, Z1
+	VPANDD    Z0, Z2, Z2
+	VMOVDQU64 (BX)(CX*1), Z3
+	VPSRLW    $0x04, Z3, Z4
+	VPANDD    Z0, Z3, Z3
+	VPANDD    Z0, Z4, Z4
+	VPDPBUSD  Z1, Z3, Z13
+	VPDPBUSD  Z2, Z4, Z14
+	ADDQ      $+64, CX
+	JMP       single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       CX, SI
+	JGE        singleSum
+	VMOVDQU8.Z (AX)(CX*1), K1, Z1
+	VPSRLW     $0x04, Z1, Z2
+	VPANDD     Z0, Z1, Z1
+	VPANDD     Z0, Z2, Z2
+	VMOVDQU8.Z (BX)(CX*1), K1, Z3
+	VPSRLW     $0x04, Z3, Z4
+	VPANDD     Z0, Z3, Z3
+	VPANDD     Z0, Z4, Z4
+	VPDPBUSD   Z1, Z3, Z13
+	VPDPBUSD   Z2, Z4, Z14
+
+singleSum:
+	VPADDD        Z14, Z13, Z13
+	VEXTRACTF64X4 $0x01, Z13, Y1
+	VPADDD        Y1, Y13, Y1
+	VEXTRACTI128  $0x01, Y1, X2
+	VPADDD        X2, X1, X2
+	VPHADDD       X2, X2, X2
+	VPHADDD       X2, X2, X2
+	VCVTDQ2PS     X2, X2
+	MOVQ          out+32(FP), CX
+	VMOVSS        X2, (CX)
 	ADDQ          $0x04, CX
 	MOVQ          CX, out+32(FP)
 	SUBQ          $0x01, DX
@@ -6583,6 +7521,595 @@ done:
 	VZEROUPPER
 	RET
 
+// func l2Uint4IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·l2Uint4IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ         q+0(FP), AX
+	MOVQ         n+32(FP), CX
+	MOVQ         ids+24(FP), DX
+	MOVL         $0x0f0f0f0f, BX
+	MOVQ         dim+16(FP), SI
+	ANDQ         $+31, SI
+	LEAQ         tailEndAVX2<>+0(SB), DI
+	VMOVUPS      (DI)(SI*1), Y1
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPEQW     Y2, Y2, Y2
+	VPSRLW       $0x0f, Y2, Y2
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ       BX, SI
+	JGE        group1
+	VMOVDQU    (AX)(BX*1), Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DI)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (R8)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (R9)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (R10)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+	ADDQ       $+32, BX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        groupSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y11
+	VPAND      Y1, Y11, Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DI)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (R8)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (R9)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (R10)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+
+groupSum:
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPADDD       Y10, Y9, Y9
+	VPHADDD      Y5, Y3, Y3
+	VPHADDD      Y9, Y7, Y7
+	VPHADDD      Y7, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X4, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ       BX, SI
+	JGE        single1
+	VMOVDQU    (AX)(BX*1), Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DI)(BX*1), Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPSUBB     Y7, Y5, Y7
+	VPABSB     Y7, Y7
+	VPMADDUBSW Y7, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPSUBB     Y8, Y6, Y8
+	VPABSB     Y8, Y8
+	VPMADDUBSW Y8, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+	ADDQ       $+32, BX
+	JMP        single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        singleSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y5
+	VPAND      Y1, Y5, Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DI)(BX*1), Y7
+	VPAND      Y1, Y7, Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPSUBB     Y7, Y5, Y7
+	VPABSB     Y7, Y7
+	VPMADDUBSW Y7, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPSUBB     Y8, Y6, Y8
+	VPABSB     Y8, Y8
+	VPMADDUBSW Y8, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+
+singleSum:
+	VPADDD       Y4, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VPHADDD      X4, X4, X4
+	VPHADDD      X4, X4, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+40(FP), BX
+	VMOVSS       X4, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func l2Uint4RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2
+TEXT ·l2Uint4RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         q+0(FP), AX
+	MOVQ         n+24(FP), CX
+	MOVQ         base+8(FP), DX
+	MOVL         $0x0f0f0f0f, BX
+	MOVQ         dim+16(FP), SI
+	ANDQ         $+31, SI
+	LEAQ         tailEndAVX2<>+0(SB), DI
+	VMOVUPS      (DI)(SI*1), Y1
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPEQW     Y2, Y2, Y2
+	VPSRLW       $0x0f, Y2, Y2
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ       R8, R9
+	JGE        group1
+	VMOVDQU    (AX)(R8*1), Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DX)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (SI)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (DI)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (BX)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+	ADDQ       $+32, R8
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	LEAQ       -32(R9), R8
+	VMOVDQU    (AX)(R8*1), Y11
+	VPAND      Y1, Y11, Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DX)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (SI)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (DI)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (BX)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPSUBB     Y13, Y11, Y13
+	VPABSB     Y13, Y13
+	VPMADDUBSW Y13, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPSUBB     Y14, Y12, Y14
+	VPABSB     Y14, Y14
+	VPMADDUBSW Y14, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+
+groupSum:
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPADDD       Y10, Y9, Y9
+	VPHADDD      Y5, Y3, Y3
+	VPHADDD      Y9, Y7, Y7
+	VPHADDD      Y7, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X4, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ       BX, SI
+	JGE        single1
+	VMOVDQU    (AX)(BX*1), Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DX)(BX*1), Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPSUBB     Y7, Y5, Y7
+	VPABSB     Y7, Y7
+	VPMADDUBSW Y7, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPSUBB     Y8, Y6, Y8
+	VPABSB     Y8, Y8
+	VPMADDUBSW Y8, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+	ADDQ       $+32, BX
+	JMP        single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        singleSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y5
+	VPAND      Y1, Y5, Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DX)(BX*1), Y7
+	VPAND      Y1, Y7, Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPSUBB     Y7, Y5, Y7
+	VPABSB     Y7, Y7
+	VPMADDUBSW Y7, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPSUBB     Y8, Y6, Y8
+	VPABSB     Y8, Y8
+	VPMADDUBSW Y8, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+
+singleSum:
+	VPADDD       Y4, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VPHADDD      X4, X4, X4
+	VPHADDD      X4, X4, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+32(FP), BX
+	VMOVSS       X4, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
 // func dotIDsAVX2(q *float32, base *float32, dim int, ids *uint32, n int, out *float32)
 // Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·dotIDsAVX2(SB), NOSPLIT, $0-48
@@ -8339,6 +9866,515 @@ singleSum:
 	VCVTDQ2PS    X2, X2
 	MOVQ         out+32(FP), BX
 	VMOVSS       X2, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x01, CX
+	MOVQ         dim+16(FP), BX
+	ADDQ         BX, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotUint4IDsAVX2(q *byte, base *byte, dim int, ids *uint32, n int, out *float32)
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·dotUint4IDsAVX2(SB), NOSPLIT, $0-48
+	MOVQ         q+0(FP), AX
+	MOVQ         n+32(FP), CX
+	MOVQ         ids+24(FP), DX
+	MOVL         $0x0f0f0f0f, BX
+	MOVQ         dim+16(FP), SI
+	ANDQ         $+31, SI
+	LEAQ         tailEndAVX2<>+0(SB), DI
+	VMOVUPS      (DI)(SI*1), Y1
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPEQW     Y2, Y2, Y2
+	VPSRLW       $0x0f, Y2, Y2
+
+group:
+	CMPQ    CX, $0x04
+	JL      single
+	MOVQ    dim+16(FP), BX
+	MOVQ    base+8(FP), SI
+	MOVL    (DX), DI
+	IMULQ   BX, DI
+	ADDQ    SI, DI
+	MOVL    4(DX), R8
+	IMULQ   BX, R8
+	ADDQ    SI, R8
+	MOVL    8(DX), R9
+	IMULQ   BX, R9
+	ADDQ    SI, R9
+	MOVL    12(DX), R10
+	IMULQ   BX, R10
+	ADDQ    SI, R10
+	LEAQ    -1(CX), R11
+	MOVQ    $+4, R12
+	CMPQ    R12, R11
+	CMOVQGT R11, R12
+	MOVL    (DX)(R12*4), R12
+	IMULQ   BX, R12
+	ADDQ    SI, R12
+	MOVQ    $+5, R13
+	CMPQ    R13, R11
+	CMOVQGT R11, R13
+	MOVL    (DX)(R13*4), R13
+	IMULQ   BX, R13
+	ADDQ    SI, R13
+	MOVQ    $+6, R14
+	CMPQ    R14, R11
+	CMOVQGT R11, R14
+	MOVL    (DX)(R14*4), R14
+	IMULQ   BX, R14
+	ADDQ    SI, R14
+	MOVQ    $+7, R15
+	CMPQ    R15, R11
+	CMOVQGT R11, R15
+	MOVL    (DX)(R15*4), R11
+	IMULQ   BX, R11
+	ADDQ    SI, R11
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	XORQ    BX, BX
+	MOVQ    dim+16(FP), SI
+	ANDQ    $-32, SI
+
+group2:
+	CMPQ       BX, SI
+	JGE        group1
+	VMOVDQU    (AX)(BX*1), Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DI)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (R8)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (R9)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (R10)(BX*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+	ADDQ       $+32, BX
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        groupSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y11
+	VPAND      Y1, Y11, Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DI)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (R8)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (R9)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (R10)(BX*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+	PREFETCHT0 (R12)(BX*1)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R14)(BX*1)
+	PREFETCHT0 (R11)(BX*1)
+
+groupSum:
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPADDD       Y10, Y9, Y9
+	VPHADDD      Y5, Y3, Y3
+	VPHADDD      Y9, Y7, Y7
+	VPHADDD      Y7, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+40(FP), BX
+	VMOVUPS      X4, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x04, CX
+	ADDQ         $0x10, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	MOVQ   dim+16(FP), BX
+	MOVQ   base+8(FP), SI
+	MOVL   (DX), DI
+	IMULQ  BX, DI
+	ADDQ   SI, DI
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ       BX, SI
+	JGE        single1
+	VMOVDQU    (AX)(BX*1), Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DI)(BX*1), Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPMADDUBSW Y5, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW Y6, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+	ADDQ       $+32, BX
+	JMP        single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        singleSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y5
+	VPAND      Y1, Y5, Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DI)(BX*1), Y7
+	VPAND      Y1, Y7, Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPMADDUBSW Y5, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW Y6, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+
+singleSum:
+	VPADDD       Y4, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VPHADDD      X4, X4, X4
+	VPHADDD      X4, X4, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+40(FP), BX
+	VMOVSS       X4, (BX)
+	ADDQ         $0x04, BX
+	MOVQ         BX, out+40(FP)
+	SUBQ         $0x01, CX
+	ADDQ         $0x04, DX
+	JMP          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotUint4RowsAVX2(q *byte, base *byte, dim int, n int, out *float32)
+// Requires: AVX, AVX2
+TEXT ·dotUint4RowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         q+0(FP), AX
+	MOVQ         n+24(FP), CX
+	MOVQ         base+8(FP), DX
+	MOVL         $0x0f0f0f0f, BX
+	MOVQ         dim+16(FP), SI
+	ANDQ         $+31, SI
+	LEAQ         tailEndAVX2<>+0(SB), DI
+	VMOVUPS      (DI)(SI*1), Y1
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPEQW     Y2, Y2, Y2
+	VPSRLW       $0x0f, Y2, Y2
+
+group:
+	CMPQ   CX, $0x04
+	JL     single
+	MOVQ   dim+16(FP), BX
+	LEAQ   (DX)(BX*1), SI
+	LEAQ   (SI)(BX*1), DI
+	LEAQ   (DI)(BX*1), BX
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	XORQ   R8, R8
+	MOVQ   dim+16(FP), R9
+	ANDQ   $-32, R9
+
+group2:
+	CMPQ       R8, R9
+	JGE        group1
+	VMOVDQU    (AX)(R8*1), Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DX)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (SI)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (DI)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (BX)(R8*1), Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+	ADDQ       $+32, R8
+	JMP        group2
+
+group1:
+	MOVQ       dim+16(FP), R9
+	CMPQ       R8, R9
+	JGE        groupSum
+	LEAQ       -32(R9), R8
+	VMOVDQU    (AX)(R8*1), Y11
+	VPAND      Y1, Y11, Y11
+	VPSRLW     $0x04, Y11, Y12
+	VPAND      Y0, Y11, Y11
+	VPAND      Y0, Y12, Y12
+	VMOVDQU    (DX)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y3, Y3
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y4, Y4
+	VMOVDQU    (SI)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y5, Y5
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y6, Y6
+	VMOVDQU    (DI)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y7, Y7
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y8, Y8
+	VMOVDQU    (BX)(R8*1), Y13
+	VPAND      Y1, Y13, Y13
+	VPSRLW     $0x04, Y13, Y14
+	VPAND      Y0, Y13, Y13
+	VPAND      Y0, Y14, Y14
+	VPMADDUBSW Y11, Y13, Y13
+	VPMADDWD   Y2, Y13, Y13
+	VPADDD     Y13, Y9, Y9
+	VPMADDUBSW Y12, Y14, Y14
+	VPMADDWD   Y2, Y14, Y14
+	VPADDD     Y14, Y10, Y10
+
+groupSum:
+	VPADDD       Y4, Y3, Y3
+	VPADDD       Y6, Y5, Y5
+	VPADDD       Y8, Y7, Y7
+	VPADDD       Y10, Y9, Y9
+	VPHADDD      Y5, Y3, Y3
+	VPHADDD      Y9, Y7, Y7
+	VPHADDD      Y7, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+32(FP), BX
+	VMOVUPS      X4, (BX)
+	ADDQ         $0x10, BX
+	MOVQ         BX, out+32(FP)
+	SUBQ         $0x04, CX
+	MOVQ         dim+16(FP), BX
+	SHLQ         $0x02, BX
+	ADDQ         BX, DX
+	JMP          group
+
+single:
+	TESTQ  CX, CX
+	JZ     done
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	XORQ   BX, BX
+	MOVQ   dim+16(FP), SI
+	ANDQ   $-32, SI
+
+single4:
+	CMPQ       BX, SI
+	JGE        single1
+	VMOVDQU    (AX)(BX*1), Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DX)(BX*1), Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPMADDUBSW Y5, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW Y6, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+	ADDQ       $+32, BX
+	JMP        single4
+
+single1:
+	MOVQ       dim+16(FP), SI
+	CMPQ       BX, SI
+	JGE        singleSum
+	LEAQ       -32(SI), BX
+	VMOVDQU    (AX)(BX*1), Y5
+	VPAND      Y1, Y5, Y5
+	VPSRLW     $0x04, Y5, Y6
+	VPAND      Y0, Y5, Y5
+	VPAND      Y0, Y6, Y6
+	VMOVDQU    (DX)(BX*1), Y7
+	VPAND      Y1, Y7, Y7
+	VPSRLW     $0x04, Y7, Y8
+	VPAND      Y0, Y7, Y7
+	VPAND      Y0, Y8, Y8
+	VPMADDUBSW Y5, Y7, Y7
+	VPMADDWD   Y2, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW Y6, Y8, Y8
+	VPMADDWD   Y2, Y8, Y8
+	VPADDD     Y8, Y4, Y4
+
+singleSum:
+	VPADDD       Y4, Y3, Y3
+	VEXTRACTI128 $0x01, Y3, X4
+	VPADDD       X4, X3, X4
+	VPHADDD      X4, X4, X4
+	VPHADDD      X4, X4, X4
+	VCVTDQ2PS    X4, X4
+	MOVQ         out+32(FP), BX
+	VMOVSS       X4, (BX)
 	ADDQ         $0x04, BX
 	MOVQ         BX, out+32(FP)
 	SUBQ         $0x01, CX

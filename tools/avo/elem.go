@@ -14,6 +14,7 @@ func elems(i isa) []elem {
 		es = append(es, &halves{floats: floats{isa: i, l2: l2}})
 		es = append(es, &halves{floats: floats{isa: i, l2: l2}, brain: true})
 		es = append(es, &int8s{isa: i, l2: l2})
+		es = append(es, &nibbles{isa: i, l2: l2})
 	}
 	return append(es, &bitsets{isa: i}, &bitsets{isa: i, jaccard: true})
 }
@@ -391,4 +392,115 @@ func (b *bitsets) reduce(rows []sums) reg.VecVirtual {
 		VDIVPS(either, differ, differ)
 	}
 	return differ
+}
+
+// nibbles are unsigned values of four bits, two a byte; an element is a byte.
+type nibbles struct {
+	isa  isa
+	l2   bool
+	low  reg.VecVirtual    // 15 in every byte
+	ones reg.VecVirtual    // of 16 bits; AVX2 only
+	qs   [2]reg.VecVirtual // the halves of the query at hand
+}
+
+func (e *nibbles) name() string   { return (&floats{l2: e.l2}).name() + "Uint4" }
+func (e *nibbles) what() string   { return (&floats{l2: e.l2}).what() }
+func (e *nibbles) goType() string { return "byte" }
+func (e *nibbles) shift() uint64  { return 0 }
+func (e *nibbles) width() int     { return e.isa.width() }
+func (e *nibbles) unroll() int    { return 1 }
+func (e *nibbles) chains() int    { return 1 }
+func (e *nibbles) overlaps() bool { return e.isa.width() == 32 }
+
+func (e *nibbles) prepare() {
+	x := GP32()
+	MOVL(U32(0x0f0f0f0f), x)
+	e.low = e.isa.reg()
+	switch i := e.isa.(type) {
+	case avx512:
+		i.prepareMask(64)
+		VPBROADCASTD(x, e.low)
+	case *avx2:
+		i.prepareEnd(32, 1)
+		VMOVD(x, e.low.AsX())
+		VPBROADCASTD(e.low.AsX(), e.low)
+		e.ones = YMM()
+		VPCMPEQW(e.ones, e.ones, e.ones)
+		VPSRLW(Imm(15), e.ones, e.ones)
+	}
+}
+
+// zero: the sums of the low and of the high halves.
+func (e *nibbles) zero() sums {
+	f := &floats{isa: e.isa}
+	return append(f.zero(), f.zero()...)
+}
+
+func (e *nibbles) and(a, b, to reg.VecVirtual) {
+	if e.isa.width() == 64 {
+		VPANDD(a, b, to)
+	} else {
+		VPAND(a, b, to)
+	}
+}
+
+// split returns the values of the low and of the high halves; v becomes the low.
+func (e *nibbles) split(v reg.VecVirtual) [2]reg.VecVirtual {
+	hi := e.isa.reg()
+	VPSRLW(Imm(4), v, hi)
+	e.and(e.low, v, v)
+	e.and(e.low, hi, hi)
+	return [2]reg.VecVirtual{v, hi}
+}
+
+// load splits the query, which all rows of a step share.
+func (e *nibbles) load(m Mem) reg.VecVirtual {
+	e.qs = e.split((&bitsets{isa: e.isa}).load(m))
+	return e.qs[0]
+}
+
+func (e *nibbles) loadTail(m Mem) reg.VecVirtual {
+	e.qs = e.split((&bitsets{isa: e.isa}).loadTail(m))
+	return e.qs[0]
+}
+
+func (e *nibbles) step(s sums, _ reg.VecVirtual, m Mem) {
+	e.stepLoaded(s, (&bitsets{isa: e.isa}).load(m))
+}
+
+func (e *nibbles) stepTail(s sums, _ reg.VecVirtual, m Mem) {
+	e.stepLoaded(s, (&bitsets{isa: e.isa}).loadTail(m))
+}
+
+func (e *nibbles) stepLoaded(s sums, r reg.VecVirtual) {
+	for i, v := range e.split(r) {
+		q := e.qs[i]
+		if e.l2 {
+			VPSUBB(v, q, v)
+			VPABSB(v, v)
+			q = v
+		}
+		if e.isa.width() == 64 {
+			VPDPBUSD(q, v, s[i])
+			continue
+		}
+		VPMADDUBSW(q, v, v)
+		VPMADDWD(e.ones, v, v)
+		VPADDD(v, s[i], s[i])
+	}
+}
+
+func (e *nibbles) add(a, b sums) {
+	for i := range a {
+		VPADDD(a[i], b[i], b[i])
+	}
+}
+
+func (e *nibbles) reduce(rows []sums) reg.VecVirtual {
+	for _, s := range rows {
+		VPADDD(s[1], s[0], s[0])
+	}
+	r := reduceInts(e.isa, rows, 0)
+	VCVTDQ2PS(r, r)
+	return r
 }
