@@ -13,26 +13,57 @@ import (
 //
 // A vector x is brought to unit length (Cosine), the mean m is taken away, and
 // it is turned so that the first values carry most of the variance; only the
-// head of those is kept, each value in 256 steps of its own size. With y for
+// head of those is kept, each value in 256 or 16 steps of its own size. With y for
 // what is kept of x-m, z for that of the query, and r for the query less the mean:
 //
 //	L2, Cosine   |q-x|² = |r|² + |x-m|² - 2 (z·y + what the tails have in common)
 //	IP           -q·x   = -q·m - (z·y + ...), where r is the query itself
 //
-// |x-m|² is exact: it is the record's bias. Only the product of the tails is
-// taken for 0, which for the variance they have is a small error (that is also
+// |x-m|² is the record's bias, for L2 and Cosine, but for the square of what
+// rounding did to y: rows near the query are then off by little more than that. Only
+// the product of the tails is taken for 0, which for the variance they have is a small error (that is also
 // how Faiss' and ScaNN's reductions treat what they cut off).
 type coder struct {
 	kern     vec.Kernels
 	metric   Metric
 	dim      int
 	head     int       // values kept
+	wide     int       // of them, those that have 256 steps; the others have 16, see vec.PutSQMixed
 	stride   int       // bytes of a record
 	mean     []float32 // dim
 	basis    *basis    // nil: the values as they are
 	meanHead []float32 // head: the mean turned
 	low      []float32 // head: what code 0 stands for
 	step     []float32 // head: the distance of two codes
+}
+
+// codes is how many codes a record has room for, if some are narrow, else how
+// many it has.
+func (c *coder) codes() int {
+	if c.mixed() {
+		return vec.SQMixedCodes(c.stride, c.wide)
+	}
+	return c.head
+}
+
+// mixed reports whether there are narrow codes.
+func (c *coder) mixed() bool { return c.wide < c.head }
+
+// queryLen is the size of a query.
+func (c *coder) queryLen() int {
+	if c.mixed() {
+		return vec.SQMixedQueryLen(c.stride)
+	}
+	return vec.SQ8QueryLen(c.stride)
+}
+
+// distances writes the distances by code of the rows ids to out.
+func (c *coder) distances(q *sqQuery, records []byte, ids []uint32, out []float32) {
+	if c.mixed() {
+		c.kern.SQMixedIDs(q.halves, q.scale, records, ids, out)
+		return
+	}
+	c.kern.SQ8IDs(q.halves, q.scale, records, ids, out)
 }
 
 // basis is the directions that the head is made of: orthonormal but for the
@@ -92,7 +123,7 @@ type coded struct {
 func (c *coder) newCoded() *coded {
 	w := &coded{
 		flat: make([]float32, c.dim), head: make([]float32, c.head),
-		codes: make([]byte, c.head), weights: make([]float32, c.head),
+		codes: make([]byte, c.codes()), weights: make([]float32, c.codes()),
 	}
 	if c.basis != nil {
 		w.halves = make([]int8, 2*c.basis.stride)
@@ -134,17 +165,29 @@ func (c *coder) turn(v []float32, w *coded) {
 	}
 }
 
-// record writes the record of a row.
+// record writes the record of a row. Its bias is such that the distance is that
+// from what the codes stand for, plus the tail's.
 func (c *coder) record(v []float32, w *coded, record []byte) {
-	square := c.centre(v, w)
+	bias := c.centre(v, w)
 	c.turn(w.flat, w)
+	top := float32(255)
 	for i, x := range w.head {
-		w.codes[i] = byte(min(max((x-c.low[i])/c.step[i]+0.5, 0), 255))
+		if i == c.wide {
+			top = 15
+		}
+		code := byte(min(max((x-c.low[i])/c.step[i]+0.5, 0), top))
+		w.codes[i] = code
+		y := c.low[i] + c.step[i]*float32(code)
+		bias += y*y - x*x
 	}
 	if c.metric == IP {
-		square = 0
+		bias = 0
 	}
-	vec.PutSQ8(record, square, w.codes)
+	if c.mixed() {
+		vec.PutSQMixed(record, bias, c.wide, w.codes)
+		return
+	}
+	vec.PutSQ8(record, bias, w.codes)
 }
 
 // query readies halves for distances from a query, and returns their scale. They
@@ -177,10 +220,13 @@ func (c *coder) weigh(w *coded, halves []int8, add float32) (float32, float32) {
 		add += factor * z * low[i]
 		w.weights[i] = factor * z * step[i]
 	}
+	if c.mixed() {
+		return c.kern.SetSQMixed(halves, c.wide, w.weights), add
+	}
 	return c.kern.SetSQ8(halves, w.weights), add
 }
 
-// rowQuery is query for a row given by its record, with what the code has kept
+// rowQuery is query for a row given by its record of wide codes, with what the code has kept
 // of it: good enough to link rows by.
 func (c *coder) rowQuery(record []byte, w *coded, halves []int8) (scale, add float32) {
 	for i, code := range record[vec.SQ8Bias:][:c.head] {

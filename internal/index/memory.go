@@ -20,15 +20,6 @@ func (r *region) close() error {
 	return unmapMemory(b)
 }
 
-// heapRegion is a region for systems that have no better.
-func heapRegion(n int) region {
-	b := make([]byte, n+sectionAlign)
-	for uintptr(unsafe.Pointer(&b[0]))%sectionAlign != 0 {
-		b = b[1:]
-	}
-	return region{bytes: b[:n]}
-}
-
 // as views memory that starts at a multiple of the size of T as values of T.
 func as[T uint32 | float32 | uint64 | int8](b []byte) []T {
 	var t T

@@ -27,6 +27,8 @@ type Scratch struct {
 	out       []Neighbor
 	sq        sqScratch
 	ivf       ivfScratch
+	walk      sqWalk
+	ways      []sqWay // walks of a batch
 
 	keys     []uint64   // candidates of a selection
 	kept     []uint32   // what a selection keeps

@@ -57,7 +57,7 @@ func (g *sqGraph) Info() Info {
 		Kind: KindHNSWSQ, Metric: g.metric, Dim: g.dim, Rows: g.rows, Bytes: g.bytes, Why: g.why,
 		Params: map[string]string{
 			"M": strconv.Itoa(g.m), "efConstruction": strconv.Itoa(g.ef),
-			"codes": strconv.Itoa(g.code.head), "codeBytes": strconv.Itoa(g.code.stride),
+			"codes": strconv.Itoa(g.code.head), "codes8Bit": strconv.Itoa(g.code.wide), "codeBytes": strconv.Itoa(g.code.stride),
 		},
 	}
 }
@@ -80,7 +80,7 @@ type sqScratch struct {
 func (g *sqGraph) prepare(vector []float32, s *Scratch) sqQuery {
 	c := g.code
 	if s.sq.of != c {
-		s.sq = sqScratch{coded: c.newCoded(), of: c, halves: make([]int8, 2*c.stride)}
+		s.sq = sqScratch{coded: c.newCoded(), of: c, halves: make([]int8, c.queryLen())}
 	}
 	q := sqQuery{halves: s.sq.halves}
 	q.scale = c.query(vector, s.sq.coded, q.halves)
@@ -96,31 +96,11 @@ func (g *sqGraph) estimate(d float32) float32 {
 	return d
 }
 
-// gather writes the linked rows that were not seen yet to s.ids, marks them as
-// seen, and returns how many they are, without a branch on what is random.
-func (g *sqGraph) gather(links []uint32, s *Scratch) int {
-	n, ids, seen := 0, s.ids, s.seen.words
-	for i := range links {
-		link := atomic.LoadUint32(&links[i])
-		row := link - 1
-		if int(row) >= g.rows || n >= len(ids) {
-			break // the end, or a damaged image
-		}
-		word := &seen[row>>6]
-		old := *word
-		*word = old | 1<<(row&63)
-		ids[n] = row
-		n += int(^(old >> (row & 63)) & 1)
-	}
-	s.seen.touched = append(s.seen.touched, ids[:n]...)
-	return n
-}
-
 // descend walks greedily from the start down to level `to`, and returns the
 // nearest row found there with its distance by code.
 func (g *sqGraph) descend(q *sqQuery, to int, s *Scratch) (uint32, float32) {
 	s.ids[0] = g.start
-	g.kern.SQ8IDs(q.halves, q.scale, g.records, s.ids[:1], s.dist)
+	g.code.distances(q, g.records, s.ids[:1], s.dist)
 	s.stats.Distances++
 	best := vec.Key(s.dist[0], g.start)
 	for level := g.top; level > to; level-- {
@@ -136,7 +116,8 @@ func (g *sqGraph) descend(q *sqQuery, to int, s *Scratch) (uint32, float32) {
 				s.ids[n] = row
 				n++
 			}
-			g.kern.SQ8IDs(q.halves, q.scale, g.records, s.ids[:n], s.dist)
+			g.fetch(s.ids[:n])
+			g.code.distances(q, g.records, s.ids[:n], s.dist)
 			s.stats.Distances += n
 			s.stats.Hops++
 			for i, id := range s.ids[:n] {
@@ -149,48 +130,6 @@ func (g *sqGraph) descend(q *sqQuery, to int, s *Scratch) (uint32, float32) {
 	return uint32(best), vec.Unkey(best).Distance
 }
 
-// walk explores a level from s.pool on, keeping the ef nearest rows in it by
-// code, sorted. The rows of the pool are marked as seen already.
-func (g *sqGraph) walk(q *sqQuery, level, ef int, s *Scratch) {
-	pool := s.pool
-	for at := 0; at < len(pool); {
-		if pool[at]&1 != 0 {
-			at++
-			continue
-		}
-		pool[at] |= 1
-		n := g.gather(g.list(poolRow(pool[at]), level), s)
-		if at+1 < len(pool) { // likely the next one
-			vec.Prefetch(g.list(poolRow(pool[at+1]), level))
-		}
-		at++
-		ids, dist := s.ids[:n], s.dist[:n]
-		g.kern.SQ8IDs(q.halves, q.scale, g.records, ids, dist)
-		s.stats.Distances += n
-		if len(pool) >= ef {
-			n = g.kern.Below(ids, dist, poolDistance(pool[ef-1]))
-		}
-		for i, id := range ids[:n] {
-			key := poolKey(dist[i], id)
-			if len(pool) >= ef {
-				if key >= pool[ef-1] {
-					continue
-				}
-				pool = pool[:ef-1]
-			}
-			pos := insertAt(pool, key)
-			pool = append(pool, 0)
-			copy(pool[pos+1:], pool[pos:])
-			pool[pos] = key
-			at = min(at, pos)
-		}
-		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {
-			break
-		}
-	}
-	s.pool = pool
-}
-
 // Search walks the graph, or scans where that is cheaper, and puts what it has
 // found in order by the exact distances.
 func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
@@ -198,34 +137,46 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		panic(errors.AssertionFailedf("query of %d values in an index of dimension %d", len(vector), g.dim))
 	}
 	s.begin(g.m0)
-	k := min(q.K, g.rows)
-	if k <= 0 || g.top < 0 {
+	k, ef := g.effort(q)
+	if k <= 0 {
 		return s.out
 	}
-	ef := q.Effort
-	if ef <= 0 {
-		ef = DefaultEffort(k)
-	}
-	ef = min(max(ef, k), g.rows)
 	sq := g.prepare(vector, s)
-	if q.Allowed != nil || ef > poolMost {
+	if q.Allowed != nil || g.scans(ef) {
 		return q.within(g.searchWide(vector, &sq, k, ef, q, s))
 	}
-	if cheaperToScan(g.rows, g.rows, ef, g.m) {
-		return q.within(g.scanCodes(vector, &sq, k, nil, s))
-	}
 	row, d := g.descend(&sq, 0, s)
-	s.seen.reset(g.rows)
-	s.seen.add(row)
-	s.pool = append(s.pool, poolKey(d, row))
-	g.walk(&sq, 0, ef, s)
-	for i, key := range s.pool {
-		s.pool[i] = vec.Key(poolDistance(key), poolRow(key))
+	s.walk.begin(g, sq, row, d, ef, 0)
+	for s.walk.next(g) {
+		s.walk.guess(g)
+		s.walk.score(g)
+		if s.walk.hops&15 == 0 && s.stopped() {
+			break
+		}
 	}
-	return q.within(g.rank(vector, s.pool, k, nil, s))
+	return q.within(g.end(vector, &s.walk, k, s))
 }
 
-// SearchBatch searches for one vector after the other.
-func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
-	one(g, g.dim, vectors, q, s, found)
+// effort is what a query asks for, within what there is; k is 0 if that is nothing.
+func (g *sqGraph) effort(q *Query) (k, ef int) {
+	k = min(q.K, g.rows)
+	if ef = q.Effort; ef <= 0 {
+		ef = DefaultEffort(k)
+	}
+	return k, min(max(ef, k), g.rows)
+}
+
+// scans reports whether an unfiltered search for ef rows is no plain walk.
+func (g *sqGraph) scans(ef int) bool {
+	return ef > poolMost || cheaperToScan(g.rows, g.rows, ef, g.m)
+}
+
+// end ranks what a walk has found.
+func (g *sqGraph) end(vector []float32, w *sqWalk, k int, s *Scratch) []Neighbor {
+	s.stats.Distances += w.distances
+	s.stats.Hops += w.hops
+	for i, key := range w.pool {
+		w.pool[i] = vec.Key(poolDistance(key), poolRow(key))
+	}
+	return g.rank(vector, w.pool, k, nil, s)
 }

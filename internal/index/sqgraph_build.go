@@ -47,19 +47,19 @@ func buildHNSWSQ(ctx context.Context, spec Spec, base []float32, o BuildOptions,
 	if i := notFinite(sample(base, spec.Dim, trainRows)); i >= 0 {
 		return nil, errclass.New(errclass.Invalid, "build index: a value is not finite")
 	}
-	c, ok, codes, err := trainCoder(ctx, base, spec.Dim, spec.Metric, o)
+	t, err := trainCoder(ctx, base, spec.Dim, spec.Metric, o)
 	if err != nil {
 		return nil, err
 	}
 	if why != "" {
 		why += ": "
 	}
-	why += codes
-	if !ok {
+	why += t.why
+	if !t.ok {
 		spec.Kind = KindHNSW
 		return buildHNSW(ctx, spec, base, o, why)
 	}
-	b, err := buildSQ(ctx, spec, base, c, o, why)
+	b, err := buildSQ(ctx, spec, base, t, o, why)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func buildHNSWSQ(ctx context.Context, spec Spec, base []float32, o BuildOptions,
 }
 
 // buildSQ builds a graph with the given codes.
-func buildSQ(ctx context.Context, spec Spec, base []float32, c *coder, o BuildOptions, why string) (_ *sqBuilt, err error) {
+func buildSQ(ctx context.Context, spec Spec, base []float32, t trained, o BuildOptions, why string) (_ *sqBuilt, err error) {
 	spec = sqDefaults(spec)
 	check := HNSWOptions{Dim: spec.Dim, Metric: spec.Metric, M: spec.M, EfConstruction: spec.EfConstruction, Capacity: len(base) / spec.Dim}
 	check.EnsureDefaults()
@@ -77,7 +77,7 @@ func buildSQ(ctx context.Context, spec Spec, base []float32, c *coder, o BuildOp
 	b := &sqBuilder{keep: 2 * spec.M, locks: make([]sync.Mutex, lockStripes)}
 	b.g = &sqGraph{
 		space: space{kern: *o.Kernels, metric: spec.Metric, dim: spec.Dim, base: base},
-		code:  c, m: spec.M, m0: b.keep + slackOf(b.keep), ef: spec.EfConstruction,
+		code:  t.coder, m: spec.M, m0: b.keep + slackOf(b.keep), ef: spec.EfConstruction,
 		rows: check.Capacity, why: why,
 	}
 	defer func() {
@@ -97,7 +97,7 @@ func buildSQ(ctx context.Context, spec Spec, base []float32, c *coder, o BuildOp
 	if err := b.insertAll(ctx, o.Workers, told); err != nil {
 		return nil, err
 	}
-	return b.finish(ctx, o.Workers)
+	return b.finish(ctx, o.Workers, t.small)
 }
 
 // region returns n bytes that are given back when the build ends.
@@ -245,17 +245,17 @@ func (b *sqBuilder) insert(row uint32, s *Scratch) {
 		s.chosen = append(s.chosen, nil)
 	}
 	near, d := g.descend(&q, level, s)
-	s.pool = append(s.pool[:0], poolKey(d, near))
+	w := &s.walk
+	w.pool = append(w.pool[:0], poolKey(d, near))
 	for l := level; l >= 0; l-- {
-		s.seen.reset(g.rows)
-		s.seen.add(row)
-		for i, key := range s.pool {
-			s.pool[i] = key &^ 1
-			s.seen.add(poolRow(key))
+		w.again(g, q, g.ef, l)
+		w.seen.add(row)
+		for w.next(g) {
+			w.guess(g)
+			w.score(g)
 		}
-		g.walk(&q, l, g.ef, s)
 		s.keys = s.keys[:0]
-		for _, key := range s.pool {
+		for _, key := range w.pool {
 			s.keys = append(s.keys, vec.Key(poolDistance(key), poolRow(key)))
 		}
 		b.selectLinks(&q, g.m, s)
@@ -305,7 +305,7 @@ func (b *sqBuilder) cut(row uint32, links []uint32, more uint32, most int, s *Sc
 		ids = append(ids, more-1)
 	}
 	q := b.query(row)
-	b.g.kern.SQ8IDs(q.halves, q.scale, b.g.records, ids, s.dist)
+	b.g.code.distances(&q, b.g.records, ids, s.dist)
 	s.keys = s.keys[:0]
 	for i, id := range ids {
 		s.keys = append(s.keys, vec.Key(s.dist[i], id))
@@ -344,7 +344,7 @@ func (b *sqBuilder) shadowed(row uint32, distance float32, kept []uint32, dist [
 	q := b.query(row)
 	for len(kept) > 0 {
 		n := min(batch, len(kept))
-		b.g.kern.SQ8IDs(q.halves, q.scale, b.g.records, kept[:n], dist)
+		b.g.code.distances(&q, b.g.records, kept[:n], dist)
 		for _, d := range dist[:n] {
 			if d+q.add < distance {
 				return true
@@ -357,7 +357,7 @@ func (b *sqBuilder) shadowed(row uint32, distance float32, kept []uint32, dist [
 
 // finish cuts all lists to their size in the end, and moves the graph to the
 // memory that is its image.
-func (b *sqBuilder) finish(ctx context.Context, workers int) (*sqBuilt, error) {
+func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqBuilt, error) {
 	wide := b.g
 	err := parallel(ctx, workers, wide.rows, 1024, func() func(from, to int) error {
 		s := &Scratch{}
@@ -374,10 +374,26 @@ func (b *sqBuilder) finish(ctx context.Context, workers int) (*sqBuilt, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := wide.image(b.keep)
+	b.repair()
+	out, err := wide.image(b.keep, small)
 	if err != nil {
 		return nil, err
 	}
-	b.repair(out.g)
+	if small == nil {
+		copy(out.g.records, wide.records)
+		return out, nil
+	}
+	err = parallel(ctx, workers, wide.rows, 256, func() func(from, to int) error {
+		w := small.newCoded()
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				small.record(wide.vector(uint32(row)), w, out.g.records[row*small.stride:][:small.stride])
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return nil, errors.CombineErrors(err, out.Close())
+	}
 	return out, nil
 }

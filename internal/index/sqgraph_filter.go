@@ -16,7 +16,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		c = min(q.Allowed.Count(), g.rows)
 		ef = filteredEf(k, ef, c, g.rows)
 	}
-	if allowed == nil || !cheaperToScan(c, g.rows, ef, g.m) {
+	if !cheaperToScan(c, g.rows, ef, g.m) {
 		if row, d := g.descend(sq, 0, s); g.walkAllowed(sq, vec.Key(d, row), ef, allowed, c, s) {
 			return g.rank(vector, g.sorted(s), k, allowed, s)
 		}
@@ -70,7 +70,8 @@ func (g *sqGraph) scanCodes(vector []float32, sq *sqQuery, k int, allowed []uint
 
 func (g *sqGraph) scanIDs(sq *sqQuery, ids []uint32, s *Scratch) {
 	out := s.dist[:len(ids)]
-	g.kern.SQ8IDs(sq.halves, sq.scale, g.records, ids, out)
+	g.fetch(ids[:min(len(ids), 32)])
+	g.code.distances(sq, g.records, ids, out)
 	s.top.PushAll(ids, out)
 	s.stats.Distances += len(ids)
 }
@@ -80,8 +81,8 @@ func (g *sqGraph) scanIDs(sq *sqQuery, ids []uint32, s *Scratch) {
 // after budget distances.
 func (g *sqGraph) walkAllowed(sq *sqQuery, from uint64, ef int, allowed []uint64, budget int, s *Scratch) bool {
 	s.top.Reset(ef)
-	s.seen.reset(g.rows)
-	s.seen.add(uint32(from))
+	w := &s.walk
+	w.begin(g, *sq, uint32(from), vec.Unkey(from).Distance, 1, 0)
 	spent := s.stats.Distances
 	s.cand = s.cand[:0]
 	s.cand.push(from)
@@ -93,12 +94,14 @@ func (g *sqGraph) walkAllowed(sq *sqQuery, from uint64, ef int, allowed []uint64
 		if key >= s.top.BoundKey() {
 			break
 		}
-		n := g.gather(g.list(uint32(key), 0), s)
+		w.gather(g, g.list(uint32(key), 0))
+		n := w.n
+		g.fetch(w.ids[:n])
 		if len(s.cand) > 0 { // likely the next one
 			vec.Prefetch(g.list(uint32(s.cand[0]), 0))
 		}
-		ids, dist := s.ids[:n], s.dist[:n]
-		g.kern.SQ8IDs(sq.halves, sq.scale, g.records, ids, dist)
+		ids, dist := w.ids[:n], w.dist[:n]
+		g.code.distances(sq, g.records, ids, dist)
 		s.stats.Distances += n
 		if s.top.Full() {
 			n = g.kern.Below(ids, dist, s.top.Bound())

@@ -35,6 +35,7 @@ import (
 //	80  u32 codes of a record
 //	84  u32 bytes of a record
 //	88  u32 bytes of the reason why this kind was chosen
+//	92  u32 codes of 8 bits; the others have 4
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -60,10 +61,11 @@ const (
 
 // sqHeader is what the first bytes of an image say.
 type sqHeader struct {
-	dim, metric, m, m0, ef      uint32
-	startLevel, startRow        uint32
-	flags, head, stride, reason uint32
-	rows, blocks, seed          uint64
+	dim, metric, m, m0, ef uint32
+	startLevel, startRow   uint32
+	flags, head, stride    uint32
+	reason, wide           uint32
+	rows, blocks, seed     uint64
 }
 
 // sections are the lengths in bytes of what follows the header.
@@ -104,7 +106,7 @@ func (hd *sqHeader) encode(b []byte) {
 	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {
 		le.PutUint64(b[48+8*i:], x)
 	}
-	for i, x := range []uint32{hd.head, hd.stride, hd.reason} {
+	for i, x := range []uint32{hd.head, hd.stride, hd.reason, hd.wide} {
 		le.PutUint32(b[80+4*i:], x)
 	}
 	le.PutUint32(b[124:], castagnoli(b[:124]))
@@ -129,7 +131,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), m: le.Uint32(b[24:]), m0: le.Uint32(b[28:]),
 		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]), flags: le.Uint32(b[44:]),
 		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
-		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]),
+		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]), wide: le.Uint32(b[92:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -139,14 +141,23 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
 			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
 	case hd.flags&^(sqTwins|sqTurned) != 0, hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
-		hd.stride > vec.SQ8MaxStride, int(hd.stride) != vec.SQ8Stride(int(hd.head)), hd.reason > maxReason:
-		return corrupt("flags %d, %d codes in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.stride, hd.reason)
+		hd.stride == 0 || hd.stride%vec.SQ8Line != 0 || hd.stride > vec.SQ8MaxStride, hd.wide > hd.head, !hd.codesFit(), hd.reason > maxReason:
+		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
 		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
 	case le.Uint64(b[72:]) != hd.size() || uint64(len(b)) < hd.size():
 		return corrupt("%d bytes, header says %d, its counts make %d", len(b), le.Uint64(b[72:]), hd.size())
 	}
 	return hd, nil
+}
+
+// codesFit reports whether a record has room for its codes.
+func (hd *sqHeader) codesFit() bool {
+	room := int(hd.stride) - vec.SQ8Bias
+	if hd.wide == hd.head {
+		return int(hd.head) <= room
+	}
+	return int(hd.wide) <= room && int(hd.head) <= vec.SQMixedCodes(int(hd.stride), int(hd.wide))
 }
 
 // view returns a graph over an image with that header.
@@ -163,7 +174,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		floats = floats[n:]
 		return f
 	}
-	c := &coder{kern: k, metric: Metric(hd.metric), dim: int(hd.dim), head: int(hd.head), stride: int(hd.stride)}
+	c := &coder{kern: k, metric: Metric(hd.metric), dim: int(hd.dim), head: int(hd.head), wide: int(hd.wide), stride: int(hd.stride)}
 	c.mean, c.meanHead, c.low, c.step = cut(hd.dim), cut(hd.head), cut(hd.head), cut(hd.head)
 	if hd.flags&sqTurned != 0 {
 		c.basis = viewBasis(c.dim, part[1], cut(hd.head), cut(hd.head))
@@ -184,17 +195,21 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 }
 
 // image moves a graph under construction to memory that is its image, with keep
-// links on level 0.
-func (g *sqGraph) image(keep int) (*sqBuilt, error) {
+// links on level 0. Records are left for the caller to fill in, for other codes
+// if code is not nil.
+func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
+	if code == nil {
+		code = g.code
+	}
 	hd := sqHeader{
 		dim: uint32(g.dim), metric: uint32(g.metric), m: uint32(g.m), m0: uint32(keep), ef: uint32(g.ef),
-		startLevel: uint32(g.top + 1), startRow: g.start, head: uint32(g.code.head), stride: uint32(g.code.stride),
+		startLevel: uint32(g.top + 1), startRow: g.start, head: uint32(code.head), wide: uint32(code.wide), stride: uint32(code.stride),
 		reason: uint32(min(len(g.why), maxReason)), rows: uint64(g.rows), blocks: uint64(g.upperOff[g.rows]), seed: g.seed,
 	}
 	if g.twins != nil {
 		hd.flags |= sqTwins
 	}
-	if g.code.basis != nil {
+	if code.basis != nil {
 		hd.flags |= sqTurned
 	}
 	mem, err := newRegion(int(hd.size()))
@@ -204,19 +219,18 @@ func (g *sqGraph) image(keep int) (*sqBuilt, error) {
 	hd.encode(mem.bytes)
 	to := hd.view(mem.bytes, g.kern, g.base)
 	c := to.code
-	copy(c.mean, g.code.mean)
-	copy(c.meanHead, g.code.meanHead)
-	copy(c.low, g.code.low)
-	copy(c.step, g.code.step)
+	copy(c.mean, code.mean)
+	copy(c.meanHead, code.meanHead)
+	copy(c.low, code.low)
+	copy(c.step, code.step)
 	if c.basis != nil {
-		copy(c.basis.codes, g.code.basis.codes)
-		copy(c.basis.low, g.code.basis.low)
-		copy(c.basis.step, g.code.basis.step)
+		copy(c.basis.codes, code.basis.codes)
+		copy(c.basis.low, code.basis.low)
+		copy(c.basis.step, code.basis.step)
 	}
 	sizes := hd.sections()
 	at := headerBytes + int(aligned(sizes[0])+aligned(sizes[1]))
 	to.why = string(mem.bytes[at : at+copy(mem.bytes[at:], g.why[:hd.reason])])
-	copy(to.records, g.records)
 	for row := range g.rows {
 		copy(to.links0[row*keep:(row+1)*keep], g.links0[row*g.m0:])
 	}

@@ -7,11 +7,13 @@ import (
 )
 
 const (
-	// rankStep is how many rows are ranked between two looks at whether more are
-	// worth it, and rankSure how many deviations of the codes' error a row must be
-	// behind for it not to be.
-	rankStep = 8
-	rankSure = 2
+	// rankMore is how many rows are ranked at first, above those wanted, and
+	// rankStep how many between two looks at whether more are worth it.
+	rankMore = 3
+	rankStep = 4
+	// rankSure is how many deviations of the codes' error a row must be behind for
+	// it not to be.
+	rankSure = 2.5
 )
 
 // rank returns the k nearest of the rows in keys by their exact distances. Keys
@@ -22,7 +24,7 @@ func (g *sqGraph) rank(vector []float32, keys []uint64, k int, allowed []uint64,
 	scale := g.scale(vector)
 	s.top.Reset(k)
 	var off deviation
-	want := k + rankStep
+	want := k + rankMore
 	for at := 0; at < len(keys); {
 		n := 0
 		for ; at < len(keys) && n < want; at++ {
@@ -76,6 +78,4 @@ func (d *deviation) add(x float64) {
 }
 
 // most is how much a code is likely to say too much.
-func (d *deviation) most() float64 {
-	return d.mean + rankSure*math.Sqrt(d.m2/max(d.n-1, 1))
-}
+func (d *deviation) most() float64 { return d.mean + rankSure*math.Sqrt(d.m2/max(d.n-1, 1)) }

@@ -1,10 +1,10 @@
 package index
 
 // repair links the rows that no walk over level 0 reaches: pruning leaves a few.
-func (b *sqBuilder) repair(g *sqGraph) {
+func (b *sqBuilder) repair() {
 	s := &Scratch{}
 	for range 4 { // a row that took the place of another may have cut that one off
-		if b.repairOnce(g, s) == 0 {
+		if b.repairOnce(b.g, s) == 0 {
 			return
 		}
 	}
@@ -51,13 +51,14 @@ func (b *sqBuilder) adopt(g *sqGraph, row uint32, s *Scratch) {
 	s.begin(g.m0 + 1)
 	q := b.query(row)
 	near, d := g.descend(&q, 0, s)
-	s.seen.reset(g.rows)
-	s.seen.add(near)
-	s.seen.add(row)
-	s.pool = append(s.pool[:0], poolKey(d, near))
-	g.walk(&q, 0, g.ef, s)
-	for _, key := range s.pool {
-		links := g.list(poolRow(key), 0)
+	w := &s.walk
+	w.begin(g, q, near, d, g.ef, 0)
+	w.seen.add(row)
+	for w.next(g) {
+		w.score(g)
+	}
+	for _, key := range w.pool {
+		links := g.list(poolRow(key), 0)[:b.keep]
 		if links[len(links)-1] != 0 {
 			continue
 		}
@@ -68,6 +69,6 @@ func (b *sqBuilder) adopt(g *sqGraph, row uint32, s *Scratch) {
 			}
 		}
 	}
-	links := g.list(poolRow(s.pool[0]), 0)
+	links := g.list(poolRow(w.pool[0]), 0)[:b.keep]
 	links[len(links)-1] = row + 1
 }

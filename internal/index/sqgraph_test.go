@@ -51,7 +51,7 @@ func TestVectorsThatVaryInFewDirectionsGetShortCodes(t *testing.T) {
 		base := flattish(rng(3), n+20, dim, 30)
 		base, queries := base[:n*dim], base[n*dim:]
 		g, b := buildCodes(t, m, dim, base)
-		if g.code.basis == nil || g.code.stride > 128 {
+		if g.code.basis == nil || g.code.stride > 128 || !g.code.mixed() {
 			t.Errorf("%s: codes of %d dimensions in %d bytes: %s", m, g.code.head, g.code.stride, b.Info().Why)
 		}
 		f := newFlat(t, dim, m, base)

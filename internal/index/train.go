@@ -18,9 +18,15 @@ const (
 	turns     = 10   // rounds of the power iteration
 )
 
-// enough is the part of the ten nearest rows of a sample that have to be among
-// the twenty that codes take for the nearest.
-const enough = 0.97
+// What part of the ten nearest rows of a sample have to be among the twenty that
+// codes take for the nearest: for codes to be of use at all; for rows to be linked
+// as well by them as by the vectors; and to search by them without having to keep,
+// and rank, more rows than are wanted.
+const (
+	enough         = 0.97
+	enoughToLink   = 0.992
+	enoughToSearch = 0.994
+)
 
 // sample returns about n rows of base, spread evenly, in one piece.
 func sample(base []float32, dim, n int) []float32 {
@@ -34,45 +40,81 @@ func sample(base []float32, dim, n int) []float32 {
 	return out
 }
 
+// trained is what a training found.
+type trained struct {
+	coder *coder // the smallest wide codes that tell rows apart, to build by
+	small *coder // mixed codes to search by; nil: the same
+	ok    bool   // they do tell rows apart
+	why   string
+}
+
 // trainCoder finds the smallest records with which the nearest rows of a sample
-// are found. ok is false if even the largest do not; why says what was found.
-func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildOptions) (c *coder, ok bool, why string, err error) {
+// are found.
+func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildOptions) (t trained, err error) {
 	rows := sample(base, dim, trainRows)
 	if vec.SQ8Stride(dim) > vec.SQ8MaxStride {
-		return nil, false, fmt.Sprintf("%d dimensions do not fit a record", dim), nil
+		return trained{why: fmt.Sprintf("%d dimensions do not fit a record", dim)}, nil
 	}
-	full := &coder{kern: *o.Kernels, metric: m, dim: dim, head: dim, stride: vec.SQ8Stride(dim), mean: make([]float32, dim)}
+	full := &coder{kern: *o.Kernels, metric: m, dim: dim, head: dim, wide: dim, stride: vec.SQ8Stride(dim), mean: make([]float32, dim)}
 	full.findMean(rows)
 	known := full.nearest(rows)
 	turned := full
-	if most := min(dim, mostHead); dim > vec.SQ8Line-vec.SQ8Bias && dim <= mostTurn {
-		turned = &coder{kern: full.kern, metric: m, dim: dim, head: most, mean: full.mean}
+	if dim > vec.SQ8Line-vec.SQ8Bias && dim <= mostTurn {
+		turned = &coder{kern: full.kern, metric: m, dim: dim, head: min(dim, mostHead), mean: full.mean}
 		directions, err := turned.directions(ctx, rows, o.Workers)
 		if err != nil {
-			return nil, false, "", err
+			return t, err
 		}
 		turned.basis = newBasis(directions, dim)
-		for stride := vec.SQ8Line; stride < full.stride && stride-vec.SQ8Bias <= most; stride += vec.SQ8Line {
-			c := turned.cut(stride)
-			c.findRanges(rows)
-			found := c.finds(rows, known)
-			if found >= enough {
-				return c, true, fmt.Sprintf("%d of %d turned dimensions in %d bytes keep %.1f %% of the nearest", c.head, dim, c.stride, 100*found), nil
+		for stride := vec.SQ8Line; stride < full.stride && stride-vec.SQ8Bias <= turned.head; stride += vec.SQ8Line {
+			c := turned.cut(stride, stride-vec.SQ8Bias).train(rows)
+			if found := c.finds(rows, known); found >= enough {
+				t = trained{coder: c, ok: true, why: fmt.Sprintf("%d of %d turned dimensions keep %.1f %% of the nearest", c.head, dim, 100*found)}
+				if found >= enoughToLink {
+					break
+				}
 			}
 		}
 	}
-	full.findRanges(rows)
-	found := full.finds(rows, known)
-	return full, found >= enough, fmt.Sprintf("8-bit codes of all %d dimensions keep %.1f %% of the nearest", dim, 100*found), nil
+	if t.coder == nil {
+		found := full.train(rows).finds(rows, known)
+		t = trained{coder: full, ok: found >= enough, why: fmt.Sprintf("8-bit codes of all %d dimensions keep %.1f %% of the nearest", dim, 100*found)}
+	}
+	if t.ok && turned != full {
+		t.mix(turned, rows, known)
+	}
+	return t, nil
 }
 
-// cut is c with records of a smaller size.
-func (c *coder) cut(stride int) *coder {
-	head := min(stride-vec.SQ8Bias, c.head)
-	return &coder{
-		kern: c.kern, metric: c.metric, dim: c.dim, head: head, stride: stride,
+// mix looks for the smallest mixed codes that are good enough to search by. Among
+// records of a size, those with the most wide codes are taken.
+func (t *trained) mix(turned *coder, rows []float32, known []truth) {
+	for stride := vec.SQ8Line; stride < vec.SQ8Stride(turned.dim); stride += vec.SQ8Line {
+		most := stride - vec.SQ8Bias
+		fewest := max(0, 2*most-turned.head) // as many dimensions as there are
+		if fewest >= most {
+			return
+		}
+		// Wide codes first: fewer dimensions are to be turned for each query.
+		for eighth := 4; eighth >= 0; eighth-- {
+			c := turned.cut(stride, fewest+(most-fewest)*eighth/8).train(rows)
+			if found := c.finds(rows, known); found >= enoughToSearch {
+				t.small = c
+				t.why += fmt.Sprintf("; searched by %d of them in 8 and %d in 4 bits, which keep %.1f %%", c.wide, c.head-c.wide, 100*found)
+				return
+			}
+		}
+	}
+}
+
+// cut is c with records of a smaller size and so many wide codes, trained.
+func (c *coder) cut(stride, wide int) *coder {
+	head := min(vec.SQMixedCodes(stride, wide), c.head)
+	to := &coder{
+		kern: c.kern, metric: c.metric, dim: c.dim, head: head, wide: wide, stride: stride,
 		mean: c.mean, basis: c.basis.prefix(head),
 	}
+	return to
 }
 
 // findMean sets the mean of the rows, each as centre will see it.
@@ -91,11 +133,15 @@ func (c *coder) findMean(rows []float32) {
 	}
 }
 
-// rangeOf is how many deviations from the mean codes reach.
-const rangeOf = 4.5
+// How many deviations from the mean codes reach: few steps are best spent where
+// most values are.
+const (
+	reachOfWide   = 4.5
+	reachOfNarrow = 2.9
+)
 
-// findRanges sets low and step from the rows, and the turned mean.
-func (c *coder) findRanges(rows []float32) {
+// train sets low and step from the rows, and the turned mean, and returns c.
+func (c *coder) train(rows []float32) *coder {
 	w := c.newCoded()
 	c.turn(c.mean, w)
 	c.meanHead = slices.Clone(w.head)
@@ -121,13 +167,18 @@ func (c *coder) findRanges(rows []float32) {
 	c.low, c.step = make([]float32, c.head), make([]float32, c.head)
 	for i := range c.low {
 		mean := sum[i] / float64(n)
-		reach := rangeOf * math.Sqrt(max(square[i]/float64(n)-mean*mean, 0))
+		reach, steps := reachOfWide, 255.0
+		if i >= c.wide {
+			reach, steps = reachOfNarrow, 15
+		}
+		reach *= math.Sqrt(max(square[i]/float64(n)-mean*mean, 0))
 		low, high := max(float64(lo[i]), mean-reach), min(float64(hi[i]), mean+reach)
 		c.low[i] = float32(low)
-		if c.step[i] = float32((high - low) / 255); !(c.step[i] > 1e-30) {
+		if c.step[i] = float32((high - low) / steps); !(c.step[i] > 1e-30) {
 			c.step[i] = 1e-30 // one value only
 		}
 	}
+	return c
 }
 
 // asked are the numbers of the rows of a sample whose nearest are looked for.
@@ -184,7 +235,7 @@ func nearestOf(top *vec.TopK, dist []float32, asked, k int) []uint32 {
 func (c *coder) finds(rows []float32, known []truth) float64 {
 	n := len(rows) / c.dim
 	w := c.newCoded()
-	records, halves := make([]byte, n*c.stride), make([]int8, 2*c.stride)
+	records, q := make([]byte, n*c.stride), sqQuery{halves: make([]int8, c.queryLen())}
 	for row := range n {
 		c.record(rows[row*c.dim:(row+1)*c.dim], w, records[row*c.stride:(row+1)*c.stride])
 	}
@@ -195,8 +246,8 @@ func (c *coder) finds(rows []float32, known []truth) float64 {
 	var top vec.TopK
 	hits, total := 0, 0
 	for i, row := range asked(n) {
-		scale := c.query(rows[row*c.dim:(row+1)*c.dim], w, halves)
-		c.kern.SQ8IDs(halves, scale, records, ids, out)
+		q.scale = c.query(rows[row*c.dim:(row+1)*c.dim], w, q.halves)
+		c.distances(&q, records, ids, out)
 		want, have := min(10, n-1), 0
 		for _, near := range nearestOf(&top, out, row, 20) {
 			if known[i].dist[near] <= known[i].tenth {

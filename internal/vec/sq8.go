@@ -28,6 +28,92 @@ const (
 	sq8Top = 127 << 7 // the largest weight
 )
 
+// Codes of 4 bits among those of 8 make records of half the size: a mixed record
+// has a number of wide codes of a byte each, then bytes with two narrow ones, the
+// first half of them in the low halves of these bytes, the second in the high
+// ones.
+
+// SQMixedCodes is how many codes a mixed record of stride bytes has, wide ones
+// included.
+func SQMixedCodes(stride, wide int) int { return 2*(stride-SQ8Bias) - wide }
+
+// PutSQMixed writes a mixed record. codes are as many as it has; narrow ones are
+// 0 to 15.
+func PutSQMixed(record []byte, bias float32, wide int, codes []byte) {
+	binary.LittleEndian.PutUint32(record, math.Float32bits(bias))
+	to := record[SQ8Bias+copy(record[SQ8Bias:], codes[:wide]):]
+	low, high := codes[wide:wide+len(to)], codes[wide+len(to):]
+	for i := range to {
+		to[i] = low[i]&15 | high[i]<<4
+	}
+}
+
+// GetSQMixed is the inverse of PutSQMixed.
+func GetSQMixed(codes, record []byte, wide int) {
+	from := record[SQ8Bias+copy(codes[:wide], record[SQ8Bias:]):]
+	low, high := codes[wide:wide+len(from)], codes[wide+len(from):]
+	for i, b := range from {
+		low[i], high[i] = b&15, b>>4
+	}
+}
+
+// Parts of a query, each as long as a record.
+const (
+	sq8Parts     = 2
+	sqMixedParts = 5
+)
+
+// SQ8QueryLen and SQMixedQueryLen are how long queries are for records of stride
+// bytes.
+func SQ8QueryLen(stride int) int     { return sq8Parts * stride }
+func SQMixedQueryLen(stride int) int { return sqMixedParts * stride }
+
+// SetSQMixed is SetSQ8 for mixed records: q is as long as SQMixedQueryLen says, and
+// there is a weight for each code.
+func (k Kernels) SetSQMixed(q []int8, wide int, weights []float32) (scale float32) {
+	stride := len(q) / sqMixedParts
+	checkStride(stride, len(weights), SQMixedCodes(stride, wide))
+	scale, inv := k.sq8Scale(q, weights)
+	mask := q[4*stride:]
+	for i := range wide {
+		mask[SQ8Bias+i] = -1
+	}
+	narrow := stride - SQ8Bias - wide
+	for i := SQ8Bias + wide; i < stride; i++ {
+		mask[i] = 15
+	}
+	if scale > 0 {
+		first := wide + narrow
+		k.halves(q[SQ8Bias:stride], q[stride+SQ8Bias:2*stride], weights[:first], inv)
+		if narrow > 0 {
+			k.halves(q[2*stride+SQ8Bias+wide:3*stride], q[3*stride+SQ8Bias+wide:4*stride], weights[first:], inv)
+		}
+	}
+	return scale
+}
+
+// SQMixedIDs is SQ8IDs for mixed records, with a query that SetSQMixed has set.
+func (k Kernels) SQMixedIDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	if checkRecords(len(q)/sqMixedParts, records, ids, out) {
+		k.sqMixedIDs(q, scale, records, ids, out)
+	}
+}
+
+func sqMixedIDsPortable(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	stride := len(q) / sqMixedParts
+	for i, id := range ids {
+		record := records[int(id)*stride:][:stride]
+		var sum int64
+		for j, b := range record {
+			wide := int64(b & byte(q[4*stride+j]))
+			upper := int64(b >> 4)
+			sum += wide*(int64(q[j])<<7+int64(q[stride+j])) + upper*(int64(q[2*stride+j])<<7+int64(q[3*stride+j]))
+		}
+		bias := math.Float32frombits(binary.LittleEndian.Uint32(record))
+		out[i] = bias + scale*float32(sum)
+	}
+}
+
 // SQ8Stride is the size of a record with n codes.
 func SQ8Stride(n int) int { return (n + SQ8Bias + SQ8Line - 1) / SQ8Line * SQ8Line }
 
@@ -43,22 +129,43 @@ func PutSQ8(record []byte, bias float32, codes []byte) {
 // for so many codes. A sum's error is below 1/30,000 of the largest weight for
 // each code's unit. Weights of which one is not finite count as zeros.
 func (k Kernels) SetSQ8(q []int8, weights []float32) (scale float32) {
-	stride := len(q) / 2
-	if stride <= 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(weights) > stride-SQ8Bias {
-		panic(errors.AssertionFailedf("%d weights for records of %d bytes", len(weights), stride))
+	stride := len(q) / sq8Parts
+	checkStride(stride, len(weights), stride-SQ8Bias)
+	scale, inv := k.sq8Scale(q, weights)
+	if scale > 0 {
+		k.halves(q[SQ8Bias:stride][:len(weights)], q[stride+SQ8Bias:][:len(weights)], weights, inv)
 	}
+	return scale
+}
+
+func checkStride(stride, weights, most int) {
+	if stride <= 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || weights > most {
+		panic(errors.AssertionFailedf("%d weights for records of %d bytes", weights, stride))
+	}
+}
+
+// sq8Scale clears q and returns what a weight of 1 stands for, with its inverse;
+// 0 if the weights cannot be told apart.
+func (k Kernels) sq8Scale(q []int8, weights []float32) (scale, inv float32) {
 	clear(q)
-	bits := uint32(0) // a float's bits without the sign order as the number does, NaN above all
+	if len(weights) == 0 {
+		return 0, 0
+	}
+	// A float's bits without the sign order as the number does, NaN above all.
+	scale = math.Float32frombits(k.topBits(weights)) / sq8Top
+	inv = 1 / scale
+	if !(scale > 0 && scale <= math.MaxFloat32 && inv <= math.MaxFloat32) {
+		return 0, 0
+	}
+	return scale, inv
+}
+
+func topBitsPortable(weights []float32) uint32 {
+	bits := uint32(0)
 	for _, x := range weights {
 		bits = max(bits, math.Float32bits(x)&math.MaxInt32)
 	}
-	scale = math.Float32frombits(bits) / sq8Top
-	inv := 1 / scale
-	if !(scale > 0 && scale <= math.MaxFloat32 && inv <= math.MaxFloat32) {
-		return 0
-	}
-	k.halves(q[SQ8Bias:stride][:len(weights)], q[stride+SQ8Bias:][:len(weights)], weights, inv)
-	return scale
+	return bits
 }
 
 func halvesPortable(high, low []int8, weights []float32, inv float32) {
@@ -75,21 +182,24 @@ func halvesPortable(high, low []int8, weights []float32, inv float32) {
 // its codes, each weighed by q; see SetSQ8. records holds whole records, half as
 // long as q, one behind the other; see PrefetchRows.
 func (k Kernels) SQ8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
-	stride := len(q) / 2
+	if checkRecords(len(q)/sq8Parts, records, ids, out) {
+		k.sq8IDs(q, scale, records, ids, out)
+	}
+}
+
+// checkRecords panics on bad arguments and reports whether there is work.
+func checkRecords(stride int, records []byte, ids []uint32, out []float32) bool {
 	if stride == 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(out) < len(ids) {
 		panic(errors.AssertionFailedf("%d ids, out has room for %d, query for records of %d bytes", len(ids), len(out), stride))
-	}
-	if len(ids) == 0 {
-		return
 	}
 	top := uint32(0)
 	for _, id := range ids {
 		top = max(top, id)
 	}
-	if int(top) >= len(records)/stride {
+	if len(ids) > 0 && int(top) >= len(records)/stride {
 		panic(errors.AssertionFailedf("record %d of %d", top, len(records)/stride))
 	}
-	k.sq8IDs(q, scale, records, ids, out)
+	return len(ids) > 0
 }
 
 func sq8IDsPortable(q []int8, scale float32, records []byte, ids []uint32, out []float32) {

@@ -4,15 +4,25 @@
 
 package vec
 
-// sq8IDsVNNI writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by 128 times the first half of q plus the second.
+// sq8IDsVNNI writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by 128 times the first part of q plus the second.
 //
 //go:noescape
 func sq8IDsVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
 
-// sq8IDsAVX2 writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by 128 times the first half of q plus the second.
+// sq8IDsAVX2 writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by 128 times the first part of q plus the second.
 //
 //go:noescape
 func sq8IDsAVX2(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
+
+// sqMixedIDsVNNI writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by 128 times the first part of q plus the second. High halves of bytes count for themselves: q goes on with their weights and a mask of what else counts.
+//
+//go:noescape
+func sqMixedIDsVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
+
+// sqMixedIDsAVX2 writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by 128 times the first part of q plus the second. High halves of bytes count for themselves: q goes on with their weights and a mask of what else counts.
+//
+//go:noescape
+func sqMixedIDsAVX2(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
 
 // belowAVX512 moves those of the n ids and distances to the front whose distance is below limit, and returns how many they are.
 //
@@ -28,3 +38,8 @@ func prefetchRowsAMD64(base *byte, stride int, lines int, ids *uint32, n int, ad
 //
 //go:noescape
 func sq8HalvesAVX512(high *int8, low *int8, weights *float32, n int, inv float32)
+
+// sq8TopAVX512 returns the largest of the bits of the n weights, without their signs.
+//
+//go:noescape
+func sq8TopAVX512(weights *float32, n int) uint32

@@ -160,32 +160,36 @@ group:
 	XORQ  R10, R10
 
 block:
+	VMOVDQU      (R9)(R10*1), X5
 	VPMOVSXBW    (DI)(R10*1), Y6
-	VPMOVSXBW    (R8)(R10*1), Y5
+	VPMOVSXBW    (R8)(R10*1), Y7
 	VPSLLW       $0x07, Y6, Y6
-	VPADDW       Y5, Y6, Y6
-	VPMOVZXBW    (R9)(R10*1), Y5
+	VPADDW       Y7, Y6, Y6
+	VPMOVZXBW    X5, Y5
 	VPMADDWD     Y6, Y5, Y5
 	VPADDD       Y5, Y1, Y1
+	VMOVDQU      16(R9)(R10*1), X5
 	VPMOVSXBW    16(DI)(R10*1), Y6
-	VPMOVSXBW    16(R8)(R10*1), Y5
+	VPMOVSXBW    16(R8)(R10*1), Y7
 	VPSLLW       $0x07, Y6, Y6
-	VPADDW       Y5, Y6, Y6
-	VPMOVZXBW    16(R9)(R10*1), Y5
+	VPADDW       Y7, Y6, Y6
+	VPMOVZXBW    X5, Y5
 	VPMADDWD     Y6, Y5, Y5
 	VPADDD       Y5, Y2, Y2
+	VMOVDQU      32(R9)(R10*1), X5
 	VPMOVSXBW    32(DI)(R10*1), Y6
-	VPMOVSXBW    32(R8)(R10*1), Y5
+	VPMOVSXBW    32(R8)(R10*1), Y7
 	VPSLLW       $0x07, Y6, Y6
-	VPADDW       Y5, Y6, Y6
-	VPMOVZXBW    32(R9)(R10*1), Y5
+	VPADDW       Y7, Y6, Y6
+	VPMOVZXBW    X5, Y5
 	VPMADDWD     Y6, Y5, Y5
 	VPADDD       Y5, Y3, Y3
+	VMOVDQU      48(R9)(R10*1), X5
 	VPMOVSXBW    48(DI)(R10*1), Y6
-	VPMOVSXBW    48(R8)(R10*1), Y5
+	VPMOVSXBW    48(R8)(R10*1), Y7
 	VPSLLW       $0x07, Y6, Y6
-	VPADDW       Y5, Y6, Y6
-	VPMOVZXBW    48(R9)(R10*1), Y5
+	VPADDW       Y7, Y6, Y6
+	VPMOVZXBW    X5, Y5
 	VPMADDWD     Y6, Y5, Y5
 	VPADDD       Y5, Y4, Y4
 	ADDQ         $0x40, R10
@@ -205,6 +209,302 @@ block:
 	VMOVSS       (R9), X1
 	VFMADD231SS  X0, X2, X1
 	VMOVSS       X1, (SI)
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, SI
+	SUBQ         $0x01, BX
+	JMP          group
+
+done:
+	VZEROUPPER
+	RET
+
+// func sqMixedIDsVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, FMA3
+TEXT ·sqMixedIDsVNNI(SB), NOSPLIT, $8-56
+	MOVQ         base+8(FP), AX
+	MOVQ         stride+16(FP), CX
+	MOVQ         ids+24(FP), DX
+	MOVQ         n+32(FP), BX
+	MOVQ         out+48(FP), SI
+	MOVQ         q+0(FP), DI
+	LEAQ         (DI)(CX*1), R8
+	LEAQ         (R8)(CX*1), R9
+	LEAQ         (R9)(CX*1), R10
+	LEAQ         (R10)(CX*1), R11
+	MOVL         $0x0f0f0f0f, R12
+	VPBROADCASTD R12, Z0
+	VBROADCASTSS scale+40(FP), X1
+
+group:
+	CMPQ   BX, $0x04
+	JL     single
+	MOVL   (DX), R12
+	IMULQ  CX, R12
+	ADDQ   AX, R12
+	MOVL   4(DX), R13
+	IMULQ  CX, R13
+	ADDQ   AX, R13
+	MOVL   8(DX), R14
+	IMULQ  CX, R14
+	ADDQ   AX, R14
+	MOVL   12(DX), R15
+	IMULQ  CX, R15
+	ADDQ   AX, R15
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	XORQ   BP, BP
+
+block:
+	VMOVDQU64     (DI)(BP*1), Z10
+	VMOVDQU64     (R8)(BP*1), Z11
+	VMOVDQU64     (R9)(BP*1), Z12
+	VMOVDQU64     (R10)(BP*1), Z13
+	VMOVDQU64     (R11)(BP*1), Z14
+	VMOVDQU64     (R12)(BP*1), Z15
+	VPSRLW        $0x04, Z15, Z16
+	VPANDD        Z0, Z16, Z16
+	VPANDD        Z14, Z15, Z15
+	VPDPBUSD      Z12, Z16, Z2
+	VPDPBUSD      Z13, Z16, Z3
+	VPDPBUSD      Z10, Z15, Z2
+	VPDPBUSD      Z11, Z15, Z3
+	VMOVDQU64     (R13)(BP*1), Z15
+	VPSRLW        $0x04, Z15, Z16
+	VPANDD        Z0, Z16, Z16
+	VPANDD        Z14, Z15, Z15
+	VPDPBUSD      Z12, Z16, Z4
+	VPDPBUSD      Z13, Z16, Z5
+	VPDPBUSD      Z10, Z15, Z4
+	VPDPBUSD      Z11, Z15, Z5
+	VMOVDQU64     (R14)(BP*1), Z15
+	VPSRLW        $0x04, Z15, Z16
+	VPANDD        Z0, Z16, Z16
+	VPANDD        Z14, Z15, Z15
+	VPDPBUSD      Z12, Z16, Z6
+	VPDPBUSD      Z13, Z16, Z7
+	VPDPBUSD      Z10, Z15, Z6
+	VPDPBUSD      Z11, Z15, Z7
+	VMOVDQU64     (R15)(BP*1), Z15
+	VPSRLW        $0x04, Z15, Z16
+	VPANDD        Z0, Z16, Z16
+	VPANDD        Z14, Z15, Z15
+	VPDPBUSD      Z12, Z16, Z8
+	VPDPBUSD      Z13, Z16, Z9
+	VPDPBUSD      Z10, Z15, Z8
+	VPDPBUSD      Z11, Z15, Z9
+	ADDQ          $0x40, BP
+	CMPQ          BP, CX
+	JB            block
+	VPSLLD        $0x07, Z2, Z2
+	VPADDD        Z3, Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y10
+	VPSLLD        $0x07, Z4, Z4
+	VPADDD        Z5, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y11
+	VADDPS        Y11, Y4, Y11
+	VPSLLD        $0x07, Z6, Z6
+	VPADDD        Z7, Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y12
+	VPSLLD        $0x07, Z8, Z8
+	VPADDD        Z9, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y13
+	VADDPS        Y13, Y8, Y13
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X11
+	VMOVSS        (R12), X10
+	VINSERTPS     $0x10, (R13), X10, X10
+	VINSERTPS     $0x20, (R14), X10, X10
+	VINSERTPS     $0x30, (R15), X10, X10
+	VFMADD231PS   X1, X11, X10
+	VMOVUPS       X10, (SI)
+	ADDQ          $0x10, DX
+	ADDQ          $0x10, SI
+	SUBQ          $0x04, BX
+	JMP           group
+
+single:
+	TESTQ  BX, BX
+	JZ     done
+	MOVL   (DX), R12
+	IMULQ  CX, R12
+	ADDQ   AX, R12
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	XORQ   R13, R13
+
+singleBlock:
+	VMOVDQU64     (DI)(R13*1), Z2
+	VMOVDQU64     (R8)(R13*1), Z3
+	VMOVDQU64     (R9)(R13*1), Z4
+	VMOVDQU64     (R10)(R13*1), Z5
+	VMOVDQU64     (R11)(R13*1), Z6
+	VMOVDQU64     (R12)(R13*1), Z7
+	VPSRLW        $0x04, Z7, Z8
+	VPANDD        Z0, Z8, Z8
+	VPANDD        Z6, Z7, Z7
+	VPDPBUSD      Z4, Z8, Z17
+	VPDPBUSD      Z5, Z8, Z18
+	VPDPBUSD      Z2, Z7, Z17
+	VPDPBUSD      Z3, Z7, Z18
+	ADDQ          $0x40, R13
+	CMPQ          R13, CX
+	JB            singleBlock
+	VPSLLD        $0x07, Z17, Z17
+	VPADDD        Z18, Z17, Z17
+	VCVTDQ2PS     Z17, Z17
+	VEXTRACTF64X4 $0x01, Z17, Y2
+	VADDPS        Y2, Y17, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X3
+	VHADDPS       X3, X3, X3
+	VHADDPS       X3, X3, X3
+	VMOVSS        (R12), X2
+	VFMADD231SS   X1, X3, X2
+	VMOVSS        X2, (SI)
+	ADDQ          $0x04, DX
+	ADDQ          $0x04, SI
+	SUBQ          $0x01, BX
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
+// func sqMixedIDsAVX2(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·sqMixedIDsAVX2(SB), NOSPLIT, $0-56
+	MOVQ         base+8(FP), AX
+	MOVQ         stride+16(FP), CX
+	MOVQ         ids+24(FP), DX
+	MOVQ         n+32(FP), BX
+	MOVQ         out+48(FP), SI
+	MOVQ         q+0(FP), DI
+	LEAQ         (DI)(CX*1), R8
+	LEAQ         (R8)(CX*1), R9
+	LEAQ         (R9)(CX*1), R10
+	LEAQ         (R10)(CX*1), R11
+	MOVL         $0x0f0f0f0f, R12
+	VMOVD        R12, X0
+	VPBROADCASTD X0, Y0
+	VBROADCASTSS scale+40(FP), X1
+
+group:
+	TESTQ BX, BX
+	JZ    done
+	MOVL  (DX), R12
+	IMULQ CX, R12
+	ADDQ  AX, R12
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	XORQ  R13, R13
+
+block:
+	VMOVDQU      (R12)(R13*1), X6
+	VPSRLW       $0x04, X6, X7
+	VPAND        X0, X7, X7
+	VPAND        (R11)(R13*1), X6, X6
+	VPMOVSXBW    (R9)(R13*1), Y8
+	VPMOVSXBW    (R10)(R13*1), Y9
+	VPSLLW       $0x07, Y8, Y8
+	VPADDW       Y9, Y8, Y8
+	VPMOVZXBW    X7, Y7
+	VPMADDWD     Y8, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPMOVSXBW    (DI)(R13*1), Y7
+	VPMOVSXBW    (R8)(R13*1), Y8
+	VPSLLW       $0x07, Y7, Y7
+	VPADDW       Y8, Y7, Y7
+	VPMOVZXBW    X6, Y6
+	VPMADDWD     Y7, Y6, Y6
+	VPADDD       Y6, Y2, Y2
+	VMOVDQU      16(R12)(R13*1), X6
+	VPSRLW       $0x04, X6, X7
+	VPAND        X0, X7, X7
+	VPAND        16(R11)(R13*1), X6, X6
+	VPMOVSXBW    16(R9)(R13*1), Y8
+	VPMOVSXBW    16(R10)(R13*1), Y9
+	VPSLLW       $0x07, Y8, Y8
+	VPADDW       Y9, Y8, Y8
+	VPMOVZXBW    X7, Y7
+	VPMADDWD     Y8, Y7, Y7
+	VPADDD       Y7, Y3, Y3
+	VPMOVSXBW    16(DI)(R13*1), Y7
+	VPMOVSXBW    16(R8)(R13*1), Y8
+	VPSLLW       $0x07, Y7, Y7
+	VPADDW       Y8, Y7, Y7
+	VPMOVZXBW    X6, Y6
+	VPMADDWD     Y7, Y6, Y6
+	VPADDD       Y6, Y3, Y3
+	VMOVDQU      32(R12)(R13*1), X6
+	VPSRLW       $0x04, X6, X7
+	VPAND        X0, X7, X7
+	VPAND        32(R11)(R13*1), X6, X6
+	VPMOVSXBW    32(R9)(R13*1), Y8
+	VPMOVSXBW    32(R10)(R13*1), Y9
+	VPSLLW       $0x07, Y8, Y8
+	VPADDW       Y9, Y8, Y8
+	VPMOVZXBW    X7, Y7
+	VPMADDWD     Y8, Y7, Y7
+	VPADDD       Y7, Y4, Y4
+	VPMOVSXBW    32(DI)(R13*1), Y7
+	VPMOVSXBW    32(R8)(R13*1), Y8
+	VPSLLW       $0x07, Y7, Y7
+	VPADDW       Y8, Y7, Y7
+	VPMOVZXBW    X6, Y6
+	VPMADDWD     Y7, Y6, Y6
+	VPADDD       Y6, Y4, Y4
+	VMOVDQU      48(R12)(R13*1), X6
+	VPSRLW       $0x04, X6, X7
+	VPAND        X0, X7, X7
+	VPAND        48(R11)(R13*1), X6, X6
+	VPMOVSXBW    48(R9)(R13*1), Y8
+	VPMOVSXBW    48(R10)(R13*1), Y9
+	VPSLLW       $0x07, Y8, Y8
+	VPADDW       Y9, Y8, Y8
+	VPMOVZXBW    X7, Y7
+	VPMADDWD     Y8, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMOVSXBW    48(DI)(R13*1), Y7
+	VPMOVSXBW    48(R8)(R13*1), Y8
+	VPSLLW       $0x07, Y7, Y7
+	VPADDW       Y8, Y7, Y7
+	VPMOVZXBW    X6, Y6
+	VPMADDWD     Y7, Y6, Y6
+	VPADDD       Y6, Y5, Y5
+	ADDQ         $0x40, R13
+	CMPQ         R13, CX
+	JB           block
+	VCVTDQ2PS    Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VADDPS       Y3, Y2, Y2
+	VADDPS       Y5, Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VADDPS       X3, X2, X3
+	VHADDPS      X3, X3, X3
+	VHADDPS      X3, X3, X3
+	VMOVSS       (R12), X2
+	VFMADD231SS  X1, X3, X2
+	VMOVSS       X2, (SI)
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, SI
 	SUBQ         $0x01, BX
@@ -331,5 +631,49 @@ whole:
 	JMP       block
 
 done:
+	VZEROUPPER
+	RET
+
+// func sq8TopAVX512(weights *float32, n int) uint32
+// Requires: AVX, AVX2, AVX512F
+TEXT ·sq8TopAVX512(SB), NOSPLIT, $0-20
+	MOVQ         weights+0(FP), AX
+	MOVQ         n+8(FP), DX
+	VPXORD       Z0, Z0, Z0
+	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x0000ffff, BX
+	KMOVW        BX, K1
+
+block:
+	TESTQ DX, DX
+	JLE   done
+	CMPQ  DX, $0x10
+	JGE   whole
+	MOVQ  DX, CX
+	MOVL  $0x00000001, BX
+	SHLL  CL, BX
+	DECL  BX
+	KMOVW BX, K1
+
+whole:
+	VMOVDQU32.Z (AX), K1, Z2
+	VPANDD      Z1, Z2, Z2
+	VPMAXUD     Z2, Z0, Z0
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JMP         block
+
+done:
+	VEXTRACTI64X4 $0x01, Z0, Y1
+	VPMAXUD       Y1, Y0, Y1
+	VEXTRACTI128  $0x01, Y1, X0
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, BX
+	MOVL          BX, ret+16(FP)
 	VZEROUPPER
 	RET

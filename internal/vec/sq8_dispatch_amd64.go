@@ -8,12 +8,31 @@ func hasVNNI() bool { return cpu.X86.HasAVX512VNNI }
 func (k Kernels) sq8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
 	switch {
 	case k.level >= AVX512 && hasVNNI():
-		sq8IDsVNNI(&q[0], &records[0], len(q)/2, &ids[0], len(ids), scale, &out[0])
+		sq8IDsVNNI(&q[0], &records[0], len(q)/sq8Parts, &ids[0], len(ids), scale, &out[0])
 	case k.level >= AVX2:
-		sq8IDsAVX2(&q[0], &records[0], len(q)/2, &ids[0], len(ids), scale, &out[0])
+		sq8IDsAVX2(&q[0], &records[0], len(q)/sq8Parts, &ids[0], len(ids), scale, &out[0])
 	default:
 		sq8IDsPortable(q, scale, records, ids, out)
 	}
+}
+
+func (k Kernels) sqMixedIDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	switch {
+	case k.level >= AVX512 && hasVNNI():
+		sqMixedIDsVNNI(&q[0], &records[0], len(q)/sqMixedParts, &ids[0], len(ids), scale, &out[0])
+	case k.level >= AVX2:
+		sqMixedIDsAVX2(&q[0], &records[0], len(q)/sqMixedParts, &ids[0], len(ids), scale, &out[0])
+	default:
+		sqMixedIDsPortable(q, scale, records, ids, out)
+	}
+}
+
+// topBits is called with at least one weight.
+func (k Kernels) topBits(weights []float32) uint32 {
+	if k.level >= AVX512 {
+		return sq8TopAVX512(&weights[0], len(weights))
+	}
+	return topBitsPortable(weights)
 }
 
 // halves is called with at least one weight.

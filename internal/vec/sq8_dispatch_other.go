@@ -6,6 +6,12 @@ func (Kernels) sq8IDs(q []int8, scale float32, records []byte, ids []uint32, out
 	sq8IDsPortable(q, scale, records, ids, out)
 }
 
+func (Kernels) sqMixedIDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
+	sqMixedIDsPortable(q, scale, records, ids, out)
+}
+
+func (Kernels) topBits(weights []float32) uint32 { return topBitsPortable(weights) }
+
 func (Kernels) halves(high, low []int8, weights []float32, inv float32) {
 	halvesPortable(high, low, weights, inv)
 }

@@ -144,6 +144,73 @@ func TestSQ8HalvesAgreeAtEveryLevel(t *testing.T) {
 	}
 }
 
+// checkMixed compares the sums of mixed records with what they are by definition.
+func checkMixed(tb testing.TB, r *rand.Rand, n, stride, wide int) {
+	tb.Helper()
+	codes := SQMixedCodes(stride, wide)
+	records, weights := make([]byte, n*stride), make([]float32, codes)
+	bias, code := make([]float32, n), make([][]byte, n)
+	top := 0.0
+	for i := range weights {
+		weights[i] = float32(r.NormFloat64())
+		top = max(top, math.Abs(float64(weights[i])))
+	}
+	for i := range n {
+		code[i], bias[i] = make([]byte, codes), float32(r.NormFloat64())*50
+		for j := range code[i] {
+			if code[i][j] = byte(r.Uint32()); j >= wide {
+				code[i][j] &= 15
+			}
+		}
+		record := records[i*stride : (i+1)*stride]
+		PutSQMixed(record, bias[i], wide, code[i])
+		back := make([]byte, codes)
+		if GetSQMixed(back, record, wide); !slices.Equal(back, code[i]) {
+			tb.Fatalf("%v became %v", code[i], back)
+		}
+	}
+	ids := make([]uint32, r.IntN(3*n+1))
+	for i := range ids {
+		ids[i] = uint32(r.IntN(n))
+	}
+	for _, k := range sq8Levels(tb) {
+		q, out := make([]int8, SQMixedQueryLen(stride)), make([]float32, len(ids)+1)
+		scale := k.SetSQMixed(q, wide, weights)
+		out[len(ids)] = 42
+		k.SQMixedIDs(q, scale, records, ids, out)
+		for i, id := range ids {
+			want, size := float64(bias[id]), math.Abs(float64(bias[id]))
+			for j, c := range code[id] {
+				want += float64(c) * float64(weights[j])
+				size += float64(c) * math.Abs(float64(weights[j]))
+			}
+			if slack := 1e-5*size + float64(codes)*255*top/30_000; math.Abs(float64(out[i])-want) > slack {
+				tb.Fatalf("%s, stride %d, %d wide: record %d is at %v, want %v", k.Level(), stride, wide, id, out[i], want)
+			}
+		}
+		if out[len(ids)] != 42 {
+			tb.Fatalf("%s wrote past the end", k.Level())
+		}
+	}
+}
+
+func TestMixedSumsAgreeAtEveryLevel(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, c := range [][2]int{{64, 0}, {64, 1}, {64, 20}, {64, 59}, {64, 60}, {128, 33}, {320, 100}, {SQ8MaxStride, 7}} {
+		for range 5 {
+			checkMixed(t, r, 1+r.IntN(40), c[0], c[1])
+		}
+	}
+}
+
+func FuzzSQMixed(f *testing.F) {
+	f.Add(uint64(1), uint8(1), uint16(20), uint8(9))
+	f.Fuzz(func(t *testing.T, seed uint64, lines uint8, wide uint16, n uint8) {
+		stride := SQ8Line * (1 + int(lines)%64)
+		checkMixed(t, rand.New(rand.NewPCG(seed, 1)), 1+int(n), stride, int(wide)%(stride-SQ8Bias+1))
+	})
+}
+
 func FuzzSQ8(f *testing.F) {
 	f.Add(uint64(1), uint16(100), uint8(9))
 	f.Add(uint64(2), uint16(0), uint8(1))

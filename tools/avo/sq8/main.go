@@ -10,11 +10,14 @@ import (
 
 func main() {
 	ConstraintExpr("amd64")
-	emitVNNI()
-	emitAVX2()
+	for _, mixed := range []bool{false, true} {
+		emitVNNI(mixed)
+		emitAVX2(mixed)
+	}
 	emitBelow()
 	emitPrefetch()
 	emitHalves()
+	emitTop()
 	Generate()
 }
 
@@ -24,19 +27,50 @@ const group = 4
 // kernel is what both instruction sets share.
 type kernel struct {
 	base, stride, ids, n, out reg.GPVirtual
+	q                         [5]reg.GPVirtual // the parts of a query
+	mixed                     bool             // codes of 4 bits among those of 8
+	nibble                    reg.VecVirtual   // mixed: 0x0f in each byte
 }
 
-func begin(name, doc string, params string) *kernel {
+func begin(level string, mixed bool) *kernel {
+	name, doc := "sq8IDs"+level, ""
+	if mixed {
+		name = "sqMixedIDs" + level
+		doc = " High halves of bytes count for themselves: q goes on with their weights and a mask of what else counts."
+	}
+	doc = name + " writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by " +
+		"128 times the first part of q plus the second." + doc
+	params := "q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32"
 	TEXT(name, NOSPLIT, "func("+params+")")
 	Pragma("noescape")
 	Doc(doc)
-	return &kernel{
+	k := &kernel{
+		mixed:  mixed,
 		base:   Load(Param("base"), GP64()).(reg.GPVirtual),
 		stride: Load(Param("stride"), GP64()).(reg.GPVirtual),
 		ids:    Load(Param("ids"), GP64()).(reg.GPVirtual),
 		n:      Load(Param("n"), GP64()).(reg.GPVirtual),
 		out:    Load(Param("out"), GP64()).(reg.GPVirtual),
 	}
+	k.q[0] = Load(Param("q"), GP64()).(reg.GPVirtual)
+	for i := 1; i < k.parts(); i++ {
+		k.q[i] = GP64()
+		LEAQ(Mem{Base: k.q[i-1], Index: k.stride, Scale: 1}, k.q[i])
+	}
+	return k
+}
+
+// parts is how many parts a query has.
+func (k *kernel) parts() int {
+	if k.mixed {
+		return 5
+	}
+	return 2
+}
+
+// part is where a part of the query is for the bytes at off.
+func (k *kernel) part(i int, off reg.Register, disp int) Mem {
+	return Mem{Base: k.q[i], Index: off, Scale: 1, Disp: disp}
 }
 
 // row computes the address of the record whose id is at slot.
@@ -54,14 +88,14 @@ func (k *kernel) advance(n int) {
 	SUBQ(Imm(uint64(n)), k.n)
 }
 
-const vnniDoc = " writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of its codes weighed by "
-
-func emitVNNI() {
-	k := begin("sq8IDsVNNI", "sq8IDsVNNI"+vnniDoc+"128 times the first half of q plus the second.",
-		"q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32")
-	q := Load(Param("q"), GP64())
-	low := GP64()
-	LEAQ(Mem{Base: q, Index: k.stride, Scale: 1}, low)
+func emitVNNI(mixed bool) {
+	k := begin("VNNI", mixed)
+	if mixed {
+		k.nibble = ZMM()
+		x := GP32()
+		MOVL(U32(0x0f0f0f0f), x)
+		VPBROADCASTD(x, k.nibble)
+	}
 	scale := XMM()
 	VBROADCASTSS(mustAddr("scale"), scale)
 
@@ -72,7 +106,7 @@ func emitVNNI() {
 	for i := range rows {
 		rows[i] = k.row(Mem{Base: k.ids, Disp: 4 * i})
 	}
-	sums := k.sumVNNI("block", q, low, rows[:])
+	sums := k.sumVNNI("block", rows[:])
 	VHADDPS(sums[1].AsY(), sums[0].AsY(), sums[0].AsY())
 	VHADDPS(sums[3].AsY(), sums[2].AsY(), sums[2].AsY())
 	VHADDPS(sums[2].AsY(), sums[0].AsY(), sums[0].AsY())
@@ -93,7 +127,7 @@ func emitVNNI() {
 	TESTQ(k.n, k.n)
 	JZ(LabelRef("done"))
 	row := k.row(Mem{Base: k.ids})
-	one := k.sumVNNI("singleBlock", q, low, []reg.GPVirtual{row})[0]
+	one := k.sumVNNI("singleBlock", []reg.GPVirtual{row})[0]
 	x := XMM()
 	VEXTRACTF128(Imm(1), one.AsY(), x)
 	VADDPS(x, one.AsX(), x)
@@ -112,7 +146,7 @@ func emitVNNI() {
 }
 
 // sumVNNI adds up rows; the sums are spread over eight float32 lanes each.
-func (k *kernel) sumVNNI(label string, q, low reg.Register, rows []reg.GPVirtual) []reg.VecVirtual {
+func (k *kernel) sumVNNI(label string, rows []reg.GPVirtual) []reg.VecVirtual {
 	high, less := make([]reg.VecVirtual, len(rows)), make([]reg.VecVirtual, len(rows))
 	for i := range rows {
 		high[i], less[i] = ZMM(), ZMM()
@@ -122,14 +156,24 @@ func (k *kernel) sumVNNI(label string, q, low reg.Register, rows []reg.GPVirtual
 	off := GP64()
 	XORQ(off, off)
 	Label(label)
-	a, b := ZMM(), ZMM()
-	VMOVDQU64(Mem{Base: q, Index: off, Scale: 1}, a)
-	VMOVDQU64(Mem{Base: low, Index: off, Scale: 1}, b)
+	var part [5]reg.VecVirtual
+	for i := range k.parts() {
+		part[i] = ZMM()
+		VMOVDQU64(k.part(i, off, 0), part[i])
+	}
 	for i, r := range rows {
 		c := ZMM()
 		VMOVDQU64(Mem{Base: r, Index: off, Scale: 1}, c)
-		VPDPBUSD(a, c, high[i])
-		VPDPBUSD(b, c, less[i])
+		if k.mixed {
+			upper := ZMM()
+			VPSRLW(Imm(4), c, upper)
+			VPANDD(k.nibble, upper, upper)
+			VPANDD(part[4], c, c)
+			VPDPBUSD(part[2], upper, high[i])
+			VPDPBUSD(part[3], upper, less[i])
+		}
+		VPDPBUSD(part[0], c, high[i])
+		VPDPBUSD(part[1], c, less[i])
 	}
 	ADDQ(Imm(64), off)
 	CMPQ(off, k.stride)
@@ -146,12 +190,15 @@ func (k *kernel) sumVNNI(label string, q, low reg.Register, rows []reg.GPVirtual
 	return high
 }
 
-func emitAVX2() {
-	k := begin("sq8IDsAVX2", "sq8IDsAVX2"+vnniDoc+"128 times the first half of q plus the second.",
-		"q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32")
-	q := Load(Param("q"), GP64())
-	low := GP64()
-	LEAQ(Mem{Base: q, Index: k.stride, Scale: 1}, low)
+func emitAVX2(mixed bool) {
+	k := begin("AVX2", mixed)
+	if mixed {
+		k.nibble = YMM()
+		x := GP32()
+		MOVL(U32(0x0f0f0f0f), x)
+		VMOVD(x, k.nibble.AsX())
+		VPBROADCASTD(k.nibble.AsX(), k.nibble)
+	}
 	scale := XMM()
 	VBROADCASTSS(mustAddr("scale"), scale)
 
@@ -167,14 +214,16 @@ func emitAVX2() {
 	XORQ(off, off)
 	Label("block")
 	for i := range acc {
-		c, w, l := YMM(), YMM(), YMM()
-		VPMOVSXBW(Mem{Base: q, Index: off, Scale: 1, Disp: 16 * i}, w)
-		VPMOVSXBW(Mem{Base: low, Index: off, Scale: 1, Disp: 16 * i}, l)
-		VPSLLW(Imm(7), w, w)
-		VPADDW(l, w, w)
-		VPMOVZXBW(Mem{Base: row, Index: off, Scale: 1, Disp: 16 * i}, c)
-		VPMADDWD(w, c, c)
-		VPADDD(c, acc[i], acc[i])
+		c := XMM()
+		VMOVDQU(Mem{Base: row, Index: off, Scale: 1, Disp: 16 * i}, c)
+		if k.mixed {
+			upper := XMM()
+			VPSRLW(Imm(4), c, upper)
+			VPAND(k.nibble.AsX(), upper, upper)
+			VPAND(k.part(4, off, 16*i), c, c)
+			k.addAVX2(acc[i], upper, 2, off, 16*i)
+		}
+		k.addAVX2(acc[i], c, 0, off, 16*i)
 	}
 	ADDQ(Imm(64), off)
 	CMPQ(off, k.stride)
@@ -200,6 +249,18 @@ func emitAVX2() {
 	Label("done")
 	VZEROUPPER()
 	RET()
+}
+
+// addAVX2 adds 16 codes, weighed by two parts of the query, to acc.
+func (k *kernel) addAVX2(acc, codes reg.VecVirtual, part int, off reg.Register, disp int) {
+	c, w, l := YMM(), YMM(), YMM()
+	VPMOVSXBW(k.part(part, off, disp), w)
+	VPMOVSXBW(k.part(part+1, off, disp), l)
+	VPSLLW(Imm(7), w, w)
+	VPADDW(l, w, w)
+	VPMOVZXBW(codes, c)
+	VPMADDWD(w, c, c)
+	VPADDD(c, acc, acc)
 }
 
 // emitBelow emits the function that leaves out what is not below a limit.
@@ -341,6 +402,57 @@ func emitHalves() {
 	SUBQ(Imm(16), n)
 	JMP(LabelRef("block"))
 	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// emitTop emits the function that finds the largest number, sign apart.
+func emitTop() {
+	TEXT("sq8TopAVX512", NOSPLIT, "func(weights *float32, n int) uint32")
+	Pragma("noescape")
+	Doc("sq8TopAVX512 returns the largest of the bits of the n weights, without their signs.")
+	w := Load(Param("weights"), GP64())
+	n := Load(Param("n"), GP64())
+	top, abs := ZMM(), ZMM()
+	VPXORD(top, top, top)
+	x := GP32()
+	MOVL(U32(0x7fffffff), x)
+	VPBROADCASTD(x, abs)
+	mask := K()
+	MOVL(U32(0xffff), x)
+	KMOVW(x, mask)
+	Label("block")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	CMPQ(n, Imm(16))
+	JGE(LabelRef("whole"))
+	MOVQ(n, reg.RCX)
+	MOVL(U32(1), x)
+	SHLL(reg.CL, x)
+	DECL(x)
+	KMOVW(x, mask)
+	Label("whole")
+	v := ZMM()
+	VMOVDQU32_Z(Mem{Base: w}, mask, v)
+	VPANDD(abs, v, v)
+	VPMAXUD(v, top, top)
+	ADDQ(Imm(64), w)
+	SUBQ(Imm(16), n)
+	JMP(LabelRef("block"))
+	Label("done")
+	half := YMM()
+	VEXTRACTI64X4(Imm(1), top, half)
+	VPMAXUD(half, top.AsY(), half)
+	quarter := XMM()
+	VEXTRACTI128(Imm(1), half, quarter)
+	VPMAXUD(quarter, half.AsX(), quarter)
+	other := XMM()
+	VPSHUFD(Imm(0x4e), quarter, other)
+	VPMAXUD(other, quarter, quarter)
+	VPSHUFD(Imm(0xb1), quarter, other)
+	VPMAXUD(other, quarter, quarter)
+	VMOVD(quarter, x)
+	Store(x, ReturnIndex(0))
 	VZEROUPPER()
 	RET()
 }

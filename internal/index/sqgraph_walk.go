@@ -1,0 +1,136 @@
+package index
+
+import (
+	"sync/atomic"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// sqWalk is a walk over one level of an sqGraph, taken apart so that several can
+// go on in turns, each waiting for its memory while the others compute. The zero
+// sqWalk is ready for begin.
+type sqWalk struct {
+	q     sqQuery
+	level int
+	ef    int // rows whose links are followed unless nearer ones are found
+	room  int // rows kept
+	pool  []uint64
+	at    int // rows of the pool before it have been followed
+
+	ids       []uint32 // linked rows that are new
+	dist      []float32
+	n         int // how many they are
+	seen      visited
+	distances int
+	hops      int
+}
+
+// begin readies w to walk from a row, at a distance by code, on.
+func (w *sqWalk) begin(g *sqGraph, q sqQuery, row uint32, distance float32, ef, level int) {
+	w.pool = append(w.pool[:0], poolKey(distance, row))
+	w.again(g, q, ef, level)
+}
+
+// again is begin with the rows that are in the pool.
+func (w *sqWalk) again(g *sqGraph, q sqQuery, ef, level int) {
+	w.q, w.level, w.ef, w.room = q, level, ef, ef
+	w.at, w.n, w.distances, w.hops = 0, 0, 0, 0
+	w.ids, w.dist = grown(w.ids, g.m0+1), grown(w.dist, g.m0+1)
+	w.seen.reset(g.rows)
+	for i, key := range w.pool {
+		w.pool[i] = key &^ 1
+		w.seen.add(poolRow(key))
+	}
+}
+
+// fetch asks for the records of rows.
+func (g *sqGraph) fetch(ids []uint32) {
+	g.kern.PrefetchRows(g.records, g.code.stride, min(g.code.stride/vec.SQ8Line, fetchLines), ids, 0)
+}
+
+// fetchLines is how many lines of a record are asked for; the processor sees by
+// itself that more are wanted.
+const fetchLines = 6
+
+// next finds the nearest row that was not followed, gathers its links and asks
+// for their records. It reports whether there was one.
+func (w *sqWalk) next(g *sqGraph) bool {
+	pool, at := w.pool, w.at
+	for ; at < len(pool) && pool[at]&1 != 0; at++ {
+	}
+	if at >= min(len(pool), w.ef) {
+		return false
+	}
+	pool[at] |= 1
+	w.at = at + 1
+	w.gather(g, g.list(poolRow(pool[at]), w.level))
+	g.fetch(w.ids[:w.n])
+	w.hops++
+	return true
+}
+
+// guess asks for the records that the next row in the pool leads to: unless a
+// nearer one is found now, they are wanted next.
+func (w *sqWalk) guess(g *sqGraph) {
+	pool := w.pool
+	for at := w.at; at < min(len(pool), w.ef); at++ {
+		if pool[at]&1 == 0 {
+			links := g.list(poolRow(pool[at]), w.level)
+			n := 0
+			for n < len(links) && atomic.LoadUint32(&links[n]) != 0 {
+				n++
+			}
+			g.kern.PrefetchRows(g.records, g.code.stride, min(g.code.stride/vec.SQ8Line, fetchLines), links[:n], -1)
+			return
+		}
+	}
+}
+
+// score computes the distances of the rows gathered and puts the near ones into
+// the pool.
+func (w *sqWalk) score(g *sqGraph) {
+	n, pool := w.n, w.pool
+	ids, dist := w.ids[:n], w.dist[:n]
+	g.code.distances(&w.q, g.records, ids, dist)
+	w.distances += n
+	if len(pool) >= w.room {
+		n = g.kern.Below(ids, dist, poolDistance(pool[w.room-1]))
+	}
+	for i, id := range ids[:n] {
+		key := poolKey(dist[i], id)
+		if len(pool) >= w.room {
+			if key >= pool[w.room-1] {
+				continue
+			}
+			pool = pool[:w.room-1]
+		}
+		pos := insertAt(pool, key)
+		pool = append(pool, 0)
+		copy(pool[pos+1:], pool[pos:])
+		pool[pos] = key
+		w.at = min(w.at, pos)
+		if pos < w.at+2 { // it may be the next one, or the one after
+			vec.Prefetch(g.list(id, w.level))
+		}
+	}
+	w.pool = pool
+}
+
+// gather writes the linked rows that were not seen yet to w.ids and marks them as
+// seen, without a branch on what is random.
+func (w *sqWalk) gather(g *sqGraph, links []uint32) {
+	n, ids, seen := 0, w.ids, w.seen.words
+	for i := range links {
+		row := atomic.LoadUint32(&links[i]) - 1
+		if int(row) >= g.rows || n >= len(ids) {
+			break // the end, or a damaged image
+		}
+		word := &seen[row>>6]
+		old := *word
+		*word = old | 1<<(row&63)
+		ids[n] = row
+		n += int(^(old >> (row & 63)) & 1)
+	}
+	w.seen.touched = append(w.seen.touched, ids[:n]...)
+	w.n = n
+}
