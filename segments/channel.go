@@ -371,6 +371,13 @@ func (ch *Channel) DeletesUpTo(after, upTo uint64) []*DeleteBatch {
 	return ch.mu.buffer.between(after, upTo)
 }
 
+// DeleteBytes is the memory of the buffered deletes, in bytes.
+func (ch *Channel) DeleteBytes() int64 {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.mu.buffer.bytes
+}
+
 // TrimDeletes forgets buffered deletes up to upTo, which are in files; while a
 // load is under way that is put off.
 func (ch *Channel) TrimDeletes(upTo uint64) {

@@ -45,8 +45,14 @@
 //
 // All that grows with data is in the Ledger: rows, vectors and graphs of growing
 // segments, scalars, keys and delete bitmaps of sealed ones, delete buffers, files
-// of deletes while they are read, and results of reads on their way. Rows and loads
-// are refused at the limit; deletes always pass.
+// of deletes while they are read, and results of reads on their way. Loads are refused
+// at the limit; deletes always pass. Rows are in the log already when they come here,
+// and what makes room for them, a seal, is behind them: they may go a quarter beyond.
+//
+// While memory is short, the sealed segments that were read the longest time ago
+// become cold: their scalars of fixed width are then in a mapped file, as vectors,
+// graphs and key filters always are. A segment that is loaded while memory is short is
+// cold at once.
 //
 // # Locks
 //

@@ -161,7 +161,7 @@ func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 		need += v.needs(first, b.Rows)
 	}
 	before := g.used.Load()
-	if err := g.memory.Grow(need); err != nil {
+	if err := g.memory.growForLog(need); err != nil {
 		return 0, err
 	}
 	for _, v := range g.vectors {

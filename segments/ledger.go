@@ -142,12 +142,21 @@ func (r *Reservation) Grow(n int64) error { return r.growBeyond(n, 0) }
 
 // growBeyond is Grow that asks the limit only once the reservation holds more
 // than free bytes.
-func (r *Reservation) growBeyond(n, free int64) error {
+func (r *Reservation) growBeyond(n, free int64) error { return r.grow(n, free, 0) }
+
+// overdraft is the part of the limit, 1/overdraft, that rows may go beyond it which
+// are in the log already: the seal that makes room is in the log behind them.
+const overdraft = 4
+
+// growForLog is Grow for rows from the log.
+func (r *Reservation) growForLog(n int64) error { return r.grow(n, 0, r.ledger.limit/overdraft) }
+
+func (r *Reservation) grow(n, free, over int64) error {
 	l := r.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Subtracted, not added: n may come from a file and be near the largest number.
-	if r.kind != KindMapped && l.limit > 0 && n > l.limit-l.mu.total && n > free-r.bytes {
+	if r.kind != KindMapped && l.limit > 0 && n > l.limit+over-l.mu.total && n > free-r.bytes {
 		l.mu.refuse++
 		l.runsShort()
 		return errclass.New(errclass.Exhausted,

@@ -243,7 +243,7 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 		return nil, err
 	}
 	// What the scalars take in memory is in the manifest; the keys' order is put right below.
-	heap, err := set.o.Ledger.Reserve(KindSealed, m.ScalarBytes+4*m.Rows)
+	heap, err := c.roomFor(r.SegmentID, m.ScalarBytes+4*m.Rows)
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +269,9 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	}
 	s = opened
 	s.heap, s.mapped = heap, mapped
+	if set.o.Ledger.Above(coolAt) {
+		s = set.coldAtOnce(s)
+	}
 	heap.Commit(s.fixedBytes())
 	h := set.hold(s, false)
 	kept := false
@@ -284,6 +287,17 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	}
 	kept = true
 	return h, nil
+}
+
+// roomFor reserves the heap of a segment that is to be loaded. One that takes the
+// place of a growing segment gets it in any case: it frees more than it takes.
+func (c *Collection) roomFor(id, bytes int64) (*Reservation, error) {
+	snap := c.Acquire()
+	defer snap.Release()
+	if h, ok := snap.view.find(id); ok && h.growing && h.bytes() > bytes {
+		return c.set.o.Ledger.Force(KindSealed, bytes), nil
+	}
+	return c.set.o.Ledger.Reserve(KindSealed, bytes)
 }
 
 // Loaded reports whether the sealed segment is searchable.

@@ -191,6 +191,19 @@ func (c *Collection) Cool(id int64) (bool, error) {
 	return true, nil
 }
 
+// coldAtOnce returns the cold form of a segment that nobody else has yet; s itself
+// if it cannot be had.
+func (s *Set) coldAtOnce(warm *Sealed) *Sealed {
+	cold, err := warm.cooled()
+	if err != nil || cold == nil {
+		s.o.Logger.Warn("segments: memory is short and a segment stays warm", "segment", warm.meta.ID, "error", err)
+		return warm
+	}
+	_ = warm.close() // the cold one has the rest
+	cold.mapped.Commit(cold.file.Manifest().MappedBytes() + cold.spilled)
+	return cold
+}
+
 // exchange publishes a view with next in the place of h, if h is in the view. Both
 // take the same deletes at all times.
 func (c *Collection) exchange(h, next *holder) bool {

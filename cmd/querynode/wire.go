@@ -275,7 +275,10 @@ func (r *running) openSegments(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return r.push("segments", 10, r.set.Close)
+	if err := r.push("segments", 10, r.set.Close); err != nil {
+		return err
+	}
+	return r.group.Go("memory", func(ctx context.Context) error { return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit)) })
 }
 
 func (r *running) openDispatcher(context.Context) (err error) {
@@ -297,7 +300,7 @@ func (r *running) openNode(context.Context) (err error) {
 		PChannels: c.PChannelNames(), Standalone: c.Node.Standalone, Sole: r.embedded != nil, BoundedStaleness: c.Node.BoundedStaleness,
 		RefreshInterval: c.Node.RefreshInterval, CallTimeout: c.Node.CallTimeout, Logger: r.log,
 		Flush: flush.Options{
-			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge,
+			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge, MaxDeleteBytes: int64(c.Growing.DeleteBytes),
 			CheckpointInterval: c.Growing.CheckpointInterval, StepTimeout: c.Growing.UploadTimeout, Workers: c.Growing.BuildWorkers,
 		},
 		Compact: compactOptions(&c.Compaction),

@@ -168,7 +168,7 @@ type WAL struct {
 type Memory struct {
 	// Bytes that sealed and growing segments, deletes, loads and searches may take together. Beyond it inserts and loads are refused; deletes and releases always pass. 0 = 75 % of the memory of the cgroup, or else of the machine.
 	Limit Bytes `koanf:"limit"`
-	// Soft limit of the Go heap: near it garbage is collected more often. 0 = 90 % of the memory of the cgroup, or else of the machine. The variable GOMEMLIMIT goes before it.
+	// Memory that the process may have in all, files that it maps not counted. Near it garbage is collected more often, what is not on the Go heap taken off; what would go through it is refused. 0 = 90 % of the memory of the cgroup, or else of the machine. For the garbage collector the variable GOMEMLIMIT goes before it.
 	GoLimit Bytes `koanf:"go_limit"`
 }
 
@@ -192,6 +192,8 @@ type Growing struct {
 	SealBytes Bytes `koanf:"seal_bytes" default:"256MiB"`
 	// Age at which a segment is sealed.
 	SealAge time.Duration `koanf:"seal_age" default:"30m"`
+	// Deletes that a channel keeps in memory before its segments are sealed, so that the deletes go to files.
+	DeleteBytes Bytes `koanf:"delete_bytes" default:"64MiB"`
 	// How often the checkpoint of an idle channel is moved.
 	CheckpointInterval time.Duration `koanf:"checkpoint_interval" default:"30s"`
 	// Deadline of the upload of one file.

@@ -132,6 +132,7 @@ func (c *Config) spans() []span {
 		mib  = Bytes(1 << 20)
 		huge = Bytes(1 << 50)
 	)
+	b("growing.delete_bytes", c.Growing.DeleteBytes, 1<<12, 1<<40)
 	d("compaction.interval", c.Compaction.Interval, 10*ms, day)
 	d("compaction.retention", c.Compaction.Retention, 0, 365*day)
 	n("compaction.target_rows", c.Compaction.TargetRows, 1, 1<<31-1)

@@ -14,6 +14,7 @@ import (
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
 )
 
 // Flusher seals, builds, uploads and checkpoints for the logs this node owns.
@@ -301,9 +302,18 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 	ids := f.assigner.Close(ch.Name(), time.Now().Add(-f.o.SealAge))
 	growing, release := ch.Growing()
+	// Once: while the last ones are being flushed, more seals would help nothing.
+	tooMany := f.tooManyDeletes(ch) && !slices.ContainsFunc(growing, func(g *segments.Growing) bool {
+		_, sealed := g.Sealed()
+		return sealed && !ch.IsFlushed(g.Meta().ID)
+	})
 	for _, g := range growing {
 		m := g.Meta()
 		if _, sealed := g.Sealed(); sealed || slices.Contains(ids, m.ID) {
+			continue
+		}
+		if (tooMany || f.o.Pressed(g.Bytes())) && f.assigner.CloseOne(ch.Name(), m.PartitionID, m.ID) {
+			ids = append(ids, m.ID)
 			continue
 		}
 		if !f.assigner.Adopt(ch.Name(), m.PartitionID, m.ID, g.Rows(), g.Bytes()) && f.assigner.CloseOne(ch.Name(), m.PartitionID, m.ID) {
@@ -314,6 +324,9 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 	_, err := f.seal(ctx, ch, ids)
 	return err
 }
+
+// tooManyDeletes reports whether the channel has more deletes in memory than it may.
+func (f *Flusher) tooManyDeletes(ch Channel) bool { return ch.DeleteBytes() > f.o.MaxDeleteBytes }
 
 // Close stops the loop and waits for the step under way until ctx ends. What is
 // not flushed stays in the log.

@@ -30,6 +30,13 @@ type Options struct {
 	SealRows  int
 	SealBytes int64
 	SealAge   time.Duration
+	// Pressed says that a growing segment of so many bytes is to be sealed because
+	// memory is short. Nil = never.
+	Pressed func(bytes int64) bool
+	// MaxDeleteBytes bounds the deletes that a channel keeps in memory: beyond it
+	// its growing segments are sealed, so that the checkpoint can move and the
+	// deletes go to files. It is exceeded by what comes meanwhile. 0 = 64 MiB.
+	MaxDeleteBytes int64
 	// Interval is how often the loop looks for work without being asked. 0 = 1 s.
 	Interval time.Duration
 	// CheckpointInterval is how often an idle channel's checkpoint is moved. 0 = 30 s.
@@ -93,6 +100,12 @@ func (o *Options) EnsureDefaults() {
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
+	if o.Pressed == nil {
+		o.Pressed = func(int64) bool { return false }
+	}
+	if o.MaxDeleteBytes == 0 {
+		o.MaxDeleteBytes = 64 << 20
+	}
 	if o.OnFlushed == nil {
 		o.OnFlushed = func(Flushed) {}
 	}
@@ -120,7 +133,7 @@ func (o *Options) Validate() error {
 	for _, v := range []struct {
 		name string
 		n    int64
-	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)},
+	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxDeleteBytes", o.MaxDeleteBytes},
 		{"Interval", int64(o.Interval)}, {"CheckpointInterval", int64(o.CheckpointInterval)},
 		{"StepTimeout", int64(o.StepTimeout)}, {"Workers", int64(o.Workers)}} {
 		if v.n < 0 {

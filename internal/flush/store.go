@@ -181,7 +181,7 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 		return nil
 	}
 	deletes := ch.DeletesUpTo(last.timestamp, to.Timestamp)
-	if !flushed && time.Since(last.at) < f.o.CheckpointInterval {
+	if !flushed && !f.tooManyDeletes(ch) && time.Since(last.at) < f.o.CheckpointInterval {
 		return nil
 	}
 	commit := catalog.FlushCommit{Term: w.Term(), Checkpoint: positionText(to), CheckpointTimestamp: to.Timestamp}

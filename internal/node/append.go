@@ -130,8 +130,11 @@ func (n *Node) place(ctx context.Context, collection, partition string) (*catalo
 // roomForRows refuses inserts while memory is nearly used up; deletes always pass.
 func (n *Node) roomForRows() error {
 	l := n.o.Segments.Ledger()
-	if l.Limit() > 0 && l.Total() > l.Limit()-l.Limit()/memoryReserve {
-		return errclass.New(errclass.Exhausted, "memory is nearly used up: %d of %d bytes; flush, release segments, or give the node more memory", l.Total(), l.Limit())
+	if l.Above(100 - 100/memoryReserve) {
+		process, ceiling := l.Observed()
+		return errclass.New(errclass.Exhausted,
+			"memory is nearly used up: %d of %d bytes, and %d of the %d that the process may have; growing rows are being stored: try again, release segments, or give the node more memory",
+			l.Total(), l.Limit(), process, ceiling)
 	}
 	return nil
 }

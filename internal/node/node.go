@@ -159,6 +159,7 @@ func Open(o Options) (n *Node, err error) {
 	fo.WAL, fo.Channels = n.wals.Get, n.watched
 	fo.OnFlushed = func(flush.Flushed) { n.Kick() }
 	fo.OnProgress = n.flushProgress
+	fo.Pressed = n.pressed
 	if n.flusher, err = flush.New(fo); err != nil {
 		return nil, err
 	}
@@ -173,6 +174,13 @@ func Open(o Options) (n *Node, err error) {
 		return nil, err
 	}
 	return n, n.group.Go("keeper", n.keep)
+}
+
+// pressed says which growing segments are sealed because memory is short: large
+// ones first, all when it is very short.
+func (n *Node) pressed(bytes int64) bool {
+	l := n.o.Segments.Ledger()
+	return l.Above(80) && (bytes >= l.Limit()/50 || l.Above(90))
 }
 
 func (n *Node) ended(name string, err error) {

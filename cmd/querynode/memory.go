@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+
+	"github.com/querynode/querynode/segments"
+)
+
+// memoryInterval is how often the ledger hears what is really in use.
+const memoryInterval = time.Second
+
+// watchMemory reconciles the ledger with the memory of the process, and leaves the
+// Go heap what others do not take: growing vectors are outside of it.
+func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
+	own := os.Getenv("GOMEMLIMIT") == "" // else somebody else has set it
+	tick := time.NewTicker(memoryInterval)
+	defer tick.Stop()
+	for {
+		goBytes := goMemory()
+		process := max(anonymousMemory(), goBytes)
+		l.Observe(process, limit)
+		if own {
+			debug.SetMemoryLimit(heapLimit(limit, process-goBytes))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// heapLimit is what the Go heap may take of the limit when others take so much. It
+// never gets so small that collecting garbage is all that is done.
+func heapLimit(limit, others int64) int64 { return max(limit-others, limit/4) }
+
+// goMemory is the memory that the Go runtime has from the system.
+func goMemory() int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	if s[0].Value.Kind() != metrics.KindUint64 || s[1].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
+}

@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/querynode/querynode/internal/flush"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
+)
+
+const wide = 64
+
+// wideVector is the vector of a key: values that a float32 adds up exactly.
+func wideVector(id int64) []float32 {
+	r := rand.New(rand.NewPCG(uint64(id), 9))
+	v := make([]float32, wide)
+	for i := range v {
+		v[i] = float32(r.IntN(17) - 8)
+	}
+	return v
+}
+
+// TestADatasetOfFourTimesTheMemory: growing segments are stored because memory is
+// short, what is stored is served from mapped files, and inserts that come too fast
+// are refused and may be repeated. Deletes always pass.
+func TestADatasetOfFourTimesTheMemory(t *testing.T) {
+	t.Parallel()
+	const limit, rows = 1 << 20, 18_000 // 5 MiB of vectors, keys, prices and times
+	dir := t.TempDir()
+	o := options{memory: limit, flush: flush.Options{Interval: 10 * time.Millisecond, CheckpointInterval: 50 * time.Millisecond, Workers: 1}}
+	n := start(t, dir, o)
+	must2(t)(n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: "items", Schema: &qnpb.CollectionSchema{
+		Fields: []*qnpb.FieldSchema{
+			{Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true},
+			{Name: "price", Type: qnpb.DataType_DATA_TYPE_INT64},
+			{Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: wide},
+		}}, Indexes: []*qnpb.IndexSpec{{Field: "v", Type: "FLAT", Metric: "L2"}}}))
+	refused, highest := 0, int64(0)
+	for from := int64(0); from < rows; {
+		ids := seq(from, from+200)
+		var price []int64
+		var vs []float32
+		for _, id := range ids {
+			price = append(price, id*10)
+			vs = append(vs, wideVector(id)...)
+		}
+		_, err := n.write.Append(within(t), insertOf("items", int64(len(ids)), ints("id", ids...), ints("price", price...),
+			&qnpb.FieldData{Field: "v", Values: &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: wide, Values: vs}}}))
+		highest = max(highest, n.set.Ledger().Total())
+		switch status.Code(err) {
+		case codes.OK:
+			from += int64(len(ids))
+		case codes.ResourceExhausted:
+			refused++
+			must2(t)(n.write.Append(within(t), deleteOf("items", &qnpb.DeleteOperation{Ids: intIDs(-1)}))) // of nothing, but it passes
+			_, changed := n.set.Version()
+			select {
+			case <-changed:
+			case <-time.After(50 * time.Millisecond):
+			}
+		default:
+			t.Fatalf("%v", err)
+		}
+	}
+	t.Logf("%d inserts refused; at most %d of %d bytes in use", refused, highest, limit)
+	if highest > limit*5/4 {
+		t.Errorf("%d bytes were in use, the limit is %d", highest, limit)
+	}
+	n.delete("items", seq(0, 100))
+	n.flush("items")
+	n.handedOff("items")
+	n.checkWide(rows)
+	n.stop()
+	n = start(t, dir, o)
+	n.checkWide(rows)
+}
+
+// checkWide compares counts, rows and exact searches with what was inserted; the
+// first hundred rows were deleted.
+func (n *testNode) checkWide(rows int64) {
+	n.t.Helper()
+	if c := n.count("items"); c != rows-100 {
+		n.t.Fatalf("%d rows, want %d", c, rows-100)
+	}
+	cold := 0
+	var mapped int64
+	for _, c := range n.set.Collections() {
+		for _, st := range c.Segments() {
+			mapped += st.MappedBytes
+			if st.Cold {
+				cold++
+			}
+		}
+	}
+	l := n.set.Ledger()
+	if mapped < 4*l.Limit() || l.Total() > l.Limit() || l.Used()[segments.KindMapped] < mapped {
+		n.t.Errorf("%d bytes are mapped, %d of %d used; the ledger says %v", mapped, l.Total(), l.Limit(), l.Used())
+	}
+	n.t.Logf("%d cold segments, %d bytes mapped, %d of %d used", cold, mapped, l.Total(), l.Limit())
+	all := n.all("items", "id % 97 == 0")
+	for id := int64(0); id < rows; id += 97 {
+		if p, ok := all[id]; ok != (id >= 100) || ok && p != id*10 {
+			n.t.Fatalf("row %d: %d, %v", id, p, ok)
+		}
+	}
+	for _, of := range []int64{100, rows / 2, rows - 1} {
+		q := wideVector(of)
+		r, err := n.query.Search(within(n.t), &qnpb.SearchRequest{Collection: "items", TopK: 5, Freshness: strong, OutputFields: []string{"price"},
+			Vectors: &qnpb.FloatVectors{Dim: wide, Values: q}})
+		must(n.t, err)
+		var want []float32
+		for id := int64(100); id < rows; id++ {
+			d := float32(0)
+			for i, x := range wideVector(id) {
+				d += (x - q[i]) * (x - q[i])
+			}
+			want = append(want, d)
+		}
+		slices.Sort(want)
+		if !slices.Equal(r.GetScores(), want[:5]) {
+			n.t.Fatalf("search for %d: scores %v, want %v", of, r.GetScores(), want[:5])
+		}
+		for i, id := range r.GetIds().GetInts().GetValues() {
+			if p := r.GetFields()[0].GetInts().GetValues()[i]; p != id*10 {
+				n.t.Fatalf("row %d has price %d", id, p)
+			}
+		}
+	}
+}
