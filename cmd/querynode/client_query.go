@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 
@@ -11,21 +13,31 @@ import (
 )
 
 type queryCmd struct {
-	Collection string `arg:"" help:"Name or alias of the collection."`
-	Limit      int64  `default:"100" help:"Most rows to return; 0 = all."`
-	Offset     int64  `help:"Rows to leave out at the front, in order of the key."`
-	Count      bool   `help:"Only count the rows."`
+	Collection string   `arg:"" help:"Name or alias of the collection."`
+	Limit      int64    `default:"100" help:"Most rows to return; 0 = all."`
+	Offset     int64    `help:"Rows to leave out at the front of the order."`
+	Count      bool     `help:"Only count the rows."`
+	OrderBy    []string `sep:"none" placeholder:"FIELD[:desc][:nulls-first]" help:"Order of the rows, instead of that of the key. May be repeated."`
+	GroupBy    []string `placeholder:"FIELD,..." help:"One line for each combination of values; --output-fields may have count(*), min(f), max(f), sum(f), avg(f)."`
+	Pages      int      `placeholder:"N" help:"Page by page in order of the key, --limit rows each: show N pages, and the token to go on with."`
+	All        bool     `help:"All pages."`
+	Token      string   `placeholder:"TOKEN" help:"Go on behind the page that this token came with."`
 	readFlags
 	clientFlags
 }
 
 // Help is shown by --help.
 func (queryCmd) Help() string {
-	return `Lists the rows that match a filter, in order of the primary key. With --json each row is one line.
+	return `Lists the rows that match a filter, in order of the primary key or of other fields, or what aggregates
+say about them. With --json each row is one line.
 
 Example:
   querynode query words --filter 'length == 3 and id < 1000' --output-fields word
-  querynode query words --count --consistency strong`
+  querynode query words --count --consistency strong
+  querynode query words --order-by length:desc --order-by word --limit 5
+  querynode query words --group-by length --output-fields 'length,count(*),min(word)' --order-by 'count(*):desc'
+  querynode query words --output-fields 'avg(length)' --filter 'id < 1000'
+  querynode query words --all --limit 1000 --json`
 }
 
 // Run queries.
@@ -33,24 +45,66 @@ func (q *queryCmd) Run(a *app) error {
 	if err := q.check(); err != nil {
 		return err
 	}
+	order, err := q.orders()
+	if err != nil {
+		return err
+	}
 	return q.with(a, func(ctx context.Context, c *client) error {
 		coll, err := c.describe(ctx, q.Collection)
 		if err != nil {
 			return err
 		}
-		ctx, cancel := c.work(ctx)
-		defer cancel()
 		req := &qnpb.QueryRequest{Collection: q.Collection, Partitions: q.Partition, Filter: q.Filter, OutputFields: q.fields(coll),
-			Limit: q.Limit, Offset: q.Offset, Freshness: q.freshness()}
+			Limit: q.Limit, Offset: q.Offset, Freshness: q.freshness(), OrderBy: order, GroupByFields: q.GroupBy, Iterate: q.paged(), Token: q.Token,
+			IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, Explain: q.Explain}
 		if q.Count {
 			req.Limit, req.Offset = 0, 0
 		}
-		stream, err := c.query.Query(ctx, req)
-		if err != nil {
-			return explain(err, c.addr, q.Filter)
+		for page := 1; ; page++ {
+			if req.Token, err = q.call(ctx, c, coll, req); err != nil {
+				return explain(err, c.addr, q.Filter)
+			}
+			if req.Token == "" || page >= q.Pages && !q.All {
+				return nil
+			}
 		}
-		return explain(q.show(c, coll, stream.Recv), c.addr, q.Filter)
 	})
+}
+
+// paged reports whether the query goes page by page.
+func (q *queryCmd) paged() bool { return q.Pages != 0 || q.All || q.Token != "" }
+
+// call sends one call and shows its answer; it returns the token for the next page.
+func (q *queryCmd) call(ctx context.Context, c *client, coll *qnpb.Collection, req *qnpb.QueryRequest) (string, error) {
+	ctx, cancel := c.work(ctx)
+	defer cancel()
+	stream, err := c.query.Query(ctx, req)
+	if err != nil {
+		return "", err
+	}
+	return q.show(c, coll, stream.Recv)
+}
+
+// orders reads --order-by.
+func (q *queryCmd) orders() ([]*qnpb.OrderBy, error) {
+	var out []*qnpb.OrderBy
+	for _, text := range q.OrderBy {
+		parts := strings.Split(text, ":")
+		o := &qnpb.OrderBy{Field: parts[0]}
+		for _, word := range parts[1:] {
+			switch strings.ToLower(word) {
+			case "asc", "nulls-last":
+			case "desc":
+				o.Descending = true
+			case "nulls-first":
+				o.NullsFirst = true
+			default:
+				return nil, usage(errors.Newf("--order-by %q: want asc, desc, nulls-first or nulls-last, not %q", text, word))
+			}
+		}
+		out = append(out, o)
+	}
+	return out, nil
 }
 
 func (q *queryCmd) fields(coll *qnpb.Collection) []string {
@@ -59,6 +113,8 @@ func (q *queryCmd) fields(coll *qnpb.Collection) []string {
 		return []string{"count(*)"}
 	case len(q.OutputFields) > 0:
 		return q.OutputFields
+	case len(q.GroupBy) > 0:
+		return append(slices.Clone(q.GroupBy), "count(*)")
 	}
 	// Everything a person can read.
 	var names []string
@@ -70,29 +126,34 @@ func (q *queryCmd) fields(coll *qnpb.Collection) []string {
 	return names
 }
 
-// show writes the pieces of the answer as they come; a table at the end.
-func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.QueryResponse, error)) error {
+// show writes the pieces of the answer as they come; a table at the end. It
+// returns the token for the next page.
+func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.QueryResponse, error)) (token string, err error) {
 	t := &console.Table{}
 	types := typesOf(coll.GetSchema())
+	var stats *qnpb.ReadStats
 	for {
 		got, err := next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return err
+			return "", err
+		}
+		if got.GetStats() != nil {
+			token, stats = got.GetNextToken(), got.GetStats()
 		}
 		if q.Count && got.GetStats() != nil {
 			if c.out.JSON() {
-				return c.out.Document(map[string]any{"count": got.GetCount(), "read_timestamp": got.GetReadTimestamp()})
+				return "", c.out.Document(map[string]any{"count": got.GetCount(), "read_timestamp": got.GetReadTimestamp()})
 			}
 			c.out.Printf("%d", got.GetCount())
-			return nil
+			return "", showStats(c.out, stats, q.Explain)
 		}
 		for i := range int(got.GetRows()) {
 			if c.out.JSON() {
 				if err := c.out.Line(types.row(got.GetFields(), i)); err != nil {
-					return err
+					return "", err
 				}
 				continue
 			}
@@ -103,7 +164,10 @@ func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.Que
 		showOrNone(c.out, t, "no rows")
 		c.out.Notef("%s", c.out.PaintNote(console.Faint, console.Count(int64(len(t.Rows)))+" rows"))
 	}
-	return nil
+	if token != "" && !q.All {
+		c.out.Notef("%s", c.out.PaintNote(console.Faint, "go on with --token "+token))
+	}
+	return token, showStats(c.out, stats, q.Explain)
 }
 
 func addRow(t *console.Table, types fieldTypes, fields []*qnpb.FieldData, i int) {

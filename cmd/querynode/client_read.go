@@ -10,11 +10,15 @@ import (
 
 // readFlags are what searches and queries have in common.
 type readFlags struct {
-	Filter       string   `placeholder:"EXPR" help:"Only rows that match, e.g. 'length > 5 and word like \"ab%\"'."`
-	Partition    []string `placeholder:"NAME" help:"Only these partitions. May be repeated."`
-	OutputFields []string `placeholder:"FIELD,..." help:"Fields to show; \"*\" = all."`
-	Consistency  string   `enum:"strong,bounded,session,eventually" default:"bounded" help:"How fresh: strong = all that is acknowledged; bounded = at most 5 s old; session = since --guarantee; eventually = do not wait."`
-	Guarantee    uint64   `placeholder:"TIMESTAMP" help:"With session: timestamp of your last write."`
+	Filter        string   `placeholder:"EXPR" help:"Only rows that match, e.g. 'length > 5 and word like \"ab%\"'."`
+	Partition     []string `placeholder:"NAME" help:"Only these partitions. May be repeated."`
+	OutputFields  []string `placeholder:"FIELD,..." help:"Fields to show; \"*\" = all."`
+	IgnoreGrowing bool     `help:"Leave out rows that are not in sealed segments yet."`
+	AllowPartial  bool     `help:"Rather an answer without the segments that fail than none; says what is missing."`
+	Explain       bool     `help:"Show what was done in each segment, and what took how long."`
+	At            uint64   `placeholder:"TIMESTAMP" help:"Read as of this timestamp instead of as of now."`
+	Consistency   string   `enum:"strong,bounded,session,eventually" default:"bounded" help:"How fresh: strong = all that is acknowledged; bounded = at most 5 s old; session = since --guarantee; eventually = do not wait."`
+	Guarantee     uint64   `placeholder:"TIMESTAMP" help:"With session: timestamp of your last write."`
 }
 
 func (f *readFlags) freshness() *qnpb.Freshness {
@@ -22,7 +26,7 @@ func (f *readFlags) freshness() *qnpb.Freshness {
 		"strong": qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_STRONG, "bounded": qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_BOUNDED,
 		"session": qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION, "eventually": qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_EVENTUALLY,
 	}
-	return &qnpb.Freshness{Level: levels[f.Consistency], GuaranteeTimestamp: f.Guarantee}
+	return &qnpb.Freshness{Level: levels[f.Consistency], GuaranteeTimestamp: f.Guarantee, ReadTimestamp: f.At}
 }
 
 func (f *readFlags) check() error {

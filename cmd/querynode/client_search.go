@@ -18,15 +18,24 @@ import (
 )
 
 type searchCmd struct {
-	Collection string   `arg:"" help:"Name or alias of the collection."`
-	Vector     []string `sep:"none" xor:"what" placeholder:"'1,2,3'" help:"Vector to search for: numbers with commas or spaces between. May be repeated."`
-	Vectors    string   `xor:"what" type:"path" placeholder:"FILE" help:"Vectors to search for: .npy, .fvecs, .bvecs or .parquet."`
-	ID         []string `name:"id" sep:"none" xor:"what" placeholder:"KEY" help:"Search for what is near to the row with this key. May be repeated."`
-	Field      string   `placeholder:"NAME" help:"Vector field; needed if there are several."`
-	TopK       int64    `short:"k" default:"10" help:"Rows wanted for each vector."`
-	Offset     int64    `help:"Rows to leave out at the front."`
-	Metric     string   `placeholder:"L2|IP|COSINE" help:"Refused unless it is the index's."`
-	EF         int32    `name:"ef" help:"HNSW: size of the candidate list; 0 = chosen by the node."`
+	Collection      string   `arg:"" help:"Name or alias of the collection."`
+	Vector          []string `sep:"none" xor:"what" placeholder:"'1,2,3'" help:"Vector to search for: numbers with commas or spaces between. May be repeated."`
+	Vectors         string   `xor:"what" type:"path" placeholder:"FILE" help:"Vectors to search for: .npy, .fvecs, .bvecs or .parquet."`
+	ID              []string `name:"id" sep:"none" xor:"what" placeholder:"KEY" help:"Search for what is near to the row with this key. May be repeated."`
+	Field           string   `placeholder:"NAME" help:"Vector field; needed if there are several."`
+	TopK            int64    `short:"k" default:"10" help:"Rows wanted for each vector."`
+	Offset          int64    `help:"Rows to leave out at the front."`
+	Metric          string   `placeholder:"L2|IP|COSINE" help:"Refused unless it is the index's."`
+	EF              int32    `name:"ef" help:"HNSW: size of the candidate list; 0 = chosen by the node."`
+	Radius          *float32 `placeholder:"SCORE" help:"Only rows nearer than this score."`
+	RangeFilter     *float32 `placeholder:"SCORE" help:"Only rows no nearer than this score."`
+	RoundDecimal    *int32   `placeholder:"0-6" help:"Decimals of the scores."`
+	GroupBy         string   `placeholder:"FIELD" help:"Find groups of rows that share the field's value; --top-k and --offset count groups."`
+	GroupSize       int64    `placeholder:"N" help:"Rows of each group; default 1."`
+	StrictGroupSize bool     `help:"Fill each group if there are rows to fill it."`
+	Pages           int      `placeholder:"N" help:"All rows in order, --top-k a page: show N pages, and the token to go on with."`
+	All             bool     `help:"All pages."`
+	Token           string   `placeholder:"TOKEN" help:"Go on behind the page that this token came with."`
 	readFlags
 	clientFlags
 }
@@ -39,7 +48,10 @@ larger is nearer. With --json each query vector's answer is one line.
 Example:
   querynode search words --id 375 --output-fields word -k 5
   querynode search words --vectors queries.npy -k 100 --ef 200 --json
-  querynode search words --vector '0.1, 0.2, 0.3' --filter 'length < 6'`
+  querynode search words --vector '0.1, 0.2, 0.3' --filter 'length < 6'
+  querynode search words --id 375 --explain
+  querynode search words --id 375 --group-by length --group-size 2
+  querynode search words --id 375 -k 1000 --all --json`
 }
 
 // Run searches.
@@ -49,6 +61,9 @@ func (s *searchCmd) Run(a *app) error {
 	}
 	if len(s.Vector) == 0 && s.Vectors == "" && len(s.ID) == 0 {
 		return usage(errors.New("say what to search for: --vector, --vectors or --id"))
+	}
+	if s.paged() && len(s.Vector)+len(s.ID) != 1 {
+		return usage(errors.New("pages are of one --vector or --id"))
 	}
 	return s.with(a, func(ctx context.Context, c *client) error {
 		coll, err := c.describe(ctx, s.Collection)
@@ -216,17 +231,40 @@ func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.F
 	return out, nil
 }
 
-// search sends one call and shows its answer.
+// paged reports whether the search goes page by page.
+func (s *searchCmd) paged() bool { return s.Pages != 0 || s.All || s.Token != "" }
+
+// search sends one call, or one for each page, and shows the answer.
 func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) error {
-	ctx, cancel := c.answer(ctx)
-	defer cancel()
-	got, err := c.query.Search(ctx, &qnpb.SearchRequest{
+	req := &qnpb.SearchRequest{
 		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: rowpb.RawVectors(vectors, int(f.GetDim())),
 		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Freshness: s.freshness(),
-	})
-	if err != nil {
-		return explain(err, c.addr, s.Filter)
+		Radius: s.Radius, RangeFilter: s.RangeFilter, RoundDecimal: s.RoundDecimal, IgnoreGrowing: s.IgnoreGrowing, AllowPartial: s.AllowPartial,
+		GroupByField: s.GroupBy, GroupSize: s.GroupSize, StrictGroupSize: s.StrictGroupSize, Iterate: s.paged(), Token: s.Token, Explain: s.Explain,
 	}
+	for page := 1; ; page++ {
+		got, err := s.call(ctx, c, req)
+		if err != nil {
+			return explain(err, c.addr, s.Filter)
+		}
+		if err := s.answer(c, coll, got, labels); err != nil {
+			return err
+		}
+		req.Token = got.GetNextToken()
+		if req.Token == "" || page >= s.Pages && !s.All {
+			return nil
+		}
+	}
+}
+
+func (s *searchCmd) call(ctx context.Context, c *client, req *qnpb.SearchRequest) (*qnpb.SearchResponse, error) {
+	ctx, cancel := c.answer(ctx)
+	defer cancel()
+	return c.query.Search(ctx, req)
+}
+
+// answer shows the answer to one call.
+func (s *searchCmd) answer(c *client, coll *qnpb.Collection, got *qnpb.SearchResponse, labels []string) error {
 	types := typesOf(coll.GetSchema())
 	from := 0
 	for q, n := range got.GetCounts() {
@@ -239,9 +277,16 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 			for i := from; i < to; i++ {
 				hit := types.row(got.GetFields(), i)
 				hit["id"], hit["score"] = keyOf(got.GetIds(), i), got.GetScores()[i]
+				if g := got.GetGroupValues(); g != nil {
+					hit["group"] = types.cell(g, i)
+				}
 				hits = append(hits, hit)
 			}
-			if err := c.out.Line(map[string]any{"query": labels[q], "hits": hits, "read_timestamp": got.GetReadTimestamp()}); err != nil {
+			line := map[string]any{"query": labels[q], "hits": hits, "read_timestamp": got.GetReadTimestamp()}
+			if s.paged() {
+				line["next_token"] = got.GetNextToken()
+			}
+			if err := c.out.Line(line); err != nil {
 				return err
 			}
 		} else {
@@ -249,11 +294,10 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 		}
 		from = to
 	}
-	if !c.out.JSON() {
-		st := got.GetStats()
-		c.out.Notef("%s", c.out.PaintNote(console.Faint, fmt.Sprintf("searched %d sealed and %d growing segments, %d pruned", len(st.GetSealedSegments()), len(st.GetGrowingSegments()), st.GetPrunedSegments())))
+	if t := got.GetNextToken(); t != "" && !s.All && !c.out.JSON() {
+		c.out.Notef("%s", c.out.PaintNote(console.Faint, "go on with --token "+t))
 	}
-	return nil
+	return showStats(c.out, got.GetStats(), s.Explain)
 }
 
 func (s *searchCmd) show(out *console.Console, types fieldTypes, got *qnpb.SearchResponse, label string, from, to int, several bool) {
@@ -261,11 +305,17 @@ func (s *searchCmd) show(out *console.Console, types fieldTypes, got *qnpb.Searc
 	if several {
 		t.Title = "query " + label
 	}
+	if g := got.GetGroupValues(); g != nil {
+		t.Columns = append(t.Columns, console.Left("group by "+g.GetField()))
+	}
 	for _, d := range got.GetFields() {
 		t.Columns = append(t.Columns, console.Left(d.GetField()))
 	}
 	for i := from; i < to; i++ {
 		row := []any{i - from + 1 + int(s.Offset), cellText(keyOf(got.GetIds(), i)), strconv.FormatFloat(float64(got.GetScores()[i]), 'f', 4, 32)}
+		if g := got.GetGroupValues(); g != nil {
+			row = append(row, cellText(types.cell(g, i)))
+		}
 		for _, d := range got.GetFields() {
 			row = append(row, cellText(types.cell(d, i)))
 		}

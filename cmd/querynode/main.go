@@ -51,6 +51,7 @@ type CLI struct {
 	Flush      flushCmd      `cmd:"" help:"Seal growing rows into segments in object storage."`
 	Compact    compactCmd    `cmd:"" help:"Merge sealed segments and drop rows that no read can see."`
 	Search     searchCmd     `cmd:"" help:"Find the rows nearest to vectors."`
+	Hybrid     hybridCmd     `cmd:"" help:"Search by several vectors and fuse the rankings."`
 	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
 	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`
 	Bench      benchCmd      `cmd:"" help:"Measure a node or an index on your own vectors."`

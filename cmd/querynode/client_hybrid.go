@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/console"
+	"github.com/querynode/querynode/internal/rowpb"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+type hybridCmd struct {
+	Collection   string    `arg:"" help:"Name or alias of the collection."`
+	Search       []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector. May be repeated, for the same field too."`
+	ID           string    `name:"id" xor:"what" placeholder:"KEY" help:"Search every vector field for what is near to the row with this key."`
+	TopK         int64     `short:"k" default:"10" help:"Rows wanted."`
+	Offset       int64     `help:"Rows to leave out at the front."`
+	Ranked       int64     `placeholder:"N" help:"Hits of each search that are ranked; 0 = --top-k + --offset."`
+	RRFK         float32   `name:"rrf-k" placeholder:"60" help:"Fuse by ranks: number n of a search gets 1/(k+n)."`
+	Weights      []float32 `placeholder:"0.7,0.3" help:"Fuse by scores instead: the weight of each search, 0 to 1."`
+	NormScore    bool      `help:"With --weights: bring IP and COSINE scores between 0 and 1 first."`
+	RoundDecimal *int32    `placeholder:"0-6" help:"Decimals of the scores."`
+	EF           int32     `name:"ef" help:"HNSW: size of the candidate list; 0 = chosen by the node."`
+	readFlags
+	clientFlags
+}
+
+// Help is shown by --help.
+func (hybridCmd) Help() string {
+	return `Runs several searches at one point in time and fuses their hits into one ranking, by ranks (the default) or by
+weighted scores. --filter goes for all of them.
+
+Example:
+  querynode hybrid products --search 'text=0.1,0.2,0.3' --search 'image=0.5,0.1' -k 10
+  querynode hybrid products --id 375 --weights 0.7,0.3 --norm-score --output-fields name --explain`
+}
+
+// Run searches.
+func (h *hybridCmd) Run(a *app) error {
+	if err := h.check(); err != nil {
+		return err
+	}
+	if len(h.Search) == 0 && h.ID == "" {
+		return usage(errors.New("say what to search for: --search or --id"))
+	}
+	if h.RRFK != 0 && len(h.Weights) > 0 {
+		return usage(errors.New("--rrf-k fuses by ranks, --weights by scores: choose one"))
+	}
+	return h.with(a, func(ctx context.Context, c *client) error {
+		coll, err := c.describe(ctx, h.Collection)
+		if err != nil {
+			return err
+		}
+		req := &qnpb.HybridSearchRequest{
+			Collection: h.Collection, Partitions: h.Partition, TopK: h.TopK, Offset: h.Offset, OutputFields: h.OutputFields, RoundDecimal: h.RoundDecimal,
+			IgnoreGrowing: h.IgnoreGrowing, AllowPartial: h.AllowPartial, Freshness: h.freshness(), Explain: h.Explain,
+		}
+		if len(h.Weights) > 0 {
+			req.Ranker = &qnpb.HybridSearchRequest_Weighted{Weighted: &qnpb.WeightedRanker{Weights: h.Weights, NormScore: h.NormScore}}
+		} else if h.RRFK != 0 {
+			req.Ranker = &qnpb.HybridSearchRequest_Rrf{Rrf: &qnpb.RrfRanker{K: h.RRFK}}
+		}
+		if req.Searches, err = h.searches(ctx, c, coll); err != nil {
+			return err
+		}
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		got, err := c.query.HybridSearch(ctx, req)
+		if err != nil {
+			return explain(err, c.addr, h.Filter)
+		}
+		return h.show(c, coll, got)
+	})
+}
+
+// searches makes the searches that were asked for.
+func (h *hybridCmd) searches(ctx context.Context, c *client, coll *qnpb.Collection) (out []*qnpb.SubSearch, err error) {
+	add := func(f *qnpb.FieldSchema, v []float32) error {
+		if len(v) != int(f.GetDim()) {
+			return wrongDim(len(v), f)
+		}
+		out = append(out, &qnpb.SubSearch{Field: f.GetName(), Vectors: rowpb.RawVectors(v, len(v)), TopK: h.Ranked, Filter: h.Filter, Ef: h.EF})
+		return nil
+	}
+	if h.ID != "" {
+		for _, f := range vectorsOf(coll.GetSchema()) {
+			v, err := c.vectorsOf(ctx, coll, f, []string{h.ID})
+			if err != nil {
+				return nil, err
+			}
+			if err := add(f, v); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	for _, text := range h.Search {
+		name, numbers, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, usage(errors.Newf("--search %q: want FIELD=1,2,3", text))
+		}
+		f, err := pickVector(coll, strings.TrimSpace(name))
+		if err != nil {
+			return nil, err
+		}
+		v, err := parseVector(numbers)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(f, v); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (h *hybridCmd) show(c *client, coll *qnpb.Collection, got *qnpb.HybridSearchResponse) error {
+	types := typesOf(coll.GetSchema())
+	n := len(got.GetScores())
+	if !slices.Equal(got.GetCounts(), []int64{int64(n)}) {
+		return errors.Newf("the node's answer is inconsistent: %v hits, %d scores", got.GetCounts(), n)
+	}
+	if c.out.JSON() {
+		hits := make([]map[string]any, 0, n)
+		for i := range n {
+			hit := types.row(got.GetFields(), i)
+			hit["id"], hit["score"] = keyOf(got.GetIds(), i), got.GetScores()[i]
+			hits = append(hits, hit)
+		}
+		if err := c.out.Line(map[string]any{"hits": hits, "read_timestamp": got.GetReadTimestamp()}); err != nil {
+			return err
+		}
+		return showStats(c.out, got.GetStats(), h.Explain)
+	}
+	t := &console.Table{Columns: []console.Column{console.Right("#"), console.Left("id"), console.Right("score")}}
+	for _, d := range got.GetFields() {
+		t.Columns = append(t.Columns, console.Left(d.GetField()))
+	}
+	for i := range n {
+		row := []any{fmt.Sprint(i + 1 + int(h.Offset)), cellText(keyOf(got.GetIds(), i)), strconv.FormatFloat(float64(got.GetScores()[i]), 'f', 4, 32)}
+		for _, d := range got.GetFields() {
+			row = append(row, cellText(types.cell(d, i)))
+		}
+		t.Add(row...)
+	}
+	showOrNone(c.out, t, "nothing found")
+	return showStats(c.out, got.GetStats(), h.Explain)
+}
