@@ -2,6 +2,7 @@ package index
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/cockroachdb/errors"
@@ -60,36 +61,54 @@ func (c *candidates) cut() {
 	c.limit = vec.Unkey(slices.Max(c.keys)).Distance
 }
 
+// Of partition.
+const (
+	partitionSort  = 24 // so few keys are sorted
+	partitionPicks = 9  // keys that a pivot is picked from
+)
+
 // partition moves the n smallest keys to the front; n is less than their number.
+// Nothing branches on a key: which side of the pivot it is on is as good as random.
 func partition(keys []uint64, n int) {
-	for len(keys) > 1 {
-		mid, last := len(keys)/2, len(keys)-1
-		// The median of three is the pivot.
-		a, b, c := keys[0], keys[mid], keys[last]
-		pivot := max(min(a, b), min(max(a, b), c))
-		i, j := 0, last
-		for i <= j {
-			for keys[i] < pivot {
-				i++
+	for len(keys) > partitionSort {
+		var picks [partitionPicks]uint64
+		for i := range picks {
+			x := keys[i*(len(keys)-1)/(partitionPicks-1)]
+			j := i
+			for ; j > 0 && picks[j-1] > x; j-- {
+				picks[j] = picks[j-1]
 			}
-			for keys[j] > pivot {
-				j--
-			}
-			if i <= j {
-				keys[i], keys[j] = keys[j], keys[i]
-				i++
-				j--
+			picks[j] = x
+		}
+		pivot := picks[min(n*partitionPicks/len(keys), partitionPicks-1)]
+		below := split(keys, pivot)
+		if below == 0 { // the pivot is the smallest
+			if below = split(keys, pivot+1); n <= below {
+				return
 			}
 		}
-		switch {
-		case n <= j:
-			keys = keys[:j+1]
-		case n >= i:
-			keys, n = keys[i:], n-i
-		default:
+		if n < below {
+			keys = keys[:below]
+		} else {
+			keys, n = keys[below:], n-below
+		}
+		if n == 0 {
 			return
 		}
 	}
+	slices.Sort(keys)
+}
+
+// split moves the keys below pivot to the front and returns their number.
+func split(keys []uint64, pivot uint64) int {
+	n := 0
+	for i, key := range keys {
+		keys[i] = keys[n]
+		keys[n] = key
+		_, less := bits.Sub64(key, pivot, 0)
+		n += int(less)
+	}
+	return n
 }
 
 // plan is how a search goes about.
