@@ -94,6 +94,8 @@ func (l *lane) do(ctx context.Context, o *op) error {
 		return err
 	case opCompact:
 		return l.compact(ctx, o)
+	case opCool:
+		return l.rig.cool(m.spec.name)
 	case opRelease:
 		m.loaded = false
 		_, err := l.rig.control.ReleaseSegments(ctx, &qnpb.ReleaseSegmentsRequest{Collection: m.spec.name})

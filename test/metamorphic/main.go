@@ -30,7 +30,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano()), "what the operations are drawn from; absent: from the clock")
 	flags.IntVar(&o.Ops, "ops", 100_000, "operations: requests, whatever number of rows they have")
-	flags.IntVar(&o.Lanes, "lanes", 6, "collections beside each other")
+	flags.IntVar(&o.Lanes, "lanes", 8, "collections beside each other")
 	flags.StringVar(&o.Dir, "dir", "", "folder for the queue's files; empty: a temporary one")
 	flags.DurationVar(&o.Shrink, "shrink", 5*time.Minute, "how long a failing script is cut down; 0 = not at all")
 	flags.StringVar(&o.Script, "script", "", "where a failing script is written; empty: metamorphic-<seed>.script")

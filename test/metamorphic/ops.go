@@ -45,6 +45,7 @@ const (
 	opDeleteBy  = "delete_by_filter"
 	opFlush     = "flush"
 	opCompact   = "compact"
+	opCool      = "cool" // its segments are served from mapped files
 	opRelease   = "release"
 	opLoad      = "load"
 	opMark      = "mark" // a moment to come back to
@@ -62,7 +63,7 @@ var weights = []struct {
 	do string
 	w  int
 }{
-	{opInsert, 16}, {opUpsert, 14}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 3}, {opCompact, 2}, {opRelease, 1},
+	{opInsert, 16}, {opUpsert, 14}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 3}, {opCompact, 2}, {opCool, 2}, {opRelease, 1},
 	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opSearch, 22}, {opQuery, 14}, {opCount, 5}, {opGet, 6},
 }
 

@@ -41,6 +41,7 @@ type rig struct {
 	compacted compacted // in all runs
 
 	stack   *lifecycle.Stack
+	set     *segments.Set
 	node    *node.Node
 	query   qnpb.QueryServiceClient
 	write   qnpb.WriteServiceClient
@@ -59,9 +60,10 @@ type compacted struct {
 
 // Times of the node under test: short, so that much happens between two operations.
 const (
-	timeTick = time.Millisecond
-	refresh  = 50 * time.Millisecond
-	interval = 20 * time.Millisecond
+	timeTick = 3 * time.Millisecond
+	refresh  = 100 * time.Millisecond
+	interval = 20 * time.Millisecond // of the flusher
+	compacts = 150 * time.Millisecond
 	// Reads in the past, of collections that do not say it themselves.
 	retention = 5 * time.Second
 	slack     = 2 * time.Second
@@ -118,6 +120,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	if err := push("segments", set.Close); err != nil {
 		return err
 	}
+	g.set = set
 	disp, err := dispatcher.New(dispatcher.Options{Queue: queue, Logger: g.log})
 	if err != nil {
 		return err
@@ -127,8 +130,8 @@ func (g *rig) start(ctx context.Context) (err error) {
 	}
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh,
-		Flush: flush.Options{SealRows: 600, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
-		Compact: compact.Options{Interval: interval, Retention: retention, ReadSlack: slack,
+		Flush: flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
+		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack,
 			Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
 		WAL: wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
 	if err != nil {
@@ -198,6 +201,21 @@ func (g *rig) stop() error {
 	rep := g.stack.Close(ctx)
 	g.stack = nil
 	return errors.Wrap(rep.Err(), "stop the node")
+}
+
+// cool makes the loaded segments of a collection cold, as a lack of memory would.
+func (g *rig) cool(collection string) error {
+	for _, c := range g.set.Collections() {
+		if c.Info().Name != collection {
+			continue
+		}
+		for _, st := range c.Segments() {
+			if _, err := c.Cool(st.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // crash stops the node while its object storage fails: what was not stored by

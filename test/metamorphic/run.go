@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Seed   uint64
 	Ops    int           // requests; 0 = 100,000
-	Lanes  int           // collections beside each other; 0 = 6
+	Lanes  int           // collections beside each other; 0 = 8
 	Dir    string        // for the queue's files; "" = a temporary folder
 	Shrink time.Duration // how long a failing script is cut down; 0 = not at all
 	Script string        // where it is written; "" = metamorphic-<seed>.script
@@ -37,7 +37,7 @@ func (o *Options) EnsureDefaults() {
 		o.Ops = 100_000
 	}
 	if o.Lanes == 0 {
-		o.Lanes = 6
+		o.Lanes = 8
 	}
 	if o.Script == "" {
 		o.Script = fmt.Sprintf("metamorphic-%d.script", o.Seed)
