@@ -228,7 +228,7 @@ func stubborn(t *testing.T, r *running) (free func()) {
 func waitStubbornly(ch chan struct{}) { <-ch }
 
 func TestAPartThatDoesNotStopIsNamedAndShown(t *testing.T) {
-	cfg := testConfig(t)
+	cfg := testConfig(t, "shutdown.total=2s")
 	r, err := start(t.Context(), cfg, startOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -47,8 +47,8 @@ func NewStack() *Stack {
 }
 
 // Push adds a started part. closer must stop it when called once, and return
-// when its context ends. deadline bounds the closer and is shortened to what
-// the whole has left; 0 means an equal share of that.
+// when its context ends. deadline is the time that the closer can count on, shortened
+// to what the whole has left; 0 means an equal share of that.
 func (s *Stack) Push(name string, closer func(ctx context.Context) error, deadline time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,8 +132,8 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-// Close closes the parts, last pushed first, each within its own deadline and
-// all within ctx. A closer that fails, panics or ignores its context does not
+// Close closes the parts, last pushed first, each within its own deadline, longer
+// by what ctx has beyond the deadlines of all, and all within ctx. A closer that fails, panics or ignores its context does not
 // keep the next from being called. If the parts' deadlines add up to more than
 // ctx has left they are shortened in proportion, so that an early part cannot
 // use up the time of the later ones. When ctx is cancelled outright the parts
@@ -227,7 +227,8 @@ func (s *Stack) edit(i int, fn func(*PartReport)) {
 }
 
 // budget is how long the first of parts may take, given what the whole has left
-// for all of them. A part without a deadline of its own counts with an equal share.
+// for all of them: its own deadline, and what the others' deadlines leave over. A
+// part without a deadline of its own counts with an equal share.
 func budget(ctx context.Context, parts []part) time.Duration {
 	own := parts[0].deadline
 	end, ok := ctx.Deadline()
@@ -251,7 +252,7 @@ func budget(ctx context.Context, parts []part) time.Duration {
 		}
 	}
 	if all <= left || all == 0 {
-		return want
+		return want + max(left-all, 0)
 	}
 	return time.Duration(float64(want) * (float64(left) / float64(all)))
 }

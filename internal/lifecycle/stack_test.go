@@ -101,7 +101,7 @@ func TestDeadlinesNest(t *testing.T) {
 		whole time.Duration   // 0 = none
 		want  []time.Duration
 	}{
-		{"enough for all", []time.Duration{2 * s0, 3 * s0}, 10 * s0, []time.Duration{2 * s0, 3 * s0}},
+		{"what nobody has asked for", []time.Duration{2 * s0, 3 * s0}, 10 * s0, []time.Duration{7 * s0, 3 * s0}},
 		{"shortened in proportion", []time.Duration{20 * s0, 10 * s0, 10 * s0}, 20 * s0, []time.Duration{10 * s0, 5 * s0, 5 * s0}},
 		{"equal shares", []time.Duration{0, 0, 0}, 30 * s0, []time.Duration{10 * s0, 10 * s0, 10 * s0}},
 		{"no whole deadline", []time.Duration{3 * s0, 0}, 0, []time.Duration{3 * s0, DefaultPartTime}},

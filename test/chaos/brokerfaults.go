@@ -28,7 +28,7 @@ func needsQueueFiles(g *rig) string {
 
 func brokerFaults() []fault {
 	return []fault{
-		{"broker: kill -9, restart", 2, (*rig).brokerKilled, needsBroker},
+		{"broker: kill -9, restart", 1, (*rig).brokerKilled, needsBroker},
 		{"broker: kill -9, SIGTERM of the node", 1, (*rig).brokerKilledTerm, needsBroker},
 		{"broker: SIGTERM, restart", 1, (*rig).brokerRestarted, needsBroker},
 		{"broker: SIGSTOP, SIGCONT", 2, (*rig).brokerFrozen, needsBroker},
@@ -37,8 +37,8 @@ func brokerFaults() []fault {
 		{"broker: connection hangs", 2, (*rig).brokerHangs, needsBroker},
 		{"broker: connection hangs, SIGTERM of the node", 1, (*rig).brokerHangsTerm, needsBroker},
 		{"broker: connection hangs, kill -9 of the node", 1, (*rig).brokerHangsKill, needsBroker},
-		{"broker: connections cut", 2, (*rig).brokerCut, needsBroker},
-		{"broker: topics unloaded", 2, (*rig).brokerUnloads, needsBroker},
+		{"broker: connections cut", 3, (*rig).brokerCut, needsBroker},
+		{"broker: topics unloaded", 3, (*rig).brokerUnloads, needsBroker},
 	}
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,6 +61,68 @@ func TestAShortRunFindsNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(r.Dir, "logs")); err != nil {
 		t.Errorf("files are said to be kept: %v", err)
+	}
+}
+
+// With a Pulsar that is started for it: QUERYNODE_TEST_PULSAR=1.
+func TestAShortRunOnPulsarFindsNothing(t *testing.T) {
+	if os.Getenv("QUERYNODE_TEST_PULSAR") != "1" {
+		t.Skip("not part of this run: needs QUERYNODE_TEST_PULSAR=1")
+	}
+	var progress, table bytes.Buffer
+	r, err := Run(t.Context(), Options{Seed: shortSeed, Queue: "pulsar", Duration: time.Minute, MaxFaults: 2 * shortFaults, Progress: &progress})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	if err := r.Write(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", &table)
+	if len(r.Violations) > 0 {
+		t.Errorf("%d violations\n%s", len(r.Violations), &progress)
+	}
+}
+
+// The short form of 1,000 SIGTERMs.
+const shortTerms = 9
+
+func TestEverySigtermIsObeyed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts nodes and waits for their stops")
+	}
+	var progress bytes.Buffer
+	r, err := Terminate(t.Context(), Options{Seed: shortSeed, Terms: shortTerms, Progress: &progress})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	var table bytes.Buffer
+	if err := r.Write(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", &table)
+	if len(r.Violations) > 0 || r.Exits != shortTerms {
+		t.Errorf("%d exits\n%s", r.Exits, &progress)
+	}
+	if _, err := json.Marshal(r); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheLastWordTellsHowManyGoroutinesAreLeft(t *testing.T) {
+	for log, want := range map[string]int{
+		"":                   -1,
+		`{"msg":"stopping"}`: -1,
+		"{\"msg\":\"starting\"}\n{\"msg\":\"stopped\",\"goroutines\":6}\n":        6,
+		"{\"msg\":\"stopped; nothing is lost\",\"goroutines\":7}\nsomething else": 7,
+	} {
+		if got := leftIn(log); got != want {
+			t.Errorf("%q: %d", log, got)
+		}
+	}
+	r := newTermReport(Options{Progress: io.Discard})
+	r.add(exit{hangs: hangsBroker, moment: atStart, took: time.Second, inTime: true, goroutines: idleGoroutines + 1})
+	if r.finish(); len(r.Violations) != 1 || r.Exits != 1 || r.Kinds[6].Clean != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

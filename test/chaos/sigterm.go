@@ -52,6 +52,7 @@ type lane struct {
 	r            *rand.Rand
 	report       *TermReport
 	trials       *atomic.Int64 // how many are left, of all lanes of this kind
+	filling      int64
 	runs         int
 	announceTook time.Duration
 	recoveryTook time.Duration
@@ -146,7 +147,7 @@ func (t *terms) lanes(ctx context.Context) ([]*lane, error) {
 	healthy.Store(n - 2*(n/3))
 	var all []*lane
 	add := func(name, hangs string, trials *atomic.Int64) *lane {
-		l := &lane{name: name, hangs: hangs, binary: t.binary, dir: filepath.Join(t.work, name), report: t.report, trials: trials,
+		l := &lane{name: name, hangs: hangs, binary: t.binary, dir: filepath.Join(t.work, name), report: t.report, trials: trials, filling: min(fillAppends, 30*n),
 			r: rand.New(rand.NewPCG(t.o.Seed, uint64(len(all)))), announceTook: time.Second, recoveryTook: time.Second}
 		// Sealed rarely, so that there is something to recover.
 		l.args = []string{"--set", "node.name=" + name, "--set", "growing.seal_age=1h", "--set", "growing.checkpoint_interval=1h", "--set", "memory.limit=1GiB"}
@@ -226,7 +227,7 @@ func (t *terms) nothingHeld(ctx context.Context) error {
 
 const (
 	termCollection = "sigterm"
-	fillAppends    = 3000 // before the first stop, each of a few rows
+	fillAppends    = 3000 // before the first stop, each of a few rows; fewer when there are few stops
 )
 
 // run does the lane's trials.
@@ -300,7 +301,7 @@ func (l *lane) fill(ctx context.Context) error {
 	_, err = c.catalog.CreateCollection(ctx, &qnpb.CreateCollectionRequest{Name: termCollection, Schema: schema(), Shards: 2,
 		Indexes: []*qnpb.IndexSpec{{Field: "v", Type: "FLAT", Metric: "L2"}}})
 	if err == nil {
-		stop := l.appends(ctx, c, fillAppends)
+		stop := l.appends(ctx, c, l.filling)
 		stop(true)
 		if l.acked.Load() != l.tried.Load() {
 			err = errors.Newf("%d of %d rows were acknowledged", l.acked.Load(), l.tried.Load())
@@ -350,10 +351,6 @@ func (l *lane) upTo(d time.Duration) time.Duration { return time.Duration(l.r.In
 // trial starts a node and tells it to stop at a random moment. It is false if the
 // signal came before main, where nothing of ours can answer it.
 func (l *lane) trial(ctx context.Context) (done bool, err error) {
-	moment := []string{atStart, atRecovery, atAppend}[l.r.IntN(3)]
-	if l.deaf {
-		moment = []string{atStart, atRecovery}[l.r.IntN(2)] // it never gets further
-	}
 	goOn := func() {}
 	defer func() { goOn() }()
 	hang := func() {
@@ -362,55 +359,87 @@ func (l *lane) trial(ctx context.Context) (done bool, err error) {
 		}
 	}
 	var p *process
+	calm := func() {}
+	moment := []string{atStart, atRecovery, atAppend}[l.r.IntN(3)]
+	if l.deaf {
+		moment = []string{atStart, atRecovery}[l.r.IntN(2)] // it never gets further
+	}
 	switch moment {
 	case atStart:
-		if l.r.IntN(2) == 0 {
-			hang()
-			p, err = l.spawn()
-			rest(ctx, l.upTo(l.announceTook*3/2))
-			break
-		}
-		p, err = l.spawn()
-		rest(ctx, l.upTo(l.announceTook))
-		hang()
-		rest(ctx, l.upTo(l.announceTook/2))
+		p, err = l.starting(ctx, hang)
 	case atRecovery:
-		if p, err = l.spawn(); err == nil && !until(ctx, p, startLimit, p.announced) {
-			p.kill()
-			err = errors.Newf("run %d does not announce itself: %s", p.run, p.tail(5))
-		}
-		rest(ctx, l.upTo(l.recoveryTook))
-		hang()
-		rest(ctx, l.upTo(l.recoveryTook/2))
+		p, err = l.recovering(ctx, hang)
 	case atAppend:
-		var c *client
-		if p, c, err = l.serving(ctx); err != nil {
-			return false, err
-		}
-		defer c.conn.Close()
-		stop := l.appends(ctx, c, 1<<40)
-		defer stop(false)
-		if l.hangs == hangsStorage && l.r.IntN(4) == 0 {
-			var side sync.WaitGroup
-			defer side.Wait()
-			side.Go(func() { // uploads that hang
-				call, cancel := within(ctx, callTimeout)
-				defer cancel()
-				_, _ = c.write.Flush(call, &qnpb.FlushRequest{Collection: termCollection, Wait: true})
-			})
-		}
-		rest(ctx, l.upTo(maxMoment))
-		hang()
-		rest(ctx, l.upTo(maxMoment))
+		p, calm, err = l.appending(ctx, hang)
 	}
 	if err != nil {
 		return false, err
 	}
+	defer calm()
 	if ctx.Err() != nil {
 		p.kill()
 		return false, ctx.Err()
 	}
 	return l.term(p, moment), nil
+}
+
+// starting returns at some moment of a start. What hangs does so from before it,
+// or from some moment of it.
+func (l *lane) starting(ctx context.Context, hang func()) (*process, error) {
+	before := l.r.IntN(2) == 0
+	if before {
+		hang()
+	}
+	p, err := l.spawn()
+	if err != nil {
+		return nil, err
+	}
+	rest(ctx, l.upTo(l.announceTook))
+	if !before {
+		hang()
+	}
+	rest(ctx, l.upTo(l.announceTook/2))
+	return p, nil
+}
+
+func (l *lane) recovering(ctx context.Context, hang func()) (*process, error) {
+	p, err := l.spawn()
+	if err != nil {
+		return nil, err
+	}
+	if !until(ctx, p, startLimit, p.announced) {
+		p.kill()
+		return nil, errors.Newf("run %d does not announce itself: %s", p.run, p.tail(5))
+	}
+	rest(ctx, l.upTo(l.recoveryTook))
+	hang()
+	rest(ctx, l.upTo(l.recoveryTook/2))
+	return p, nil
+}
+
+// appending returns while rows are being inserted; calm waits for who does it.
+func (l *lane) appending(ctx context.Context, hang func()) (p *process, calm func(), err error) {
+	p, c, err := l.serving(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := l.appends(ctx, c, 1<<40)
+	var side sync.WaitGroup
+	if l.hangs == hangsStorage && l.r.IntN(4) == 0 {
+		side.Go(func() { // uploads that hang
+			call, cancel := within(ctx, callTimeout)
+			defer cancel()
+			_, _ = c.write.Flush(call, &qnpb.FlushRequest{Collection: termCollection, Wait: true})
+		})
+	}
+	rest(ctx, l.upTo(maxMoment))
+	hang()
+	rest(ctx, l.upTo(maxMoment))
+	return p, func() {
+		stop(false)
+		side.Wait()
+		_ = c.conn.Close()
+	}, nil
 }
 
 // term tells the node to stop and looks at its end.
