@@ -33,8 +33,24 @@ func (p *path) checkState() {
 			p.violate("%s is not covered by LastTimestamp", a.body)
 		}
 	}
+	for _, a := range p.asks {
+		p.checkBarrier(a)
+	}
 	for _, c := range p.closes {
 		p.checkClose(c)
+	}
+}
+
+// checkBarrier: a barrier is served by an owner that had not been replaced when it
+// began, and waits no longer than an append.
+func (p *path) checkBarrier(a *asked) {
+	switch {
+	case !isClosed(a.done) && !a.owner.w.State().alive():
+		p.violate("a barrier still waits, its owner %d is %s", a.owner.term, a.owner.w.State())
+	case !isClosed(a.done) && time.Since(a.begun) >= time.Minute && !p.s.replay:
+		p.violate("a barrier still waits after %s", time.Since(a.begun))
+	case isClosed(a.done) && a.err == nil && a.taken > a.owner.term:
+		p.violate("a barrier of owner %d is served, term %d had been taken before it began", a.owner.term, a.taken)
 	}
 }
 
@@ -111,6 +127,11 @@ func (p *path) finish() {
 			p.violate("%s has not returned", a.body)
 		}
 	}
+	for _, a := range p.asks {
+		if !isClosed(a.done) {
+			p.violate("a barrier of owner %d has not returned", a.owner.term)
+		}
+	}
 	for _, o := range p.owners {
 		if len(p.stuck(o)) == 0 {
 			p.checkGone(o)
@@ -146,6 +167,11 @@ func (p *path) releaseAll() {
 // stillWaits reports whether an append or a close has not returned.
 func (p *path) stillWaits() bool {
 	for _, a := range p.appends {
+		if !isClosed(a.done) {
+			return true
+		}
+	}
+	for _, a := range p.asks {
 		if !isClosed(a.done) {
 			return true
 		}

@@ -42,6 +42,12 @@ var mutants = []struct {
 	{"a call that hangs has no deadline", "calls.go",
 		"	ctx, cancel := context.WithTimeout(ctx, timeout)\n	defer cancel()\n	done :=", "	done :=",
 		"still waits after 1m0s"},
+	{"a barrier believes that what it wrote is stored", "writer.go",
+		"		s.round.answer(s.proof)\n", "		s.round.answer(nil)\n",
+		"is served, term 2 had been taken"},
+	{"a barrier that waits is forgotten at the end", "state.go",
+		"		r.answer(err)\n	}\n	w.count.refused", "		_ = r\n	}\n	w.count.refused",
+		"a barrier still waits, its owner"},
 }
 
 func TestTheExplorerFindsMutants(t *testing.T) {

@@ -25,6 +25,7 @@ type scenario struct {
 	owners  int           // each opened while the one before it may still live
 	appends int           // all together, to any owner that has been opened
 	closes  int           // all together, each owner once at least
+	asks    int           // barriers, all together
 	waits   []string      // lengths of time that may pass while calls hang, each once
 	calm    bool          // calls return ok, or hang; none fails
 	replay  bool          // Options.Replay may hang too
@@ -57,6 +58,15 @@ type appended struct {
 	err     error
 }
 
+// asked is a barrier on a path.
+type asked struct {
+	owner *owner
+	begun time.Time
+	taken uint64 // the newest term that had been taken when it began
+	done  chan struct{}
+	err   error
+}
+
 type closed struct {
 	owner *owner
 	begun time.Time
@@ -75,6 +85,7 @@ type path struct {
 	owners  []*owner
 	appends []*appended
 	closes  []*closed
+	asks    []*asked
 	waits   []string
 	broke   map[string]bool // a Close of producer or reader failed, by owner
 	taken   int             // length of the log when the newest term was taken
@@ -133,6 +144,9 @@ func (p *path) choices() []string {
 		if len(p.appends) < p.s.appends {
 			out = append(out, fmt.Sprint("append to ", o.term))
 		}
+		if len(p.asks) < p.s.asks {
+			out = append(out, fmt.Sprint("barrier of ", o.term))
+		}
 		if o.closes == 0 || left > 0 {
 			out = append(out, fmt.Sprint("close ", o.term))
 		}
@@ -170,6 +184,8 @@ func (p *path) do(choice string) bool {
 		p.open()
 	case "append":
 		p.append(p.owner(object[len("to "):]))
+	case "barrier":
+		p.ask(p.owner(object[len("of "):]))
 	case "close":
 		p.close(p.owner(object))
 	case "wait":
@@ -248,6 +264,15 @@ func (p *path) append(o *owner) {
 	}()
 }
 
+func (p *path) ask(o *owner) {
+	a := &asked{owner: o, begun: time.Now(), taken: p.takenBy, done: make(chan struct{})}
+	p.asks = append(p.asks, a)
+	go func() {
+		defer close(a.done)
+		a.err = o.w.Barrier().Wait(context.Background())
+	}()
+}
+
 func (p *path) close(o *owner) {
 	c := &closed{owner: o, begun: time.Now(), done: make(chan struct{})}
 	o.closes++
@@ -286,6 +311,9 @@ func (p *path) fingerprint() string {
 	for _, c := range p.closes {
 		fmt.Fprintln(&b, c.owner.term, isClosed(c.done), closeText(c))
 	}
+	for _, a := range p.asks {
+		fmt.Fprintln(&b, a.owner.term, a.taken > a.owner.term, askText(a))
+	}
 	for _, c := range p.gates.list() {
 		fmt.Fprintln(&b, c.label, c.ctx.Err())
 	}
@@ -305,6 +333,13 @@ func outcomeText(a *appended) string {
 		return "stored at " + a.receipt.Position.ID
 	}
 	return fmt.Sprint(errclass.Of(a.err), errors.Is(a.err, mq.ErrUnknownOutcome))
+}
+
+func askText(a *asked) string {
+	if !isClosed(a.done) {
+		return "barrier under way"
+	}
+	return fmt.Sprint("barrier ", a.err == nil, errclass.Of(a.err))
 }
 
 func closeText(c *closed) string {

@@ -155,6 +155,9 @@ func (x *explorer) end(p *path) {
 	for _, c := range p.closes {
 		fmt.Fprintln(&b, c.owner.term, closeText(c))
 	}
+	for _, a := range p.asks {
+		fmt.Fprintln(&b, a.owner.term, askText(a))
+	}
 	for _, m := range p.q.Messages(topic) {
 		fmt.Fprintf(&b, "%q ", m.Payload)
 	}
@@ -177,6 +180,8 @@ var shortScenarios = []scenario{
 	{name: "an empty log", owners: 1, appends: 2, closes: 2, waits: []string{"1m"}},
 	{name: "a log to replay", old: 1, owners: 1, appends: 1, closes: 1, waits: []string{"1m"}},
 	{name: "a new owner, nothing fails", owners: 2, appends: 1, closes: 2, calm: true},
+	{name: "a barrier", owners: 1, appends: 1, closes: 1, asks: 1, waits: []string{"1m"}},
+	{name: "a barrier and a new owner, nothing fails", owners: 2, closes: 2, asks: 1, calm: true},
 }
 
 var longScenarios = []scenario{
@@ -186,6 +191,9 @@ var longScenarios = []scenario{
 	{name: "impatient appends", owners: 1, appends: 3, closes: 1, waits: []string{"3s", "1m"}, patient: time.Second},
 	{name: "a new owner", owners: 2, appends: 1, closes: 2},
 	{name: "a new owner, three appends, nothing fails", owners: 2, appends: 3, closes: 2, calm: true},
+	{name: "two barriers and an append", owners: 1, appends: 1, closes: 2, asks: 2, waits: []string{"1m"}},
+	{name: "a barrier and a new owner", owners: 2, closes: 2, asks: 1},
+	{name: "a barrier, an append and a new owner, nothing fails", owners: 2, appends: 1, closes: 2, asks: 1, calm: true},
 	{name: "a new owner, time passes, nothing fails", owners: 2, appends: 1, closes: 3, waits: []string{"1m"}, calm: true},
 }
 
