@@ -5,8 +5,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,7 +18,29 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
+// program is what is tested, built once.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "querynode-chaos-test-")
+	if err == nil {
+		program = filepath.Join(dir, "querynode")
+		build := exec.Command("go", "build", "-o", program, "github.com/querynode/querynode/cmd/querynode")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		var out []byte
+		if out, err = build.CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the program:", err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
 
 // The short run for CI: always the same faults. QUERYNODE_TEST_SEED draws others.
 const (
@@ -38,7 +62,7 @@ func TestAShortRunFindsNothing(t *testing.T) {
 		seed = v
 	}
 	var progress bytes.Buffer
-	r, err := Run(t.Context(), Options{Seed: seed, Duration: shortDuration, MaxFaults: shortFaults, Progress: &progress})
+	r, err := Run(t.Context(), Options{Seed: seed, Binary: program, Duration: shortDuration, MaxFaults: shortFaults, Progress: &progress})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
@@ -70,7 +94,7 @@ func TestAShortRunOnPulsarFindsNothing(t *testing.T) {
 		t.Skip("not part of this run: needs QUERYNODE_TEST_PULSAR=1")
 	}
 	var progress, table bytes.Buffer
-	r, err := Run(t.Context(), Options{Seed: shortSeed, Queue: "pulsar", Duration: time.Minute, MaxFaults: 2 * shortFaults, Progress: &progress})
+	r, err := Run(t.Context(), Options{Seed: shortSeed, Binary: program, Queue: "pulsar", Duration: time.Minute, MaxFaults: 2 * shortFaults, Progress: &progress})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
@@ -91,7 +115,7 @@ func TestEverySigtermIsObeyed(t *testing.T) {
 		t.Skip("starts nodes and waits for their stops")
 	}
 	var progress bytes.Buffer
-	r, err := Terminate(t.Context(), Options{Seed: shortSeed, Terms: shortTerms, Progress: &progress})
+	r, err := Terminate(t.Context(), Options{Seed: shortSeed, Binary: program, Terms: shortTerms, Progress: &progress})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
