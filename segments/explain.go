@@ -33,8 +33,7 @@ const (
 	wayGraph       = "graph"            // walk
 	wayFiltered    = "filtered graph"   // walk that passes through other rows
 	wayBoth        = "graph, then scan" // the walk had cost as much as the scan would
-	wayKeys        = "keys"             // rows looked up by key
-	wayRows        = "rows"             // rows read one after the other
+	wayRows        = "rows"             // read one after the other, for a query
 )
 
 // trace collects what a read does. Its methods may be called by any task.
@@ -156,6 +155,13 @@ func (x *reader) seen(ctx context.Context, t *target, set *bitset.Set) (n int, r
 	}
 	x.trace.filtered(t, x.sub, n, matched, time.Since(start))
 	return n, rows, nil
+}
+
+// listed notes that a query has read rows of a target.
+func (x *reader) listed(t *target, start time.Time) {
+	if x.trace != nil {
+		x.trace.searched(t, x.sub, &work{ways: []string{wayRows}}, time.Since(start))
+	}
 }
 
 // stages measures one stage of a read after the other; the zero stages measures nothing.

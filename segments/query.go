@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -121,6 +122,7 @@ func (x *reader) list(ctx context.Context, t *target, l *keyList, in span) error
 	if err := ctx.Err(); err != nil {
 		return errors.Wrap(err, "query")
 	}
+	defer x.listed(t, time.Now())
 	if allowed == nil {
 		allowed = sc.prefix(n)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -21,6 +22,7 @@ func (x *reader) rowSets(ctx context.Context) ([]*bitset.Set, error) {
 		if err != nil {
 			return err
 		}
+		defer x.listed(t, time.Now())
 		if allowed == nil {
 			set.Reset(n)
 			set.Fill()

@@ -40,7 +40,11 @@ func (s *writeService) Append(ctx context.Context, r *qnpb.AppendRequest) (*qnpb
 	if err != nil {
 		return nil, err
 	}
-	return &qnpb.AppendResponse{Ids: rowpb.ToIDs(done.Keys), Rows: int64(done.Rows), Timestamp: done.Timestamp}, nil
+	out := &qnpb.AppendResponse{Rows: int64(done.Rows), Timestamp: done.Timestamp}
+	if r.GetDelete().GetFilter() == "" || done.Rows <= node.MaxNQ {
+		out.Ids = rowpb.ToIDs(done.Keys)
+	}
+	return out, nil
 }
 
 func (s *writeService) rows(ctx context.Context, r *qnpb.AppendRequest, sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert bool) (node.Appended, error) {

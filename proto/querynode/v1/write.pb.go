@@ -260,7 +260,8 @@ type DeleteOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Keys to delete; keys that do not exist are no error.
 	Ids *Ids `protobuf:"bytes,1,opt,name=ids,proto3" json:"ids,omitempty"`
-	// Deletes what the filter matches now (read with STRONG). Empty when ids is used.
+	// Deletes what the filter matches now: reads the keys with STRONG, then deletes those keys. Not atomic: a row written
+	// under one of them between the two is deleted too, and after an error some may be deleted. Empty when ids is used.
 	Filter string `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Values for the {placeholders} of the filter.
 	FilterValues  map[string]*Value `protobuf:"bytes,3,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -322,7 +323,8 @@ func (x *DeleteOperation) GetFilterValues() map[string]*Value {
 // AppendResponse tells what was written.
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Keys written or deleted, in the order of the request; with auto_id, those given.
+	// Keys written or deleted, in the order of the request; with auto_id, those given. Left out if a filter deleted
+	// more than 16384.
 	Ids *Ids `protobuf:"bytes,1,opt,name=ids,proto3" json:"ids,omitempty"`
 	// Rows inserted or upserted, or keys deleted.
 	Rows int64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
