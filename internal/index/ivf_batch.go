@@ -54,6 +54,7 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 		return
 	}
 	p.rank = x.byteRank(p.k)
+	p.enough = min(p.enough, p.rank)
 	for from := 0; from < n; from += batchQueries {
 		to := min(from+batchQueries, n)
 		block := vectors[from*x.dim : to*x.dim]
@@ -63,9 +64,12 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 			x.readShared(uses, &p, s)
 		}
 		for i := range to - from {
-			s.out = s.out[:0]
-			rows := x.rank(block[i*x.dim:][:x.dim], &p, &s.ivf.batch.cands[i], s)
-			found(from+i, q.within(rows))
+			v, c := block[i*x.dim:][:x.dim], &s.ivf.batch.cands[i]
+			if len(c.keys) < p.enough && p.lists < x.lists.n && !s.stats.Stopped {
+				found(from+i, x.Search(v, q, s)) // it reads more lists
+				continue
+			}
+			found(from+i, q.within(x.rank(v, &p, c, s)))
 		}
 	}
 }

@@ -114,9 +114,17 @@ func split(keys []uint64, pivot uint64) int {
 // plan is how a search goes about.
 type plan struct {
 	k, lists, rank int
+	enough         int      // candidates that are worth ranking; fewer, and more lists are read
 	allowed        []uint64 // nil: all
 	scan           bool     // look at all allowed rows
 }
+
+// How many codes of a list are read in the time of one row at random.
+const (
+	rowParts = 40 // of product quantisation
+	rowBytes = 12 // of a byte for each dimension
+	rowRows  = 2  // rows of lists themselves
+)
 
 // plan decides on the work for a query.
 func (x *ivf) plan(q *Query) plan {
@@ -130,18 +138,25 @@ func (x *ivf) plan(q *Query) plan {
 		selected = min(q.Allowed.Count(), x.n)
 		p.k = min(p.k, selected)
 	}
-	// The nearest of few, or many of the nearest, lie further apart, so more lists
-	// hold them.
-	wider := float64(x.n) / float64(max(selected, 1)) * max(float64(p.k)/calibrateK, 1)
-	p.lists = int(math.Ceil(float64(p.lists) * math.Pow(wider, 0.42)))
+	// Many of the nearest, or the nearest of few, lie further apart, so more lists
+	// hold them. The exponents are measured on word vectors.
+	wider := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42) * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)
+	p.lists = int(math.Ceil(float64(p.lists) * wider))
 	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
 	p.lists = min(p.lists, x.lists.n)
 	p.rank = x.byteRank(p.k)
 	if x.pq != nil {
 		p.rank = 48 + 8*p.k
 	}
-	// Rows at random cost some ten times what codes in a row cost.
-	p.scan = x.n == 0 || selected*10 <= p.lists*x.size()+x.lists.n
+	p.enough = min((p.k+p.rank)/2, selected)
+	ratio := rowRows
+	switch {
+	case x.pq != nil:
+		ratio = rowParts
+	case x.bytes != nil:
+		ratio = rowBytes
+	}
+	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
 	return p
 }
 
@@ -162,15 +177,25 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		return q.within(x.scanAll(vector, &p, s))
 	}
 	x.normalise(vector, s)
-	x.nearestLists(&p, s)
-	s.ivf.cands.reset(p.rank)
-	switch {
-	case x.bytes == nil:
-		return q.within(x.readRows(vector, &p, s))
-	case x.pq != nil:
-		x.readProducts(&p, s)
-	default:
-		x.readBytes(&p, s)
+	for {
+		x.nearestLists(&p, s)
+		s.ivf.cands.reset(p.rank)
+		found := 0
+		switch {
+		case x.bytes == nil:
+			found = x.readRows(vector, &p, s)
+		case x.pq != nil:
+			found = x.readProducts(&p, s)
+		default:
+			found = x.readBytes(&p, s)
+		}
+		if found >= p.enough || p.lists == x.lists.n || s.stats.Stopped {
+			break
+		}
+		p.lists = min(4*p.lists, x.lists.n) // the allowed rows are far from the query
+	}
+	if x.bytes == nil {
+		return q.within(x.ranked(vector, &p, s))
 	}
 	return q.within(x.rank(vector, &p, &s.ivf.cands, s))
 }
@@ -258,8 +283,9 @@ func (x *ivf) selectLists(sums []int32, aff vec.Affine, n int, s *Scratch) {
 // chunkPanels is how many panels are multiplied in one go.
 const chunkPanels = 8
 
-// readProducts adds what the codes of the lists promise to the candidates.
-func (x *ivf) readProducts(p *plan, s *Scratch) {
+// readProducts adds what the codes of the lists promise to the candidates, and
+// returns how many these are.
+func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 	v := &s.ivf
 	quads := vec.FastScanQuads(x.pq.parts)
 	v.lut = grown(v.lut, quads*vec.FastScanQuad)
@@ -296,13 +322,14 @@ func (x *ivf) readProducts(p *plan, s *Scratch) {
 			from += n
 		}
 		if s.stats.Hops++; s.stopped() {
-			return
+			break
 		}
 	}
+	return len(v.cands.keys)
 }
 
 // readBytes does so for codes of a byte.
-func (x *ivf) readBytes(p *plan, s *Scratch) {
+func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 	v, size := &s.ivf, x.bytes.panelBytes()
 	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
 	for _, key := range v.near {
@@ -316,9 +343,10 @@ func (x *ivf) readBytes(p *plan, s *Scratch) {
 			from += n
 		}
 		if s.stats.Hops++; s.stopped() {
-			return
+			break
 		}
 	}
+	return len(v.cands.keys)
 }
 
 // take adds the hits in the blocks from one on that are allowed.
@@ -339,8 +367,9 @@ func (x *ivf) take(c *candidates, block, hits int, allowed []uint64, s *Scratch)
 	c.trim()
 }
 
-// readRows looks at the rows of the lists themselves.
-func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) []Neighbor {
+// readRows looks at the rows of the lists themselves, and returns how many it
+// found, p.enough for as many as wanted.
+func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) int {
 	v := &s.ivf
 	scale := x.scale(vector)
 	s.top.Reset(p.k)
@@ -366,10 +395,18 @@ func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) []Neighbor {
 		}
 	}
 	flush()
+	if s.top.Full() {
+		return p.enough
+	}
+	return 0
+}
+
+// ranked returns what s.top holds, or the result of a scan if that is too little.
+func (x *ivf) ranked(vector []float32, p *plan, s *Scratch) []Neighbor {
 	if s.top.Len() < p.k && !s.stats.Stopped {
 		return x.scanAll(vector, p, s)
 	}
-	s.out = s.top.AppendSorted(s.out)
+	s.out = s.top.AppendSorted(s.out[:0])
 	return s.out
 }
 
@@ -414,9 +451,5 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 			sum, squares, count = sum+e, squares+e*e, count+1
 		}
 	}
-	if s.top.Len() < p.k && !s.stats.Stopped {
-		return x.scanAll(vector, p, s)
-	}
-	s.out = s.top.AppendSorted(s.out[:0])
-	return s.out
+	return x.ranked(vector, p, s)
 }
