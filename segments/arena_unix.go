@@ -26,6 +26,9 @@ func newArena(floats int) (*arena, error) {
 	return &arena{raw: raw, floats: unsafe.Slice((*float32)(unsafe.Pointer(&raw[0])), floats)}, nil
 }
 
+// bytes is the same memory, by bytes.
+func (a *arena) bytes() []byte { return a.raw[:4*len(a.floats)] }
+
 // close unmaps the memory; touching it afterwards faults.
 func (a *arena) close() error {
 	if a.raw == nil {

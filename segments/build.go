@@ -10,6 +10,7 @@ import (
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/internal/sparse"
 )
 
 // BuildOptions say what sealed segment to build.
@@ -98,6 +99,12 @@ func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 
 func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field) (err error) {
 	ix := o.Info.index(f.ID)
+	if f.Type == schema.SparseFloatVector {
+		return buildSparse(w, f)
+	}
+	if f.Type != schema.FloatVector || w.HasNulls(f.ID) {
+		return nil // searched exactly
+	}
 	base, err := w.Vectors(f.ID)
 	if err != nil {
 		return err
@@ -120,6 +127,22 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	meta := segfile.IndexMeta{FieldID: f.ID, Type: string(info.Kind), Metric: info.Metric.String(), Params: params}
 	return w.WriteIndex(meta, func(out io.Writer) error {
 		_, err := built.WriteTo(out)
+		return err
+	})
+}
+
+// buildSparse writes the lists of a sparse field.
+func buildSparse(w *segfile.Writer, f schema.Field) error {
+	rows, err := w.Sparse(f.ID)
+	if err != nil {
+		return err
+	}
+	x, err := sparse.Build(rows.Indptr, rows.Indices, rows.Data)
+	if err != nil {
+		return err
+	}
+	return w.WriteIndex(segfile.IndexMeta{FieldID: f.ID, Type: indexSparse, Metric: index.IP.String()}, func(out io.Writer) error {
+		_, err := x.WriteTo(out)
 		return err
 	})
 }

@@ -38,7 +38,7 @@ type CollectionInfo struct {
 // index says how a vector field is indexed.
 func (i *CollectionInfo) index(fieldID int64) VectorIndex {
 	x := i.Indexes[fieldID]
-	if !x.Metric.Valid() {
+	if !x.Metric.Valid() && !x.Metric.OfBits() {
 		return VectorIndex{Type: indexFlat, Metric: index.Cosine}
 	}
 	return x

@@ -4,7 +4,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/bitset"
-	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
 )
 
 // visit gets some rows in ascending order with their distances from the query.
@@ -20,9 +20,9 @@ const kernelRows = 16
 // [q.from, n), always by the same kernel: a row has the same distance to the last bit
 // in a growing and in a sealed segment, and whatever rows stand beside it.
 func (sc *scratch) distances(v vectors, n int, q *nearestQuery, allowed *bitset.Set, see visit) error {
-	inv := float32(0)
-	if q.metric == index.Cosine {
-		inv = sc.kernels.InvNorm(q.vector)
+	inv, err := sc.prepare(&v, q)
+	if err != nil {
+		return err
 	}
 	way := wayScan
 	if allowed != nil {
@@ -56,18 +56,20 @@ func (sc *scratch) distances(v vectors, n int, q *nearestQuery, allowed *bitset.
 	return nil
 }
 
-// distances computes the distance of every allowed row.
+// distances computes the distance of every allowed row that has one.
 func (s *Sealed) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
 	v := s.field(q.fieldID)
-	rows := vectors{base: v.base, dim: v.dim}
-	if q.metric == index.Cosine {
-		rows = s.withNorms(v)
+	if v.typ == schema.SparseFloatVector {
+		return sc.sparseDistances(v.terms(q, sc), n, q, allowed, see)
 	}
-	return sc.distances(rows, n, q, allowed, see)
+	return sc.distances(s.vectorsFor(v, q), n, q, v.present(allowed, n, sc), see)
 }
 
-// distances computes the distance of every allowed row.
+// distances computes the distance of every allowed row that has one.
 func (g *Growing) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
 	v := g.vectorField(q.fieldID)
-	return sc.distances(vectors{base: v.data(), inv: v.invNorms(), dim: v.dim}, n, q, allowed, see)
+	if v.sparse != nil {
+		return sc.sparseDistances(v.sparse.terms(q, sc), n, q, allowed, see)
+	}
+	return sc.distances(v.vectors(), n, q, v.present(allowed, n, sc), see)
 }

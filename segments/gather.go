@@ -48,6 +48,9 @@ func (x *reader) rowBytes(fields []int64) (n int64) {
 	for _, id := range fields {
 		if f, ok := x.info.Schema.FieldByID(id); ok {
 			n += max(16, 4*int64(f.Dim))
+			if f.Type == schema.Array || f.Type == schema.SparseFloatVector {
+				n += 1 << 10
+			}
 		}
 	}
 	return n

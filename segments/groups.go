@@ -135,10 +135,10 @@ func (g *grouping) eachQuery(ctx context.Context, i int, t *target, fn perQuery)
 	if g.trace != nil {
 		defer g.traced(t, sc)()
 	}
-	dim := len(g.req.Vectors) / g.req.NQ
 	for at := range g.req.NQ {
 		q := g.query()
-		q.ctx, q.vector = ctx, g.req.Vectors[at*dim:(at+1)*dim]
+		q.ctx = ctx
+		g.req.vector(at, &q)
 		if err := fn(at, &q, n, allowed, sc); err != nil {
 			return err
 		}

@@ -158,7 +158,7 @@ func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 		need += looseBytes(c)
 	}
 	for _, v := range g.vectors {
-		need += v.needs(first, b.Rows)
+		need += v.needs(b.Column(v.fieldID), first, b.Rows)
 	}
 	before := g.used.Load()
 	if err := g.memory.growForLog(need); err != nil {

@@ -78,11 +78,7 @@ func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) 
 // gather appends the values of dst's field in the given rows to dst.
 func (g *Growing) gather(dst *schema.Column, rows []uint32) {
 	if dst.Type.IsVector() {
-		v := g.vectorField(dst.FieldID)
-		base := v.data()
-		for _, r := range rows {
-			dst.Float = append(dst.Float, base[int(r)*v.dim:(int(r)+1)*v.dim]...)
-		}
+		g.vectorField(dst.FieldID).gather(dst, rows)
 		return
 	}
 	chunks := *g.chunks.Load()

@@ -15,13 +15,18 @@ import (
 // piece of memory that the kernels can address, and the graph over its first rows.
 type growingVectors struct {
 	fieldID int64
+	typ     schema.Type
 	dim     int
+	width   int // bytes of a row
 	metric  index.Metric
-	exact   bool // the index type is FLAT: never build a graph
+	exact   bool // never build a graph: the index type is FLAT, or it is no field for one
 	kernels vec.Kernels
+	lengths vec.Distance   // of raw vectors, for their norms
+	sparse  *growingSparse // of a sparse field; then nothing below is used
 
 	arena atomic.Pointer[arena]
 	norms atomic.Pointer[arena] // Cosine: inverse norm per row; else nil
+	valid atomic.Pointer[arena] // of a nullable field: a byte per row, 0 = null; else nil
 	old   []*arena              // outgrown ones that readers may still hold; writer only
 	left  *arena                // of arena, outgrown by the rows that come next; writer only
 
@@ -31,22 +36,39 @@ type growingVectors struct {
 }
 
 func newGrowingVectors(f schema.Field, ix VectorIndex, rows int, l *Ledger) (*growingVectors, error) {
-	v := &growingVectors{fieldID: f.ID, dim: f.Dim, metric: ix.Metric, exact: ix.Type == indexFlat, kernels: vec.Detect(), ledger: l}
-	a, err := newArena(rows * f.Dim)
-	if err != nil {
-		return nil, err
+	v := &growingVectors{
+		fieldID: f.ID, typ: f.Type, dim: f.Dim, width: f.Type.RowBytes(f.Dim), metric: ix.Metric,
+		exact: ix.Type == indexFlat || f.Type != schema.FloatVector || f.Nullable, kernels: vec.Detect(), ledger: l,
 	}
-	v.arena.Store(a)
-	if v.metric == index.Cosine {
-		n, err := newArena(rows)
-		if err != nil {
-			_ = a.close()
+	if f.Type == schema.SparseFloatVector {
+		v.sparse = newGrowingSparse(f)
+		return v, nil
+	}
+	var err error
+	if f.Type != schema.FloatVector && v.metric == index.Cosine {
+		if v.lengths, err = distanceOf(v.kernels, f.Type, v.metric, f.Dim); err != nil {
 			return nil, err
 		}
-		v.norms.Store(n)
+	}
+	for p, room := range map[*atomic.Pointer[arena]]int{&v.arena: v.floats(rows), &v.norms: rows, &v.valid: byteFloats(rows)} {
+		if p == &v.norms && v.metric != index.Cosine || p == &v.valid && !f.Nullable {
+			continue
+		}
+		a, err := newArena(room)
+		if err != nil {
+			_ = v.close()
+			return nil, err
+		}
+		p.Store(a)
 	}
 	return v, nil
 }
+
+// floats is how many values of an arena so many rows take.
+func (v *growingVectors) floats(rows int) int { return byteFloats(rows * v.width) }
+
+// byteFloats is how many values of an arena n bytes take.
+func byteFloats(n int) int { return (n + 3) / 4 }
 
 // data is the memory of all rows; only published ones may be read.
 func (v *growingVectors) data() []float32 { return v.arena.Load().floats }
@@ -59,27 +81,88 @@ func (v *growingVectors) invNorms() []float32 {
 	return nil
 }
 
-// needs is the memory that n rows after the first take. A piece of memory that
-// is outgrown stays until the segment is closed, so its copy counts again.
-func (v *growingVectors) needs(first, n int) int64 {
-	bytes := 4 * int64(n) * int64(v.dim)
+// needs is the memory that n rows after the first take, those of col. A piece of
+// memory that is outgrown stays until the segment is closed, so its copy counts
+// again.
+func (v *growingVectors) needs(col *schema.Column, first, n int) int64 {
+	if v.sparse != nil {
+		return v.sparse.needs(col)
+	}
+	bytes := int64(n) * int64(v.width)
 	if v.metric == index.Cosine {
 		bytes += 4 * int64(n)
 	}
-	if (first+n)*v.dim > len(v.data()) {
-		bytes += 4 * int64(first) * int64(v.dim)
+	if v.valid.Load() != nil {
+		bytes += int64(n)
+	}
+	if v.floats(first+n) > len(v.data()) {
+		bytes += int64(first) * int64(v.width)
 	}
 	return bytes
 }
 
+// vectors is the memory of all rows, for scans.
+func (v *growingVectors) vectors() vectors {
+	if v.typ == schema.FloatVector {
+		return vectors{base: v.data(), inv: v.invNorms(), dim: v.dim}
+	}
+	return vectors{raw: v.arena.Load().bytes(), typ: v.typ, inv: v.invNorms(), dim: v.dim}
+}
+
+// present returns the rows of allowed (nil = all) among the first n whose vector
+// is not null; nil = all of them.
+func (v *growingVectors) present(allowed *bitset.Set, n int, sc *scratch) *bitset.Set {
+	a := v.valid.Load()
+	if a == nil {
+		return allowed
+	}
+	return sc.among(allowed, n, func(set *bitset.Set) {
+		for row, ok := range a.bytes()[:n] {
+			if ok != 0 {
+				set.Add(row)
+			}
+		}
+	})
+}
+
+// gather appends the vectors of rows to dst.
+func (v *growingVectors) gather(dst *schema.Column, rows []uint32) {
+	if v.sparse != nil {
+		src := v.sparse.rows.Load()
+		for _, r := range rows {
+			dst.AppendRow(src, int(r))
+		}
+		return
+	}
+	a := v.arena.Load()
+	src := &schema.Column{FieldID: v.fieldID, Type: v.typ, Dim: v.dim, Float: a.floats}
+	if v.typ != schema.FloatVector {
+		src.Float, src.Raw = nil, a.bytes()
+	}
+	var null func(uint32) bool
+	if valid := v.valid.Load(); valid != nil {
+		flags := valid.bytes()
+		null = func(row uint32) bool { return flags[row] == 0 }
+	}
+	gatherVectors(dst, src, rows, null)
+}
+
 // room makes room for n rows after the first.
 func (v *growingVectors) room(first, n int) error {
+	if v.sparse != nil {
+		return nil
+	}
 	before := v.arena.Load()
-	if err := v.widen(&v.arena, first*v.dim, (first+n)*v.dim); err != nil {
+	if err := v.widen(&v.arena, v.floats(first), v.floats(first+n)); err != nil {
 		return err
 	}
 	if v.arena.Load() != before {
 		v.left = before
+	}
+	if v.valid.Load() != nil {
+		if err := v.widen(&v.valid, byteFloats(first), byteFloats(first+n)); err != nil {
+			return err
+		}
 	}
 	if v.norms.Load() == nil {
 		return nil
@@ -105,6 +188,22 @@ func (v *growingVectors) widen(p *atomic.Pointer[arena], used, need int) error {
 
 // append copies rows to where room has made room for them.
 func (v *growingVectors) append(col *schema.Column, first, n int) {
+	if v.sparse != nil {
+		v.sparse.append(col, first)
+		return
+	}
+	if a := v.valid.Load(); a != nil {
+		for i, flags := 0, a.bytes(); i < n; i++ {
+			flags[first+i] = 1
+			if col.Null(i) {
+				flags[first+i] = 0
+			}
+		}
+	}
+	if v.typ != schema.FloatVector {
+		v.appendRaw(col, first, n)
+		return
+	}
 	base := v.data()
 	copy(base[first*v.dim:(first+n)*v.dim], col.Float)
 	if a := v.left; a != nil {
@@ -121,9 +220,25 @@ func (v *growingVectors) append(col *schema.Column, first, n int) {
 	}
 }
 
+// appendRaw is append for vectors that are not float32.
+func (v *growingVectors) appendRaw(col *schema.Column, first, n int) {
+	v.left = nil // no graph has it
+	rows := v.arena.Load().bytes()[first*v.width : (first+n)*v.width]
+	copy(rows, col.Raw)
+	if inv := v.invNorms(); inv != nil {
+		for i := range n {
+			inv[first+i] = inverse(v.lengths.Norm(rows[i*v.width : (i+1)*v.width]))
+		}
+	}
+}
+
 // nearest merges what the graph finds among its rows with a scan of the others.
 func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
-	rows := vectors{base: v.data(), inv: v.invNorms(), dim: v.dim}
+	if v.sparse != nil {
+		return sc.scanSparse(v.sparse.terms(q, sc), n, q, allowed)
+	}
+	rows := v.vectors()
+	allowed = v.present(allowed, n, sc)
 	graph := v.graph.Load()
 	if graph == nil || q.exact || v.metric != q.metric {
 		return sc.scan(rows, q.from, n, q, allowed)
@@ -167,7 +282,7 @@ func (v *growingVectors) close() error {
 		g.memory.Release()
 	}
 	var errs error
-	for _, a := range append(v.old, v.arena.Load(), v.norms.Load()) {
+	for _, a := range append(v.old, v.arena.Load(), v.norms.Load(), v.valid.Load()) {
 		if a == nil {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/pool"
 )
 
@@ -27,6 +28,7 @@ type SubSearch struct {
 	Plan        *expr.Plan
 	FieldID     int64
 	Vectors     []float32
+	Queries     *schema.Column
 	TopK        int // hits that are ranked
 	Metric      index.Metric
 	EF          int
@@ -111,7 +113,7 @@ func (h *hybrid) add(i int) {
 	y := &reader{coll: x.coll, opened: x.opened, info: x.info, read: x.read, match: newMatch(sub.Plan, x.info.Schema), snap: x.snap,
 		channels: x.channels, targets: x.targets, at: x.at, memory: x.memory, trace: x.trace, sub: i}
 	s := &searching{reader: y, merger: x.coll.set.merges.Get().(*merger), req: &SearchRequest{
-		Read: h.req.Read, FieldID: sub.FieldID, Vectors: sub.Vectors, NQ: h.req.NQ, TopK: sub.TopK, Metric: sub.Metric,
+		Read: h.req.Read, FieldID: sub.FieldID, Vectors: sub.Vectors, Queries: sub.Queries, NQ: h.req.NQ, TopK: sub.TopK, Metric: sub.Metric,
 		EF: sub.EF, Radius: sub.Radius, RangeFilter: sub.RangeFilter,
 	}}
 	s.skip = make([]bool, len(x.targets))

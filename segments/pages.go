@@ -111,7 +111,8 @@ func (p *pager) nearestAfter(ctx context.Context, number int32, t *target, after
 		defer p.traced(t, sc)()
 	}
 	q := p.query()
-	q.ctx, q.vector, q.exact = ctx, p.req.Vectors, true
+	q.ctx, q.exact = ctx, true
+	p.req.vector(0, &q)
 	last := pageHit{}
 	if after != nil {
 		last = pageHit{far: farness(after.Distance), key: value{i: after.Key.Int, s: after.Key.Str}}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/sparse"
 	"github.com/querynode/querynode/internal/vec"
 )
 
@@ -20,7 +22,9 @@ type nearestQuery struct {
 	ctx     context.Context
 	stop    *atomic.Bool // set when ctx ends
 	fieldID int64
-	vector  []float32
+	vector  []float32    // of a field of float32
+	raw     []byte       // of one of other numbers, or bits
+	sparse  sparseVector // of a sparse one
 	k       int
 	ef      int // HNSW candidate list; 0 = chosen by the index
 	metric  index.Metric
@@ -32,8 +36,10 @@ type nearestQuery struct {
 
 // vectors is the memory of one vector field of a segment.
 type vectors struct {
-	base []float32 // row after row
-	inv  []float32 // inverse norm of each row, for Cosine; nil = computed when needed
+	base []float32   // row after row
+	raw  []byte      // the same, of vectors that are not float32
+	typ  schema.Type // of raw
+	inv  []float32   // inverse norm of each row, for Cosine; nil = computed when needed
 	dim  int
 }
 
@@ -46,9 +52,15 @@ type scratch struct {
 	ids     []uint32
 	allowed bitset.Set // a prefix of the rows
 	rows    bitset.Set // the filter's result
+	present bitset.Set // rows whose vector is not null
 	rest    []index.Neighbor
 	merged  []index.Neighbor
-	work    *work // what is done is noted here; nil = nobody asked
+
+	distance vec.Distance // of the vectors at hand, if they are not float32
+	lists    sparse.Searcher
+	terms    []sparse.Term
+
+	work *work // what is done is noted here; nil = nobody asked
 }
 
 func newScratch() *scratch {
@@ -58,9 +70,9 @@ func newScratch() *scratch {
 // scan finds the nearest rows in [from, n) exactly. The result is valid until the next scan.
 func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
 	sc.top.Reset(q.k)
-	inv := float32(0)
-	if q.metric == index.Cosine {
-		inv = sc.kernels.InvNorm(q.vector)
+	inv, err := sc.prepare(&v, q)
+	if err != nil {
+		return nil, err
 	}
 	for at := from; at < n; {
 		if q.stop != nil && q.stop.Load() {
@@ -134,6 +146,10 @@ func (q *nearestQuery) keeps(distance float32) bool {
 
 // rowDistances fills out for rows [at, at+len(out)).
 func (sc *scratch) rowDistances(q *nearestQuery, inv float32, v vectors, at int, out []float32) {
+	if v.raw != nil {
+		sc.rawRows(q, inv, v, at, out)
+		return
+	}
 	rows := v.base[at*v.dim : (at+len(out))*v.dim]
 	switch q.metric {
 	case index.L2:
@@ -153,6 +169,10 @@ func (sc *scratch) rowDistances(q *nearestQuery, inv float32, v vectors, at int,
 
 // idDistances fills out for rows sc.ids.
 func (sc *scratch) idDistances(q *nearestQuery, inv float32, v vectors, out []float32) {
+	if v.raw != nil {
+		sc.rawIDs(q, inv, v, out)
+		return
+	}
 	switch q.metric {
 	case index.L2:
 		sc.kernels.L2IDs(q.vector, v.base, v.dim, sc.ids, out)
@@ -172,6 +192,10 @@ func (sc *scratch) idDistances(q *nearestQuery, inv float32, v vectors, out []fl
 func (sc *scratch) invNorm(v vectors, row int) float32 {
 	if v.inv != nil {
 		return v.inv[row]
+	}
+	if v.raw != nil {
+		w := sc.distance.RowBytes()
+		return inverse(sc.distance.Norm(v.raw[row*w : (row+1)*w]))
 	}
 	return sc.kernels.InvNorm(v.base[row*v.dim : (row+1)*v.dim])
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
@@ -43,8 +44,12 @@ type Sealed struct {
 // sealedVectors is one vector field of a sealed segment.
 type sealedVectors struct {
 	fieldID int64
+	typ     schema.Type
 	base    []float32 // mapped, row after row
+	raw     []byte    // the same, of vectors that are not float32
 	dim     int
+	valid   *bitset.Set    // rows whose vector is not null; nil = all
+	sparse  *sealedSparse  // of a sparse field; then there is nothing else
 	index   index.Searcher // nil = searched exactly
 	info    index.Info
 
@@ -117,25 +122,50 @@ func (s *Sealed) openVectors(info CollectionInfo) error {
 		if !f.Type.IsVector() {
 			continue
 		}
-		v := &sealedVectors{fieldID: f.ID, base: s.file.Vectors(f.ID), dim: f.Dim, memory: s.ledger.Force(KindSealed, 0)}
-		if len(v.base) != s.rows.Rows*f.Dim {
-			return errclass.New(errclass.Corrupt, "segment %d: field %q has %d values, want %d rows of %d", s.meta.ID, f.Name, len(v.base), s.rows.Rows, f.Dim)
-		}
+		v := &sealedVectors{fieldID: f.ID, typ: f.Type, dim: f.Dim, memory: s.ledger.Force(KindSealed, 0)}
 		s.vectors = append(s.vectors, v)
-		_, image, ok := s.file.Index(f.ID)
-		if !ok {
-			continue
+		if err := s.openField(v); err != nil {
+			return errclass.Wrap(err, errclass.Corrupt, "segment %d: field %q", s.meta.ID, f.Name)
 		}
-		x, err := index.Open(image, v.base)
-		if err != nil {
-			return errors.Wrapf(err, "segment %d: index of field %q", s.meta.ID, f.Name)
-		}
-		if v.info = x.Info(); v.info.Rows != s.rows.Rows || v.info.Dim != f.Dim {
-			return errclass.New(errclass.Corrupt, "segment %d: index of field %q holds %d rows of dimension %d, the segment has %d of %d",
-				s.meta.ID, f.Name, v.info.Rows, v.info.Dim, s.rows.Rows, f.Dim)
-		}
-		v.index = x
 	}
+	return nil
+}
+
+// openField finds the vectors of a field and its index.
+func (s *Sealed) openField(v *sealedVectors) error {
+	if flags := s.file.Valid(v.fieldID); flags != nil {
+		v.valid = &bitset.Set{}
+		v.valid.Reset(len(flags))
+		for row, ok := range flags {
+			if ok != 0 {
+				v.valid.Add(row)
+			}
+		}
+		v.memory.Commit(int64(len(flags)+7) / 8)
+	}
+	if v.typ == schema.SparseFloatVector {
+		return s.openSparse(v)
+	}
+	v.raw = s.file.RawVectors(v.fieldID)
+	if want := s.rows.Rows * v.typ.RowBytes(v.dim); len(v.raw) != want {
+		return errors.Newf("%d bytes, want %d for %d rows of %s of dimension %d", len(v.raw), want, s.rows.Rows, v.typ, v.dim)
+	}
+	if v.typ != schema.FloatVector {
+		return nil
+	}
+	v.base, v.raw = s.file.Vectors(v.fieldID), nil
+	_, image, ok := s.file.Index(v.fieldID)
+	if !ok {
+		return nil
+	}
+	x, err := index.Open(image, v.base)
+	if err != nil {
+		return errors.Wrap(err, "index")
+	}
+	if v.info = x.Info(); v.info.Rows != s.rows.Rows || v.info.Dim != v.dim {
+		return errors.Newf("the index holds %d rows of dimension %d, the segment has %d of %d", v.info.Rows, v.info.Dim, s.rows.Rows, v.dim)
+	}
+	v.index = x
 	return nil
 }
 
@@ -266,19 +296,43 @@ func (s *Sealed) field(id int64) *sealedVectors {
 	return nil
 }
 
-// withNorms returns the vectors of a field with their inverse norms, which it
-// computes if they are not there yet.
-func (s *Sealed) withNorms(v *sealedVectors) vectors {
+// present returns the rows of allowed (nil = all) among the first n whose vector
+// is not null; nil = all of them.
+func (v *sealedVectors) present(allowed *bitset.Set, n int, sc *scratch) *bitset.Set {
+	if v.valid == nil {
+		return allowed
+	}
+	return sc.among(allowed, n, func(set *bitset.Set) {
+		set.Fill()
+		set.And(v.valid)
+	})
+}
+
+// vectorsFor returns the vectors of a field that is not sparse, for a scan by q's
+// metric: Cosine needs the inverse norms, which the first search computes.
+func (s *Sealed) vectorsFor(v *sealedVectors, q *nearestQuery) vectors {
+	rows := vectors{base: v.base, raw: v.raw, typ: v.typ, dim: v.dim}
+	if q.metric != index.Cosine {
+		return rows
+	}
 	v.once.Do(func() {
 		inv := make([]float32, s.rows.Rows)
 		k := vec.Detect()
+		lengths, err := distanceOf(k, v.typ, q.metric, v.dim)
 		for r := range inv {
-			inv[r] = k.InvNorm(v.base[r*v.dim : (r+1)*v.dim])
+			switch {
+			case v.raw == nil:
+				inv[r] = k.InvNorm(v.base[r*v.dim : (r+1)*v.dim])
+			case err == nil: // else the scan tells
+				w := lengths.RowBytes()
+				inv[r] = inverse(lengths.Norm(v.raw[r*w : (r+1)*w]))
+			}
 		}
-		v.memory.Commit(4 * int64(len(inv)))
+		v.memory.Commit(v.memory.size() + 4*int64(len(inv)))
 		v.inv = inv
 	})
-	return vectors{base: v.base, inv: v.inv, dim: v.dim}
+	rows.inv = v.inv
+	return rows
 }
 
 // close unmaps the files and removes them. No reader may be left.

@@ -192,17 +192,17 @@ func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Se
 
 func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	v := s.field(q.fieldID)
+	if v.sparse != nil {
+		return sc.scanSparse(v.terms(q, sc), n, q, allowed)
+	}
+	allowed = v.present(allowed, n, sc)
 	if !s.scans(q) {
 		if allowed == nil && n < s.rows.Rows {
 			allowed = sc.prefix(n)
 		}
 		return sc.searchIndex(v.index, q, allowed)
 	}
-	rows := vectors{base: v.base, dim: v.dim}
-	if q.metric == index.Cosine {
-		rows = s.withNorms(v)
-	}
-	return sc.scan(rows, q.from, n, q, allowed)
+	return sc.scan(s.vectorsFor(v, q), q.from, n, q, allowed)
 }
 
 // scans reports whether nearest looks at every row.
@@ -213,10 +213,7 @@ func (s *Sealed) scans(q *nearestQuery) bool {
 
 func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 	if dst.Type.IsVector() {
-		base := s.field(dst.FieldID).base
-		for _, r := range rows {
-			dst.Float = append(dst.Float, base[int(r)*dst.Dim:(int(r)+1)*dst.Dim]...)
-		}
+		s.gatherVectors(dst, rows)
 		return
 	}
 	src := s.rows.Column(dst.FieldID)
@@ -226,5 +223,21 @@ func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 	}
 	for _, r := range rows {
 		dst.AppendRow(src, int(r))
+	}
+}
+
+// gatherVectors appends the vectors of rows to dst.
+func (s *Sealed) gatherVectors(dst *schema.Column, rows []uint32) {
+	v := s.field(dst.FieldID)
+	var null func(uint32) bool
+	if v.valid != nil {
+		null = func(row uint32) bool { return !v.valid.Has(int(row)) }
+	}
+	if v.sparse == nil {
+		gatherVectors(dst, &schema.Column{FieldID: v.fieldID, Type: v.typ, Dim: v.dim, Float: v.base, Raw: v.raw}, rows, null)
+		return
+	}
+	for _, r := range rows {
+		gatherVectors(dst, v.sparse.row(r), []uint32{0}, func(uint32) bool { return null != nil && null(r) })
 	}
 }

@@ -25,7 +25,8 @@ const MaxTopK = 16_384
 type SearchRequest struct {
 	Read
 	FieldID     int64
-	Vectors     []float32 // NQ vectors of the field's dimension
+	Vectors     []float32      // NQ vectors of the field's dimension; of a field of float32
+	Queries     *schema.Column // the same, of another vector field and of its type
 	NQ          int
 	TopK        int
 	Offset      int
@@ -35,6 +36,34 @@ type SearchRequest struct {
 	RangeFilter *float32  // nil = unbounded
 	Group       *Grouping // nil = no groups
 	Page        *Paging   // nil = the nearest rows
+}
+
+// vector sets query i of the request in q.
+func (r *SearchRequest) vector(i int, q *nearestQuery) {
+	switch c := r.Queries; {
+	case c == nil:
+		dim := len(r.Vectors) / r.NQ
+		q.vector = r.Vectors[i*dim : (i+1)*dim]
+	case c.Type == schema.SparseFloatVector:
+		q.sparse.indices, q.sparse.values = c.Sparse(i)
+	case c.Type == schema.FloatVector:
+		q.vector = c.Vector(i)
+	default:
+		w := c.RowBytes()
+		q.raw = c.Raw[i*w : (i+1)*w]
+	}
+}
+
+// dim is how much work the distance of a row is: its values.
+func (r *SearchRequest) dim() int64 {
+	switch c := r.Queries; {
+	case c == nil:
+		return int64(len(r.Vectors) / r.NQ)
+	case c.Type == schema.SparseFloatVector:
+		return 16 // most rows are not looked at
+	default:
+		return int64(c.RowBytes()+3) / 4
+	}
 }
 
 // SearchResult is columnar: the hits of query 0, then those of query 1, and so on.
@@ -176,14 +205,13 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	if s.trace != nil {
 		defer s.traced(t, sc)()
 	}
-	dim := len(s.req.Vectors) / s.req.NQ
 	q := s.query()
 	q.ctx = ctx
 	if p.last > 0 {
 		q.exact, q.from, n = true, p.first, min(n, p.last)
 	}
 	for i := p.from; i < p.to; i++ {
-		q.vector = s.req.Vectors[i*dim : (i+1)*dim]
+		s.req.vector(i, &q)
 		found, err := s.nearest(t, &q, n, allowed, sc)
 		if err != nil {
 			return err

@@ -41,7 +41,7 @@ func (s *searching) searchSegments(ctx context.Context) error {
 func (s *searching) addParts() {
 	m, per := s.merger, s.queriesPerTask()
 	q := s.query()
-	dim := int64(len(s.req.Vectors) / s.req.NQ)
+	dim := s.req.dim()
 	idle := -1 // not known yet
 	for i := range s.targets {
 		if s.skip != nil && s.skip[i] {

@@ -37,10 +37,6 @@ type Options struct {
 	// DropGrace is how long the files of a dropped collection stay for those that
 	// still read them. 0 = 15 minutes.
 	DropGrace time.Duration
-	// OrphanAge is how old files of segments and deletes must be before Sweep takes
-	// them for left behind if no manifest names them: longer than any upload takes
-	// until it is committed. At least SweepAge. 0 = 6 hours, or SweepAge if longer.
-	OrphanAge time.Duration
 	// Logger; nil = silent.
 	Logger *slog.Logger
 }
@@ -65,9 +61,6 @@ func (o *Options) EnsureDefaults() {
 	if o.DropGrace == 0 {
 		o.DropGrace = 15 * time.Minute
 	}
-	if o.OrphanAge == 0 {
-		o.OrphanAge = max(6*time.Hour, o.SweepAge)
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -82,7 +75,6 @@ func (o *Options) Validate() error {
 	p.check(o.MaxTries > 0, "catalog: %d tries, want > 0", o.MaxTries)
 	p.check(o.IDBlock > 0 && o.IDBlock <= MaxIDs, "catalog: id block %d, want 1 to %d", o.IDBlock, MaxIDs)
 	p.check(o.SweepAge >= 10*o.CallTimeout, "catalog: sweep age %v, want at least 10 times the call timeout of %v", o.SweepAge, o.CallTimeout)
-	p.check(o.OrphanAge >= o.SweepAge, "catalog: orphan age %v, want at least the sweep age of %v", o.OrphanAge, o.SweepAge)
 	p.check(o.DropGrace >= 0, "catalog: drop grace %v, want >= 0", o.DropGrace)
 	return p.join(errclass.Invalid)
 }
@@ -98,8 +90,7 @@ type Catalog struct {
 	refill chan struct{} // one slot: who holds it fetches ids
 	mu     struct {
 		sync.Mutex
-		next, end int64                // ids [next, end) are ours
-		orphans   map[string]time.Time // what Sweep found that no manifest names, and since when
+		next, end int64 // ids [next, end) are ours
 	}
 }
 

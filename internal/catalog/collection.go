@@ -225,19 +225,17 @@ func (c *Catalog) ListCollections(ctx context.Context) ([]*Collection, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []int64
-	for _, info := range found {
-		if id, ok := c.collectionID(info.Key); ok {
-			ids = append(ids, id)
-		}
-	}
-	cols, fails := inParallel(ctx, ids, c.CollectionByID)
 	var all []*Collection
 	var errs []error
-	for i, err := range fails {
+	for _, info := range found {
+		id, ok := c.collectionID(info.Key)
+		if !ok {
+			continue
+		}
+		col, err := c.CollectionByID(ctx, id)
 		switch {
 		case err == nil:
-			all = append(all, cols[i])
+			all = append(all, col)
 		case ctx.Err() != nil:
 			return nil, err
 		case !errclass.Is(err, errclass.NotFound):

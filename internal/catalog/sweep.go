@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -22,17 +21,14 @@ type Swept struct {
 	Files       int // of their segments and deltas
 	Names       int // freed or deleted
 	Aliases     int // listings of aliases that lead elsewhere
-	Orphans     int // segments and files of deletes that no manifest names
-	Segments    int // of dropped partitions, taken out of the manifests; with their files of deletes
 }
 
-// Sweep removes what is left of dropped collections and partitions, of
-// compactions and of calls that did not end: files, manifests, reservations. It may run at any time, in any number of
+// Sweep removes what is left of dropped collections and of calls that did not
+// end: files, manifests, reservations. It may run at any time, in any number of
 // processes; it can be stopped and repeated. What it cannot remove it skips and
 // reports: the error joins all failures, and the rest is swept all the same.
 func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 	s := &sweep{c: c, now: time.Now()}
-	listed := true
 	for _, step := range []struct {
 		folder string
 		do     func(context.Context, objstore.Info) error
@@ -43,7 +39,6 @@ func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 		found, err := c.list(ctx, step.folder)
 		if err != nil {
 			s.errs = append(s.errs, err)
-			listed = false
 			continue
 		}
 		for _, info := range found {
@@ -55,12 +50,6 @@ func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 			}
 		}
 	}
-	if listed { // else the storage is not well: not now
-		if err := s.orphans(ctx); err != nil {
-			s.errs = append(s.errs, err)
-		}
-	}
-	s.swept.Segments = int(s.dropped.Load())
 	return s.swept, s.err()
 }
 
@@ -69,8 +58,6 @@ type sweep struct {
 	now   time.Time
 	swept Swept
 	errs  []error
-	// dropped counts for Swept.Segments; channels are swept side by side.
-	dropped atomic.Int64
 }
 
 func (s *sweep) err() error {

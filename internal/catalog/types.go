@@ -52,6 +52,13 @@ const (
 	MetricL2     = "L2"
 	MetricIP     = "IP"
 	MetricCosine = "COSINE"
+
+	MetricHamming = "HAMMING" // of vectors of bits
+	MetricJaccard = "JACCARD"
+
+	IndexBinFlat        = "BIN_FLAT" // IndexFlat of vectors of bits
+	IndexSparseInverted = "SPARSE_INVERTED_INDEX"
+	IndexSparseWAND     = "SPARSE_WAND" // the same
 )
 
 // Header is what every manifest begins with. Users read it, the catalog writes it.
@@ -256,6 +263,10 @@ func (x *Index) validate(s *schema.Schema) error {
 		x.validateScalar(&f, &p)
 		return p.join(errclass.Invalid)
 	}
+	if ok && f.Type != schema.FloatVector {
+		x.validateVector(&f, &p)
+		return p.join(errclass.Invalid)
+	}
 	p.check(x.Type == IndexFlat || x.Type == IndexHNSW || x.Type == IndexAuto, "index %q: type %q, want FLAT, HNSW or AUTOINDEX", x.Name, x.Type)
 	p.check(x.Metric == MetricL2 || x.Metric == MetricIP || x.Metric == MetricCosine, "index %q: metric %q, want L2, IP or COSINE", x.Name, x.Metric)
 	for k, v := range x.Params {
@@ -268,6 +279,20 @@ func (x *Index) validate(s *schema.Schema) error {
 		p.check(err == nil && n >= limit[0] && n <= limit[1], "index %q: %s is %q, want %d to %d", x.Name, k, v, limit[0], limit[1])
 	}
 	return p.join(errclass.Invalid)
+}
+
+// validateVector checks the index of a vector field that is not of float32.
+func (x *Index) validateVector(f *schema.Field, p *problems) {
+	types, metrics := []string{IndexFlat, IndexAuto}, []string{MetricL2, MetricIP, MetricCosine}
+	switch f.Type {
+	case schema.BinaryVector:
+		types, metrics = append(types, IndexBinFlat), []string{MetricHamming, MetricJaccard}
+	case schema.SparseFloatVector:
+		types, metrics = append(types, IndexSparseInverted, IndexSparseWAND), []string{MetricIP}
+	}
+	p.check(slices.Contains(types, x.Type), "index %q: type %q, want one of %s for a field of type %s", x.Name, x.Type, strings.Join(types, ", "), f.Type)
+	p.check(slices.Contains(metrics, x.Metric), "index %q: metric %q, want one of %s for a field of type %s", x.Name, x.Metric, strings.Join(metrics, ", "), f.Type)
+	p.check(len(x.Params) == 0, "index %q: parameters, but %s of a field of type %s has none", x.Name, x.Type, f.Type)
 }
 
 // validateScalar checks the index of a field that is no vector.
@@ -297,7 +322,13 @@ func (x *Index) ensureDefaults(s *schema.Schema) {
 	if x.Type == "" {
 		x.Type = IndexAuto
 	}
-	if x.Metric == "" && (!ok || f.Type.IsVector()) {
+	switch {
+	case x.Metric != "":
+	case ok && f.Type == schema.BinaryVector:
+		x.Metric = MetricHamming
+	case ok && f.Type == schema.SparseFloatVector:
+		x.Metric = MetricIP
+	case !ok || f.Type.IsVector():
 		x.Metric = MetricCosine
 	}
 }

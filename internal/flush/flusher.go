@@ -29,7 +29,6 @@ type Flusher struct {
 		sync.Mutex
 		ids     []int64                  // reserved segment ids
 		saved   map[string]saved         // by vchannel
-		trimmed map[string]time.Time     // by pchannel
 		claimed map[string]claim         // by vchannel
 		waiting map[*waiter]struct{}     // who waits for a segment to be flushed
 		failing map[string]time.Duration // back-off by vchannel
@@ -70,7 +69,6 @@ func New(o Options) (*Flusher, error) {
 	}
 	f := &Flusher{o: o, kick: make(chan struct{}, 1)}
 	f.mu.saved = map[string]saved{}
-	f.mu.trimmed = map[string]time.Time{}
 	f.mu.claimed = map[string]claim{}
 	f.mu.waiting = map[*waiter]struct{}{}
 	f.mu.failing = map[string]time.Duration{}

@@ -274,16 +274,6 @@ func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, batches []*segme
 
 // trim lets the queue drop what no channel on the pchannel needs any more.
 func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
-	// It reads the checkpoints of all channels there: once for all that have moved.
-	f.mu.Lock()
-	recent := time.Since(f.mu.trimmed[pchannel]) < f.o.CheckpointInterval
-	if !recent {
-		f.mu.trimmed[pchannel] = time.Now()
-	}
-	f.mu.Unlock()
-	if recent {
-		return nil
-	}
 	ctx, cancel := f.o.step(ctx)
 	defer cancel()
 	lowest, ok, err := LowestCheckpoint(ctx, f.o.Catalog, pchannel)

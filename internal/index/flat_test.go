@@ -41,7 +41,7 @@ func TestMetrics(t *testing.T) {
 	if m, err := ParseMetric("cosine"); err != nil || m != Cosine {
 		t.Errorf("lower case: %v, %v", m, err)
 	}
-	_, err := ParseMetric("HAMMING")
+	_, err := ParseMetric("MANHATTAN")
 	if !errclass.Is(err, errclass.Invalid) || !strings.Contains(err.Error(), "L2, IP, COSINE") {
 		t.Errorf("unknown metric: %v", err)
 	}

@@ -22,24 +22,33 @@ const (
 	// Cosine is the cosine of the angle. Its distance is 1 - cosine, and 1 where
 	// one of the vectors has length 0.
 	Cosine Metric = 3
+
+	// Hamming is the number of bits that differ, of vectors of bits.
+	Hamming Metric = 4
+	// Jaccard is 1 - |a and b| / |a or b|, of vectors of bits.
+	Jaccard Metric = 5
 )
 
-var metricNames = [...]string{L2: "L2", IP: "IP", Cosine: "COSINE"}
+var metricNames = [...]string{L2: "L2", IP: "IP", Cosine: "COSINE", Hamming: "HAMMING", Jaccard: "JACCARD"}
 
 // String returns the name that users write.
 func (m Metric) String() string {
-	if m.Valid() {
+	if m.Valid() || m.OfBits() {
 		return metricNames[m]
 	}
 	return "unknown"
 }
 
-// Valid reports whether m is one of the metrics.
+// Valid reports whether m is one of the metrics of vectors of numbers, which the
+// indexes of this package are for.
 func (m Metric) Valid() bool { return m >= L2 && m <= Cosine }
+
+// OfBits reports whether m is one of the metrics of vectors of bits.
+func (m Metric) OfBits() bool { return m == Hamming || m == Jaccard }
 
 // ParseMetric returns the metric of that name, in any case of letters.
 func ParseMetric(s string) (Metric, error) {
-	for m := L2; m <= Cosine; m++ {
+	for m := L2; m <= Jaccard; m++ {
 		if strings.EqualFold(s, metricNames[m]) {
 			return m, nil
 		}
@@ -48,7 +57,7 @@ func ParseMetric(s string) (Metric, error) {
 }
 
 // Score turns a distance into what users see: the squared distance (L2), the
-// inner product (IP) or the cosine in [-1, 1] (Cosine).
+// inner product (IP) or the cosine in [-1, 1] (Cosine); of bits, the distance.
 func (m Metric) Score(distance float32) float32 {
 	switch m {
 	case IP:
@@ -61,8 +70,11 @@ func (m Metric) Score(distance float32) float32 {
 
 // Better reports whether score a is nearer than score b under m.
 func (m Metric) Better(a, b float32) bool {
-	if m == L2 {
+	if m.Ascends() {
 		return a < b
 	}
 	return a > b
 }
+
+// Ascends reports whether smaller scores are nearer.
+func (m Metric) Ascends() bool { return m != IP && m != Cosine }

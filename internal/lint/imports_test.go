@@ -34,10 +34,11 @@ var arrows = map[string][]string{
 	"mq/embedded": {"mq"},
 	"mq/pulsar":   {"mq"},
 	"mq/mqtest":   {"mq"},
-	"segments":    {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec", "internal/analyze", "internal/scalarindex"},
+	"segments": {"pool", "internal/index", "internal/segfile", "internal/objstore", "internal/expr", "internal/vec", "internal/sparse", "internal/analyze",
+		"internal/scalarindex"},
 
 	"internal/index": {"internal/vec"},
-	"internal/rowpb": {"proto", "internal/analyze"},
+	"internal/rowpb": {"proto", "internal/analyze", "internal/vec"},
 	// The two open formats, npy and Parquet, are read and written in one place.
 	"internal/dataset": {"internal/segfile"},
 
@@ -46,6 +47,7 @@ var arrows = map[string][]string{
 	"mq":                   {},
 	"proto":                {},
 	"internal/vec":         {},
+	"internal/sparse":      {"internal/vec"},
 	"internal/segfile":     {},
 	"internal/objstore":    {},
 	"internal/analyze":     {},

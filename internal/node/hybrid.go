@@ -43,11 +43,11 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 		if s.TopK == 0 {
 			s.TopK = q.TopK + q.Offset
 		}
-		sub, err := r.subSearch(&s)
+		sub, nq, err := r.subSearch(&s)
 		if err != nil {
 			return nil, errclass.Wrap(err, errclass.Of(err), "searches[%d]", i)
 		}
-		if nq := len(s.Vectors) / s.Dim; i == 0 {
+		if i == 0 {
 			req.NQ = nq
 		} else if nq != req.NQ {
 			return nil, errclass.New(errclass.Invalid, "searches[%d] has %d vectors, the first has %d", i, nq, req.NQ)
@@ -86,23 +86,24 @@ func checkHybrid(q *Hybrid) error {
 }
 
 // subSearch checks a search and resolves its names.
-func (r *readable) subSearch(q *Search) (*segments.SubSearch, error) {
+func (r *readable) subSearch(q *Search) (s *segments.SubSearch, nq int, err error) {
 	field, err := vectorField(&r.coll.Schema, q.Field)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if err := checkSearch(q, field); err != nil {
-		return nil, err
+	nq, other, err := checkSearch(q, field)
+	if err != nil {
+		return nil, 0, err
 	}
-	s := &segments.SubSearch{FieldID: field.ID, Vectors: q.Vectors, TopK: int(q.TopK), EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
+	s = &segments.SubSearch{FieldID: field.ID, Vectors: q.Vectors, Queries: other, TopK: int(q.TopK), EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
 	if s.Metric, err = metricOf(r.served.Info(), field, q.Metric); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := checkRange(q, s.Metric); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if q.Filter != "" {
 		s.Plan, err = expr.Compile(q.Filter, &r.coll.Schema, q.Values)
 	}
-	return s, err
+	return s, nq, err
 }

@@ -2,12 +2,10 @@ package node
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/cockroachdb/errors"
 
-	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
@@ -29,17 +27,14 @@ func (n *Node) keep(ctx context.Context) error {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	first := true
-	var seen glance
 	for {
-		asked := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-wait.C:
 		case <-n.kick:
-			asked = true
 		}
-		err := lifecycle.Call("keeper", func() error { return n.passIfDue(ctx, &seen, asked || first) })
+		err := lifecycle.Call("keeper", func() error { return n.pass(ctx) })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -62,66 +57,11 @@ func (n *Node) keep(ctx context.Context) error {
 	}
 }
 
-// glance is what the keeper knew of the catalog when a pass had nothing left to do.
-type glance struct {
-	revision string
-	at       time.Time // zero = the last pass was not done
-}
-
-// lookAgain is after how many intervals the keeper reads the catalog although its
-// revision is the same: on some file systems two changes within a few
-// milliseconds look like one.
-const lookAgain = 12
-
-// passIfDue makes a pass unless the catalog is what it was at the last one, which
-// it tells by three listings, and nothing here is to be mended.
-func (n *Node) passIfDue(ctx context.Context, seen *glance, asked bool) error {
-	var logs error
-	if n.o.Standalone {
-		logs = n.ownLogs(ctx)
-	}
-	// Before the catalog is read: what changes in between is seen the next time.
-	revision, err := n.revision(ctx)
-	now := n.o.Now()
-	if err == nil && !asked && !seen.at.IsZero() && revision == seen.revision &&
-		now.Sub(seen.at) < lookAgain*n.o.RefreshInterval && n.settled() {
-		return logs
-	}
-	*seen = glance{}
-	if perr := n.pass(ctx); perr != nil || err != nil || logs != nil {
-		return errors.Join(logs, perr)
-	}
-	*seen = glance{revision, now}
-	return nil
-}
-
-func (n *Node) revision(ctx context.Context) (string, error) {
-	ctx, cancel := n.call(ctx)
-	defer cancel()
-	return n.o.Catalog.Revision(ctx)
-}
-
-// settled reports whether nothing that is served waits to be mended.
-func (n *Node) settled() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	now := n.o.Now()
-	for _, s := range n.mu.serving {
-		if len(s.absent) > 0 || len(s.failing) > 0 ||
-			slices.ContainsFunc(s.broken, func(b Broken) bool { return !now.Before(b.retryAt) }) {
-			return false
-		}
-		for _, w := range s.channels {
-			if w.handle.State() == dispatcher.Failed {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 func (n *Node) pass(ctx context.Context) error {
 	var errs []error
+	if n.o.Standalone {
+		errs = append(errs, n.ownLogs(ctx))
+	}
 	colls, err := n.Collections(ctx)
 	if err != nil {
 		return errors.Join(append(errs, errors.Wrap(err, "list collections"))...)

@@ -132,6 +132,15 @@ func hashSearch(collection int64, r *segments.SearchRequest) uint64 {
 	for _, v := range r.Vectors {
 		h.b = binary.LittleEndian.AppendUint32(h.b, math.Float32bits(v))
 	}
+	if c := r.Queries; c != nil {
+		h.b = append(h.b, c.Raw...)
+		for _, d := range c.Indices {
+			h.b = binary.LittleEndian.AppendUint32(h.b, d)
+		}
+		for _, v := range c.Float {
+			h.b = binary.LittleEndian.AppendUint32(h.b, math.Float32bits(v))
+		}
+	}
 	return h.sum()
 }
 

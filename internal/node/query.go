@@ -276,6 +276,9 @@ func batchRows(fields []schema.Field) int {
 	width := 1
 	for _, f := range fields {
 		width += 8 + 4*f.Dim
+		if f.Type == schema.Array || f.Type == schema.SparseFloatVector {
+			width += 1 << 10
+		}
 	}
 	return min(max((1<<20)/width, 1), 4096)
 }

@@ -55,9 +55,12 @@ const (
 // Search asks for the nearest rows to each of a number of vectors.
 type Search struct {
 	Select
-	Field       string // "" = the only vector field
-	Vectors     []float32
-	Dim         int
+	Field   string    // "" = the only vector field
+	Vectors []float32 // of a field of float32
+	Dim     int
+	// Queries returns the vectors for a field of another type. It knows what the
+	// request has.
+	Queries     func(schema.Field) (*schema.Column, error)
 	TopK        int64
 	Offset      int64
 	Metric      string // "" = the index's
@@ -114,10 +117,10 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSearch(q, field); err != nil {
+	if req.NQ, req.Queries, err = checkSearch(q, field); err != nil {
 		return nil, err
 	}
-	req.FieldID, req.NQ, req.TopK, req.Offset = field.ID, len(q.Vectors)/q.Dim, int(q.TopK), int(q.Offset)
+	req.FieldID, req.TopK, req.Offset = field.ID, int(q.TopK), int(q.Offset)
 	if req.Metric, err = metricOf(r.served.Info(), field, q.Metric); err != nil {
 		return nil, err
 	}
@@ -188,28 +191,45 @@ func groupField(s *schema.Schema, q *Search) (schema.Field, error) {
 	return f, nil
 }
 
-func checkSearch(q *Search, field schema.Field) error {
+// checkSearch returns the number of vectors, and these themselves if the field is
+// not of float32.
+func checkSearch(q *Search, field schema.Field) (nq int, other *schema.Column, err error) {
 	if err := checkTopK(q.TopK, q.Offset); err != nil {
-		return err
+		return 0, nil, err
+	}
+	if field.Type == schema.FloatVector {
+		nq, err = checkVectors(q, field)
+	} else if other, err = q.Queries(field); err == nil {
+		nq = other.Rows()
 	}
 	switch {
-	case q.Dim != field.Dim:
-		return errclass.New(errclass.Invalid, "vectors have dimension %d, field %q has %d", q.Dim, field.Name, field.Dim)
-	case len(q.Vectors) == 0:
-		return errclass.New(errclass.Invalid, "vectors: send at least one")
-	case len(q.Vectors)/q.Dim > MaxNQ:
-		return errclass.New(errclass.Invalid, "%d vectors in one search, at most %d: send them in several", len(q.Vectors)/q.Dim, MaxNQ)
+	case err != nil:
+		return 0, nil, err
+	case nq == 0:
+		return 0, nil, errclass.New(errclass.Invalid, "vectors: send at least one")
+	case nq > MaxNQ:
+		return 0, nil, errclass.New(errclass.Invalid, "%d vectors in one search, at most %d: send them in several", nq, MaxNQ)
 	case q.EF < 0 || q.EF > MaxEF:
-		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", q.EF, MaxEF)
+		return 0, nil, errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", q.EF, MaxEF)
 	case q.EF != 0 && int64(q.EF) < q.TopK:
-		return errclass.New(errclass.Invalid, "ef is %d, want at least top_k, which is %d, or 0 to leave it to the node", q.EF, q.TopK)
+		return 0, nil, errclass.New(errclass.Invalid, "ef is %d, want at least top_k, which is %d, or 0 to leave it to the node", q.EF, q.TopK)
+	}
+	return nq, other, nil
+}
+
+func checkVectors(q *Search, field schema.Field) (nq int, err error) {
+	switch {
+	case q.Vectors == nil && q.Dim == 0 && q.Queries != nil:
+		return 0, errclass.New(errclass.Invalid, "field %q is %s: send vectors, not byte_vectors or sparse_vectors", field.Name, field.Type)
+	case q.Dim != field.Dim:
+		return 0, errclass.New(errclass.Invalid, "vectors have dimension %d, field %q has %d", q.Dim, field.Name, field.Dim)
 	}
 	for i, v := range q.Vectors {
 		if v-v != 0 {
-			return errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", i/q.Dim, i%q.Dim, v)
+			return 0, errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", i/q.Dim, i%q.Dim, v)
 		}
 	}
-	return nil
+	return len(q.Vectors) / q.Dim, nil
 }
 
 func checkTopK(k, offset int64) error {
@@ -234,9 +254,9 @@ func checkRange(q *Search, m index.Metric) error {
 		return errclass.New(errclass.Invalid, "range_filter is NaN")
 	case r == nil || f == nil:
 		return nil
-	case m == index.L2 && *f >= *r:
-		return errclass.New(errclass.Invalid, "no score is at least range_filter %v and below radius %v: for L2 range_filter is the smaller one", *f, *r)
-	case m != index.L2 && *f <= *r:
+	case m.Ascends() && *f >= *r:
+		return errclass.New(errclass.Invalid, "no score is at least range_filter %v and below radius %v: for %s range_filter is the smaller one", *f, *r, m)
+	case !m.Ascends() && *f <= *r:
 		return errclass.New(errclass.Invalid, "no score is above radius %v and at most range_filter %v: for %s range_filter is the larger one", *r, *f, m)
 	}
 	return nil

@@ -20,9 +20,8 @@ func (n *Node) sweep(ctx context.Context) error {
 		}
 		err := lifecycle.Call("sweep", func() error {
 			swept, err := n.o.Catalog.Sweep(ctx)
-			if swept.Collections+swept.Files+swept.Names+swept.Segments > 0 {
-				n.o.Logger.Info("node: swept object storage", "collections", swept.Collections, "files", swept.Files, "names", swept.Names,
-					"orphans", swept.Orphans, "of_dropped_partitions", swept.Segments)
+			if swept.Collections+swept.Files+swept.Names > 0 {
+				n.o.Logger.Info("node: swept object storage", "collections", swept.Collections, "files", swept.Files, "names", swept.Names)
 			}
 			return err
 		})

@@ -78,6 +78,10 @@ func FromColumn(c *schema.Column, f schema.Field) *qnpb.FieldData {
 		d.Values = &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: int32(c.Dim), Values: c.Float}}
 	case c.Type == schema.Array:
 		d.Values = &qnpb.FieldData_Arrays{Arrays: fromArrays(c)}
+	case c.Type == schema.SparseFloatVector:
+		d.Values = &qnpb.FieldData_SparseVectors{SparseVectors: fromSparse(c)}
+	case c.Type.IsRaw():
+		d.Values = &qnpb.FieldData_ByteVectors{ByteVectors: &qnpb.ByteVectors{Dim: int32(c.Dim), Raw: c.Raw}}
 	default:
 		d.Values = &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{Values: c.Str}}
 	}
@@ -104,17 +108,17 @@ func ToColumn(d *qnpb.FieldData, f schema.Field) (*schema.Column, error) {
 	case *qnpb.FieldData_Strings:
 		c.Str, ok = v.Strings.GetValues(), f.Type == schema.VarChar || f.Type == schema.JSON
 	case *qnpb.FieldData_Vectors:
-		if f.Type != schema.FloatVector {
-			break
+		if f.Type.IsVector() && f.Type != schema.SparseFloatVector && f.Type != schema.BinaryVector {
+			return c, toVectors(v.Vectors, c, f)
 		}
-		values, _, err := Vectors(v.Vectors)
-		if err != nil {
-			return nil, errclass.Wrap(err, errclass.Invalid, "field %q", f.Name)
+	case *qnpb.FieldData_ByteVectors:
+		if f.Type.IsRaw() {
+			return c, toBytes(v.ByteVectors, c, f)
 		}
-		if int(v.Vectors.GetDim()) != f.Dim {
-			return nil, errclass.New(errclass.Invalid, "field %q: vectors of dimension %d, want %d", f.Name, v.Vectors.GetDim(), f.Dim)
+	case *qnpb.FieldData_SparseVectors:
+		if f.Type == schema.SparseFloatVector {
+			return c, toSparse(v.SparseVectors, c, f)
 		}
-		c.Float, ok = values, true
 	case *qnpb.FieldData_Arrays:
 		if f.Type == schema.Array {
 			return toArrays(v.Arrays, c, f)
@@ -142,6 +146,10 @@ func kind(d *qnpb.FieldData) string {
 		return "vectors"
 	case *qnpb.FieldData_Arrays:
 		return "arrays"
+	case *qnpb.FieldData_ByteVectors:
+		return "byte_vectors"
+	case *qnpb.FieldData_SparseVectors:
+		return "sparse_vectors"
 	}
 	return "nothing"
 }

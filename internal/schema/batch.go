@@ -56,6 +56,9 @@ var intRange = map[Type][2]int64{
 	Int32: {math.MinInt32, math.MaxInt32},
 }
 
+// Check verifies that the column fits the field and has so many rows; see Batch.Check.
+func (c *Column) Check(f Field, rows int) error { return c.check(f, rows) }
+
 func (c *Column) check(f Field, rows int) error {
 	bad := func(format string, args ...any) error {
 		return errclass.Wrap(errclass.New(errclass.Invalid, format, args...), errclass.Invalid, "field %q", f.Name)
@@ -63,8 +66,11 @@ func (c *Column) check(f Field, rows int) error {
 	if c.FieldID != f.ID || c.Type != f.Type || c.Element != f.Element {
 		return bad("want type %s (id %d), got %s (id %d)", f.Type, f.ID, c.Type, c.FieldID)
 	}
-	if f.Type.IsVector() && (c.Dim != f.Dim || len(c.Float) != rows*f.Dim) {
+	switch {
+	case f.Type == FloatVector && (c.Dim != f.Dim || len(c.Float) != rows*f.Dim):
 		return bad("wrong dimension: want %d rows of %d values, got %d values", rows, f.Dim, len(c.Float))
+	case f.Type.IsRaw() && (c.Dim != f.Dim || len(c.Raw) != rows*c.RowBytes()):
+		return bad("wrong dimension: want %d rows of dimension %d, got %d bytes of dimension %d", rows, f.Dim, len(c.Raw), c.Dim)
 	}
 	if c.Rows() != rows {
 		return bad("got %d rows, other fields have %d", c.Rows(), rows)
@@ -79,8 +85,11 @@ func (c *Column) check(f Field, rows int) error {
 			}
 		}
 	}
-	if f.Type == Array {
+	switch {
+	case f.Type == Array:
 		return c.checkLists(f, bad)
+	case f.Type.IsVector():
+		return c.checkVectors(f, bad)
 	}
 	return c.checkValues(f, "row", bad)
 }
@@ -123,13 +132,6 @@ func (c *Column) checkValues(f Field, unit string, bad func(string, ...any) erro
 			}
 			if !utf8.ValidString(v) {
 				return bad("%s %d is not UTF-8", unit, i)
-			}
-		}
-	case f.Type.IsVector():
-		for i, v := range c.Float {
-			// v-v is NaN for NaN and both infinities, 0 otherwise.
-			if v-v != 0 {
-				return bad("row %d, dimension %d is %v: vectors must be finite", i/f.Dim, i%f.Dim, v)
 			}
 		}
 	case f.Type == Int64 || f.Type == Timestamptz || !f.Type.IsInt():

@@ -15,6 +15,10 @@ import (
 //	VarChar, JSON             Str      (JSON: its text)
 //	Array                     that of Element; row i at [Offsets[i], Offsets[i+1])
 //	FloatVector               Float    (row i at [i*Dim, (i+1)*Dim))
+//	Float16Vector             Raw      (little-endian; row i at [i*w, (i+1)*w) with w = RowBytes)
+//	BFloat16Vector            Raw      (the upper halves of float32)
+//	Int8Vector, BinaryVector  Raw
+//	SparseFloatVector         Indices and Float; row i at [Offsets[i], Offsets[i+1])
 //
 // A null's slot holds the zero value; a null array has no elements, and so can
 // one that is not null. Elements are never null. Offsets need not begin with 0:
@@ -31,8 +35,10 @@ type Column struct {
 	Float   []float32
 	Double  []float64
 	Str     []string
-	Offsets []int  // Array: one more than rows, never descending; nil = no rows
-	Valid   []bool // nil = no nulls; else one per row, false = null
+	Raw     []byte
+	Indices []uint32 // SparseFloatVector: dimensions, ascending in each row
+	Offsets []int    // Array, SparseFloatVector: one more than rows, never descending; nil = no rows
+	Valid   []bool   // nil = no nulls; else one per row, false = null
 }
 
 // ValueType is the type of the single values that the column holds: Element for
@@ -44,7 +50,13 @@ func (c *Column) ValueType() Type {
 	return c.Type
 }
 
-// List returns where the elements of row i of an Array column are.
+// listed reports whether rows are found by Offsets.
+func (c *Column) listed() bool { return c.Type == Array || c.Type == SparseFloatVector }
+
+// RowBytes is the size of a row of a column of vectors that are not sparse.
+func (c *Column) RowBytes() int { return c.Type.RowBytes(c.Dim) }
+
+// List returns where the elements of row i of an Array or SparseFloatVector column are.
 func (c *Column) List(i int) (from, to int) { return c.Offsets[i], c.Offsets[i+1] }
 
 // New returns an empty column of the same field.
@@ -56,7 +68,7 @@ func (c *Column) New() *Column {
 // array: for n elements).
 func NewColumn(f Field, n int) *Column {
 	c := &Column{FieldID: f.ID, Type: f.Type, Element: f.Element, Dim: f.Dim}
-	if f.Type == Array {
+	if c.listed() {
 		c.Offsets = append(make([]int, 0, n+1), 0)
 	}
 	c.grow(n)
@@ -78,6 +90,8 @@ func (c *Column) grow(n int) {
 		c.Str = make([]string, 0, n)
 	case t == FloatVector:
 		c.Float = make([]float32, 0, n*c.Dim)
+	case t.IsRaw():
+		c.Raw = make([]byte, 0, n*c.RowBytes())
 	}
 }
 
@@ -97,7 +111,7 @@ func NullColumn(f Field, n int) (*Column, error) {
 		return c, nil
 	}
 	c.Valid = make([]bool, n)
-	if f.Type == Array {
+	if c.listed() {
 		c.Offsets = make([]int, n+1)
 		return c, nil
 	}
@@ -106,8 +120,8 @@ func NullColumn(f Field, n int) (*Column, error) {
 	return c, nil
 }
 
-// Zeros sets the values of a column other than an array to n zeros, in the
-// memory it has if that is enough.
+// Zeros sets the values of a column that has no Offsets to n rows of zeros, in
+// the memory it has if that is enough.
 func (c *Column) Zeros(n int) {
 	switch {
 	case c.Type == Bool:
@@ -122,6 +136,8 @@ func (c *Column) Zeros(n int) {
 		c.Str = zeros(c.Str, n)
 	case c.Type == FloatVector:
 		c.Float = zeros(c.Float, n*c.Dim)
+	case c.Type.IsRaw():
+		c.Raw = zeros(c.Raw, n*c.RowBytes())
 	}
 }
 
@@ -137,7 +153,7 @@ func zeros[T any](s []T, n int) []T {
 // Rows is the number of rows in the column.
 func (c *Column) Rows() int {
 	switch {
-	case c.Type == Array:
+	case c.listed():
 		return max(0, len(c.Offsets)-1)
 	case c.Type == Bool:
 		return len(c.Bool)
@@ -151,6 +167,8 @@ func (c *Column) Rows() int {
 		return len(c.Str)
 	case c.Type == FloatVector && c.Dim > 0:
 		return len(c.Float) / c.Dim
+	case c.Type.IsRaw() && c.RowBytes() > 0:
+		return len(c.Raw) / c.RowBytes()
 	}
 	return 0
 }
@@ -167,7 +185,7 @@ func (c *Column) AppendRow(o *Column, i int) { c.AppendRange(o, i, i+1) }
 // AppendRange appends rows [from, to) of o, a column of the same field.
 func (c *Column) AppendRange(o *Column, from, to int) {
 	before := c.Rows()
-	if c.Type == Array {
+	if c.listed() {
 		c.appendLists(o, from, to)
 	} else {
 		c.appendValues(o, from, to)
@@ -197,7 +215,7 @@ func (c *Column) appendLists(o *Column, from, to int) {
 	c.appendValues(o, o.Offsets[from], o.Offsets[to])
 }
 
-// appendValues appends values [from, to), which for arrays are elements.
+// appendValues appends values [from, to): elements, if rows are found by Offsets.
 func (c *Column) appendValues(o *Column, from, to int) {
 	switch t := c.ValueType(); {
 	case t == Bool:
@@ -212,6 +230,11 @@ func (c *Column) appendValues(o *Column, from, to int) {
 		c.Str = append(c.Str, o.Str[from:to]...)
 	case t == FloatVector:
 		c.Float = append(c.Float, o.Float[from*c.Dim:to*c.Dim]...)
+	case t == SparseFloatVector:
+		c.Indices = append(c.Indices, o.Indices[from:to]...)
+		c.Float = append(c.Float, o.Float[from:to]...)
+	case t.IsRaw():
+		c.Raw = append(c.Raw, o.Raw[from*c.RowBytes():to*c.RowBytes()]...)
 	}
 }
 
@@ -219,8 +242,8 @@ func (c *Column) appendValues(o *Column, from, to int) {
 func (c *Column) Slice(from, to int) *Column {
 	s := c.New()
 	switch {
-	case c.Type == Array:
-		s.Bool, s.Int, s.Float, s.Double, s.Str = c.Bool, c.Int, c.Float, c.Double, c.Str
+	case c.listed():
+		s.Bool, s.Int, s.Float, s.Double, s.Str, s.Indices = c.Bool, c.Int, c.Float, c.Double, c.Str, c.Indices
 		if len(c.Offsets) > 0 {
 			s.Offsets = c.Offsets[from : to+1 : to+1]
 		}
@@ -236,6 +259,9 @@ func (c *Column) Slice(from, to int) *Column {
 		s.Str = c.Str[from:to:to]
 	case c.Type == FloatVector:
 		s.Float = c.Float[from*c.Dim : to*c.Dim : to*c.Dim]
+	case c.Type.IsRaw():
+		w := c.RowBytes()
+		s.Raw = c.Raw[from*w : to*w : to*w]
 	}
 	if c.Valid != nil {
 		s.Valid = c.Valid[from:to:to]
@@ -253,13 +279,27 @@ func (c *Column) Elements(from, to int) *Column {
 	return e.Slice(c.Offsets[from], c.Offsets[to])
 }
 
-// Bytes is the memory the column's values take, in bytes. Of an array that is a
+// Sparse returns the dimensions and values of row i of a SparseFloatVector
+// column; they alias the column.
+func (c *Column) Sparse(i int) ([]uint32, []float32) {
+	from, to := c.List(i)
+	return c.Indices[from:to:to], c.Float[from:to:to]
+}
+
+// Bytes is the memory the column's values take, in bytes. Of a column that is a
 // slice of a longer one, only the elements of its rows count.
 func (c *Column) Bytes() int64 {
+	if c.Type == SparseFloatVector {
+		n := 8*int64(len(c.Offsets)) + int64(len(c.Valid))
+		if rows := c.Rows(); rows > 0 {
+			n += 8 * int64(c.Offsets[rows]-c.Offsets[0])
+		}
+		return n
+	}
 	if c.Type == Array {
 		return c.Elements(0, c.Rows()).Bytes() + 8*int64(len(c.Offsets)) + int64(len(c.Valid))
 	}
-	n := int64(len(c.Bool)) + 8*int64(len(c.Int)) + 4*int64(len(c.Float)) + 8*int64(len(c.Double)) + int64(len(c.Valid))
+	n := int64(len(c.Bool)) + int64(len(c.Raw)) + 8*int64(len(c.Int)) + 4*int64(len(c.Float)) + 8*int64(len(c.Double)) + int64(len(c.Valid))
 	for _, s := range c.Str {
 		n += 16 + int64(len(s))
 	}

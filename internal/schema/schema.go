@@ -29,13 +29,20 @@ const (
 	Array       Type = 22 // of Field.Element
 	JSON        Type = 23
 	Timestamptz Type = 26 // microseconds since 1970-01-01 UTC
-	FloatVector Type = 101
+
+	BinaryVector      Type = 100 // Dim bits
+	FloatVector       Type = 101
+	Float16Vector     Type = 102
+	BFloat16Vector    Type = 103
+	SparseFloatVector Type = 104 // of any dimension
+	Int8Vector        Type = 105
 )
 
 var typeNames = map[Type]string{
 	Bool: "Bool", Int8: "Int8", Int16: "Int16", Int32: "Int32", Int64: "Int64",
 	Float: "Float", Double: "Double", VarChar: "VarChar", Array: "Array", JSON: "JSON", Timestamptz: "Timestamptz",
-	FloatVector: "FloatVector",
+	BinaryVector: "BinaryVector", FloatVector: "FloatVector", Float16Vector: "Float16Vector", BFloat16Vector: "BFloat16Vector",
+	SparseFloatVector: "SparseFloatVector", Int8Vector: "Int8Vector",
 }
 
 // String returns the name as it stands in the API and in manifests.
@@ -59,7 +66,25 @@ func (t Type) IsElement() bool {
 }
 
 // IsVector reports whether t is a vector type.
-func (t Type) IsVector() bool { return t == FloatVector }
+func (t Type) IsVector() bool { return t >= BinaryVector && t <= Int8Vector }
+
+// IsRaw reports whether t is a vector type whose values are held in Column.Raw.
+func (t Type) IsRaw() bool { return t.IsVector() && t != FloatVector && t != SparseFloatVector }
+
+// RowBytes is the size of a vector of dim values; 0 for sparse ones.
+func (t Type) RowBytes(dim int) int {
+	switch t {
+	case FloatVector:
+		return 4 * dim
+	case Float16Vector, BFloat16Vector:
+		return 2 * dim
+	case Int8Vector:
+		return dim
+	case BinaryVector:
+		return dim / 8
+	}
+	return 0
+}
 
 // MarshalText writes the name.
 func (t Type) MarshalText() ([]byte, error) {
@@ -84,6 +109,8 @@ func (t *Type) UnmarshalText(b []byte) error {
 const (
 	MaxFields      = 256
 	MaxVectorDim   = 32_768
+	MaxBinaryDim   = 262_144 // of a BinaryVector, in bits
+	MaxSparse      = 65_536  // values of a SparseFloatVector
 	MaxNameBytes   = 255
 	MaxVarChar     = 65_535
 	MaxCapacity    = 4_096 // elements of an array
@@ -101,9 +128,9 @@ type Field struct {
 	Type       Type   `json:"type"`                  // see Type
 	PrimaryKey bool   `json:"primary_key,omitempty"` // exactly one field, Int64 or VarChar
 	AutoID     bool   `json:"auto_id,omitempty"`     // primary key given by the node (Int64 only)
-	Dim        int    `json:"dim,omitempty"`         // FloatVector: 1..MaxVectorDim
+	Dim        int    `json:"dim,omitempty"`         // vectors: 1..MaxVectorDim; BinaryVector: bits, a multiple of 8 up to MaxBinaryDim; sparse: 0
 	MaxLength  int    `json:"max_length,omitempty"`  // VarChar, alone or in an Array: bytes, 1..MaxVarChar; 0 = MaxVarChar
-	Nullable   bool   `json:"nullable,omitempty"`    // scalar fields other than the primary key
+	Nullable   bool   `json:"nullable,omitempty"`    // not the primary key
 
 	Element     Type    `json:"element_type,omitempty"`  // Array: type of its elements; else None
 	MaxCapacity int     `json:"max_capacity,omitempty"`  // Array: most elements of a row, 1..MaxCapacity; 0 = MaxCapacity
@@ -179,12 +206,12 @@ func (f *Field) validate() error {
 		return errors.Newf("field %q: a primary key cannot be nullable", f.Name)
 	case f.AutoID && !(f.PrimaryKey && f.Type == Int64):
 		return errors.Newf("field %q: auto_id is for an Int64 primary key", f.Name)
-	case f.Type.IsVector() && (f.Dim < 1 || f.Dim > MaxVectorDim):
+	case f.Type == BinaryVector && (f.Dim < 8 || f.Dim > MaxBinaryDim || f.Dim%8 != 0):
+		return errors.Newf("field %q: dim %d, want a multiple of 8 up to %d", f.Name, f.Dim, MaxBinaryDim)
+	case f.Type.IsVector() && f.Type != BinaryVector && f.Type != SparseFloatVector && (f.Dim < 1 || f.Dim > MaxVectorDim):
 		return errors.Newf("field %q: dim %d, want 1 to %d", f.Name, f.Dim, MaxVectorDim)
-	case f.Type.IsVector() && f.Nullable:
-		return errors.Newf("field %q: a vector field cannot be nullable", f.Name)
-	case !f.Type.IsVector() && f.Dim != 0:
-		return errors.Newf("field %q: dim is for vector fields", f.Name)
+	case (!f.Type.IsVector() || f.Type == SparseFloatVector) && f.Dim != 0:
+		return errors.Newf("field %q: dim is for vector fields that are not sparse", f.Name)
 	case f.MaxLength < 0 || f.MaxLength > MaxVarChar:
 		return errors.Newf("field %q: max_length %d, want 1 to %d", f.Name, f.MaxLength, MaxVarChar)
 	case f.MaxLength != 0 && f.Type != VarChar && f.Element != VarChar:
@@ -205,7 +232,8 @@ func (f *Field) validate() error {
 // can hold the schema: 2 if it has arrays, times, default values or analyzers, else 1.
 func (s *Schema) Format() int {
 	for i := range s.Fields {
-		if f := &s.Fields[i]; f.Type == Array || f.Type == Timestamptz || f.Default != "" || f.Analyzer != "" {
+		f := &s.Fields[i]
+		if f.Type == Array || f.Type == Timestamptz || f.Default != "" || f.Analyzer != "" || f.Type.IsVector() && (f.Type != FloatVector || f.Nullable) {
 			return 2
 		}
 	}

@@ -3,7 +3,12 @@
 //
 //	manifest.json        what is in the folder; written last: without it there is no segment
 //	rows.parquet         timestamps ("$timestamp"), primary key, scalar fields, dynamic field ("$meta")
-//	vector_<field>.npy   the vectors of a field: float32, little-endian, row after row, from byte 4096
+//	vector_<field>.npy   the vectors of a field: float32, float16, int8, bytes of bits, or bfloat16 as
+//	                     uint16, little-endian, row after row, from byte 4096
+//	vector_<field>_valid.npy
+//	                     of a field with null vectors, a bool per row; the vectors of nulls are zeros
+//	vector_<field>_indptr.npy, _indices.npy, _data.npy
+//	                     instead of the vectors, of a sparse field: compressed rows, as SciPy has them
 //	index_<field>.bin    the image of a vector index, opaque to this package
 //	keys.bloom           a split-block Bloom filter of the primary keys
 //	deletes.parquet      primary keys and timestamps of deletes, if there are any
@@ -26,7 +31,8 @@
 // that is too new for it. Members that a reader may ignore are added without a
 // new version; anything else raises FormatVersion, and a reader keeps reading
 // the version before its own. Version 2 has arrays, as lists of rows.parquet,
-// times, and default values in the schema.
+// times, default values and analyzers in the schema, and vectors that are null or not
+// float32.
 //
 // # Mapped memory
 //

@@ -53,6 +53,12 @@ func fullSchema() schema.Schema {
 		{ID: 125, Name: "doubles", Type: schema.Array, Element: schema.Double, Nullable: true},
 		{ID: 126, Name: "texts", Type: schema.Array, Element: schema.VarChar, Nullable: true},
 		{ID: 127, Name: "later", Type: schema.Int64, Default: "7"},
+		{ID: 130, Name: "half", Type: schema.Float16Vector, Dim: 3},
+		{ID: 131, Name: "brain", Type: schema.BFloat16Vector, Dim: 2, Nullable: true},
+		{ID: 132, Name: "small", Type: schema.Int8Vector, Dim: 5, Nullable: true},
+		{ID: 133, Name: "bits", Type: schema.BinaryVector, Dim: 16},
+		{ID: 134, Name: "sparse", Type: schema.SparseFloatVector, Nullable: true},
+		{ID: 135, Name: "maybe", Type: schema.FloatVector, Dim: 2, Nullable: true},
 	}...)
 	return s
 }
@@ -95,6 +101,15 @@ func appendValue(c *schema.Column, f schema.Field, i int, ok bool) {
 	switch {
 	case f.Type == schema.Array:
 		appendList(c, f, i, ok)
+	case f.Type == schema.SparseFloatVector:
+		for k := 0; k < i%4 && ok; k++ {
+			c.Indices, c.Float = append(c.Indices, uint32(i+1000*k)), append(c.Float, float32(i)/2)
+		}
+		c.Offsets = append(c.Offsets, len(c.Indices))
+	case f.Type.IsRaw():
+		for k := range c.RowBytes() {
+			c.Raw = append(c.Raw, byte(v+k)&0x3b*byte(min(v, 1)))
+		}
 	case f.Type == schema.Bool:
 		c.Bool = append(c.Bool, v%2 == 1)
 	case f.Type == schema.Int8, f.Type == schema.Int16:
@@ -217,9 +232,7 @@ func checkRows(t testing.TB, s *Segment, want *schema.Batch) {
 	n := 0
 	for _, w := range want.Columns {
 		if w.Type.IsVector() {
-			if !slices.Equal(s.Vectors(w.FieldID), w.Float) {
-				t.Fatalf("vectors of field %d differ", w.FieldID)
-			}
+			checkVectors(t, s, w)
 			continue
 		}
 		if c := got.Column(w.FieldID); c == nil || !sameColumn(c, w) {
@@ -229,6 +242,40 @@ func checkRows(t testing.TB, s *Segment, want *schema.Batch) {
 	}
 	if len(got.Columns) != n {
 		t.Fatalf("%d columns, want %d", len(got.Columns), n)
+	}
+}
+
+// checkVectors compares a vector field with the column that went in.
+func checkVectors(t testing.TB, s *Segment, want *schema.Column) {
+	t.Helper()
+	ok := true
+	switch {
+	case want.Type == schema.FloatVector:
+		ok = slices.Equal(s.Vectors(want.FieldID), want.Float)
+	case want.Type == schema.SparseFloatVector:
+		v, found := s.Sparse(want.FieldID)
+		ok = found && slices.Equal(v.Indices, want.Indices) && slices.Equal(v.Data, want.Float) && len(v.Indptr) == len(want.Offsets)
+		for i := range v.Indptr {
+			ok = ok && v.Indptr[i] == int64(want.Offsets[i])
+		}
+	default:
+		ok = slices.Equal(s.RawVectors(want.FieldID), want.Raw) && s.Vectors(want.FieldID) == nil
+	}
+	if !ok {
+		t.Fatalf("vectors of field %d (%s) differ", want.FieldID, want.Type)
+	}
+	var valid []byte
+	for i := range want.Rows() {
+		valid = append(valid, 1)
+		if want.Null(i) {
+			valid[i] = 0
+		}
+	}
+	if !slices.Contains(valid, 0) {
+		valid = nil
+	}
+	if !slices.Equal(s.Valid(want.FieldID), valid) {
+		t.Fatalf("nulls of field %d: %v, want %v", want.FieldID, s.Valid(want.FieldID), valid)
 	}
 }
 

@@ -35,6 +35,26 @@ assert t["flag"].to_pylist() == [None if i % 4 == 1 else i % 2 == 1 for i in ran
 v = numpy.load(d + "/vector_101.npy", mmap_mode="r")
 assert v.shape == (50, 3) and v.dtype == numpy.float32 and v.offset == 4096, v
 assert (v == numpy.arange(150, dtype="f4").reshape(50, 3)).all()
+ok = numpy.array([i % 4 != 1 for i in range(50)])
+n = lambda i: 0 if i % 4 == 1 else i
+pattern = lambda values, w: numpy.array([[((v + k) % 256 & 0x3b) * min(v, 1) % 256 for k in range(w)] for v in values], dtype="u1")
+half = numpy.load(d + "/vector_130.npy")
+assert half.dtype == numpy.float16 and half.shape == (50, 3) and (half.view("u1") == pattern(range(50), 6)).all(), half
+assert abs(float(half[7, 0]) - float(numpy.frombuffer(bytes(pattern([7], 6)[0][:2]), "<f2")[0])) == 0
+brain = numpy.load(d + "/vector_131.npy")
+assert brain.dtype == numpy.uint16 and brain.shape == (50, 2) and (brain.view("u1") == pattern(map(n, range(50)), 4)).all(), brain
+small = numpy.load(d + "/vector_132.npy")
+assert small.dtype == numpy.int8 and small.shape == (50, 5) and (small.view("u1") == pattern(map(n, range(50)), 5)).all(), small
+bits = numpy.load(d + "/vector_133.npy")
+assert bits.dtype == numpy.uint8 and bits.shape == (50, 2) and numpy.unpackbits(bits, axis=1).shape == (50, 16) and (bits == pattern(range(50), 2)).all(), bits
+for f in (131, 132, 134, 135):
+    valid = numpy.load(d + "/vector_%d_valid.npy" % f)
+    assert valid.dtype == numpy.bool_ and (valid == ok).all(), (f, valid)
+ptr, idx, data = (numpy.load(d + "/vector_134_%s.npy" % p) for p in ("indptr", "indices", "data"))
+assert (ptr.dtype, idx.dtype, data.dtype) == (numpy.int64, numpy.uint32, numpy.float32) and ptr[-1] == len(idx) == len(data)
+for i in range(50):
+    want = [(i + 1000 * k, i / 2) for k in range(i % 4)] if ok[i] else []
+    assert list(zip(idx[ptr[i]:ptr[i+1]].tolist(), data[ptr[i]:ptr[i+1]].tolist())) == want, i
 k = pq.read_table(d + "/deletes.parquet")
 assert k.column_names == ["primary_key", "$timestamp"] and k["primary_key"].to_pylist() == list(range(50)), k
 `

@@ -43,7 +43,34 @@ const (
 	KindIndex   Kind = "index"  // per vector field, optional
 	KindBloom   Kind = "bloom"
 	KindDeletes Kind = "deletes" // optional
+	KindArray   Kind = "array"   // a Part of a vector field
 )
+
+// Part is what a further file of a vector field holds, one number per row or value.
+type Part string
+
+// The parts of vector fields.
+const (
+	PartValid   Part = "valid"   // of a field with nulls: one bool per row
+	PartIndptr  Part = "indptr"  // of a sparse field: where rows begin, and the end; int64
+	PartIndices Part = "indices" // of a sparse field: dimensions, uint32
+	PartData    Part = "data"    // of a sparse field: values, float32
+)
+
+// descr is numpy's name of the type of the numbers, and their size in bytes.
+func (p Part) descr() (string, int64) {
+	switch p {
+	case PartValid:
+		return "|b1", 1
+	case PartIndptr:
+		return "<i8", 8
+	case PartIndices:
+		return "<u4", 4
+	case PartData:
+		return "<f4", 4
+	}
+	return "", 0
+}
 
 // Meta says whose rows a segment holds.
 type Meta struct {
@@ -80,6 +107,15 @@ type File struct {
 	Blocks    BlockCRCs   `json:"block_crc32c"`
 	Vector    *VectorMeta `json:"vector,omitempty"` // of KindVector
 	Index     *IndexMeta  `json:"index,omitempty"`  // of KindIndex
+	Array     *ArrayMeta  `json:"array,omitempty"`  // of KindArray
+}
+
+// ArrayMeta says what an array of a vector field is.
+type ArrayMeta struct {
+	FieldID int64 `json:"field_id"`
+	Part    Part  `json:"part"`
+	Length  int64 `json:"length"` // numbers
+	Offset  int64 `json:"offset"` // of the first, in bytes
 }
 
 // VectorMeta says where the vectors lie in a file.
@@ -139,7 +175,7 @@ func (m *Manifest) MappedBytes() int64 {
 	n := int64(0)
 	for i := range m.Files {
 		switch m.Files[i].Kind {
-		case KindVector, KindIndex, KindBloom:
+		case KindVector, KindIndex, KindBloom, KindArray:
 			n += m.Files[i].Size
 		case KindRows, KindDeletes:
 		}
@@ -168,9 +204,12 @@ func fileName(k Kind, fieldID int64) string {
 		return "keys.bloom"
 	case KindDeletes:
 		return "deletes.parquet"
+	case KindArray:
 	}
 	return ""
 }
+
+func arrayName(fieldID int64, p Part) string { return fmt.Sprintf("vector_%d_%s.npy", fieldID, p) }
 
 // sealFormat closes a manifest. It is the same in all versions: the checksum is
 // that of all bytes before it.

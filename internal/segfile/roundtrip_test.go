@@ -157,6 +157,12 @@ func randomise(rt *rapid.T, c *schema.Column, text *rapid.Generator[string]) {
 		randomiseLists(rt, c, text)
 		return
 	}
+	if c.Type == schema.SparseFloatVector || c.Type.IsRaw() {
+		for i := range c.Valid { // the values are batch's; some rows lose them
+			c.Valid[i] = c.Type == schema.SparseFloatVector && c.Offsets[i] != c.Offsets[i+1] || rapid.Bool().Draw(rt, "valid")
+		}
+		return
+	}
 	for i := range rows {
 		ok := c.Valid == nil || rapid.Bool().Draw(rt, "valid")
 		if c.Valid != nil {

@@ -32,7 +32,8 @@ type Segment struct {
 	dir     string
 	m       *Manifest
 	keys    FieldStats
-	vectors map[int64][]float32
+	vectors map[int64][]byte
+	arrays  map[string][]byte // by name of the file, without the header
 	indexes map[int64]indexImage
 	bloom   bloom.SplitBlockFilter
 
@@ -78,7 +79,7 @@ func Open(dir string, o Options) (*Segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Segment{dir: dir, m: m, keys: m.KeyStats(), vectors: map[int64][]float32{}, indexes: map[int64]indexImage{}}
+	s := &Segment{dir: dir, m: m, keys: m.KeyStats(), vectors: map[int64][]byte{}, arrays: map[string][]byte{}, indexes: map[int64]indexImage{}}
 	for i := range m.Files {
 		if err := s.openFile(&m.Files[i], o); err != nil {
 			return nil, errors.CombineErrors(errors.Wrapf(err, "open segment %d in %s", m.SegmentID, dir), s.Close())
@@ -114,7 +115,12 @@ func (s *Segment) openFile(f *File, o Options) error {
 	defer func() { _ = in.Close() }()
 	switch f.Kind {
 	case KindVector:
-		err = checkVectorHeader(in, f)
+		field, _ := s.m.Schema.FieldByID(f.Vector.FieldID)
+		descr, shape := vectorShape(field, f.Vector.Rows)
+		err = checkHeader(in, npy.Header{Descr: descr, Shape: shape, Offset: f.Vector.Offset})
+	case KindArray:
+		descr, _ := f.Array.Part.descr()
+		err = checkHeader(in, npy.Header{Descr: descr, Shape: []int64{f.Array.Length}, Offset: f.Array.Offset})
 	case KindBloom:
 		head := make([]byte, min(bloomHeader, f.Size))
 		if _, err = in.ReadAt(head, 0); err == nil {
@@ -136,7 +142,9 @@ func (s *Segment) openFile(f *File, o Options) error {
 	s.mu.Unlock()
 	switch f.Kind {
 	case KindVector:
-		s.vectors[f.Vector.FieldID] = floats(b[vectorOffset:])
+		s.vectors[f.Vector.FieldID] = b[vectorOffset:]
+	case KindArray:
+		s.arrays[f.Name] = b[arrayOffset:]
 	case KindBloom:
 		s.bloom = bloom.MakeSplitBlockFilter(b[bloomHeader:])
 	case KindIndex:
@@ -146,10 +154,10 @@ func (s *Segment) openFile(f *File, o Options) error {
 	return nil
 }
 
-// checkVectorHeader compares the header of a .npy with the manifest. It reads
+// checkHeader compares the header of a .npy with what the manifest says. It reads
 // the file, not the mapping, which may fault.
-func checkVectorHeader(in io.ReaderAt, f *File) error {
-	b := make([]byte, vectorOffset)
+func checkHeader(in io.ReaderAt, want npy.Header) error {
+	b := make([]byte, want.Offset)
 	if _, err := in.ReadAt(b, 0); err != nil {
 		return ioError(err, "read header")
 	}
@@ -157,9 +165,9 @@ func checkVectorHeader(in io.ReaderAt, f *File) error {
 	if err != nil {
 		return err
 	}
-	if h.Descr != "<f4" || h.Fortran || h.Offset != f.Vector.Offset || !slices.Equal(h.Shape, []int64{f.Vector.Rows, f.Vector.Dim}) {
-		return errclass.New(errclass.Corrupt, "header says %s%v from byte %d, the manifest <f4%v from byte %d",
-			h.Descr, h.Shape, h.Offset, []int64{f.Vector.Rows, f.Vector.Dim}, f.Vector.Offset)
+	if h.Descr != want.Descr || h.Fortran || h.Offset != want.Offset || !slices.Equal(h.Shape, want.Shape) {
+		return errclass.New(errclass.Corrupt, "header says %s%v from byte %d, the manifest %s%v from byte %d",
+			h.Descr, h.Shape, h.Offset, want.Descr, want.Shape, want.Offset)
 	}
 	return nil
 }
@@ -167,9 +175,40 @@ func checkVectorHeader(in io.ReaderAt, f *File) error {
 // Manifest returns the manifest. It stays valid after Close; do not modify it.
 func (s *Segment) Manifest() *Manifest { return s.m }
 
-// Vectors returns the vectors of a field, row after row, or nil if there is no
-// such field. The slice aliases the mapping and ends with Close.
-func (s *Segment) Vectors(fieldID int64) []float32 { return s.vectors[fieldID] }
+// Vectors returns the vectors of a field of float32, row after row, or nil if
+// there is no such field. The slice aliases the mapping and ends with Close.
+func (s *Segment) Vectors(fieldID int64) []float32 {
+	if f, _ := s.m.Schema.FieldByID(fieldID); f.Type != schema.FloatVector {
+		return nil
+	}
+	return floats(s.vectors[fieldID])
+}
+
+// RawVectors returns the bytes of the vectors of a field that is not sparse, as
+// Vectors does.
+func (s *Segment) RawVectors(fieldID int64) []byte { return s.vectors[fieldID] }
+
+// Valid returns one byte per row of a vector field, 0 = null; nil if no row is
+// null. The slice aliases the mapping and ends with Close.
+func (s *Segment) Valid(fieldID int64) []byte { return s.arrays[arrayName(fieldID, PartValid)] }
+
+// Sparse are sparse vectors as compressed rows, as scipy.sparse.csr_array takes
+// them. What a file says has not been checked.
+type Sparse struct {
+	Indptr  []int64   // row i at [Indptr[i], Indptr[i+1])
+	Indices []uint32  // dimensions, ascending in each row
+	Data    []float32 // values
+}
+
+// Sparse returns the vectors of a sparse field; ok is false if there is no such
+// field. The slices alias the mapping and end with Close.
+func (s *Segment) Sparse(fieldID int64) (v Sparse, ok bool) {
+	indptr, ok := s.arrays[arrayName(fieldID, PartIndptr)]
+	if !ok {
+		return Sparse{}, false
+	}
+	return sparseOf(indptr, s.arrays[arrayName(fieldID, PartIndices)], s.arrays[arrayName(fieldID, PartData)]), true
+}
 
 // Index returns the index of a vector field; ok is false if it has none. The
 // image starts on a page, aliases the mapping and ends with Close.
@@ -264,10 +303,6 @@ func verifyFile(ctx context.Context, dir string, f *File, buf []byte, step func(
 // floats views little-endian bytes as numbers. b starts on a page or at an allocation.
 func floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
-}
-
-func floatBytes(f []float32) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f))), 4*len(f))
 }
 
 func littleEndian() error {

@@ -11,6 +11,9 @@ import (
 // vectorOffset is where the vectors start in their files: on a page.
 const vectorOffset = 4096
 
+// arrayOffset is where the numbers of an array start in their file.
+const arrayOffset = 128
+
 // validate checks that all numbers of the manifest agree, so that what passed
 // can be trusted as far as the sizes of the files are right.
 func (m *Manifest) validate() error {
@@ -33,7 +36,13 @@ func (m *Manifest) validate() error {
 	}
 	need := []string{fileName(KindRows, 0), fileName(KindBloom, 0)}
 	for _, f := range m.Schema.Fields {
-		if f.Type.IsVector() {
+		switch {
+		case f.Type == schema.SparseFloatVector:
+			need = append(need, arrayName(f.ID, PartIndptr), arrayName(f.ID, PartIndices), arrayName(f.ID, PartData))
+			if a, b := m.array(f.ID, PartIndices), m.array(f.ID, PartData); a != nil && b != nil && a.Length != b.Length {
+				return errors.Newf("field %q has %d dimensions for %d values", f.Name, a.Length, b.Length)
+			}
+		case f.Type.IsVector():
 			need = append(need, fileName(KindVector, f.ID))
 		}
 	}
@@ -107,7 +116,7 @@ func (m *Manifest) validateFile(f *File) error {
 		return errors.Newf("blocks of %d bytes, want %d", f.BlockSize, BlockSize)
 	case int64(len(f.Blocks)) != (f.Size+BlockSize-1)/BlockSize:
 		return errors.Newf("%d block checksums for %d bytes", len(f.Blocks), f.Size)
-	case (f.Kind == KindVector) != (f.Vector != nil), (f.Kind == KindIndex) != (f.Index != nil):
+	case (f.Kind == KindVector) != (f.Vector != nil), (f.Kind == KindIndex) != (f.Index != nil), (f.Kind == KindArray) != (f.Array != nil):
 		return errors.Newf("kind %.20q and the description do not match", f.Kind)
 	}
 	id := int64(0)
@@ -122,6 +131,14 @@ func (m *Manifest) validateFile(f *File) error {
 		if err := f.Index.validate(&m.Schema); err != nil {
 			return err
 		}
+	case KindArray:
+		if err := m.validateArray(f); err != nil {
+			return err
+		}
+		if want := arrayName(f.Array.FieldID, f.Array.Part); f.Name != want {
+			return errors.Newf("want the name %q", want)
+		}
+		return nil
 	case KindDeletes:
 		if f.Size > MaxDeletesBytes {
 			return errors.Newf("%d bytes, want at most %d", f.Size, MaxDeletesBytes)
@@ -139,14 +156,47 @@ func (m *Manifest) validateFile(f *File) error {
 func (m *Manifest) validateVector(f *File) error {
 	v := f.Vector
 	field, ok := m.Schema.FieldByID(v.FieldID)
-	if !ok || !field.Type.IsVector() {
-		return errors.Newf("field %d is no vector field", v.FieldID)
+	if !ok || !field.Type.IsVector() || field.Type == schema.SparseFloatVector {
+		return errors.Newf("field %d is no field of dense vectors", v.FieldID)
 	}
-	// Rows < 2^31 and dim <= 2^15: no overflow.
-	size := vectorOffset + 4*m.Rows*int64(field.Dim)
+	// Rows < 2^31 and rows of at most 2^17 bytes: no overflow.
+	size := vectorOffset + m.Rows*int64(field.Type.RowBytes(field.Dim))
 	if v.Dim != int64(field.Dim) || v.Rows != m.Rows || v.Offset != vectorOffset || f.Size != size {
 		return errors.Newf("%d vectors of %d at byte %d in %d bytes, want %d of %d at byte %d in %d",
 			v.Rows, v.Dim, v.Offset, f.Size, m.Rows, field.Dim, vectorOffset, size)
+	}
+	return nil
+}
+
+func (m *Manifest) validateArray(f *File) error {
+	a := f.Array
+	field, ok := m.Schema.FieldByID(a.FieldID)
+	if !ok || !field.Type.IsVector() {
+		return errors.Newf("field %d is no vector field", a.FieldID)
+	}
+	_, width := a.Part.descr()
+	want := m.Rows
+	switch {
+	case width == 0:
+		return errors.Newf("unknown part %.20q", a.Part)
+	case a.Part == PartValid && field.Nullable:
+	case a.Part != PartValid && field.Type == schema.SparseFloatVector:
+		if want = a.Length; a.Part == PartIndptr {
+			want = m.Rows + 1
+		}
+	default:
+		return errors.Newf("field %d of type %s has no part %q", a.FieldID, field.Type, a.Part)
+	}
+	if a.Length != want || a.Length < 0 || a.Length > MaxFileBytes/8 || a.Offset != arrayOffset || f.Size != arrayOffset+width*a.Length {
+		return errors.Newf("%d numbers from byte %d in %d bytes, want %d from byte %d", a.Length, a.Offset, f.Size, want, arrayOffset)
+	}
+	return nil
+}
+
+// array returns an array of a vector field; nil if there is none.
+func (m *Manifest) array(fieldID int64, p Part) *ArrayMeta {
+	if f := m.file(arrayName(fieldID, p)); f != nil {
+		return f.Array
 	}
 	return nil
 }

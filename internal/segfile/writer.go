@@ -14,7 +14,6 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile/flatparquet"
-	"github.com/querynode/querynode/internal/segfile/npy"
 )
 
 // timestampName is the column of rows.parquet that holds the rows' hybrid timestamps.
@@ -36,13 +35,6 @@ type Writer struct {
 	stats []statsBuilder
 	keys  []uint64 // hashes of the primary keys
 	vecs  []*vectorWriter
-}
-
-// vectorWriter writes the file of one vector field.
-type vectorWriter struct {
-	field  schema.Field
-	out    *fileWriter
-	mapped []byte // of the whole file; nil until asked for
 }
 
 // Create starts a segment in the folder dir, which must not exist; its parent
@@ -73,11 +65,8 @@ func (w *Writer) open() (err error) {
 			continue
 		}
 		v := &vectorWriter{field: f}
-		if v.out, err = createFile(w.dir, fileName(KindVector, f.ID)); err != nil {
-			return err
-		}
 		w.vecs = append(w.vecs, v)
-		if _, err := v.out.Write(make([]byte, vectorOffset)); err != nil { // the header comes with Finish
+		if err := v.create(w.dir); err != nil {
 			return err
 		}
 	}
@@ -113,7 +102,7 @@ func (w *Writer) usable() error {
 }
 
 func (w *Writer) check(b *schema.Batch) error {
-	if slices.ContainsFunc(w.vecs, func(v *vectorWriter) bool { return v.mapped != nil }) {
+	if slices.ContainsFunc(w.vecs, (*vectorWriter).isMapped) {
 		return errclass.New(errclass.Conflict, "no more rows once Vectors was called")
 	}
 	if err := b.Check(&w.m.Schema); err != nil {
@@ -142,7 +131,7 @@ func (w *Writer) append(b *schema.Batch) error {
 	vec, stat := 0, 0
 	for _, c := range b.Columns {
 		if c.Type.IsVector() {
-			if _, err := w.vecs[vec].out.Write(floatBytes(c.Float)); err != nil {
+			if err := w.vecs[vec].append(c); err != nil {
 				return err
 			}
 			vec++
@@ -167,31 +156,49 @@ func (w *Writer) append(b *schema.Batch) error {
 // Rows is the number of rows appended.
 func (w *Writer) Rows() int64 { return w.m.Rows }
 
-// Vectors returns the vectors of a field that were written, row after row, from
-// the mapped file, so that an index can be built of them. No more rows can be
-// appended afterwards. The slice is gone when Finish or Abort returns.
+// Vectors returns the vectors of a field of float32 that were written, row after
+// row, from the mapped file, so that an index can be built of them. No more rows
+// can be appended afterwards. The slice is gone when Finish or Abort returns.
 func (w *Writer) Vectors(fieldID int64) ([]float32, error) {
+	v, err := w.mapped(fieldID, func(f schema.Field) bool { return f.Type == schema.FloatVector })
+	if err != nil {
+		return nil, err
+	}
+	return floats(v.files[0].mapped[vectorOffset:]), nil
+}
+
+// Sparse is Vectors for a sparse field.
+func (w *Writer) Sparse(fieldID int64) (Sparse, error) {
+	v, err := w.mapped(fieldID, func(f schema.Field) bool { return f.Type == schema.SparseFloatVector })
+	if err != nil {
+		return Sparse{}, err
+	}
+	return sparseOf(v.files[0].mapped[arrayOffset:], v.files[1].mapped[arrayOffset:], v.files[2].mapped[arrayOffset:]), nil
+}
+
+// HasNulls reports whether a vector field that was written has nulls.
+func (w *Writer) HasNulls(fieldID int64) bool {
+	return slices.ContainsFunc(w.vecs, func(v *vectorWriter) bool { return v.field.ID == fieldID && v.nulls > 0 })
+}
+
+// mapped maps the files of a vector field.
+func (w *Writer) mapped(fieldID int64, fits func(schema.Field) bool) (*vectorWriter, error) {
 	if err := w.usable(); err != nil {
 		return nil, err
 	}
 	for _, v := range w.vecs {
-		if v.field.ID != fieldID {
+		if v.field.ID != fieldID || !fits(v.field) {
 			continue
 		}
 		if w.m.Rows == 0 {
 			return nil, w.noRows()
 		}
-		if v.mapped == nil {
-			if w.err = v.out.flush(); w.err != nil {
-				return nil, w.err
-			}
-			if v.mapped, w.err = mapFile(v.out.f, v.out.sums.size, Options{}); w.err != nil {
-				return nil, w.err
-			}
+		if w.err = v.mapAll(); w.err != nil {
+			return nil, w.err
 		}
-		return floats(v.mapped[vectorOffset:]), nil
+		return v, nil
 	}
-	return nil, errclass.New(errclass.NotFound, "segment %d has no vector field %d", w.m.SegmentID, fieldID)
+	return nil, errclass.New(errclass.NotFound, "segment %d has no such vector field %d", w.m.SegmentID, fieldID)
 }
 
 func (w *Writer) noRows() error {
@@ -299,9 +306,11 @@ func (w *Writer) finish(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.finishVectors(v); err != nil {
+		files, err := v.finish(w.dir, w.m.Rows)
+		if err != nil {
 			return err
 		}
+		w.m.Files = append(w.m.Files, files...)
 	}
 	if err := w.addFile(KindBloom, encodeBloom(w.keys)); err != nil {
 		return err
@@ -320,23 +329,6 @@ func (w *Writer) finish(ctx context.Context) error {
 	return syncDir(filepath.Dir(w.dir))
 }
 
-func (w *Writer) finishVectors(v *vectorWriter) error {
-	head, err := npy.Encode(npy.Header{Descr: "<f4", Shape: []int64{w.m.Rows, int64(v.field.Dim)}}, vectorOffset)
-	if err != nil {
-		return err
-	}
-	if err := v.out.replaceHead(head); err != nil {
-		return err
-	}
-	f, err := v.out.finish(KindVector)
-	if err != nil {
-		return err
-	}
-	f.Vector = &VectorMeta{FieldID: v.field.ID, Dim: int64(v.field.Dim), Rows: w.m.Rows, Offset: vectorOffset}
-	w.m.Files = append(w.m.Files, f)
-	return nil
-}
-
 // sumUp puts the stats into the manifest and its files into a fixed order.
 func (w *Writer) sumUp() {
 	w.m.ScalarBytes = 8 * w.m.Rows // timestamps
@@ -349,18 +341,13 @@ func (w *Writer) sumUp() {
 		w.m.ScalarBytes += w.stats[i].heapBytes(f, w.m.Rows)
 		i++
 	}
-	order := []Kind{KindRows, KindVector, KindIndex, KindBloom, KindDeletes}
+	order := []Kind{KindRows, KindVector, KindArray, KindIndex, KindBloom, KindDeletes}
 	slices.SortStableFunc(w.m.Files, func(a, b File) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) })
 }
 
 func (w *Writer) unmap() error {
 	for _, v := range w.vecs {
-		if v.mapped == nil {
-			continue
-		}
-		b := v.mapped
-		v.mapped = nil
-		if err := unmapFile(b); err != nil {
+		if err := v.unmap(); err != nil {
 			return err
 		}
 	}
@@ -376,7 +363,7 @@ func (w *Writer) Abort() error {
 	err := w.unmap()
 	err = errors.CombineErrors(err, w.rows.close())
 	for _, v := range w.vecs {
-		err = errors.CombineErrors(err, v.out.close())
+		err = errors.CombineErrors(err, v.close())
 	}
 	err = errors.CombineErrors(err, os.RemoveAll(w.dir))
 	return errors.Wrapf(err, "abort segment %d", w.m.SegmentID)

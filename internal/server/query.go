@@ -20,7 +20,7 @@ type queryService struct {
 
 // Search finds the nearest rows to each of a number of vectors.
 func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb.SearchResponse, error) {
-	vectors, err := toVectors(r.GetVectors())
+	vectors, err := toVectors(r)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb
 			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values, OutputFields: r.GetOutputFields(),
 			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
 		},
-		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), TopK: r.GetTopK(), Offset: r.GetOffset(),
+		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), TopK: r.GetTopK(), Offset: r.GetOffset(),
 		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
 		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(), StrictGroup: r.GetStrictGroupSize(),
 		Iterate: r.GetIterate(), Token: r.GetToken(),
@@ -98,7 +98,7 @@ func (s *queryService) HybridSearch(ctx context.Context, r *qnpb.HybridSearchReq
 }
 
 func toSubSearch(r *qnpb.SubSearch) (*node.Search, error) {
-	vectors, err := toVectors(r.GetVectors())
+	vectors, err := toVectors(r)
 	if err != nil {
 		return nil, err
 	}
@@ -108,17 +108,38 @@ func toSubSearch(r *qnpb.SubSearch) (*node.Search, error) {
 	}
 	return &node.Search{
 		Select: node.Select{Filter: r.GetFilter(), Values: values},
-		Field:  r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), TopK: r.GetTopK(),
+		Field:  r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), TopK: r.GetTopK(),
 		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
 	}, nil
 }
 
-func toVectors(v *qnpb.FloatVectors) ([]float32, error) {
-	if v == nil {
-		return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector")
+// vectorsOf is a request with query vectors in one of three forms.
+type vectorsOf interface {
+	GetVectors() *qnpb.FloatVectors
+	GetByteVectors() *qnpb.ByteVectors
+	GetSparseVectors() *qnpb.SparseVectors
+}
+
+// toVectors returns the query vectors if they are of float32.
+func toVectors(r vectorsOf) ([]float32, error) {
+	if r.GetVectors() == nil {
+		if r.GetByteVectors() == nil && r.GetSparseVectors() == nil {
+			return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector")
+		}
+		return nil, nil
 	}
-	vectors, _, err := rowpb.Vectors(v)
+	if r.GetByteVectors() != nil || r.GetSparseVectors() != nil {
+		return nil, errclass.New(errclass.Invalid, "vectors: send query vectors in one form, not in several")
+	}
+	vectors, _, err := rowpb.Vectors(r.GetVectors())
 	return vectors, err
+}
+
+// queriesOf returns the query vectors for a field that is not of float32.
+func queriesOf(r vectorsOf) func(schema.Field) (*schema.Column, error) {
+	return func(f schema.Field) (*schema.Column, error) {
+		return rowpb.Queries(f, r.GetVectors(), r.GetByteVectors(), r.GetSparseVectors())
+	}
 }
 
 func outputOf(found *node.Found) []*qnpb.FieldData {

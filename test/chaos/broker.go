@@ -85,8 +85,7 @@ func (b *broker) first(ctx context.Context, conf string, wires ...*wire) (err er
 		proxies = append(proxies, w.addr())
 	}
 	b.wires = wires
-	b.env = append([]string{"PULSAR_NICE=0"}, os.Environ()...) // as the node, if nobody has said otherwise
-	b.env = append(b.env, "PULSAR_OWNER="+strconv.Itoa(os.Getpid()), "PULSAR_PROXY="+strings.Join(proxies, ","),
+	b.env = append(os.Environ(), "PULSAR_OWNER="+strconv.Itoa(os.Getpid()), "PULSAR_NICE=0", "PULSAR_PROXY="+strings.Join(proxies, ","),
 		"PULSAR_CONF_EXTRA="+brokerConf+" "+conf)
 	return b.start(ctx)
 }

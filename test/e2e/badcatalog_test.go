@@ -35,7 +35,7 @@ func TestACollectionsMistakesComeInOneMessage(t *testing.T) {
 	})
 	n.refuses(t, err, codes.InvalidArgument, `collection name "1st"`, `"a b"`, `"untyped": unknown type 0`, `"strange": unknown type 77`, `"key": a primary key is Int64 or VarChar`,
 		`"key2": a primary key cannot be nullable`, "auto_id is for an Int64", `"flat": dim is for vector fields`, `"v": dim 40000, want 1 to 32768`,
-		`"w": a vector field cannot be nullable`, "max_length 70000, want 1 to 65535", "max_length is for VarChar", `"measured": the name is there twice`,
+		"max_length 70000, want 1 to 65535", "max_length is for VarChar", `"measured": the name is there twice`,
 		"exactly one primary key field, got 2", "65 shards, want 1 to 64", `type "HNSW", want one of INVERTED`, `type "IVF"`, `metric "HAMMING"`, `M is "1", want 2`)
 
 	_, err = n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: "9", Schema: &qnpb.CollectionSchema{Fields: []*qnpb.FieldSchema{

@@ -34,7 +34,11 @@ func (l *life) create(t *testing.T, n *testNode, coll string) {
 	}
 	_, err := n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: coll, Indexes: l.index, Schema: &qnpb.CollectionSchema{Fields: fields}})
 	must(t, err)
-	n.put(t, coll, lifeRows, append(l.rows, ints("id", seq(0, lifeRows)...), vectors("v", 2, make([]float32, 2*lifeRows)...)))
+	data := append(slices.Clone(l.rows), ints("id", seq(0, lifeRows)...))
+	if !slices.ContainsFunc(data, func(d *qnpb.FieldData) bool { return d.GetField() == "v" }) {
+		data = append(data, vectors("v", 2, make([]float32, 2*lifeRows)...))
+	}
+	n.put(t, coll, lifeRows, data)
 }
 
 // put inserts those of the fields that the collection has.

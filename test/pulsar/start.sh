@@ -147,7 +147,7 @@ if [[ -e $data/metadata ]]; then
 		) 8>"$cache/pulsar.lock"
 		forget=ForgetTheDead
 	fi
-	nice -n "${PULSAR_NICE:-10}" "$java" "${opts[@]}" -cp "$home/lib/*:$classes" "$forget" "$data/metadata" >>"$data/pulsar.log" 2>&1 || {
+	"$java" "${opts[@]}" -cp "$home/lib/*:$classes" "$forget" "$data/metadata" >>"$data/pulsar.log" 2>&1 || {
 		echo "cannot clean the metadata of the run before; the end of $data/pulsar.log:" >&2
 		tail -20 "$data/pulsar.log" >&2
 		exit 1

@@ -32,7 +32,7 @@ type SearchRequest struct {
 	Partitions []string `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	// Vector field to search; empty = the collection's only one.
 	Field string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
-	// The query vectors, 1 to 16384 (the node's max_nq); required.
+	// The query vectors, 1 to 16384 (the node's max_nq); required: these, byte_vectors or sparse_vectors, by the field's type.
 	Vectors *FloatVectors `protobuf:"bytes,4,opt,name=vectors,proto3" json:"vectors,omitempty"`
 	// Rows wanted per query vector, 1 to 16384; required.
 	TopK int64 `protobuf:"varint,5,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
@@ -72,7 +72,12 @@ type SearchRequest struct {
 	// Token of the page before, sent with the same request; empty = the first page. Implies iterate.
 	Token string `protobuf:"bytes,22,opt,name=token,proto3" json:"token,omitempty"`
 	// True = the stats tell what was done in each segment. Default false.
-	Explain       bool `protobuf:"varint,23,opt,name=explain,proto3" json:"explain,omitempty"`
+	Explain bool `protobuf:"varint,23,opt,name=explain,proto3" json:"explain,omitempty"`
+	// The query vectors for a BINARY_VECTOR, FLOAT16_VECTOR, BFLOAT16_VECTOR or INT8_VECTOR field; for the latter three, vectors
+	// are taken too and rounded.
+	ByteVectors *ByteVectors `protobuf:"bytes,24,opt,name=byte_vectors,json=byteVectors,proto3" json:"byte_vectors,omitempty"`
+	// The query vectors for a SPARSE_FLOAT_VECTOR field. A row that shares no dimension with a query is not found.
+	SparseVectors *SparseVectors `protobuf:"bytes,25,opt,name=sparse_vectors,json=sparseVectors,proto3" json:"sparse_vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +271,20 @@ func (x *SearchRequest) GetExplain() bool {
 		return x.Explain
 	}
 	return false
+}
+
+func (x *SearchRequest) GetByteVectors() *ByteVectors {
+	if x != nil {
+		return x.ByteVectors
+	}
+	return nil
+}
+
+func (x *SearchRequest) GetSparseVectors() *SparseVectors {
+	if x != nil {
+		return x.SparseVectors
+	}
+	return nil
 }
 
 // SearchResponse is columnar: the hits of query 0, then those of query 1, and so on.
@@ -668,7 +687,7 @@ type SubSearch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Vector field to search; empty = the collection's only one.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// The query vectors, 1 to 16384; required.
+	// The query vectors, 1 to 16384; required: these, byte_vectors or sparse_vectors, by the field's type.
 	Vectors *FloatVectors `protobuf:"bytes,2,opt,name=vectors,proto3" json:"vectors,omitempty"`
 	// Hits of this search that are ranked, 1 to 16384; 0 = top_k + offset of the whole.
 	TopK int64 `protobuf:"varint,3,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
@@ -683,7 +702,11 @@ type SubSearch struct {
 	// Only rows on the near side of radius (L2: distance < radius; IP, COSINE: score > radius).
 	Radius *float32 `protobuf:"fixed32,8,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
 	// Only rows on the far side (L2: distance >= range_filter; IP, COSINE: score <= range_filter).
-	RangeFilter   *float32 `protobuf:"fixed32,9,opt,name=range_filter,json=rangeFilter,proto3,oneof" json:"range_filter,omitempty"`
+	RangeFilter *float32 `protobuf:"fixed32,9,opt,name=range_filter,json=rangeFilter,proto3,oneof" json:"range_filter,omitempty"`
+	// The query vectors, as in SearchRequest.byte_vectors.
+	ByteVectors *ByteVectors `protobuf:"bytes,10,opt,name=byte_vectors,json=byteVectors,proto3" json:"byte_vectors,omitempty"`
+	// The query vectors, as in SearchRequest.sparse_vectors.
+	SparseVectors *SparseVectors `protobuf:"bytes,11,opt,name=sparse_vectors,json=sparseVectors,proto3" json:"sparse_vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +802,20 @@ func (x *SubSearch) GetRangeFilter() float32 {
 		return *x.RangeFilter
 	}
 	return 0
+}
+
+func (x *SubSearch) GetByteVectors() *ByteVectors {
+	if x != nil {
+		return x.ByteVectors
+	}
+	return nil
+}
+
+func (x *SubSearch) GetSparseVectors() *SparseVectors {
+	if x != nil {
+		return x.SparseVectors
+	}
+	return nil
 }
 
 // RrfRanker is reciprocal rank fusion: a hit that is number n of a search, counted from 1, gets 1/(k+n) for it.
@@ -1699,7 +1736,7 @@ var File_querynode_v1_query_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xb2\a\n" +
+	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xb4\b\n" +
 	"\rSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1729,7 +1766,9 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x11strict_group_size\x18\x14 \x01(\bR\x0fstrictGroupSize\x12\x18\n" +
 	"\aiterate\x18\x15 \x01(\bR\aiterate\x12\x14\n" +
 	"\x05token\x18\x16 \x01(\tR\x05token\x12\x18\n" +
-	"\aexplain\x18\x17 \x01(\bR\aexplain\x1aT\n" +
+	"\aexplain\x18\x17 \x01(\bR\aexplain\x12<\n" +
+	"\fbyte_vectors\x18\x18 \x01(\v2\x19.querynode.v1.ByteVectorsR\vbyteVectors\x12B\n" +
+	"\x0esparse_vectors\x18\x19 \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
@@ -1774,7 +1813,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xb3\x03\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xb5\x04\n" +
 	"\tSubSearch\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
 	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
@@ -1784,7 +1823,10 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\rfilter_values\x18\x06 \x03(\v2).querynode.v1.SubSearch.FilterValuesEntryR\ffilterValues\x12\x0e\n" +
 	"\x02ef\x18\a \x01(\x05R\x02ef\x12\x1b\n" +
 	"\x06radius\x18\b \x01(\x02H\x00R\x06radius\x88\x01\x01\x12&\n" +
-	"\frange_filter\x18\t \x01(\x02H\x01R\vrangeFilter\x88\x01\x01\x1aT\n" +
+	"\frange_filter\x18\t \x01(\x02H\x01R\vrangeFilter\x88\x01\x01\x12<\n" +
+	"\fbyte_vectors\x18\n" +
+	" \x01(\v2\x19.querynode.v1.ByteVectorsR\vbyteVectors\x12B\n" +
+	"\x0esparse_vectors\x18\v \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
@@ -1927,55 +1969,61 @@ var file_querynode_v1_query_proto_goTypes = []any{
 	nil,                          // 16: querynode.v1.QueryRequest.FilterValuesEntry
 	(*FloatVectors)(nil),         // 17: querynode.v1.FloatVectors
 	(*Freshness)(nil),            // 18: querynode.v1.Freshness
-	(*Ids)(nil),                  // 19: querynode.v1.Ids
-	(*FieldData)(nil),            // 20: querynode.v1.FieldData
-	(*SegmentFailure)(nil),       // 21: querynode.v1.SegmentFailure
-	(*Value)(nil),                // 22: querynode.v1.Value
+	(*ByteVectors)(nil),          // 19: querynode.v1.ByteVectors
+	(*SparseVectors)(nil),        // 20: querynode.v1.SparseVectors
+	(*Ids)(nil),                  // 21: querynode.v1.Ids
+	(*FieldData)(nil),            // 22: querynode.v1.FieldData
+	(*SegmentFailure)(nil),       // 23: querynode.v1.SegmentFailure
+	(*Value)(nil),                // 24: querynode.v1.Value
 }
 var file_querynode_v1_query_proto_depIdxs = []int32{
 	17, // 0: querynode.v1.SearchRequest.vectors:type_name -> querynode.v1.FloatVectors
 	14, // 1: querynode.v1.SearchRequest.filter_values:type_name -> querynode.v1.SearchRequest.FilterValuesEntry
 	18, // 2: querynode.v1.SearchRequest.freshness:type_name -> querynode.v1.Freshness
-	19, // 3: querynode.v1.SearchResponse.ids:type_name -> querynode.v1.Ids
-	20, // 4: querynode.v1.SearchResponse.fields:type_name -> querynode.v1.FieldData
-	7,  // 5: querynode.v1.SearchResponse.stats:type_name -> querynode.v1.ReadStats
-	20, // 6: querynode.v1.SearchResponse.group_values:type_name -> querynode.v1.FieldData
-	4,  // 7: querynode.v1.HybridSearchRequest.searches:type_name -> querynode.v1.SubSearch
-	5,  // 8: querynode.v1.HybridSearchRequest.rrf:type_name -> querynode.v1.RrfRanker
-	6,  // 9: querynode.v1.HybridSearchRequest.weighted:type_name -> querynode.v1.WeightedRanker
-	18, // 10: querynode.v1.HybridSearchRequest.freshness:type_name -> querynode.v1.Freshness
-	19, // 11: querynode.v1.HybridSearchResponse.ids:type_name -> querynode.v1.Ids
-	20, // 12: querynode.v1.HybridSearchResponse.fields:type_name -> querynode.v1.FieldData
-	7,  // 13: querynode.v1.HybridSearchResponse.stats:type_name -> querynode.v1.ReadStats
-	17, // 14: querynode.v1.SubSearch.vectors:type_name -> querynode.v1.FloatVectors
-	15, // 15: querynode.v1.SubSearch.filter_values:type_name -> querynode.v1.SubSearch.FilterValuesEntry
-	21, // 16: querynode.v1.ReadStats.failures:type_name -> querynode.v1.SegmentFailure
-	8,  // 17: querynode.v1.ReadStats.segments:type_name -> querynode.v1.SegmentRead
-	16, // 18: querynode.v1.QueryRequest.filter_values:type_name -> querynode.v1.QueryRequest.FilterValuesEntry
-	18, // 19: querynode.v1.QueryRequest.freshness:type_name -> querynode.v1.Freshness
-	10, // 20: querynode.v1.QueryRequest.order_by:type_name -> querynode.v1.OrderBy
-	20, // 21: querynode.v1.QueryResponse.fields:type_name -> querynode.v1.FieldData
-	7,  // 22: querynode.v1.QueryResponse.stats:type_name -> querynode.v1.ReadStats
-	19, // 23: querynode.v1.GetRequest.ids:type_name -> querynode.v1.Ids
-	18, // 24: querynode.v1.GetRequest.freshness:type_name -> querynode.v1.Freshness
-	20, // 25: querynode.v1.GetResponse.fields:type_name -> querynode.v1.FieldData
-	7,  // 26: querynode.v1.GetResponse.stats:type_name -> querynode.v1.ReadStats
-	22, // 27: querynode.v1.SearchRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	22, // 28: querynode.v1.SubSearch.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	22, // 29: querynode.v1.QueryRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	0,  // 30: querynode.v1.QueryService.Search:input_type -> querynode.v1.SearchRequest
-	2,  // 31: querynode.v1.QueryService.HybridSearch:input_type -> querynode.v1.HybridSearchRequest
-	9,  // 32: querynode.v1.QueryService.Query:input_type -> querynode.v1.QueryRequest
-	12, // 33: querynode.v1.QueryService.Get:input_type -> querynode.v1.GetRequest
-	1,  // 34: querynode.v1.QueryService.Search:output_type -> querynode.v1.SearchResponse
-	3,  // 35: querynode.v1.QueryService.HybridSearch:output_type -> querynode.v1.HybridSearchResponse
-	11, // 36: querynode.v1.QueryService.Query:output_type -> querynode.v1.QueryResponse
-	13, // 37: querynode.v1.QueryService.Get:output_type -> querynode.v1.GetResponse
-	34, // [34:38] is the sub-list for method output_type
-	30, // [30:34] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	19, // 3: querynode.v1.SearchRequest.byte_vectors:type_name -> querynode.v1.ByteVectors
+	20, // 4: querynode.v1.SearchRequest.sparse_vectors:type_name -> querynode.v1.SparseVectors
+	21, // 5: querynode.v1.SearchResponse.ids:type_name -> querynode.v1.Ids
+	22, // 6: querynode.v1.SearchResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 7: querynode.v1.SearchResponse.stats:type_name -> querynode.v1.ReadStats
+	22, // 8: querynode.v1.SearchResponse.group_values:type_name -> querynode.v1.FieldData
+	4,  // 9: querynode.v1.HybridSearchRequest.searches:type_name -> querynode.v1.SubSearch
+	5,  // 10: querynode.v1.HybridSearchRequest.rrf:type_name -> querynode.v1.RrfRanker
+	6,  // 11: querynode.v1.HybridSearchRequest.weighted:type_name -> querynode.v1.WeightedRanker
+	18, // 12: querynode.v1.HybridSearchRequest.freshness:type_name -> querynode.v1.Freshness
+	21, // 13: querynode.v1.HybridSearchResponse.ids:type_name -> querynode.v1.Ids
+	22, // 14: querynode.v1.HybridSearchResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 15: querynode.v1.HybridSearchResponse.stats:type_name -> querynode.v1.ReadStats
+	17, // 16: querynode.v1.SubSearch.vectors:type_name -> querynode.v1.FloatVectors
+	15, // 17: querynode.v1.SubSearch.filter_values:type_name -> querynode.v1.SubSearch.FilterValuesEntry
+	19, // 18: querynode.v1.SubSearch.byte_vectors:type_name -> querynode.v1.ByteVectors
+	20, // 19: querynode.v1.SubSearch.sparse_vectors:type_name -> querynode.v1.SparseVectors
+	23, // 20: querynode.v1.ReadStats.failures:type_name -> querynode.v1.SegmentFailure
+	8,  // 21: querynode.v1.ReadStats.segments:type_name -> querynode.v1.SegmentRead
+	16, // 22: querynode.v1.QueryRequest.filter_values:type_name -> querynode.v1.QueryRequest.FilterValuesEntry
+	18, // 23: querynode.v1.QueryRequest.freshness:type_name -> querynode.v1.Freshness
+	10, // 24: querynode.v1.QueryRequest.order_by:type_name -> querynode.v1.OrderBy
+	22, // 25: querynode.v1.QueryResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 26: querynode.v1.QueryResponse.stats:type_name -> querynode.v1.ReadStats
+	21, // 27: querynode.v1.GetRequest.ids:type_name -> querynode.v1.Ids
+	18, // 28: querynode.v1.GetRequest.freshness:type_name -> querynode.v1.Freshness
+	22, // 29: querynode.v1.GetResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 30: querynode.v1.GetResponse.stats:type_name -> querynode.v1.ReadStats
+	24, // 31: querynode.v1.SearchRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	24, // 32: querynode.v1.SubSearch.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	24, // 33: querynode.v1.QueryRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	0,  // 34: querynode.v1.QueryService.Search:input_type -> querynode.v1.SearchRequest
+	2,  // 35: querynode.v1.QueryService.HybridSearch:input_type -> querynode.v1.HybridSearchRequest
+	9,  // 36: querynode.v1.QueryService.Query:input_type -> querynode.v1.QueryRequest
+	12, // 37: querynode.v1.QueryService.Get:input_type -> querynode.v1.GetRequest
+	1,  // 38: querynode.v1.QueryService.Search:output_type -> querynode.v1.SearchResponse
+	3,  // 39: querynode.v1.QueryService.HybridSearch:output_type -> querynode.v1.HybridSearchResponse
+	11, // 40: querynode.v1.QueryService.Query:output_type -> querynode.v1.QueryResponse
+	13, // 41: querynode.v1.QueryService.Get:output_type -> querynode.v1.GetResponse
+	38, // [38:42] is the sub-list for method output_type
+	34, // [34:38] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_query_proto_init() }

@@ -51,8 +51,18 @@ const (
 	DataType_DATA_TYPE_JSON DataType = 23
 	// A moment: microseconds since 1970-01-01T00:00:00Z, sent in FieldData.ints.
 	DataType_DATA_TYPE_TIMESTAMPTZ DataType = 26
+	// A vector of FieldSchema.dim bits, sent in FieldData.byte_vectors.
+	DataType_DATA_TYPE_BINARY_VECTOR DataType = 100
 	// A vector of FieldSchema.dim single-precision numbers.
 	DataType_DATA_TYPE_FLOAT_VECTOR DataType = 101
+	// A vector of FieldSchema.dim half-precision numbers (IEEE 754 binary16), sent in FieldData.byte_vectors or, to be rounded, vectors.
+	DataType_DATA_TYPE_FLOAT16_VECTOR DataType = 102
+	// A vector of FieldSchema.dim upper halves of single-precision numbers, sent in FieldData.byte_vectors or, to be rounded, vectors.
+	DataType_DATA_TYPE_BFLOAT16_VECTOR DataType = 103
+	// A vector of which few dimensions are not 0, sent in FieldData.sparse_vectors.
+	DataType_DATA_TYPE_SPARSE_FLOAT_VECTOR DataType = 104
+	// A vector of FieldSchema.dim signed bytes, sent in FieldData.byte_vectors.
+	DataType_DATA_TYPE_INT8_VECTOR DataType = 105
 )
 
 // Enum value maps for DataType.
@@ -70,22 +80,32 @@ var (
 		22:  "DATA_TYPE_ARRAY",
 		23:  "DATA_TYPE_JSON",
 		26:  "DATA_TYPE_TIMESTAMPTZ",
+		100: "DATA_TYPE_BINARY_VECTOR",
 		101: "DATA_TYPE_FLOAT_VECTOR",
+		102: "DATA_TYPE_FLOAT16_VECTOR",
+		103: "DATA_TYPE_BFLOAT16_VECTOR",
+		104: "DATA_TYPE_SPARSE_FLOAT_VECTOR",
+		105: "DATA_TYPE_INT8_VECTOR",
 	}
 	DataType_value = map[string]int32{
-		"DATA_TYPE_UNSPECIFIED":  0,
-		"DATA_TYPE_BOOL":         1,
-		"DATA_TYPE_INT8":         2,
-		"DATA_TYPE_INT16":        3,
-		"DATA_TYPE_INT32":        4,
-		"DATA_TYPE_INT64":        5,
-		"DATA_TYPE_FLOAT":        10,
-		"DATA_TYPE_DOUBLE":       11,
-		"DATA_TYPE_VARCHAR":      21,
-		"DATA_TYPE_ARRAY":        22,
-		"DATA_TYPE_JSON":         23,
-		"DATA_TYPE_TIMESTAMPTZ":  26,
-		"DATA_TYPE_FLOAT_VECTOR": 101,
+		"DATA_TYPE_UNSPECIFIED":         0,
+		"DATA_TYPE_BOOL":                1,
+		"DATA_TYPE_INT8":                2,
+		"DATA_TYPE_INT16":               3,
+		"DATA_TYPE_INT32":               4,
+		"DATA_TYPE_INT64":               5,
+		"DATA_TYPE_FLOAT":               10,
+		"DATA_TYPE_DOUBLE":              11,
+		"DATA_TYPE_VARCHAR":             21,
+		"DATA_TYPE_ARRAY":               22,
+		"DATA_TYPE_JSON":                23,
+		"DATA_TYPE_TIMESTAMPTZ":         26,
+		"DATA_TYPE_BINARY_VECTOR":       100,
+		"DATA_TYPE_FLOAT_VECTOR":        101,
+		"DATA_TYPE_FLOAT16_VECTOR":      102,
+		"DATA_TYPE_BFLOAT16_VECTOR":     103,
+		"DATA_TYPE_SPARSE_FLOAT_VECTOR": 104,
+		"DATA_TYPE_INT8_VECTOR":         105,
 	}
 )
 
@@ -188,11 +208,12 @@ type FieldSchema struct {
 	PrimaryKey bool `protobuf:"varint,3,opt,name=primary_key,json=primaryKey,proto3" json:"primary_key,omitempty"`
 	// True = the node gives the primary key (INT64 only); default false.
 	AutoId bool `protobuf:"varint,4,opt,name=auto_id,json=autoId,proto3" json:"auto_id,omitempty"`
-	// Number of values of a vector, 1 to 32768; 0 for other types.
+	// Number of values of a vector, 1 to 32768; of a BINARY_VECTOR, of bits, a multiple of 8 up to 262144; 0 for other types and
+	// SPARSE_FLOAT_VECTOR.
 	Dim int32 `protobuf:"varint,5,opt,name=dim,proto3" json:"dim,omitempty"`
 	// Most bytes of a VARCHAR, alone or in an ARRAY, 1 to 65535; 0 = 65535. 0 for other types.
 	MaxLength int32 `protobuf:"varint,6,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
-	// True = rows may leave the field out (scalar fields only); default false.
+	// True = rows may leave the field out; a search does not find rows whose vector is null. Not the primary key. Default false.
 	Nullable bool `protobuf:"varint,7,opt,name=nullable,proto3" json:"nullable,omitempty"`
 	// Id of the field in files and messages; set by the node, ignored in requests.
 	Id int64 `protobuf:"varint,8,opt,name=id,proto3" json:"id,omitempty"`
@@ -405,6 +426,8 @@ type FieldData struct {
 	//	*FieldData_Strings
 	//	*FieldData_Vectors
 	//	*FieldData_Arrays
+	//	*FieldData_ByteVectors
+	//	*FieldData_SparseVectors
 	Values isFieldData_Values `protobuf_oneof:"values"`
 	// Empty = no nulls; else one flag per row, false = null (the value's slot is ignored).
 	Valid         []bool `protobuf:"varint,9,rep,packed,name=valid,proto3" json:"valid,omitempty"`
@@ -526,6 +549,24 @@ func (x *FieldData) GetArrays() *Arrays {
 	return nil
 }
 
+func (x *FieldData) GetByteVectors() *ByteVectors {
+	if x != nil {
+		if x, ok := x.Values.(*FieldData_ByteVectors); ok {
+			return x.ByteVectors
+		}
+	}
+	return nil
+}
+
+func (x *FieldData) GetSparseVectors() *SparseVectors {
+	if x != nil {
+		if x, ok := x.Values.(*FieldData_SparseVectors); ok {
+			return x.SparseVectors
+		}
+	}
+	return nil
+}
+
 func (x *FieldData) GetValid() []bool {
 	if x != nil {
 		return x.Valid
@@ -572,6 +613,16 @@ type FieldData_Arrays struct {
 	Arrays *Arrays `protobuf:"bytes,10,opt,name=arrays,proto3,oneof"`
 }
 
+type FieldData_ByteVectors struct {
+	// BINARY_VECTOR, FLOAT16_VECTOR, BFLOAT16_VECTOR and INT8_VECTOR.
+	ByteVectors *ByteVectors `protobuf:"bytes,11,opt,name=byte_vectors,json=byteVectors,proto3,oneof"`
+}
+
+type FieldData_SparseVectors struct {
+	// SPARSE_FLOAT_VECTOR.
+	SparseVectors *SparseVectors `protobuf:"bytes,12,opt,name=sparse_vectors,json=sparseVectors,proto3,oneof"`
+}
+
 func (*FieldData_Bools) isFieldData_Values() {}
 
 func (*FieldData_Ints) isFieldData_Values() {}
@@ -585,6 +636,10 @@ func (*FieldData_Strings) isFieldData_Values() {}
 func (*FieldData_Vectors) isFieldData_Values() {}
 
 func (*FieldData_Arrays) isFieldData_Values() {}
+
+func (*FieldData_ByteVectors) isFieldData_Values() {}
+
+func (*FieldData_SparseVectors) isFieldData_Values() {}
 
 // BoolArray is one value per row.
 type BoolArray struct {
@@ -1027,6 +1082,125 @@ func (x *FloatVectors) GetRaw() []byte {
 	return nil
 }
 
+// ByteVectors is a number of vectors of the same dimension whose values are not float32.
+type ByteVectors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Values per vector, of a BINARY_VECTOR bits; required.
+	Dim int32 `protobuf:"varint,1,opt,name=dim,proto3" json:"dim,omitempty"`
+	// All vectors, one after the other, little-endian. Of a BINARY_VECTOR, bit i is bit 7-i%8 of byte i/8, as numpy packs them.
+	Raw           []byte `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ByteVectors) Reset() {
+	*x = ByteVectors{}
+	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ByteVectors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ByteVectors) ProtoMessage() {}
+
+func (x *ByteVectors) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ByteVectors.ProtoReflect.Descriptor instead.
+func (*ByteVectors) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ByteVectors) GetDim() int32 {
+	if x != nil {
+		return x.Dim
+	}
+	return 0
+}
+
+func (x *ByteVectors) GetRaw() []byte {
+	if x != nil {
+		return x.Raw
+	}
+	return nil
+}
+
+// SparseVectors is a number of vectors of which only the values that are not 0 are sent.
+type SparseVectors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of values of each vector, at most 65536; a null's is 0.
+	Lengths []uint32 `protobuf:"varint,1,rep,packed,name=lengths,proto3" json:"lengths,omitempty"`
+	// Dimensions of the values of all vectors, one after the other: ascending in each, below 4294967295.
+	Indices []uint32 `protobuf:"varint,2,rep,packed,name=indices,proto3" json:"indices,omitempty"`
+	// The values, finite and not negative.
+	Values        []float32 `protobuf:"fixed32,3,rep,packed,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SparseVectors) Reset() {
+	*x = SparseVectors{}
+	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SparseVectors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SparseVectors) ProtoMessage() {}
+
+func (x *SparseVectors) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SparseVectors.ProtoReflect.Descriptor instead.
+func (*SparseVectors) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SparseVectors) GetLengths() []uint32 {
+	if x != nil {
+		return x.Lengths
+	}
+	return nil
+}
+
+func (x *SparseVectors) GetIndices() []uint32 {
+	if x != nil {
+		return x.Indices
+	}
+	return nil
+}
+
+func (x *SparseVectors) GetValues() []float32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 // Ids are primary keys.
 type Ids struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1043,7 +1217,7 @@ type Ids struct {
 
 func (x *Ids) Reset() {
 	*x = Ids{}
-	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	mi := &file_querynode_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1229,7 @@ func (x *Ids) String() string {
 func (*Ids) ProtoMessage() {}
 
 func (x *Ids) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	mi := &file_querynode_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1242,7 @@ func (x *Ids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ids.ProtoReflect.Descriptor instead.
 func (*Ids) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Ids) GetKeys() isIds_Keys {
@@ -1136,7 +1310,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	mi := &file_querynode_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1322,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	mi := &file_querynode_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1335,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Value) GetKind() isValue_Kind {
@@ -1318,7 +1492,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_querynode_v1_types_proto_msgTypes[12]
+	mi := &file_querynode_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1504,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[12]
+	mi := &file_querynode_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1517,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Freshness) GetLevel() ConsistencyLevel {
@@ -1374,10 +1548,12 @@ type IndexSpec struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Name of the field; required.
 	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
-	// FLAT, HNSW or AUTOINDEX; empty = AUTOINDEX. For numbers, times and arrays INVERTED, BITMAP or AUTOINDEX, for texts also
-	// TRIE and NGRAM, for all but arrays also STL_SORT.
+	// FLAT, HNSW or AUTOINDEX; empty = AUTOINDEX. HNSW is for FLOAT_VECTOR; BIN_FLAT stands for FLAT of a BINARY_VECTOR,
+	// SPARSE_INVERTED_INDEX and SPARSE_WAND for AUTOINDEX of a SPARSE_FLOAT_VECTOR. For numbers, times and arrays INVERTED, BITMAP
+	// or AUTOINDEX, for texts also TRIE and NGRAM, for all but arrays also STL_SORT.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// L2, IP or COSINE; empty = COSINE. Empty for scalar fields.
+	// L2, IP or COSINE, empty = COSINE; of a BINARY_VECTOR HAMMING or JACCARD, empty = HAMMING; of a SPARSE_FLOAT_VECTOR IP.
+	// Empty for scalar fields.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
 	// HNSW: "M" (2 to 512, default 16) and "efConstruction" (default 200).
 	Params        map[string]string `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -1387,7 +1563,7 @@ type IndexSpec struct {
 
 func (x *IndexSpec) Reset() {
 	*x = IndexSpec{}
-	mi := &file_querynode_v1_types_proto_msgTypes[13]
+	mi := &file_querynode_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1575,7 @@ func (x *IndexSpec) String() string {
 func (*IndexSpec) ProtoMessage() {}
 
 func (x *IndexSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[13]
+	mi := &file_querynode_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1588,7 @@ func (x *IndexSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSpec.ProtoReflect.Descriptor instead.
 func (*IndexSpec) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IndexSpec) GetName() string {
@@ -1463,7 +1639,7 @@ type ChannelRef struct {
 
 func (x *ChannelRef) Reset() {
 	*x = ChannelRef{}
-	mi := &file_querynode_v1_types_proto_msgTypes[14]
+	mi := &file_querynode_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1651,7 @@ func (x *ChannelRef) String() string {
 func (*ChannelRef) ProtoMessage() {}
 
 func (x *ChannelRef) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[14]
+	mi := &file_querynode_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1664,7 @@ func (x *ChannelRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRef.ProtoReflect.Descriptor instead.
 func (*ChannelRef) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChannelRef) GetVchannel() string {
@@ -1524,7 +1700,7 @@ type SegmentFailure struct {
 
 func (x *SegmentFailure) Reset() {
 	*x = SegmentFailure{}
-	mi := &file_querynode_v1_types_proto_msgTypes[15]
+	mi := &file_querynode_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1712,7 @@ func (x *SegmentFailure) String() string {
 func (*SegmentFailure) ProtoMessage() {}
 
 func (x *SegmentFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[15]
+	mi := &file_querynode_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1725,7 @@ func (x *SegmentFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentFailure.ProtoReflect.Descriptor instead.
 func (*SegmentFailure) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SegmentFailure) GetSegmentId() int64 {
@@ -1611,7 +1787,7 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x10CollectionSchema\x121\n" +
 	"\x06fields\x18\x01 \x03(\v2\x19.querynode.v1.FieldSchemaR\x06fields\x12\x18\n" +
 	"\adynamic\x18\x02 \x01(\bR\adynamic\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x05R\aversion\"\xc7\x03\n" +
+	"\aversion\x18\x03 \x01(\x05R\aversion\"\xcd\x04\n" +
 	"\tFieldData\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x19\n" +
 	"\bfield_id\x18\x02 \x01(\x03R\afieldId\x12/\n" +
@@ -1622,7 +1798,9 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\astrings\x18\a \x01(\v2\x19.querynode.v1.StringArrayH\x00R\astrings\x126\n" +
 	"\avectors\x18\b \x01(\v2\x1a.querynode.v1.FloatVectorsH\x00R\avectors\x12.\n" +
 	"\x06arrays\x18\n" +
-	" \x01(\v2\x14.querynode.v1.ArraysH\x00R\x06arrays\x12\x14\n" +
+	" \x01(\v2\x14.querynode.v1.ArraysH\x00R\x06arrays\x12>\n" +
+	"\fbyte_vectors\x18\v \x01(\v2\x19.querynode.v1.ByteVectorsH\x00R\vbyteVectors\x12D\n" +
+	"\x0esparse_vectors\x18\f \x01(\v2\x1b.querynode.v1.SparseVectorsH\x00R\rsparseVectors\x12\x14\n" +
 	"\x05valid\x18\t \x03(\bR\x05validB\b\n" +
 	"\x06values\"#\n" +
 	"\tBoolArray\x12\x16\n" +
@@ -1649,7 +1827,14 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\fFloatVectors\x12\x10\n" +
 	"\x03dim\x18\x01 \x01(\x05R\x03dim\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\x02R\x06values\x12\x10\n" +
-	"\x03raw\x18\x03 \x01(\fR\x03raw\"t\n" +
+	"\x03raw\x18\x03 \x01(\fR\x03raw\"1\n" +
+	"\vByteVectors\x12\x10\n" +
+	"\x03dim\x18\x01 \x01(\x05R\x03dim\x12\x10\n" +
+	"\x03raw\x18\x02 \x01(\fR\x03raw\"[\n" +
+	"\rSparseVectors\x12\x18\n" +
+	"\alengths\x18\x01 \x03(\rR\alengths\x12\x18\n" +
+	"\aindices\x18\x02 \x03(\rR\aindices\x12\x16\n" +
+	"\x06values\x18\x03 \x03(\x02R\x06values\"t\n" +
 	"\x03Ids\x12.\n" +
 	"\x04ints\x18\x01 \x01(\v2\x18.querynode.v1.Int64ArrayH\x00R\x04ints\x125\n" +
 	"\astrings\x18\x02 \x01(\v2\x19.querynode.v1.StringArrayH\x00R\astringsB\x06\n" +
@@ -1688,7 +1873,7 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\bvchannel\x18\x02 \x01(\tR\bvchannel\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1c\n" +
-	"\tretryable\x18\x05 \x01(\bR\tretryable*\xae\x02\n" +
+	"\tretryable\x18\x05 \x01(\bR\tretryable*\xc6\x03\n" +
 	"\bDataType\x12\x19\n" +
 	"\x15DATA_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eDATA_TYPE_BOOL\x10\x01\x12\x12\n" +
@@ -1702,8 +1887,13 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x11DATA_TYPE_VARCHAR\x10\x15\x12\x13\n" +
 	"\x0fDATA_TYPE_ARRAY\x10\x16\x12\x12\n" +
 	"\x0eDATA_TYPE_JSON\x10\x17\x12\x19\n" +
-	"\x15DATA_TYPE_TIMESTAMPTZ\x10\x1a\x12\x1a\n" +
-	"\x16DATA_TYPE_FLOAT_VECTOR\x10e*\xb3\x01\n" +
+	"\x15DATA_TYPE_TIMESTAMPTZ\x10\x1a\x12\x1b\n" +
+	"\x17DATA_TYPE_BINARY_VECTOR\x10d\x12\x1a\n" +
+	"\x16DATA_TYPE_FLOAT_VECTOR\x10e\x12\x1c\n" +
+	"\x18DATA_TYPE_FLOAT16_VECTOR\x10f\x12\x1d\n" +
+	"\x19DATA_TYPE_BFLOAT16_VECTOR\x10g\x12!\n" +
+	"\x1dDATA_TYPE_SPARSE_FLOAT_VECTOR\x10h\x12\x19\n" +
+	"\x15DATA_TYPE_INT8_VECTOR\x10i*\xb3\x01\n" +
 	"\x10ConsistencyLevel\x12!\n" +
 	"\x1dCONSISTENCY_LEVEL_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONSISTENCY_LEVEL_STRONG\x10\x01\x12\x1d\n" +
@@ -1724,7 +1914,7 @@ func file_querynode_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_querynode_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_querynode_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_querynode_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_querynode_v1_types_proto_goTypes = []any{
 	(DataType)(0),            // 0: querynode.v1.DataType
 	(ConsistencyLevel)(0),    // 1: querynode.v1.ConsistencyLevel
@@ -1738,18 +1928,20 @@ var file_querynode_v1_types_proto_goTypes = []any{
 	(*StringArray)(nil),      // 9: querynode.v1.StringArray
 	(*Arrays)(nil),           // 10: querynode.v1.Arrays
 	(*FloatVectors)(nil),     // 11: querynode.v1.FloatVectors
-	(*Ids)(nil),              // 12: querynode.v1.Ids
-	(*Value)(nil),            // 13: querynode.v1.Value
-	(*Freshness)(nil),        // 14: querynode.v1.Freshness
-	(*IndexSpec)(nil),        // 15: querynode.v1.IndexSpec
-	(*ChannelRef)(nil),       // 16: querynode.v1.ChannelRef
-	(*SegmentFailure)(nil),   // 17: querynode.v1.SegmentFailure
-	nil,                      // 18: querynode.v1.IndexSpec.ParamsEntry
+	(*ByteVectors)(nil),      // 12: querynode.v1.ByteVectors
+	(*SparseVectors)(nil),    // 13: querynode.v1.SparseVectors
+	(*Ids)(nil),              // 14: querynode.v1.Ids
+	(*Value)(nil),            // 15: querynode.v1.Value
+	(*Freshness)(nil),        // 16: querynode.v1.Freshness
+	(*IndexSpec)(nil),        // 17: querynode.v1.IndexSpec
+	(*ChannelRef)(nil),       // 18: querynode.v1.ChannelRef
+	(*SegmentFailure)(nil),   // 19: querynode.v1.SegmentFailure
+	nil,                      // 20: querynode.v1.IndexSpec.ParamsEntry
 }
 var file_querynode_v1_types_proto_depIdxs = []int32{
 	0,  // 0: querynode.v1.FieldSchema.type:type_name -> querynode.v1.DataType
 	0,  // 1: querynode.v1.FieldSchema.element_type:type_name -> querynode.v1.DataType
-	13, // 2: querynode.v1.FieldSchema.default_value:type_name -> querynode.v1.Value
+	15, // 2: querynode.v1.FieldSchema.default_value:type_name -> querynode.v1.Value
 	2,  // 3: querynode.v1.CollectionSchema.fields:type_name -> querynode.v1.FieldSchema
 	5,  // 4: querynode.v1.FieldData.bools:type_name -> querynode.v1.BoolArray
 	6,  // 5: querynode.v1.FieldData.ints:type_name -> querynode.v1.Int64Array
@@ -1758,24 +1950,26 @@ var file_querynode_v1_types_proto_depIdxs = []int32{
 	9,  // 8: querynode.v1.FieldData.strings:type_name -> querynode.v1.StringArray
 	11, // 9: querynode.v1.FieldData.vectors:type_name -> querynode.v1.FloatVectors
 	10, // 10: querynode.v1.FieldData.arrays:type_name -> querynode.v1.Arrays
-	5,  // 11: querynode.v1.Arrays.bools:type_name -> querynode.v1.BoolArray
-	6,  // 12: querynode.v1.Arrays.ints:type_name -> querynode.v1.Int64Array
-	7,  // 13: querynode.v1.Arrays.floats:type_name -> querynode.v1.FloatArray
-	8,  // 14: querynode.v1.Arrays.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 15: querynode.v1.Arrays.strings:type_name -> querynode.v1.StringArray
-	6,  // 16: querynode.v1.Ids.ints:type_name -> querynode.v1.Int64Array
-	9,  // 17: querynode.v1.Ids.strings:type_name -> querynode.v1.StringArray
-	6,  // 18: querynode.v1.Value.ints:type_name -> querynode.v1.Int64Array
-	8,  // 19: querynode.v1.Value.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 20: querynode.v1.Value.strings:type_name -> querynode.v1.StringArray
-	5,  // 21: querynode.v1.Value.bools:type_name -> querynode.v1.BoolArray
-	1,  // 22: querynode.v1.Freshness.level:type_name -> querynode.v1.ConsistencyLevel
-	18, // 23: querynode.v1.IndexSpec.params:type_name -> querynode.v1.IndexSpec.ParamsEntry
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	12, // 11: querynode.v1.FieldData.byte_vectors:type_name -> querynode.v1.ByteVectors
+	13, // 12: querynode.v1.FieldData.sparse_vectors:type_name -> querynode.v1.SparseVectors
+	5,  // 13: querynode.v1.Arrays.bools:type_name -> querynode.v1.BoolArray
+	6,  // 14: querynode.v1.Arrays.ints:type_name -> querynode.v1.Int64Array
+	7,  // 15: querynode.v1.Arrays.floats:type_name -> querynode.v1.FloatArray
+	8,  // 16: querynode.v1.Arrays.doubles:type_name -> querynode.v1.DoubleArray
+	9,  // 17: querynode.v1.Arrays.strings:type_name -> querynode.v1.StringArray
+	6,  // 18: querynode.v1.Ids.ints:type_name -> querynode.v1.Int64Array
+	9,  // 19: querynode.v1.Ids.strings:type_name -> querynode.v1.StringArray
+	6,  // 20: querynode.v1.Value.ints:type_name -> querynode.v1.Int64Array
+	8,  // 21: querynode.v1.Value.doubles:type_name -> querynode.v1.DoubleArray
+	9,  // 22: querynode.v1.Value.strings:type_name -> querynode.v1.StringArray
+	5,  // 23: querynode.v1.Value.bools:type_name -> querynode.v1.BoolArray
+	1,  // 24: querynode.v1.Freshness.level:type_name -> querynode.v1.ConsistencyLevel
+	20, // 25: querynode.v1.IndexSpec.params:type_name -> querynode.v1.IndexSpec.ParamsEntry
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_types_proto_init() }
@@ -1791,6 +1985,8 @@ func file_querynode_v1_types_proto_init() {
 		(*FieldData_Strings)(nil),
 		(*FieldData_Vectors)(nil),
 		(*FieldData_Arrays)(nil),
+		(*FieldData_ByteVectors)(nil),
+		(*FieldData_SparseVectors)(nil),
 	}
 	file_querynode_v1_types_proto_msgTypes[8].OneofWrappers = []any{
 		(*Arrays_Bools)(nil),
@@ -1799,11 +1995,11 @@ func file_querynode_v1_types_proto_init() {
 		(*Arrays_Doubles)(nil),
 		(*Arrays_Strings)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[10].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[12].OneofWrappers = []any{
 		(*Ids_Ints)(nil),
 		(*Ids_Strings)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[11].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[13].OneofWrappers = []any{
 		(*Value_BoolValue)(nil),
 		(*Value_IntValue)(nil),
 		(*Value_DoubleValue)(nil),
@@ -1819,7 +2015,7 @@ func file_querynode_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_types_proto_rawDesc), len(file_querynode_v1_types_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
