@@ -390,3 +390,61 @@ func TestWhatIsHiddenAfterTheCheckpointIsNotRewritten(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 }
+
+func (r *rig) files(prefix string) (keys []string) {
+	r.t.Helper()
+	must(r.t, r.bucket.List(r.t.Context(), prefix, "", func(i objstore.Info) error {
+		keys = append(keys, i.Key)
+		return nil
+	}))
+	return keys
+}
+
+func TestFilesThatNoManifestNamesAreSwept(t *testing.T) {
+	r := newRig(t, 0)
+	r.now = time.Now() // as the storage sees it
+	r.segment(11, 1)
+	r.segment(12, 2)
+	at := r.deletes(2)
+	for _, key := range []string{fmt.Sprintf("segments/%d/77/rows.parquet", r.coll.ID), fmt.Sprintf("segments/%d/%d/manifest.json", r.coll.ID, int64(firstForeignID)), "segments/other"} {
+		_, err := r.bucket.Put(t.Context(), key, strings.NewReader("x"), 1, objstore.PutOptions{})
+		must(t, err)
+	}
+	before := r.files("")
+	sweep := func() Swept {
+		t.Helper()
+		s, err := r.c.Sweep(t.Context())
+		must(t, err)
+		return s
+	}
+	if s := sweep(); s.Files != 0 {
+		t.Errorf("%+v swept, and nothing is old", s)
+	}
+	r.now = r.now.Add(2 * time.Hour)
+	if s := sweep(); s != (Swept{Folders: 1, Files: 1}) || len(r.files("")) != len(before)-1 {
+		t.Errorf("%+v swept, want what a try left; there are %v", s, r.files(""))
+	}
+	_, err := r.run()
+	must(t, err)
+	if s := sweep(); s.Files != 0 {
+		t.Errorf("%+v swept: they were replaced a moment ago", s)
+	}
+	r.now = r.now.Add(2 * time.Hour)
+	if s := sweep(); s.Folders != 2 || len(r.files(fmt.Sprintf("deltas/%d/", r.coll.ID))) != 0 {
+		t.Errorf("%+v swept, want two segments and the deletes; there are %v", s, r.files(""))
+	}
+	want(t, r.see(at), 1)
+	if left := r.files(fmt.Sprintf("segments/%d/%d/", r.coll.ID, int64(firstForeignID))); len(left) != 1 {
+		t.Error("a segment that was built elsewhere is gone")
+	}
+	r.bucket.SetHook(func(c objstore.Call) objstore.Fault {
+		if c.Op == objstore.OpList {
+			return objstore.Fault{Err: errors.New("the storage is away")}
+		}
+		return objstore.Fault{}
+	})
+	if _, err := r.c.Sweep(t.Context()); err == nil {
+		t.Error("a failed sweep says nothing")
+	}
+	r.bucket.SetHook(nil)
+}

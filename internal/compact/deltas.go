@@ -116,6 +116,7 @@ func (c *Compactor) commitDeltas(ctx context.Context, ch Channel, entry *catalog
 	if err != nil {
 		return nil, err
 	}
+	c.replaced(f.RemoveDeltas...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.stats.DeltasFreed += int64(len(f.RemoveDeltas) - len(f.AddDeltas))

@@ -69,6 +69,9 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 	if _, err := c.o.Catalog.CommitFlush(step, entry.VChannel, commit); err != nil {
 		return nil, errors.Wrapf(err, "replace segments %v in the catalog", j.ids())
 	}
+	for _, s := range j.inputs {
+		c.replaced(s.Path)
+	}
 	done.Took = c.o.Now().Sub(began)
 	return done, nil
 }

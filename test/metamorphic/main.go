@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -89,20 +90,22 @@ func start(ctx context.Context, o Options, script string) (*Report, error) {
 }
 
 func (r *Report) write(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "seed %d: %d operations in %.1f s, %.0f a second; recall of graphs %.4f of %d hits\n",
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of graphs %.4f of %d hits\n",
 		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits)
 	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
-		_, err = fmt.Fprintf(w, "  %-18s %8d\n", k, r.Kinds[k])
+		fmt.Fprintf(&b, "  %-18s %8d\n", k, r.Kinds[k])
 	}
-	_, err = fmt.Fprintf(w, "%d compactions replaced %d segments, dropped %d rows and did away with %d files of deletes; %d failed\n",
+	fmt.Fprintf(&b, "%d compactions replaced %d segments, dropped %d rows and did away with %d files of deletes; %d failed\n",
 		r.Compacted.Jobs, r.Compacted.Segments, r.Compacted.RowsDropped, r.Compacted.DeltasFreed, r.Compacted.Failed)
 	switch {
 	case r.Difference == "":
-		_, err = fmt.Fprintln(w, "no difference")
+		fmt.Fprintln(&b, "no difference")
 	case r.Script != "":
-		_, err = fmt.Fprintf(w, "DIFFERS: %s\nscript: %s, %d operations; reproduced: %v\n", r.Difference, r.Script, r.ScriptLines, r.Reproduced)
+		fmt.Fprintf(&b, "DIFFERS: %s\nscript: %s, %d operations; reproduced: %v\n", r.Difference, r.Script, r.ScriptLines, r.Reproduced)
 	default:
-		_, err = fmt.Fprintf(w, "DIFFERS: %s\n", r.Difference)
+		fmt.Fprintf(&b, "DIFFERS: %s\n", r.Difference)
 	}
+	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -131,7 +131,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh,
 		Flush: flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
-		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack,
+		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, SweepInterval: 2 * time.Second, FileGrace: 20 * time.Second,
 			Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
 		WAL: wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
 	if err != nil {
