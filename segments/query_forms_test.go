@@ -164,9 +164,7 @@ func (r *rig) compareAggregates(rt *rapid.T, q QueryRequest, rows []modelRow) {
 	if by == "color" {
 		q.Aggregates = nil // distinct values
 		var distinct []string
-		for _, name := range names {
-			distinct = append(distinct, name)
-		}
+		distinct = append(distinct, names...)
 		if got := r.table(rt, q); !slices.Equal(got, cut(distinct, q.Offset, q.Limit)) {
 			rt.Fatalf("distinct: %q, want %q", got, distinct)
 		}
@@ -275,6 +273,54 @@ func TestPagesOfASearchAgainstTheModel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAKeyInSeveralSegmentsCountsOnce, with its newest row: an insert does not
+// replace what other segments have.
+func TestAKeyInSeveralSegmentsCountsOnce(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.put(1, seq(0, 50), 0, false)
+	r.put(2, seq(25, 75), 4, false)
+	r.handOff(2)
+	r.put(3, seq(40, 60), 6, false)
+	r.put(4, seq(100, 110), 0, false) // a range of its own
+	all := func(modelRow) bool { return true }
+	rows := r.seen(r.now, all)
+	if n := r.count(r.now); n != int64(len(rows)) {
+		t.Errorf("count %d, want %d", n, len(rows))
+	}
+	sum := int64(0)
+	for _, row := range rows {
+		sum += row.price
+	}
+	if got := r.table(t, QueryRequest{Aggregates: []Aggregate{{Sum, priceField}, {Func: Count}}}); got[0] != fmt.Sprint(sum, " ", len(rows), " ") {
+		t.Errorf("%q, want a sum of %d over %d rows", got, sum, len(rows))
+	}
+	slices.SortFunc(rows, func(a, b modelRow) int { return cmp.Compare(b.price, a.price) })
+	keys, prices := r.prices(QueryRequest{OrderBy: []Order{{FieldID: priceField, Descending: true}}})
+	for i, row := range rows {
+		if i >= len(keys) || keys[i] != row.key || prices[i] != row.price {
+			t.Fatalf("row %d in order of price: %v", i, keys)
+		}
+	}
+	query := vectorOf(500, 1)
+	want := r.nearest(query, math.MaxInt, r.now, nil)
+	q := SearchRequest{Vectors: query, TopK: 9, Page: &Paging{}, Read: Read{OutputFields: []int64{priceField}, ReadTimestamp: r.now}}
+	for n := 0; ; {
+		res := r.found(q)
+		for i, k := range res.Keys.Int {
+			if n >= len(want) || k != want[n].key || res.Fields[0].Int[i] != want[n].price {
+				t.Fatalf("row %d: key %d", n, k)
+			}
+			n++
+		}
+		if q.Page.After = res.Last; !res.More {
+			if n != len(want) {
+				t.Fatalf("%d rows, want %d", n, len(want))
+			}
+			break
+		}
+	}
 }
 
 // TestRowsEquallyNearComeByKey, page by page, also if their keys are text.
