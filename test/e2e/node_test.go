@@ -17,6 +17,7 @@ import (
 
 	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/compact"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/node"
@@ -124,7 +125,7 @@ func open(t *testing.T, dir string, o options) *testNode {
 	}
 	n.node, err = node.Open(node.Options{Name: "test", Dir: n.run, Catalog: cat, Bucket: bucket, Queue: n.queue, Segments: n.set,
 		Dispatcher: disp, PChannels: topics, Standalone: !o.dispatched, Sole: o.beside == nil && !o.dispatched, BoundedStaleness: o.staleness, RefreshInterval: 200 * time.Millisecond,
-		Flush: o.flush, WAL: wal.Options{TimeTickInterval: 20 * time.Millisecond}, Logger: log})
+		Flush: o.flush, Compact: compact.Options{Interval: -1}, WAL: wal.Options{TimeTickInterval: 20 * time.Millisecond}, Logger: log})
 	must(t, err)
 	push("node", n.node.Close)
 	machine := lifecycle.NewMachine()
