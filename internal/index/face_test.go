@@ -61,7 +61,7 @@ func everyIndex(t *testing.T, n, dim int, test func(t *testing.T, x Searcher, f 
 			t.Run(fmt.Sprintf("%s/%s/%d", kind, m, dim), func(t *testing.T) {
 				base := clustered(rng(5), n+20, dim)
 				base, queries := base[:n*dim], base[n*dim:]
-				b := build(t, Spec{Kind: kind, Metric: m, Dim: dim, EfConstruction: 60}, base)
+				b := build(t, Spec{Kind: kind, Metric: m, Dim: dim, EfConstruction: 40}, base)
 				f := newFlat(t, dim, m, base)
 				test(t, b.Searcher(), f, queries)
 				test(t, reopened(t, b, base), f, queries)
@@ -108,9 +108,9 @@ func (f *Flat) distance(q []float32, row uint32) float32 {
 }
 
 func TestEveryIndexFindsTheNearest(t *testing.T) {
-	for _, dim := range []int{1, 7, 130} {
-		everyIndex(t, 1200, dim, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
-			wantRecall(t, x, f, queries, Query{K: 10, Effort: 45}, 0.9) // few enough for a walk
+	for _, dim := range []int{3, 130} {
+		everyIndex(t, 3000, dim, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
+			wantRecall(t, x, f, queries, Query{K: 10, Effort: 40}, 0.9) // few enough for a walk
 			wantRecall(t, x, f, queries, Query{K: 10}, 0.95)
 			wantRecall(t, x, f, queries, Query{K: 1}, 0.95)
 			wantRecall(t, x, f, queries, Query{K: 200}, 0.95)
@@ -119,7 +119,7 @@ func TestEveryIndexFindsTheNearest(t *testing.T) {
 }
 
 func TestEveryIndexFilters(t *testing.T) {
-	everyIndex(t, 1200, 20, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
+	everyIndex(t, 3000, 20, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
 		r := rng(8)
 		for _, part := range []float64{0.9, 0.5, 0.1, 0.01, 0} {
 			random, run := bitset.New(f.Len()), bitset.New(f.Len())
@@ -139,7 +139,7 @@ func TestEveryIndexFilters(t *testing.T) {
 }
 
 func TestEveryIndexSearchesWithinARadius(t *testing.T) {
-	everyIndex(t, 1200, 20, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
+	everyIndex(t, 3000, 20, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
 		var s Scratch
 		near := f.Search(queries[:f.dim], 50, nil, &s)[20].Distance
 		wantRecall(t, x, f, queries, Query{K: 100, Bounded: true, Radius: near}, 0.93)
@@ -147,7 +147,7 @@ func TestEveryIndexSearchesWithinARadius(t *testing.T) {
 }
 
 func TestEveryIndexSearchesABatchAsItSearchesOne(t *testing.T) {
-	everyIndex(t, 1200, 20, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
+	everyIndex(t, 3000, 20, func(t *testing.T, x Searcher, f *Flat, queries []float32) {
 		var s Scratch
 		q := &Query{K: 10, Effort: 40}
 		answered := make([]int, len(queries)/f.dim)

@@ -168,7 +168,7 @@ func (g *sqGraph) effort(q *Query) (k, ef int) {
 
 // scans reports whether an unfiltered search for ef rows is no plain walk.
 func (g *sqGraph) scans(ef int) bool {
-	return ef > poolMost || cheaperToScan(g.rows, g.rows, ef, g.m)
+	return ef > poolMost || g.cheaperToScan(g.rows, ef)
 }
 
 // end ranks what a walk has found.

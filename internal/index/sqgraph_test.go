@@ -129,6 +129,32 @@ func TestVectorsWithoutADirectionAreAtACosineOf0(t *testing.T) {
 	wantRecall(t, g, f, make([]float32, dim), Query{K: 10, Effort: 30}, 1) // everything is equally far
 }
 
+// A filter may leave only rows far from the query: the walk finds them all the same.
+func TestAFilterMayLeaveOnlyFarRows(t *testing.T) {
+	const n, dim = 20_000, 6
+	base := make([]float32, n*dim)
+	r := rng(12)
+	for i := range base {
+		base[i] = float32(r.NormFloat64())
+		if i%dim == 0 {
+			base[i] = float32(i/dim) / n * 40 // a long tube: row numbers follow it
+		}
+	}
+	g, _ := buildCodes(t, L2, dim, base)
+	far := bitset.New(n)
+	for row := n / 2; row < n; row++ {
+		far.Add(row)
+	}
+	f := newFlat(t, dim, L2, base)
+	queries := base[:20*dim]
+	wantRecall(t, g, f, queries, Query{K: 10, Effort: 40, Allowed: far}, 0.9)
+	var s Scratch
+	g.Search(queries[:dim], &Query{K: 10, Effort: 40, Allowed: far}, &s)
+	if st := s.Stats(); st.Scanned || st.Distances > n/4 {
+		t.Errorf("%+v: want a walk among the allowed rows", st)
+	}
+}
+
 func TestSmallGraphsOfCodes(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 3, 20} {
 		base := clustered(rng(8), n, 3)
