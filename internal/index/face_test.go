@@ -57,6 +57,9 @@ func reopened(tb testing.TB, b Built, base []float32) Searcher {
 // everyIndex runs a test on a fresh and on a reopened index of each kind and metric.
 func everyIndex(t *testing.T, n, dim int, test func(t *testing.T, x Searcher, f *Flat, queries []float32)) {
 	for _, kind := range kinds {
+		if raceEnabled && (kind == KindIVFFlat || kind == KindIVFSQ8) {
+			continue // SCANN runs the same code and more
+		}
 		for _, m := range []Metric{L2, IP, Cosine} {
 			t.Run(fmt.Sprintf("%s/%s/%d", kind, m, dim), func(t *testing.T) {
 				base := clustered(rng(5), n+20, dim)

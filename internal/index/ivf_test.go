@@ -56,7 +56,7 @@ func TestEveryListReadFindsEverything(t *testing.T) {
 	for _, kind := range ivfTestKinds {
 		for _, m := range []Metric{L2, IP, Cosine} {
 			for _, dim := range []int{3, 17, 64} {
-				base := clustered(rng(2), 1500, dim)
+				base := clustered(rng(2), 600, dim)
 				x := buildIVFFor(t, kind, m, dim, 20, base)
 				wantRecall(t, x, newFlat(t, dim, m, base), clustered(rng(3), 20, dim), Query{K: 10, Effort: 20}, 0.97)
 			}
@@ -77,14 +77,17 @@ func TestBatchesAreSharedAndRight(t *testing.T) {
 		}
 		for _, allowed := range []*bitset.Set{nil, some} {
 			var s, exact Scratch
-			sum, calls := 0.0, 0
+			sum, calls, checked := 0.0, 0, 0
 			x.SearchBatch(queries, &Query{K: 5, Effort: 8, Allowed: allowed}, &s, func(i int, rows []Neighbor) {
-				calls++
+				if calls++; i%16 != 0 {
+					return
+				}
+				checked++
 				wantSorted(t, rows, allowed)
 				sum += recall(rows, f.Search(queries[i*dim:][:dim], 5, allowed, &exact))
 			})
-			if calls != batchQueries+50 || sum/float64(calls) < 0.9 {
-				t.Errorf("%s: %d answers, recall %.3f", m, calls, sum/float64(calls))
+			if calls != batchQueries+50 || sum/float64(checked) < 0.9 {
+				t.Errorf("%s: %d answers, recall %.3f", m, calls, sum/float64(checked))
 			}
 			if vec.Detect().Level() == vec.AVX512 && s.Stats().Hops >= 60*8 {
 				t.Errorf("%s: %d list reads for the last queries: lists were not shared", m, s.Stats().Hops)
@@ -95,7 +98,7 @@ func TestBatchesAreSharedAndRight(t *testing.T) {
 
 func TestKernelsOfEveryLevelFindTheSame(t *testing.T) {
 	const dim = 40
-	base, queries := clustered(rng(6), 1200, dim), clustered(rng(7), 100, dim)
+	base, queries := clustered(rng(6), 600, dim), clustered(rng(7), 60, dim)
 	for l := vec.Portable; l <= vec.Supported(); l++ {
 		k, err := vec.New(l)
 		if err != nil {
@@ -112,8 +115,8 @@ func TestKernelsOfEveryLevelFindTheSame(t *testing.T) {
 			x.SearchBatch(queries, &Query{K: 10, Effort: 8}, &s, func(i int, rows []Neighbor) {
 				sum += recall(rows, f.Search(queries[i*dim:][:dim], 10, nil, &exact))
 			})
-			if sum < 90 {
-				t.Errorf("%s at %s: recall %.3f", kind, l, sum/100)
+			if sum < 54 {
+				t.Errorf("%s at %s: recall %.3f", kind, l, sum/60)
 			}
 		}
 	}
@@ -315,7 +318,7 @@ func TestDamagedImagesDoNoHarm(t *testing.T) {
 			t.Errorf("%s: too few vectors: %v", kind, err)
 		}
 		r := rng(15)
-		for range 60 {
+		for range 15 {
 			damaged := alignedCopy(image)
 			for range 1 + r.IntN(40) {
 				damaged[headerBytes+r.IntN(len(damaged)-headerBytes)] = byte(r.Uint32())

@@ -16,7 +16,7 @@ func randomFastScan(r *rand.Rand, parts, blocks int) (codes [][]byte, packed, lu
 	}
 	lut = make([]byte, quads*FastScanQuad)
 	for i := range parts * 16 {
-		lut[i] = byte(r.Uint32()) | byte(r.Uint32())&byte(r.Uint32())
+		lut[i] = byte(r.Uint32())
 	}
 	for i := range blocks * FastScanBlock {
 		code := make([]byte, parts)
