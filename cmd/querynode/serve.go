@@ -119,7 +119,7 @@ func (a *app) aborted(cfg *config.Config, result <-chan started, told time.Time,
 		if errors.As(s.err, &stuck) {
 			return s.err
 		}
-		o.log.Info("stopped", "state", "start given up", "because", s.err.Error(), "goroutines", runtime.NumGoroutine())
+		o.log.Info("stopped", "state", "start given up", "because", s.err.Error(), "goroutines", left())
 		return nil
 	case <-late.C:
 		return &codeError{exitStuck, errors.Newf("the start did not give up within %s; goroutines:\n%s", 2*cfg.Shutdown.Total, goroutines())}
@@ -182,13 +182,23 @@ func (a *app) stop(r *running, told time.Time, why error) error {
 	switch err := rep.Err(); {
 	case err == nil:
 	case why == nil && onlyFullDisk(rep):
-		r.log.Warn("stopped; what the next start would have been quicker with could not be written, nothing is lost", "took", rep.Took, "goroutines", runtime.NumGoroutine(), "error", err)
+		r.log.Warn("stopped; what the next start would have been quicker with could not be written, nothing is lost", "took", rep.Took, "goroutines", left(), "error", err)
 		return nil
 	default:
 		return errors.Join(why, err)
 	}
-	r.log.Info("stopped", "took", rep.Took, "goroutines", runtime.NumGoroutine()) // those of the runtime and of main
+	r.log.Info("stopped", "took", rep.Took, "goroutines", left())
 	return why
+}
+
+// left counts the goroutines when all parts are closed: main, the signals, and
+// those of libraries that end a moment after they were told to, for which it waits.
+func left() int {
+	const few, moment = 8, 500 * time.Millisecond
+	for end := time.Now().Add(moment); runtime.NumGoroutine() > few && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	return runtime.NumGoroutine()
 }
 
 // onlyFullDisk reports whether all parts have closed and all that failed did so

@@ -255,7 +255,7 @@ func (r *running) openPulsar(context.Context) (err error) {
 		return errors.Wrap(err, "pulsar.url")
 	}
 	// A broker that does not answer holds up the close by pulsar.operation_timeout.
-	return r.push("queue", 60, r.queue.Close)
+	return r.push("queue", 50, r.queue.Close)
 }
 
 func (r *running) openSegments(context.Context) (err error) {
@@ -264,7 +264,7 @@ func (r *running) openSegments(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.push("search pool", 10, r.pool.Close); err != nil {
+	if err := r.push("search pool", 5, r.pool.Close); err != nil {
 		return err
 	}
 	r.set, err = segments.New(segments.Options{
@@ -275,7 +275,7 @@ func (r *running) openSegments(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.push("segments", 10, r.set.Close); err != nil {
+	if err := r.push("segments", 25, r.set.Close); err != nil {
 		return err
 	}
 	return r.group.Go("memory", func(ctx context.Context) error { return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit)) })
@@ -290,7 +290,7 @@ func (r *running) openDispatcher(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return r.push("dispatcher", 15, r.dispatch.Close)
+	return r.push("dispatcher", 8, r.dispatch.Close)
 }
 
 func (r *running) openNode(context.Context) (err error) {
@@ -310,7 +310,7 @@ func (r *running) openNode(context.Context) (err error) {
 		return err
 	}
 	r.parts.Store(&admin.Parts{Node: r.node, Pool: r.pool, Queue: r.embedded})
-	return r.push("node", 30, r.node.Close)
+	return r.push("node", 35, r.node.Close)
 }
 
 func compactOptions(c *config.Compaction) compact.Options {
