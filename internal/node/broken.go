@@ -191,7 +191,7 @@ func (n *Node) lacks(ctx context.Context, coll *catalog.Collection, served *segm
 			(len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition))
 	}
 	for {
-		broken, loading, why, news := n.look(coll, served, wanted)
+		broken, loading, news, why := n.look(coll, served, wanted)
 		if len(broken)+len(loading) == 0 {
 			return lacking{}, nil
 		}

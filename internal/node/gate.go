@@ -75,6 +75,14 @@ func (n *Node) newsLocked(s *serving) {
 	s.news = make(chan struct{})
 }
 
+// lacksNothing says that no segment of the collection is broken or absent.
+func (n *Node) lacksNothing(coll *catalog.Collection) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.mu.serving[coll.ID]
+	return s == nil || len(s.broken) == 0 && len(s.absent) == 0
+}
+
 // absentLocked lists what a read of the collection would miss, in order of ids:
 // all that is absent if the collection is served whole, else what was asked for.
 func (n *Node) absentLocked(s *serving, want func(partition int64) bool) (list []catalog.Segment) {
@@ -99,6 +107,9 @@ const gateShare = 9
 func (n *Node) gated(coll *catalog.Collection, served *segments.Collection, r *segments.Read) *lacking {
 	found := &lacking{}
 	r.Ready = func(ctx context.Context) error {
+		if n.lacksNothing(coll) { // as nearly always: no timer for that
+			return n.checkRetained(coll, r.ReadTimestamp)
+		}
 		limit := ctx
 		if at, ok := ctx.Deadline(); ok && !r.AllowPartial {
 			var cancel context.CancelFunc
@@ -117,7 +128,7 @@ func (n *Node) gated(coll *catalog.Collection, served *segments.Collection, r *s
 
 // look returns the segments that a read would miss now, and a channel that is
 // closed when that may have changed.
-func (n *Node) look(coll *catalog.Collection, served *segments.Collection, want func(int64) bool) (broken []Broken, loading []catalog.Segment, why error, news <-chan struct{}) {
+func (n *Node) look(coll *catalog.Collection, served *segments.Collection, want func(int64) bool) (broken []Broken, loading []catalog.Segment, news <-chan struct{}, why error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.mu.serving[coll.ID]
@@ -131,7 +142,7 @@ func (n *Node) look(coll *catalog.Collection, served *segments.Collection, want 
 			break
 		}
 	}
-	return broken, loading, why, news
+	return broken, loading, news, why
 }
 
 // stillLoading is the error of a read whose segments did not come in time.
