@@ -194,9 +194,16 @@ func (a *app) stop(r *running, told time.Time, why error) error {
 // left counts the goroutines when all parts are closed: main, the signals, and
 // those of libraries that end a moment after they were told to, for which it waits.
 func left() int {
-	const few, moment = 8, 500 * time.Millisecond
-	for end := time.Now().Add(moment); runtime.NumGoroutine() > few && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+	const few = 8
+	look, enough := time.NewTicker(time.Millisecond), time.NewTimer(500*time.Millisecond)
+	defer look.Stop()
+	defer enough.Stop()
+	for runtime.NumGoroutine() > few {
+		select {
+		case <-look.C:
+		case <-enough.C:
+			return runtime.NumGoroutine()
+		}
 	}
 	return runtime.NumGoroutine()
 }
