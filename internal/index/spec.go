@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -207,12 +208,30 @@ func (s *Spec) validate() error {
 // scan of so few rows is as fast as a walk.
 const flatBelow = 2_000
 
+// Where the nearest rows are spread in so many directions, a graph visits thousands
+// of rows for a recall of 0.95 and an inverted file is ahead. Measured on sets of
+// 13, where the graph is ahead by a third, and of 31, where the inverted file is, and
+// by three times in batches. In small segments a graph visits few rows anyway.
+const (
+	scannDimension = 25
+	scannRows      = 50_000
+)
+
 // Choose says what KindAuto means for the rows in base, and why.
 func Choose(spec Spec, base []float32) (Spec, string) {
-	if rows := len(base) / spec.Dim; rows <= flatBelow {
+	rows := len(base) / spec.Dim
+	if rows <= flatBelow {
 		spec.Kind = KindFlat
 		return spec, "so few rows are scanned as fast as a graph is walked"
 	}
 	spec.Kind = KindHNSWSQ
-	return spec, "a graph walked on codes is the fastest for a segment of this size"
+	if rows < scannRows {
+		return spec, fmt.Sprintf("a graph suits %d rows", rows)
+	}
+	local := localDimension(vec.Detect(), base, spec.Dim, spec.Metric)
+	if local >= scannDimension {
+		spec.Kind = KindScaNN
+		return spec, fmt.Sprintf("an inverted file suits a local intrinsic dimension of %.0f", local)
+	}
+	return spec, fmt.Sprintf("a graph suits a local intrinsic dimension of %.0f", local)
 }

@@ -1,0 +1,51 @@
+package index
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func TestTheLocalDimensionIsThatOfTheData(t *testing.T) {
+	const n, dim = 6000, 40
+	for _, c := range []struct{ directions, least, most int }{{3, 2, 4}, {10, 7, 12}, {40, 17, 40}} {
+		r := rand.New(rand.NewPCG(1, 2))
+		base := make([]float32, n*dim)
+		for i := range n {
+			for d := range c.directions {
+				base[i*dim+d] = float32(r.NormFloat64())
+			}
+		}
+		if got := localDimension(newFlat(t, dim, L2, base).kern, base, dim, L2); got < float64(c.least) || got > float64(c.most) {
+			t.Errorf("%d directions: %.1f", c.directions, got)
+		}
+	}
+	if got := localDimension(newFlat(t, 4, L2, make([]float32, 400)).kern, make([]float32, 400), 4, L2); got != 0 {
+		t.Errorf("equal rows: %v", got)
+	}
+}
+
+func TestAutoIndexSaysWhy(t *testing.T) {
+	for _, c := range []struct {
+		rows, directions int
+		kind             Kind
+		why              string
+	}{
+		{1000, 10, KindFlat, "few rows"},
+		{5000, 60, KindHNSWSQ, "rows"},
+		{scannRows, 6, KindHNSWSQ, "local intrinsic dimension"},
+		{scannRows, 60, KindScaNN, "local intrinsic dimension"},
+	} {
+		const dim = 60
+		r := rand.New(rand.NewPCG(3, 4))
+		base := make([]float32, c.rows*dim)
+		for i := range base {
+			if i%dim < c.directions {
+				base[i] = float32(r.NormFloat64())
+			}
+		}
+		if got, why := Choose(Spec{Kind: KindAuto, Metric: L2, Dim: dim}, base); got.Kind != c.kind || !strings.Contains(why, c.why) {
+			t.Errorf("%d rows in %d directions: %s, %s", c.rows, c.directions, got.Kind, why)
+		}
+	}
+}
