@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -196,6 +197,14 @@ func TestCellsOfATable(t *testing.T) {
 		if got := cellText(cell(a, i)); got != want {
 			t.Errorf("array %d is shown as %q, want %q", i, got, want)
 		}
+	}
+	words := &qnpb.FieldData{Values: &qnpb.FieldData_SparseVectors{SparseVectors: &qnpb.SparseVectors{Lengths: []uint32{0, 2}, Indices: []uint32{3, 7}, Values: []float32{1, 0.5}}}}
+	if got := fmt.Sprint(cell(words, 0), cell(words, 1), cell(words, 2)); got != "map[] map[3:1 7:0.5] <nil>" {
+		t.Errorf("sparse vectors are shown as %s", got)
+	}
+	bits := &qnpb.FieldData{Field: "b", Values: &qnpb.FieldData_ByteVectors{ByteVectors: packBits([]float32{1, 0, 0, 1, 0, 0, 0, 1}, 8)}}
+	if got := cellText((fieldTypes{"b": qnpb.DataType_DATA_TYPE_BINARY_VECTOR}).cell(bits, 0)); got != "[1 0 0 1 … 8 in all]" {
+		t.Errorf("bits are shown as %s", got)
 	}
 	when := &qnpb.FieldData{Field: "when", Values: &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: []int64{1_500_000}}}}
 	if got := (fieldTypes{"when": qnpb.DataType_DATA_TYPE_TIMESTAMPTZ}).row([]*qnpb.FieldData{when}, 0)["when"]; got != "1970-01-01T00:00:01.5Z" {

@@ -36,6 +36,28 @@ func cell(d *qnpb.FieldData, i int) any {
 		return values[i*dim : (i+1)*dim]
 	case *qnpb.FieldData_Arrays:
 		return list(v.Arrays, i)
+	case *qnpb.FieldData_SparseVectors:
+		return sparse(v.SparseVectors, i)
+	}
+	return nil
+}
+
+// sparse is row i of a sparse vector field, by dimension.
+func sparse(v *qnpb.SparseVectors, i int) any {
+	from := 0
+	for k, n := range v.GetLengths() {
+		to := from + int(n)
+		if to > len(v.GetIndices()) || to > len(v.GetValues()) {
+			return nil
+		}
+		if k == i {
+			out := make(map[string]float32, n)
+			for at := from; at < to; at++ {
+				out[strconv.FormatUint(uint64(v.GetIndices()[at]), 10)] = v.GetValues()[at]
+			}
+			return out
+		}
+		from = to
 	}
 	return nil
 }
@@ -147,7 +169,17 @@ func (t fieldTypes) cell(d *qnpb.FieldData, i int) any {
 	if n, ok := v.(int64); ok && t[d.GetField()] == qnpb.DataType_DATA_TYPE_TIMESTAMPTZ {
 		return schema.FormatTime(n)
 	}
-	return v
+	raw, ok := d.GetValues().(*qnpb.FieldData_ByteVectors)
+	if valid := d.GetValid(); !ok || len(valid) > i && !valid[i] {
+		return v
+	}
+	// What the bytes are is in the type.
+	f := schema.Field{Type: schema.Type(t[d.GetField()]), Dim: int(raw.ByteVectors.GetDim())}
+	c, err := rowpb.ToColumn(&qnpb.FieldData{Values: d.GetValues()}, f)
+	if err != nil || i >= c.Rows() {
+		return nil
+	}
+	return rowpb.Floats(c, i)
 }
 
 // row is row i as an object; JSON fields are nested, not quoted.

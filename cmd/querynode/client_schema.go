@@ -50,7 +50,7 @@ func parseType(text string, f *qnpb.FieldSchema) error {
 	}
 	t, ok := types()[plainType(m[1])]
 	if !ok {
-		return errors.Newf("unknown type %q: want bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or vector(N)", text)
+		return errors.Newf("unknown type %q: want bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE), vector(N), float16_vector(N), bfloat16_vector(N), int8_vector(N), binary_vector(N) or sparse_float_vector", text)
 	}
 	f.Type = t
 	n, err := number(text, m[2])
@@ -106,7 +106,7 @@ func parseField(text string) (*qnpb.FieldSchema, error) {
 	if err := parseType(parts[1], f); err != nil {
 		return nil, errors.Wrapf(err, "--field %q", text)
 	}
-	if isVector(f.GetType()) && f.GetDim() == 0 {
+	if isVector(f.GetType()) && f.GetDim() == 0 && f.GetType() != qnpb.DataType_DATA_TYPE_SPARSE_FLOAT_VECTOR {
 		return nil, errors.Newf("--field %q: say the dimension: vector(128)", text)
 	}
 	for i, word := range parts[2:] {

@@ -234,6 +234,17 @@ func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.F
 // paged reports whether the search goes page by page.
 func (s *searchCmd) paged() bool { return s.Pages != 0 || s.All || s.Token != "" }
 
+// packBits makes vectors of bits of numbers, of which those that are not 0 are set.
+func packBits(values []float32, dim int32) *qnpb.ByteVectors {
+	v := &qnpb.ByteVectors{Dim: dim, Raw: make([]byte, (len(values)+7)/8)}
+	for i, x := range values {
+		if x != 0 {
+			v.Raw[i/8] |= 0x80 >> (i % 8)
+		}
+	}
+	return v
+}
+
 // search sends one call, or one for each page, and shows the answer.
 func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) error {
 	req := &qnpb.SearchRequest{
@@ -241,6 +252,9 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Freshness: s.freshness(),
 		Radius: s.Radius, RangeFilter: s.RangeFilter, RoundDecimal: s.RoundDecimal, IgnoreGrowing: s.IgnoreGrowing, AllowPartial: s.AllowPartial,
 		GroupByField: s.GroupBy, GroupSize: s.GroupSize, StrictGroupSize: s.StrictGroupSize, Iterate: s.paged(), Token: s.Token, Explain: s.Explain,
+	}
+	if f.GetType() == qnpb.DataType_DATA_TYPE_BINARY_VECTOR {
+		req.Vectors, req.ByteVectors = nil, packBits(vectors, f.GetDim())
 	}
 	for page := 1; ; page++ {
 		got, err := s.call(ctx, c, req)

@@ -11,7 +11,7 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-var writeGolden = flag.Bool("write-golden", false, "write testdata/v1 anew (only for a new format version, into a new folder)")
+var writeGolden = flag.Bool("write-golden", false, "write testdata/v2 anew (only for a new format version, into a new folder)")
 
 const goldenDir = "testdata/v1"
 
@@ -22,13 +22,7 @@ func goldenBatch() (Meta, *schema.Batch) {
 }
 
 func TestSegmentsOfVersion1StayReadable(t *testing.T) {
-	meta, rows := goldenBatch()
-	if *writeGolden {
-		if err := os.RemoveAll(goldenDir); err != nil {
-			t.Fatal(err)
-		}
-		writeGoldenSegment(t, meta, rows)
-	}
+	_, rows := goldenBatch()
 	s := open(t, copyDir(t, goldenDir))
 	if err := s.Verify(context.Background(), nil); err != nil {
 		t.Fatal(err)
@@ -52,12 +46,35 @@ func TestSegmentsOfVersion1StayReadable(t *testing.T) {
 	}
 }
 
-func writeGoldenSegment(t *testing.T, meta Meta, rows *schema.Batch) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(goldenDir), 0o755); err != nil {
+const goldenDir2 = "testdata/v2"
+
+// TestSegmentsOfVersion2StayReadable: testdata/v2 is of fullSchema as it was then,
+// which its manifest has.
+func TestSegmentsOfVersion2StayReadable(t *testing.T) {
+	if *writeGolden {
+		if err := os.RemoveAll(goldenDir2); err != nil {
+			t.Fatal(err)
+		}
+		meta := fullMeta()
+		writeGoldenSegment(t, goldenDir2, meta, batch(&meta.Schema, 0, 9))
+	}
+	s := open(t, copyDir(t, goldenDir2))
+	if err := s.Verify(context.Background(), nil); err != nil {
 		t.Fatal(err)
 	}
-	w, err := Create(goldenDir, meta)
+	m := s.Manifest()
+	if m.Version != 2 || m.Rows != 9 {
+		t.Fatalf("%+v", m)
+	}
+	checkRows(t, s, batch(&m.Schema, 0, 9))
+}
+
+func writeGoldenSegment(t *testing.T, dir string, meta Meta, rows *schema.Batch) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w, err := Create(dir, meta)
 	if err != nil {
 		t.Fatal(err)
 	}
