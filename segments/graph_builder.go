@@ -10,9 +10,13 @@ import (
 )
 
 const (
-	// graphAfter is the number of rows from which a growing segment gets a graph:
-	// below it an exact scan is faster than the walk and costs nothing to keep.
+	// graphAfter is the number of rows from which a growing segment gets a graph
+	// in any case. From graphEarly on, where a scan takes as long as a walk, it gets
+	// one when searches have spent on scans what the graph would have cost.
 	graphAfter = 10_000
+	graphEarly = 1_000
+	// insertScans is how many rows are scanned in the time that one is inserted.
+	insertScans = 3_000
 	// graphGrowth is how much room a graph has, as a multiple of the rows there
 	// are when it is begun. A full one is replaced: rows are inserted 1.33 times
 	// on average, and memory is not reserved for rows that may never come.
@@ -55,7 +59,7 @@ func newGraphBuilder(s *Set) *graphBuilder {
 
 // indexLater asks for the rows of g to be put into its graphs. The caller holds h.
 func (s *Set) indexLater(h *holder, g *Growing) {
-	if g.Rows() < s.graphAfter || g.sealed.Load() || !g.wantsGraph() {
+	if g.sealed.Load() || !g.wantsGraph(s.graphAfter) {
 		return
 	}
 	s.builder.put(h, g)
@@ -128,10 +132,15 @@ func (b *graphBuilder) turn(ctx context.Context, h *holder, g *Growing) {
 	}
 }
 
-// wantsGraph reports whether a field of g is searched by graph.
-func (g *Growing) wantsGraph() bool {
+// wantsGraph reports whether a field of g is to be searched by graph, which it is
+// from so many rows on, or earlier if it is searched often.
+func (g *Growing) wantsGraph(after int) bool {
+	rows := g.Rows()
 	for _, v := range g.vectors {
-		if !v.exact {
+		if rows >= graphEarly && v.scanned.Load() >= int64(rows)*insertScans {
+			v.often.Store(true) // for good: with the graph there are no scans to count
+		}
+		if !v.exact && (rows >= after || v.often.Load()) {
 			return true
 		}
 	}

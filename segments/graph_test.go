@@ -179,7 +179,7 @@ func TestAFieldWithAFlatIndexStaysExact(t *testing.T) {
 			r.set.graphAfter = 10
 			r.insert(1, seq(0, 600)...)
 			r.insert(1, seq(600, 1200)...)
-			if r.holderOf(1).segment.(*Growing).wantsGraph() || len(r.set.builder.mu.pending) != 0 {
+			if r.holderOf(1).segment.(*Growing).wantsGraph(r.set.graphAfter) || len(r.set.builder.mu.pending) != 0 {
 				t.Fatal("it is to get a graph")
 			}
 			r.handOff(1)
@@ -318,4 +318,28 @@ func TestMemoryThatTheSystemDoesNotGive(t *testing.T) {
 	must(t, err)
 	must(t, a.close())
 	must(t, a.close())
+}
+
+// TestASegmentThatIsSearchedOftenGetsItsGraphEarly: when scans have cost what the
+// graph would have.
+func TestASegmentThatIsSearchedOftenGetsItsGraphEarly(t *testing.T) {
+	r := newRig(t, hnsw(index.L2))
+	r.insert(1, seq(0, graphEarly)...)
+	v := r.holderOf(1).segment.(*Growing).vectors[0]
+	if err := r.findKey(7); err != nil {
+		t.Fatal(err)
+	}
+	if got := v.scanned.Load(); got != graphEarly {
+		t.Fatalf("one search scanned %d rows, says the count", got)
+	}
+	r.insert(1, seq(graphEarly, graphEarly+1)...)
+	if r.holderOf(1).segment.(*Growing).wantsGraph(r.set.graphAfter) {
+		t.Fatal("after one search it is to get a graph")
+	}
+	v.scanned.Add(2 * graphEarly * insertScans)
+	r.insert(1, seq(graphEarly+1, graphEarly+2)...)
+	r.built(1, graphEarly/buildStep*buildStep)
+	if err := r.findKey(7); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -30,9 +30,11 @@ type growingVectors struct {
 	old   []*arena              // outgrown ones that readers may still hold; writer only
 	left  *arena                // of arena, outgrown by the rows that come next; writer only
 
-	graph  atomic.Pointer[growingGraph] // nil until the builder made one
-	ledger *Ledger
-	notYet int // builder only: rows at which to ask again for memory that was refused
+	graph   atomic.Pointer[growingGraph] // nil until the builder made one
+	scanned atomic.Int64                 // rows compared by searches for want of a graph
+	often   atomic.Bool                  // so many that it gets one early
+	ledger  *Ledger
+	notYet  int // builder only: rows at which to ask again for memory that was refused
 }
 
 func newGrowingVectors(f schema.Field, ix VectorIndex, rows int, l *Ledger) (*growingVectors, error) {
@@ -241,6 +243,7 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 	allowed = v.present(allowed, n, sc)
 	graph := v.graph.Load()
 	if graph == nil || q.exact || v.metric != q.metric {
+		v.scanned.Add(int64(n))
 		return sc.scan(rows, q.from, n, q, allowed)
 	}
 	built := int(graph.rows.Load())
