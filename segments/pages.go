@@ -222,8 +222,8 @@ func (p *pager) newestOnly(page []pageHit) []pageHit {
 }
 
 // checkPaging reports a request that cannot be answered page by page.
-func (q *SearchRequest) checkPaging() error {
-	if q.Page != nil && (q.NQ != 1 || q.Offset != 0 || q.Group != nil) {
+func (r *SearchRequest) checkPaging() error {
+	if r.Page != nil && (r.NQ != 1 || r.Offset != 0 || r.Group != nil) {
 		return errclass.New(errclass.Invalid, "pages: want one vector, no offset and no groups")
 	}
 	return nil

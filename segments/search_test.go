@@ -157,7 +157,7 @@ func (r *rig) compare(rt *rapid.T) {
 }
 
 // NQ0 is the number of vectors.
-func (q *SearchRequest) NQ0() int { return len(q.Vectors) / dim }
+func (r *SearchRequest) NQ0() int { return len(r.Vectors) / dim }
 
 func (r *rig) compareQuery(rt *rapid.T, read Read, keep func(modelRow) bool) {
 	var want []int64

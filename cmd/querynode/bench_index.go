@@ -126,6 +126,8 @@ func (b *benchIndexCmd) check() (index.Metric, error) {
 	switch {
 	case err != nil:
 		return 0, usage(errors.Wrap(err, "--metric"))
+	case !metric.Valid():
+		return 0, usage(errors.Newf("--metric %s: want l2, ip or cosine", b.Metric))
 	case b.Threads < 1 || b.BuildThreads < 0 || b.TopK < 1 || b.Batch < 0 || b.Limit < 0 || b.QueryLimit < 0:
 		return 0, usage(errors.New("--threads and -k are at least 1, --build-threads, --batch and limits at least 0"))
 	case b.FilterShare < 0 || b.FilterShare > 1:

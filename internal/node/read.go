@@ -99,6 +99,9 @@ func (n *Node) readable(ctx context.Context, collection string) (readable, error
 	if !ok {
 		return readable{}, notLoaded(coll)
 	}
+	if err := n.catchUp(coll); err != nil {
+		return readable{}, err
+	}
 	must, err := n.mustRead(coll)
 	return readable{coll, served, must}, err
 }

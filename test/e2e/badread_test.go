@@ -192,8 +192,8 @@ func TestQueriesAndGetsThatMakeNoSenseAreRefused(t *testing.T) {
 		{"unknown output field", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"nope"}}, missing, `"nope"`},
 		{"negative limit", &qnpb.QueryRequest{Collection: "rich", Limit: -1}, bad, "limit -1"},
 		{"negative offset", &qnpb.QueryRequest{Collection: "rich", Offset: math.MinInt64}, bad, "want 0 or more"},
-		{"count with fields", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"count(*)", "id"}}, bad, "stands alone"},
-		{"count with limit", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"count(*)"}, Limit: 1}, bad, "stands alone"},
+		{"count with fields", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"count(*)", "id"}}, bad, "beside aggregates"},
+		{"count with limit", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"count(*)"}, Limit: 1}, bad, "no limit"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st, err := n.query.Query(within(t), c.req)
