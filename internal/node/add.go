@@ -120,12 +120,26 @@ func isKnown(c *catalog.Channel, ch *segments.Channel, id int64, folder string) 
 	return false, nil
 }
 
+// commitSegment enters the segment in the catalog. It speaks for no owner of the
+// log, and so follows the term when an owner commits for the first time meanwhile.
 func (n *Node) commitSegment(ctx context.Context, term uint64, m *segfile.Manifest, folder string) error {
 	ctx, cancel := n.call(ctx)
 	defer cancel()
-	_, err := n.o.Catalog.CommitFlush(ctx, m.VChannel, catalog.FlushCommit{Term: term, AddSegments: []catalog.Segment{{
-		ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel, Path: folder,
-		Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
-	}}})
-	return err
+	for try := 1; ; try++ {
+		_, err := n.o.Catalog.CommitFlush(ctx, m.VChannel, catalog.FlushCommit{Term: term, AddSegments: []catalog.Segment{{
+			ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel, Path: folder,
+			Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
+		}}})
+		if !errclass.Is(err, errclass.Fenced) || try == commitTries {
+			return err
+		}
+		c, err := n.o.Catalog.Channel(ctx, m.VChannel)
+		if err != nil {
+			return err
+		}
+		term = c.Term
+	}
 }
+
+// commitTries is how often a segment is committed while owners of its log change.
+const commitTries = 5
