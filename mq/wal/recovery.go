@@ -180,8 +180,10 @@ func (r *recovery) replay(ctx context.Context) error {
 	readCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	items := make(chan item, readAhead)
+	// Its own: r.reader is another one, or none, before the call that hangs returns.
+	reader, last := r.reader, r.bounds.Last
 	err := r.w.calls.group.Go("read", func(context.Context) error {
-		r.read(readCtx, items)
+		read(readCtx, reader, last, items)
 		return nil
 	})
 	if err != nil {
@@ -204,13 +206,13 @@ func (r *recovery) replay(ctx context.Context) error {
 	return nil
 }
 
-// read hands on what Next returns, until the end or an error that lasts. It
+// read hands on what Next returns, until the message at last or an error that lasts. It
 // calls nothing once ctx has ended: that call might hang, and Close wait for it.
-func (r *recovery) read(ctx context.Context, items chan<- item) {
+func read(ctx context.Context, reader mq.Reader, last mq.Position, items chan<- item) {
 	for ctx.Err() == nil {
 		var m mq.Message
 		err := lifecycle.Call("read", func() (err error) {
-			m, err = r.reader.Next(ctx)
+			m, err = reader.Next(ctx)
 			return err
 		})
 		select {
@@ -218,7 +220,7 @@ func (r *recovery) read(ctx context.Context, items chan<- item) {
 		case <-ctx.Done():
 			return
 		}
-		if err != nil && !errors.Is(err, mq.ErrCorrupt) || err == nil && !m.Position.Before(r.bounds.Last) {
+		if err != nil && !errors.Is(err, mq.ErrCorrupt) || err == nil && !m.Position.Before(last) {
 			return
 		}
 	}
