@@ -3,6 +3,7 @@ package segments
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/errclass"
 )
@@ -26,7 +27,7 @@ const (
 // files are shown but not counted against it: the kernel may drop their pages.
 // It is safe for concurrent use. Create it with NewLedger.
 type Ledger struct {
-	limit int64
+	limit atomic.Int64  // tests change it
 	short chan struct{} // capacity 1: something was refused, or nearly
 	mu    struct {
 		sync.Mutex
@@ -42,13 +43,14 @@ type Ledger struct {
 
 // NewLedger returns a ledger over limit bytes; 0 = no limit.
 func NewLedger(limit int64) *Ledger {
-	l := &Ledger{limit: limit, short: make(chan struct{}, 1)}
+	l := &Ledger{short: make(chan struct{}, 1)}
+	l.limit.Store(limit)
 	l.mu.used = map[Kind]int64{}
 	return l
 }
 
 // Limit is the limit in bytes; 0 = none.
-func (l *Ledger) Limit() int64 { return l.limit }
+func (l *Ledger) Limit() int64 { return l.limit.Load() }
 
 // Observe reconciles the ledger with what is really in use: the memory of the
 // process that the kernel cannot take back, and a ceiling for it, in bytes.
@@ -72,7 +74,7 @@ func (l *Ledger) Observed() (process, ceiling int64) {
 func (l *Ledger) Above(percent int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.limit > 0 && l.mu.total > l.limit/100*percent ||
+	return l.limit.Load() > 0 && l.mu.total > l.limit.Load()/100*percent ||
 		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, 90)
 }
 
@@ -149,19 +151,19 @@ func (r *Reservation) growBeyond(n, free int64) error { return r.grow(n, free, 0
 const overdraft = 4
 
 // growForLog is Grow for rows from the log.
-func (r *Reservation) growForLog(n int64) error { return r.grow(n, 0, r.ledger.limit/overdraft) }
+func (r *Reservation) growForLog(n int64) error { return r.grow(n, 0, r.ledger.limit.Load()/overdraft) }
 
 func (r *Reservation) grow(n, free, over int64) error {
 	l := r.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Subtracted, not added: n may come from a file and be near the largest number.
-	if r.kind != KindMapped && l.limit > 0 && n > l.limit+over-l.mu.total && n > free-r.bytes {
+	if r.kind != KindMapped && l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total && n > free-r.bytes {
 		l.mu.refuse++
 		l.runsShort()
 		return errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
-			n, r.kind, l.mu.total, l.limit)
+			n, r.kind, l.mu.total, l.limit.Load())
 	}
 	if r.kind != KindMapped && l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since && n > free-r.bytes {
 		l.mu.refuse++

@@ -90,10 +90,10 @@ func TestRowsThatHaveNoRoomLeaveNothing(t *testing.T) {
 		}
 		r.check(r.now)
 	}
-	r.set.Ledger().limit = 1 // worse
+	r.set.Ledger().limit.Store(1) // worse
 	r.delete(1, 2, 3)
 	r.check(r.now)
-	r.set.Ledger().limit = 0
+	r.set.Ledger().limit.Store(0)
 	r.now = at.Timestamp
 	r.put(1, seq(100, 5000), 0, true) // the same again
 	r.check(r.now)
@@ -148,7 +148,7 @@ func TestReadsThatHaveNoRoomAreRefused(t *testing.T) {
 		r.insert(s, seq(s*n/8, s*n/8+n/8)...)
 	}
 	l := r.set.Ledger()
-	l.limit = 1
+	l.limit.Store(1)
 	var many []float32
 	for range 1000 {
 		many = append(many, vectorOf(1, 0)...)

@@ -132,7 +132,7 @@ func TestALoadThatFailsLeavesNothing(t *testing.T) {
 		{"another collection", func(r *rig) { r.manifest(func(m *segfile.Manifest) { m.CollectionID = 2 }) }, errclass.Corrupt},
 		{"another channel", func(r *rig) { r.manifest(func(m *segfile.Manifest) { m.VChannel = "w" }) }, errclass.Corrupt},
 		{"a manifest that wants all memory", func(r *rig) {
-			r.set.Ledger().limit = 1 << 30
+			r.set.Ledger().limit.Store(1 << 30)
 			r.manifest(func(m *segfile.Manifest) { m.ScalarBytes = 1 << 40 })
 		}, errclass.Exhausted},
 		{"an index that is none", func(r *rig) { r.badIndex() }, errclass.Corrupt},
@@ -184,7 +184,7 @@ func TestALoadThatFailsLeavesNothing(t *testing.T) {
 				return &shrinks{f}, err
 			}
 		}, errclass.Corrupt},
-		{"no memory", func(r *rig) { r.set.Ledger().limit = r.set.Ledger().Total() + 100 }, errclass.Exhausted},
+		{"no memory", func(r *rig) { r.set.Ledger().limit.Store(r.set.Ledger().Total() + 100) }, errclass.Exhausted},
 		{"a panic", func(r *rig) { r.set.create = func(string) (io.WriteCloser, error) { panic("boom") } }, errclass.Panicked},
 	} {
 		t.Run(c.name, func(t *testing.T) {

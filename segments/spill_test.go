@@ -124,7 +124,7 @@ func TestTheColdestIsCooledFirst(t *testing.T) {
 	}
 	l := r.set.Ledger()
 	for want := 1; want <= 3; want++ {
-		l.limit = l.Total() * 100 / (coolAt + 2) // just short, until one is cold
+		l.limit.Store(l.Total() * 100 / (coolAt + 2)) // just short, until one is cold
 		must(t, r.set.coolColdest(t.Context()))
 		var cold []int64
 		for _, s := range []int64{2, 1, 3} {
@@ -136,7 +136,7 @@ func TestTheColdestIsCooledFirst(t *testing.T) {
 			t.Fatalf("cold are %v", cold)
 		}
 	}
-	l.limit = 1 << 30
+	l.limit.Store(1 << 30)
 }
 
 func TestTheLedgerBelievesTheProcess(t *testing.T) {
