@@ -2,6 +2,7 @@ package segments
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,7 @@ type Collection struct {
 		channels map[string]*Channel
 		dropped  map[int64]bool    // partitions; their ids are never used again
 		left     map[string]uint64 // how far channels that were unwatched had come
+		anew     chan struct{}     // a channel is unwatched only to be watched again; closed when that is over. Nil = none is
 		gone     bool              // removed from the Set
 	}
 }
@@ -160,6 +162,40 @@ func (c *Collection) Unwatch(vchannel string) {
 	c.mu.left[vchannel] = applied.Timestamp
 	c.mu.Unlock()
 	c.swap(nil, func(h *holder) bool { return slices.Contains(growing, h) })
+}
+
+// Anew says that a channel is about to be unwatched only to be watched again: until
+// the returned function is called, reads wait rather than do without it. The
+// caller does that with one channel at a time.
+func (c *Collection) Anew() (over func()) {
+	done := make(chan struct{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.anew = done
+	return sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.anew = nil
+		close(done)
+	})
+}
+
+// settled waits until no channel is being watched anew, and says whether one was.
+func (c *Collection) settled(ctx context.Context) (waited bool, err error) {
+	for {
+		c.mu.Lock()
+		anew := c.mu.anew
+		c.mu.Unlock()
+		if anew == nil {
+			return waited, nil
+		}
+		waited = true
+		select {
+		case <-anew:
+		case <-ctx.Done():
+			return true, errclass.Wrap(ctx.Err(), errclass.Retryable, "a channel of collection %q is being watched anew", c.Info().Name)
+		}
+	}
 }
 
 // Release takes sealed segments out of the view; each is closed by its last

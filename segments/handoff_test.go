@@ -10,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
@@ -384,6 +387,56 @@ func TestAChannelWatchedAgainKeepsItsRows(t *testing.T) {
 		t.Fatalf("count %d", c)
 	}
 	r.coll.Unwatch("none")
+}
+
+// TestAReadWaitsForAChannelThatIsWatchedAnew: neither a read that waits for the
+// old one nor one that comes while there is none fails or misses its rows.
+func TestAReadWaitsForAChannelThatIsWatchedAnew(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.insert(1, 1, 2)
+	ts := r.now + 10
+	answers := make(chan error, 3)
+	read := func() {
+		res, err := r.coll.Query(t.Context(), &QueryRequest{Read: Read{Guarantee: func(string) uint64 { return ts }}, CountOnly: true}, nil)
+		if err == nil && res.Count != 2 {
+			err = errors.Newf("%d rows", res.Count)
+		}
+		answers <- err
+	}
+	go read()
+	for old := r.ch.tsafe; ; time.Sleep(time.Millisecond) {
+		old.mu.Lock()
+		n := len(old.mu.waiters)
+		old.mu.Unlock()
+		if n == 1 {
+			break
+		}
+	}
+	over := r.coll.Anew()
+	r.coll.Unwatch("v")
+	go read()
+	quick, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := r.coll.Query(quick, &QueryRequest{CountOnly: true}, nil)
+	wantClass(t, err, errclass.Retryable)
+	r.ch, err = r.coll.Watch("v", Position{Timestamp: 1}, nil)
+	must(t, err)
+	over()
+	over()
+	go read()
+	must(t, r.ch.ApplyRows(Rows{SegmentID: 1, PartitionID: 7, Batch: r.batch([]int64{1, 2}, 0)}, Position{Timestamp: ts}))
+	r.ch.Advance(Position{Timestamp: ts})
+	for range 3 {
+		must(t, <-answers)
+	}
+
+	t.Run("that does not come back", func(t *testing.T) {
+		over := r.coll.Anew()
+		r.coll.Unwatch("v")
+		go read()
+		over()
+		wantClass(t, <-answers, errclass.Conflict)
+	})
 }
 
 func TestADroppedPartitionIsGoneAndStaysGone(t *testing.T) {

@@ -131,18 +131,43 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	return x, nil
 }
 
-// wait finds out the timestamp at which each channel is read.
+// wait finds out the timestamp at which each channel is read. One that is watched
+// anew meanwhile is waited for again.
 func (x *reader) wait(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return errclass.Wrap(err, errclass.Retryable, "read")
+	for {
+		if err := ctx.Err(); err != nil {
+			return errclass.Wrap(err, errclass.Retryable, "read")
+		}
+		if _, err := x.coll.settled(ctx); err != nil {
+			return err
+		}
+		closed, err := x.times(ctx)
+		if err == nil {
+			return nil
+		}
+		waited, serr := x.coll.settled(ctx)
+		if serr != nil {
+			return serr
+		}
+		if closed != nil {
+			again, ok := x.coll.Channel(closed.name)
+			waited = ok && again != closed
+		}
+		if !waited {
+			return err
+		}
 	}
+}
+
+// times asks every channel, and returns the one that failed, if one did.
+func (x *reader) times(ctx context.Context) (failed *Channel, err error) {
 	channels := x.coll.Channels()
 	if len(channels) == 0 {
-		return errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name)
+		return nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name)
 	}
 	for _, name := range x.read.Channels {
 		if !slices.ContainsFunc(channels, func(ch *Channel) bool { return ch.name == name }) {
-			return errclass.New(errclass.Retryable, "channel %s of collection %q is not watched on this node now: its rows would be missing", name, x.info.Name)
+			return nil, errclass.New(errclass.Retryable, "channel %s of collection %q is not watched on this node now: its rows would be missing", name, x.info.Name)
 		}
 	}
 	most := uint64(0)
@@ -154,7 +179,7 @@ func (x *reader) wait(ctx context.Context) error {
 		}
 		now, err := ch.WaitTsafe(ctx, want)
 		if err != nil {
-			return errors.Wrapf(err, "channel %s", ch.name)
+			return ch, errors.Wrapf(err, "channel %s", ch.name)
 		}
 		if x.read.ReadTimestamp != 0 {
 			now = x.read.ReadTimestamp
@@ -165,12 +190,12 @@ func (x *reader) wait(ctx context.Context) error {
 	if x.read.OneTime && x.read.ReadTimestamp == 0 {
 		return x.align(ctx, most)
 	}
-	return nil
+	return nil, nil
 }
 
 // align moves all channels to one timestamp that none of them has still to reach
 // and that none of the guarantees, the largest being most, is after.
-func (x *reader) align(ctx context.Context, most uint64) error {
+func (x *reader) align(ctx context.Context, most uint64) (failed *Channel, err error) {
 	at := Latest
 	for _, t := range x.channels {
 		at = min(at, t.ts)
@@ -179,14 +204,14 @@ func (x *reader) align(ctx context.Context, most uint64) error {
 		at = most
 		for _, t := range x.channels {
 			if _, err := t.ch.WaitTsafe(ctx, at); err != nil {
-				return errors.Wrapf(err, "channel %s", t.ch.name)
+				return t.ch, errors.Wrapf(err, "channel %s", t.ch.name)
 			}
 		}
 	}
 	for i := range x.channels {
 		x.channels[i].ts = at
 	}
-	return nil
+	return nil, nil
 }
 
 // acquire returns a snapshot if these are still the channels of the collection,
@@ -195,7 +220,7 @@ func (x *reader) align(ctx context.Context, most uint64) error {
 func (c *Collection) acquire(channels []channelTime) *Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(channels) != len(c.mu.channels) {
+	if len(channels) != len(c.mu.channels) || c.mu.anew != nil {
 		return nil
 	}
 	for _, t := range channels {

@@ -164,23 +164,34 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 		if w != nil && w.handle.State() != dispatcher.Failed {
 			continue
 		}
-		var had []int64
-		if w != nil {
-			// Its subscription has ended for good: begin anew from the checkpoint.
-			had = sealedOf(s.coll, v.Name)
-			if err := n.unwatch(ctx, s, v.Name); err != nil {
-				return err
-			}
+		var err error
+		if w == nil {
+			err = n.watchOne(ctx, s, coll, v)
+		} else {
+			err = n.watchAnew(ctx, s, coll, v)
 		}
-		n.ask(s, had...)
-		if err := n.watchOne(ctx, s, coll, v); err != nil {
+		if err != nil {
 			return errors.Wrapf(err, "watch channel %s", v.Name)
-		}
-		if err := n.loadAgain(ctx, s, coll, had); err != nil {
-			return errors.Wrapf(err, "load the segments of channel %s again", v.Name)
 		}
 	}
 	return nil
+}
+
+// watchAnew begins a channel again, whose subscription has ended for good, from
+// the checkpoint.
+func (n *Node) watchAnew(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
+	over := s.coll.Anew()
+	defer over()
+	had := sealedOf(s.coll, v.Name)
+	if err := n.unwatch(ctx, s, v.Name); err != nil {
+		return err
+	}
+	n.ask(s, had...)
+	if err := n.watchOne(ctx, s, coll, v); err != nil {
+		return err
+	}
+	over() // what is still to be loaded, reads wait for elsewhere
+	return errors.Wrap(n.loadAgain(ctx, s, coll, had), "load its segments again")
 }
 
 // loadAgain loads those of segments that a channel had and that were dropped when
