@@ -293,7 +293,9 @@ func (ch *Channel) Superseded(listed []int64, checkpoint uint64) (old []Supersed
 			continue
 		}
 		s := Superseded{Meta: m}
-		if n := h.visible(Latest); n > 0 {
+		if sealed, ok := h.segment.(*Sealed); ok {
+			s.MinTimestamp, s.MaxTimestamp = sealed.oldest, sealed.newest
+		} else if n := h.visible(Latest); n > 0 {
 			s.MinTimestamp, s.MaxTimestamp = h.timestamp(0), h.timestamp(uint32(n-1))
 		}
 		old = append(old, s)

@@ -50,8 +50,8 @@
 // and what makes room for them, a seal, is behind them: they may go a quarter beyond.
 //
 // While memory is short, the sealed segments that were read the longest time ago
-// become cold: their scalars of fixed width are then in a mapped file, as vectors,
-// graphs and key filters always are. A segment that is loaded while memory is short is
+// become cold: their scalars are then in a mapped file, as vectors, graphs and key
+// filters always are. A segment that is loaded while memory is short is
 // cold at once.
 //
 // # Locks

@@ -125,7 +125,7 @@ func (w countWriter) Write(p []byte) (int, error) {
 
 // applyDelta fetches one file of deletes and hides the rows of s that it names.
 func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta) error {
-	if d.MaxTimestamp <= s.rows.Timestamps[0] {
+	if d.MaxTimestamp <= s.oldest {
 		return nil // older than every row
 	}
 	info, err := c.set.o.Bucket.Head(ctx, d.Path)

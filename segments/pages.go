@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
@@ -94,7 +95,7 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 	}
 	res.Counts = append(res.Counts, int64(len(page)))
 	if n := len(page); n > 0 {
-		res.Last = &Cursor{Distance: page[n-1].distance, Key: Key{page[n-1].key.i, page[n-1].key.s}}
+		res.Last = &Cursor{Distance: page[n-1].distance, Key: Key{page[n-1].key.i, strings.Clone(page[n-1].key.s)}} // it may be mapped
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -97,7 +98,7 @@ func (x *reader) byKey(ctx context.Context, r *QueryRequest, res *QueryResult, e
 	}
 	if n := len(hits); r.Page && n > 0 {
 		k := keyOf(&x.targets[hits[n-1].target], hits[n-1].row)
-		res.Last = &Key{k.i, k.s}
+		res.Last = &Key{k.i, strings.Clone(k.s)} // it may be mapped
 	}
 	return x.emit(ctx, r, hits, emit)
 }

@@ -30,6 +30,8 @@ type Sealed struct {
 	deletes *deletes
 	vectors []*sealedVectors
 	order   []uint32 // rows by key, newest of a key first; nil = row order is key order
+	oldest  uint64   // timestamp of the first row
+	newest  uint64   // of the last
 	scalars *scalarIndexes
 
 	tier    *tier
@@ -86,6 +88,9 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, latest fun
 	}
 	if !slices.IsSorted(s.rows.Timestamps) {
 		return nil, errclass.New(errclass.Corrupt, "segment %d: rows are not in timestamp order", m.SegmentID)
+	}
+	if n := s.rows.Rows; n > 0 {
+		s.oldest, s.newest = s.rows.Timestamps[0], s.rows.Timestamps[n-1]
 	}
 	if s.keys = s.rows.Column(s.pk.ID); s.keys == nil {
 		return nil, errclass.New(errclass.Corrupt, "segment %d has no keys", m.SegmentID)
@@ -337,11 +342,12 @@ func (s *Sealed) vectorsFor(v *sealedVectors, q *nearestQuery) vectors {
 
 // close unmaps the files and removes them. No reader may be left.
 func (s *Sealed) close() error {
+	s.scalars.memory.Release()
 	last, err := s.tier.leave()
 	if !last {
 		return err
 	}
-	for _, r := range []*Reservation{s.heap, s.removed, s.mapped, s.scalars.memory} {
+	for _, r := range []*Reservation{s.heap, s.removed, s.mapped} {
 		r.Release()
 	}
 	for _, v := range s.vectors {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 
@@ -24,8 +25,12 @@ const (
 
 func (s *Sealed) visible(ts uint64) int {
 	n := s.rows.Rows
-	if n == 0 || s.rows.Timestamps[n-1] <= ts {
+	// The usual cases, without a look at memory that may be mapped.
+	if n == 0 || s.newest <= ts {
 		return n
+	}
+	if ts < s.oldest {
+		return 0
 	}
 	return sort.Search(n, func(i int) bool { return s.rows.Timestamps[i] > ts })
 }
@@ -221,8 +226,14 @@ func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 		appendAbsent(dst, s.latest(), len(rows))
 		return
 	}
+	texts := len(dst.Str)
 	for _, r := range rows {
 		dst.AppendRow(src, int(r))
+	}
+	if s.spilled > 0 { // it ends with the segment, the answer may not
+		for i := texts; i < len(dst.Str); i++ {
+			dst.Str[i] = strings.Clone(dst.Str[i])
+		}
 	}
 }
 

@@ -16,11 +16,18 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// A sealed segment is served from one of two tiers. Warm, its scalars are on the
-// heap; cold, those of fixed width are in a mapped file of the run's folder, from
-// where the kernel takes pages back when memory is short and reads them again when
-// they are touched. Vectors, indexes and key filters are mapped files in both.
-// Text stays on the heap: answers hold it after the segment has gone.
+// A sealed segment is warm or cold. Warm, its scalars are on the heap; cold, they are
+// in a mapped file of the run's folder, from where the kernel takes pages back when
+// memory is short and reads them again when they are touched. Vectors, indexes and
+// key filters are mapped files in both. What is left of a cold segment on the heap
+// does not grow with its rows, but for a bit for each row once some are deleted.
+//
+// The mapped file holds text with the headers of the strings, so that a column of a
+// cold segment is used as any other. It ends with the segment: whatever outlives a
+// read is copied. See Sealed.gather.
+//
+// Indexes over scalars are built again for a cold segment, if filters earn them and
+// memory allows: those of the warm one alias its columns.
 //
 // Segments become cold when memory runs short: those that were read the longest
 // time ago first. They become warm by being loaded again.
@@ -65,12 +72,13 @@ func (t *tier) leave() (last bool, err error) {
 	return true, unmapSpill(raw)
 }
 
-// cooled returns a copy of the segment whose scalars of fixed width are in a
-// mapped file, nil if there is one already. Both are to be closed.
+// cooled returns a copy of the segment whose scalars are in a mapped file, nil if
+// there is one already. Both are to be closed.
 func (s *Sealed) cooled() (*Sealed, error) {
 	w := &spillWriter{}
 	cold := *s
 	cold.rows = &schema.Batch{Rows: s.rows.Rows, Timestamps: s.rows.Timestamps}
+	spill(w, &cold.rows.Timestamps)
 	for _, c := range s.rows.Columns {
 		twin := *c
 		cold.rows.Columns = append(cold.rows.Columns, &twin)
@@ -81,6 +89,7 @@ func (s *Sealed) cooled() (*Sealed, error) {
 		spill(w, &twin.Int)
 		spill(w, &twin.Float)
 		spill(w, &twin.Double)
+		spillText(w, &twin.Str)
 		spill(w, &twin.Offsets)
 		spill(w, &twin.Valid)
 	}
@@ -93,19 +102,30 @@ func (s *Sealed) cooled() (*Sealed, error) {
 		return nil, unmapSpill(raw)
 	}
 	cold.spilled = int64(w.size)
+	cold.scalars = newScalarIndexes(s.ledger)
 	return &cold, nil
 }
 
-// spillWriter collects slices that go into one file.
+// spillWriter collects columns that go into one file.
 type spillWriter struct {
 	size  int
 	parts []spillPart
 }
 
+// spillPart is a piece of the file: bytes, or the headers of strings and the strings.
 type spillPart struct {
-	bytes []byte
 	at    int
+	size  int
+	bytes []byte
+	texts []string
 	set   func(mapped []byte)
+}
+
+// add notes a piece; each begins where every type may.
+func (w *spillWriter) add(p spillPart) {
+	p.at = w.size
+	w.parts = append(w.parts, p)
+	w.size += (p.size + 63) &^ 63
 }
 
 // spill notes a slice of plain values; once the file is mapped, it becomes the
@@ -116,16 +136,65 @@ func spill[T bool | int | int64 | uint64 | uint32 | float32 | float64](w *spillW
 		return
 	}
 	width := int(unsafe.Sizeof(s[0]))
-	w.parts = append(w.parts, spillPart{
-		bytes: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*width), at: w.size,
+	w.add(spillPart{
+		bytes: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*width), size: len(s) * width,
 		set: func(mapped []byte) {
 			*p = unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(mapped))), len(s))
 		},
 	})
-	w.size += (len(s)*width + 63) &^ 63 // each begins where every type may
 }
 
-// store writes the file, maps it and points the slices into it. The file has no
+// headerBytes is the size of a string without its bytes.
+const headerBytes = int(unsafe.Sizeof(""))
+
+// spillText is spill for texts. The headers are made in the mapped memory, whose
+// address is in them.
+func spillText(w *spillWriter, p *[]string) {
+	texts := *p
+	if len(texts) == 0 {
+		return
+	}
+	size := headerBytes * len(texts)
+	for _, s := range texts {
+		size += len(s)
+	}
+	w.add(spillPart{texts: texts, size: size, set: func(mapped []byte) {
+		headers := unsafe.Slice((*string)(unsafe.Pointer(unsafe.SliceData(mapped))), len(texts))
+		at := headerBytes * len(texts)
+		for i, s := range texts {
+			headers[i] = ""
+			if len(s) > 0 {
+				headers[i] = unsafe.String(&mapped[at], len(s))
+				at += len(s)
+			}
+		}
+		*p = headers
+	}})
+}
+
+// write writes the piece and fills it up to where the next one begins.
+func (p *spillPart) write(out *bufio.Writer) error {
+	var zeros [4096]byte
+	if _, err := out.Write(p.bytes); err != nil {
+		return err
+	}
+	for left := headerBytes * len(p.texts); left > 0; { // so that the disk has room for the headers
+		n, err := out.Write(zeros[:min(left, len(zeros))])
+		if err != nil {
+			return err
+		}
+		left -= n
+	}
+	for _, s := range p.texts {
+		if _, err := out.WriteString(s); err != nil {
+			return err
+		}
+	}
+	_, err := out.Write(zeros[:-p.size&63])
+	return err
+}
+
+// store writes the file, maps it and points the columns into it. The file has no
 // name any more when it returns: it goes with the mapping.
 func (w *spillWriter) store(name string) (raw []byte, err error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
@@ -135,15 +204,9 @@ func (w *spillWriter) store(name string) (raw []byte, err error) {
 	defer func() { err = errors.CombineErrors(err, errors.CombineErrors(os.Remove(name), f.Close())) }()
 	// Written, not mapped, so that a full disk is an error and no fault.
 	out := bufio.NewWriterSize(f, 1<<20)
-	var pad [64]byte
-	for _, p := range w.parts {
-		if _, err := out.Write(p.bytes); err != nil {
+	for i := range w.parts {
+		if err := w.parts[i].write(out); err != nil {
 			return nil, diskError(err, "write %s", name)
-		}
-		if n := len(p.bytes) % 64; n != 0 {
-			if _, err := out.Write(pad[n:]); err != nil {
-				return nil, diskError(err, "write %s", name)
-			}
 		}
 	}
 	if err := out.Flush(); err != nil {
@@ -152,8 +215,14 @@ func (w *spillWriter) store(name string) (raw []byte, err error) {
 	if raw, err = mapSpill(f, w.size); err != nil {
 		return nil, err
 	}
-	for _, p := range w.parts {
-		p.set(raw[p.at : p.at+len(p.bytes)])
+	err = guard("point columns into "+name, func() error {
+		for _, p := range w.parts {
+			p.set(raw[p.at : p.at+p.size])
+		}
+		return sealSpill(raw)
+	})
+	if err != nil {
+		return nil, errors.CombineErrors(err, unmapSpill(raw))
 	}
 	return raw, nil
 }
@@ -185,6 +254,7 @@ func (c *Collection) Cool(id int64) (bool, error) {
 		c.set.discard(next)
 		return false, nil
 	}
+	c.indexScalars()
 	cold.heap.Commit(cold.fixedBytes())
 	cold.mapped.Commit(cold.file.Manifest().MappedBytes() + cold.spilled)
 	c.set.o.Logger.Info("segments: cold", "segment", id, "mapped", cold.spilled, "heap", cold.fixedBytes())

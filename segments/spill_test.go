@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -77,6 +79,125 @@ func (h *holder) keyOrderOf(n int) (keys []int64) {
 		keys = append(keys, s.keys.Int[s.byKey(i)])
 	}
 	return keys
+}
+
+// textRig has a key of text, a JSON field and arrays of text.
+func textRig(t *testing.T) *rig {
+	return newRig(t, rigOptions{schema: &schema.Schema{Version: 1, Fields: []schema.Field{
+		{ID: idField, Name: "id", Type: schema.VarChar, PrimaryKey: true},
+		{ID: priceField, Name: "m", Type: schema.JSON},
+		{ID: colorField, Name: "tags", Type: schema.Array, Element: schema.VarChar, Nullable: true},
+		{ID: vectorField, Name: "v", Type: schema.FloatVector, Dim: dim},
+	}}})
+}
+
+// texts inserts n rows into a growing segment: about 100 bytes of text a row.
+func (r *rig) texts(segment int64, n int) {
+	r.t.Helper()
+	b := &schema.Batch{Rows: n}
+	for _, f := range r.o.schema.Columns() {
+		c := schema.NewColumn(f, n)
+		for i := range n {
+			switch f.ID {
+			case idField:
+				c.Str = append(c.Str, fmt.Sprintf("key-%d-%08d", segment, i))
+			case priceField:
+				c.Str = append(c.Str, fmt.Sprintf(`{"number": %d, "text": "some text of number %d, which is a little longer"}`, i, i))
+			case colorField:
+				if c.Valid = append(c.Valid, i%5 != 0); i%5 != 0 {
+					c.Str = append(c.Str, "tag", fmt.Sprint("tag-", i))
+				}
+				c.Offsets = append(c.Offsets, len(c.Str))
+			case vectorField:
+				c.Float = append(c.Float, vectorOf(int64(i), 0)...)
+			}
+		}
+		b.Columns = append(b.Columns, c)
+	}
+	at := r.tick()
+	must(r.t, r.ch.ApplyRows(Rows{SegmentID: segment, PartitionID: 7, Batch: b}, at))
+	r.ch.Advance(at)
+}
+
+// TestTextOfAColdSegment: it is mapped, filters and orders find the same, and answers
+// live on when the segment has gone.
+func TestTextOfAColdSegment(t *testing.T) {
+	r := textRig(t)
+	const rows = 5000
+	r.texts(1, rows)
+	r.handOff(1)
+	ask := func() (out []string) {
+		t.Helper()
+		for _, q := range []QueryRequest{
+			{Read: Read{Plan: r.plan(`m["number"] < 200 and not array_contains(tags, "tag-7") and id like "key-1-%"`)}},
+			{Page: true, Limit: 50, After: &Key{Str: "key-1-00000100"}},
+			{Limit: 20, OrderBy: []Order{{FieldID: idField, Descending: true}}},
+			{GroupBy: []int64{idField}, Aggregates: []Aggregate{{Func: Max, FieldID: idField}}, Limit: 30},
+		} {
+			q.OutputFields = []int64{idField, priceField, colorField}
+			res, err := r.coll.Query(t.Context(), &q, func(b *schema.Batch, _ uint64) error {
+				for _, c := range b.Columns {
+					out = append(out, c.Str...)
+				}
+				return nil
+			})
+			must(t, err)
+			if res.Last != nil {
+				out = append(out, res.Last.Str)
+			}
+		}
+		found := r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10, Read: Read{OutputFields: []int64{priceField, colorField}}})
+		out = append(append(out, found.Keys.Str...), found.Fields[0].Str...)
+		paged := r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10, Page: &Paging{}})
+		return append(out, paged.Last.Key.Str)
+	}
+	warm, was := ask(), r.statusOf(1)
+	if !r.cool(1) {
+		t.Fatal("it did not become cold")
+	}
+	r.idle()
+	now := r.statusOf(1)
+	t.Logf("bytes of heap a row: %d warm, %.2f cold", was.MemoryBytes/rows, float64(now.MemoryBytes)/rows)
+	if was.MemoryBytes < 150*rows || now.MemoryBytes > rows {
+		t.Errorf("%d bytes of heap warm, %d cold", was.MemoryBytes, now.MemoryBytes)
+	}
+	cold := ask()
+	r.coll.Release(1)
+	r.idle() // what an answer would alias is not mapped any more
+	if len(cold) < 500 || !slices.Equal(warm, cold) {
+		t.Errorf("%d texts warm, %d cold, and they differ", len(warm), len(cold))
+	}
+}
+
+// TestTheHeapOfColdSegments: what the ledger says is what the heap has.
+func TestTheHeapOfColdSegments(t *testing.T) {
+	r := textRig(t)
+	const segments, rows = 4, 10_000
+	for s := int64(1); s <= segments; s++ {
+		r.texts(s, rows)
+		r.handOff(s)
+	}
+	r.idle()
+	warm := liveHeap()
+	said := r.set.Ledger().Used()[KindSealed]
+	for s := int64(1); s <= segments; s++ {
+		r.cool(s)
+	}
+	r.idle()
+	freed, left := warm-liveHeap(), r.set.Ledger().Used()[KindSealed]
+	t.Logf("a row: the ledger had %d bytes warm and has %.2f cold; the heap became %d smaller", said/segments/rows, float64(left)/segments/rows, freed/segments/rows)
+	if freed < (said-left)*7/10 {
+		t.Errorf("the heap became %d bytes smaller, the ledger %d", freed, said-left)
+	}
+}
+
+// liveHeap is what garbage collection leaves on the heap.
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // what pools let go of at the first
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 func TestCoolingUnderReads(t *testing.T) {

@@ -10,7 +10,7 @@ type SegmentStatus struct {
 	DeletedRows  int // hidden by deletes and by newer rows of the same key
 	MemoryBytes  int64
 	MappedBytes  int64
-	Cold         bool             // sealed, and its scalars of fixed width are in a mapped file
+	Cold         bool             // sealed, and its scalars are in a mapped file
 	Indexes      map[int64]string // by field id
 	Error        string
 	MinTimestamp uint64
@@ -55,7 +55,7 @@ func (s *Sealed) describe(st *SegmentStatus) {
 	st.MappedBytes += s.spilled
 	st.Cold = s.spilled > 0
 	if st.Rows > 0 {
-		st.MinTimestamp, st.MaxTimestamp = s.rows.Timestamps[0], s.rows.Timestamps[st.Rows-1]
+		st.MinTimestamp, st.MaxTimestamp = s.oldest, s.newest
 	}
 	s.scalars.describe(st)
 	for _, v := range s.vectors {
