@@ -37,8 +37,8 @@ func brokerFaults() []fault {
 		{"broker: connection hangs", 2, (*rig).brokerHangs, needsBroker},
 		{"broker: connection hangs, SIGTERM of the node", 1, (*rig).brokerHangsTerm, needsBroker},
 		{"broker: connection hangs, kill -9 of the node", 1, (*rig).brokerHangsKill, needsBroker},
-		{"broker: connections cut", 3, (*rig).brokerCut, needsBroker},
-		{"broker: topics unloaded", 3, (*rig).brokerUnloads, needsBroker},
+		{"broker: connections cut", 5, (*rig).brokerCut, needsBroker},
+		{"broker: topics unloaded", 4, (*rig).brokerUnloads, needsBroker},
 	}
 }
 
