@@ -96,6 +96,8 @@ func TestVectorFilesBecomeRowsWithNumbersForKeys(t *testing.T) {
 	}{
 		"a.npy":   {npyFile(t, "<f4", 3, 2, raw32(1, 2, 3, 4, 5, 6)), []float32{1, 2, 3, 4, 5, 6}, 2},
 		"h.npy":   {npyFile(t, "<f2", 2, 1, []byte{0x00, 0x3c, 0x00, 0xc0}), []float32{1, -2}, 1},
+		"u.npy":   {npyFile(t, "|u1", 1, 2, []byte{0, 255}), []float32{0, 255}, 2},
+		"i.npy":   {npyFile(t, "|i1", 1, 2, []byte{127, 0x80}), []float32{127, -128}, 2},
 		"d.npy":   {npyFile(t, "<f8", 1, 1, f64), []float32{1.5}, 1},
 		"a.fvecs": {append(vec32(1, 2), vec32(3, 4)...), []float32{1, 2, 3, 4}, 2},
 		"A.BVECS": {[]byte{3, 0, 0, 0, 1, 2, 255, 3, 0, 0, 0, 0, 0, 7}, []float32{1, 2, 255, 0, 0, 7}, 3},

@@ -50,6 +50,12 @@ var (
 		}
 		return dst
 	}}
+	int8s = element{1, func(dst []float32, raw []byte) []float32 {
+		for _, b := range raw {
+			dst = append(dst, float32(int8(b)))
+		}
+		return dst
+	}}
 )
 
 // fromHalf widens an IEEE 754 binary16.
@@ -128,10 +134,10 @@ func openNpy(f file, size int64, name string) (source, error) {
 	if err != nil {
 		return nil, errclass.Mark(err, errclass.Invalid)
 	}
-	elem, ok := map[string]element{"<f2": float16, "<f4": float32s, "<f8": float64s}[h.Descr]
+	elem, ok := map[string]element{"<f2": float16, "<f4": float32s, "<f8": float64s, "|u1": uint8s, "|i1": int8s}[h.Descr]
 	switch {
 	case !ok:
-		return nil, errclass.New(errclass.Invalid, "elements of type %q, want '<f4' (float32), '<f2' or '<f8'; in numpy: a.astype('<f4')", h.Descr)
+		return nil, errclass.New(errclass.Invalid, "elements of type %q, want '<f4' (float32), '<f2', '<f8', '|u1' or '|i1'; in numpy: a.astype('<f4')", h.Descr)
 	case h.Fortran:
 		return nil, errclass.New(errclass.Invalid, "the array is column-major, want row-major; in numpy: numpy.ascontiguousarray(a)")
 	case len(h.Shape) != 2:
