@@ -37,6 +37,10 @@ type Options struct {
 	// DropGrace is how long the files of a dropped collection stay for those that
 	// still read them. 0 = 15 minutes.
 	DropGrace time.Duration
+	// FileGrace is how old files must be that no manifest names before Sweep
+	// condemns them, and how long they stay after that for those that read the
+	// manifest before. At least twice CallTimeout. 0 = that, or 1 hour if longer.
+	FileGrace time.Duration
 	// Logger; nil = silent.
 	Logger *slog.Logger
 }
@@ -61,6 +65,9 @@ func (o *Options) EnsureDefaults() {
 	if o.DropGrace == 0 {
 		o.DropGrace = 15 * time.Minute
 	}
+	if o.FileGrace == 0 {
+		o.FileGrace = max(time.Hour, 2*o.CallTimeout)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -75,6 +82,7 @@ func (o *Options) Validate() error {
 	p.check(o.MaxTries > 0, "catalog: %d tries, want > 0", o.MaxTries)
 	p.check(o.IDBlock > 0 && o.IDBlock <= MaxIDs, "catalog: id block %d, want 1 to %d", o.IDBlock, MaxIDs)
 	p.check(o.SweepAge >= 10*o.CallTimeout, "catalog: sweep age %v, want at least 10 times the call timeout of %v", o.SweepAge, o.CallTimeout)
+	p.check(o.FileGrace >= 2*o.CallTimeout, "catalog: file grace %v, want at least twice the call timeout of %v", o.FileGrace, o.CallTimeout)
 	p.check(o.DropGrace >= 0, "catalog: drop grace %v, want >= 0", o.DropGrace)
 	return p.join(errclass.Invalid)
 }
@@ -130,6 +138,9 @@ func (c *Catalog) deadline(ctx context.Context) (context.Context, context.Cancel
 }
 
 func (c *Catalog) idsKey() string { return c.o.Prefix + "/ids.json" }
+
+// clockKey is written to learn the storage's time.
+func (c *Catalog) clockKey() string { return c.o.Prefix + "/clock" }
 
 func (c *Catalog) collectionKey(id int64) string {
 	return fmt.Sprintf("%s/collections/%d.json", c.o.Prefix, id)

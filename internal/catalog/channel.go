@@ -68,12 +68,12 @@ type FlushCommit struct {
 	// empty FlushCommit first, so that nothing of the old one can come after.
 	Term           uint64
 	AddSegments    []Segment // one that is there must be equal
-	RemoveSegments []int64   // absent is no error; files stay, they are the caller's to delete
+	RemoveSegments []int64   // absent is no error; files stay until Sweep removes them
 	// Replace says that AddSegments hold the rows of RemoveSegments: if one of these is
 	// absent, and AddSegments are not all there already, nothing is changed, class Conflict.
 	Replace      bool
 	AddDeltas    []Delta  // one that is there must be equal
-	RemoveDeltas []string // by path; absent is no error; files stay
+	RemoveDeltas []string // by path; absent is no error; files stay until Sweep removes them
 	// Checkpoint is the text of a queue position; "" = leave it. It moves together
 	// with what it covers, and only forward: one with a CheckpointTimestamp below
 	// the stored one is ignored.
@@ -85,7 +85,9 @@ type FlushCommit struct {
 // be repeated: what is done already is no error, and if that is all, nothing is
 // written. Errors: Fenced (a newer owner has committed; stop), NotFound (the
 // collection was dropped and swept), Conflict (a segment or delta of the same
-// id or path but another content is there), Invalid.
+// id or path but another content is there, or Sweep is about to remove its files:
+// they were uploaded longer than FileGrace ago), Invalid. A path that was removed
+// or refused must not be added again.
 func (c *Catalog) CommitFlush(ctx context.Context, vchannel string, f FlushCommit) (*Channel, error) {
 	if err := checkVChannel(vchannel); err != nil {
 		return nil, err
@@ -96,15 +98,23 @@ func (c *Catalog) CommitFlush(ctx context.Context, vchannel string, f FlushCommi
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
 	key := c.channelKey(vchannel)
+	var replaced []Segment
 	ch, err := change(ctx, c, key, maxChannelBytes, func(m *Channel, _ bool) error {
 		if err := m.checkName(key, vchannel); err != nil {
 			return err
 		}
-		return f.apply(m)
+		before := m.Segments
+		if err := f.apply(m); err != nil {
+			return err
+		}
+		replaced = gone(before, f.RemoveSegments)
+		// Within the deadline of the put: see garbage.go.
+		return c.checkUploads(ctx, m.CollectionID, &f)
 	})
 	if err != nil {
 		return nil, errors.Wrapf(err, "commit to channel %s", vchannel)
 	}
+	c.condemnForeign(ctx, ch, replaced)
 	return ch, nil
 }
 
@@ -171,6 +181,16 @@ func (f *FlushCommit) apply(m *Channel) error {
 		return errUnchanged
 	}
 	return nil
+}
+
+// gone returns the segments of ids.
+func gone(segments []Segment, ids []int64) (of []Segment) {
+	for _, s := range segments {
+		if slices.Contains(ids, s.ID) {
+			of = append(of, s)
+		}
+	}
+	return of
 }
 
 // mayReplace refuses to add rows that were removed otherwise meanwhile.

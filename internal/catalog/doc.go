@@ -11,6 +11,8 @@
 //	collections/<id>.json    Collection
 //	channels/<vchannel>.json Channel
 //	pchannels/<name>.json    owner and term of a pchannel
+//	condemned/...            marks of files that Sweep will remove; see garbage.go
+//	clock                    written to learn the storage's time
 //
 // Each manifest has a "format" (1) and a "version" that grows by one with each
 // change. A manifest of a newer format, or with a field this build does not

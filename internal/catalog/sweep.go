@@ -21,14 +21,21 @@ type Swept struct {
 	Files       int // of their segments and deltas
 	Names       int // freed or deleted
 	Aliases     int // listings of aliases that lead elsewhere
+	Orphans     int // segments and files of deletes that no manifest named any more
 }
 
 // Sweep removes what is left of dropped collections and of calls that did not
-// end: files, manifests, reservations. It may run at any time, in any number of
-// processes; it can be stopped and repeated. What it cannot remove it skips and
-// reports: the error joins all failures, and the rest is swept all the same.
+// end: files, manifests, reservations; and files that no manifest names, of
+// segments that were replaced and of uploads that were not committed, see
+// FileGrace. It may run at any time, in any number of processes; it can be
+// stopped and repeated. What it cannot remove it skips and reports: the error
+// joins all failures, and the rest is swept all the same.
 func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
-	s := &sweep{c: c, now: time.Now()}
+	s := &sweep{c: c}
+	var err error
+	if s.now, err = c.storageTime(ctx); err != nil {
+		return s.swept, err
+	}
 	for _, step := range []struct {
 		folder string
 		do     func(context.Context, objstore.Info) error
@@ -50,7 +57,23 @@ func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 			}
 		}
 	}
+	if err := s.garbage(ctx); err != nil {
+		s.errs = append(s.errs, errors.Wrap(err, "sweep files"))
+	}
 	return s.swept, s.err()
+}
+
+// storageTime returns the time by the clock that stamps the objects: this
+// process' own may be hours ahead, and all would seem old.
+func (c *Catalog) storageTime(ctx context.Context) (time.Time, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	key := c.clockKey()
+	if _, err := c.o.Bucket.Put(ctx, key, strings.NewReader("x"), 1, objstore.PutOptions{}); err != nil {
+		return time.Time{}, errors.Wrap(err, "ask the storage for the time")
+	}
+	info, err := c.o.Bucket.Head(ctx, key)
+	return info.ModTime, errors.Wrap(err, "ask the storage for the time")
 }
 
 type sweep struct {
@@ -158,7 +181,7 @@ func (s *sweep) remove(ctx context.Context, col *Collection) error {
 // removeFolder deletes all objects below a segment's path. The manifest goes
 // first: without it the segment does not exist, so no reader finds half of one.
 func (s *sweep) removeFolder(ctx context.Context, folder string) error {
-	if err := s.removeFile(ctx, folder+"/manifest.json"); err != nil {
+	if err := s.removeFile(ctx, folder+manifestFile); err != nil {
 		return err
 	}
 	for {

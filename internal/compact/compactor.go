@@ -28,8 +28,6 @@ type Compactor struct {
 		stats   Stats
 		recent  []Done // the last few, oldest first
 		failing map[string]failing
-		// replaced are files that the catalog does not name any more, and since when.
-		replaced map[string]time.Time
 	}
 }
 
@@ -83,7 +81,6 @@ func New(o Options) (*Compactor, error) {
 	}
 	c := &Compactor{o: o, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	c.mu.failing = map[string]failing{}
-	c.mu.replaced = map[string]time.Time{}
 	c.group = lifecycle.NewGroup(context.Background(), nil)
 	return c, c.group.Go("compaction loop", c.loop)
 }
@@ -103,15 +100,10 @@ func (c *Compactor) loop(ctx context.Context) error {
 	}
 	tick := time.NewTicker(c.o.Interval)
 	defer tick.Stop()
-	sweep := time.NewTicker(c.o.SweepInterval)
-	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-sweep.C:
-			c.sweepInBackground(ctx)
-			continue
 		case <-tick.C:
 		case <-c.kick:
 		}
@@ -121,19 +113,6 @@ func (c *Compactor) loop(ctx context.Context) error {
 			}
 			c.background(ctx, ch)
 		}
-	}
-}
-
-func (c *Compactor) sweepInBackground(ctx context.Context) {
-	err := lifecycle.Call("sweep files", func() error {
-		s, err := c.Sweep(ctx)
-		if s.Files > 0 {
-			c.o.Logger.Info("compact: swept files that no manifest names", "segments", s.Folders, "files", s.Files)
-		}
-		return err
-	})
-	if err != nil && ctx.Err() == nil {
-		c.o.Logger.Warn("compact: sweeping files; the rest is tried again later", "error", err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 
 	"github.com/cockroachdb/errors"
 
@@ -116,7 +115,6 @@ func (c *Compactor) commitDeltas(ctx context.Context, ch Channel, entry *catalog
 	if err != nil {
 		return nil, err
 	}
-	c.replaced(f.RemoveDeltas...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.stats.DeltasFreed += int64(len(f.RemoveDeltas) - len(f.AddDeltas))
@@ -162,7 +160,7 @@ func (c *Compactor) mergeDeltas(ctx context.Context, ch Channel, entry *catalog.
 		return commit, err
 	}
 	lo, hi := slices.Min(all.Timestamps), slices.Max(all.Timestamps)
-	key := path.Join("deltas", strconv.FormatInt(entry.CollectionID, 10), entry.VChannel, fmt.Sprintf("%d-%d-p%d-m%d.parquet", lo, hi, part, id))
+	key := path.Join(catalog.DeltaFolder(entry.CollectionID), entry.VChannel, fmt.Sprintf("%d-%d-p%d-m%d.parquet", lo, hi, part, id))
 	step, cancel := c.o.step(ctx)
 	defer cancel()
 	if _, err := c.o.Bucket.Put(step, key, bytes.NewReader(raw), int64(len(raw)), objstore.PutOptions{}); err != nil {

@@ -7,7 +7,7 @@
 //
 // Nodes see it in the catalog, load the new segment, and take it for the old ones
 // in one step; readers that hold the old ones finish on them. The files of segments
-// that the catalog does not list any more are swept once they are old.
+// that the catalog does not list any more are the catalog's Sweep to remove.
 //
 // # What is rewritten
 //

@@ -32,10 +32,6 @@ type Options struct {
 	// Interval is how often the catalog is looked at without being asked. 0 = 10 s,
 	// < 0 = never: only when asked.
 	Interval time.Duration
-	// SweepInterval is how often files are removed that no manifest names, and
-	// FileGrace how old these have to be. 0 = 10 minutes and 1 hour.
-	SweepInterval time.Duration
-	FileGrace     time.Duration
 	// StepTimeout bounds the transfer of one file and each call of the catalog. 0 = 2 minutes.
 	StepTimeout time.Duration
 	// Workers build an index. 0 = 1: a compaction can wait, searches cannot.
@@ -74,8 +70,7 @@ func (o *Options) EnsureDefaults() {
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
-	}{{&o.Retention, time.Hour}, {&o.ReadSlack, time.Minute}, {&o.Interval, 10 * time.Second}, {&o.StepTimeout, 2 * time.Minute},
-		{&o.SweepInterval, 10 * time.Minute}, {&o.FileGrace, time.Hour}} {
+	}{{&o.Retention, time.Hour}, {&o.ReadSlack, time.Minute}, {&o.Interval, 10 * time.Second}, {&o.StepTimeout, 2 * time.Minute}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
@@ -108,9 +103,8 @@ func (o *Options) Validate() error {
 	need(o.Bucket != nil, "Bucket")
 	need(o.Dir != "", "Dir")
 	need(o.Channels != nil, "Channels")
-	if o.StepTimeout < 0 || o.Workers < 0 || o.SweepInterval < 0 || o.FileGrace < 0 {
-		errs = append(errs, errors.Newf("compact: StepTimeout is %v, Workers %d, SweepInterval %v, FileGrace %v: want 0 (default) or more",
-			o.StepTimeout, o.Workers, o.SweepInterval, o.FileGrace))
+	if o.StepTimeout < 0 || o.Workers < 0 {
+		errs = append(errs, errors.Newf("compact: StepTimeout is %v, Workers %d: want 0 (default) or more", o.StepTimeout, o.Workers))
 	}
 	errs = append(errs, o.Policy.problems()...)
 	return errclass.Mark(errors.Join(errs...), errclass.Invalid)

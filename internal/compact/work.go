@@ -69,9 +69,6 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 	if _, err := c.o.Catalog.CommitFlush(step, entry.VChannel, commit); err != nil {
 		return nil, errors.Wrapf(err, "replace segments %v in the catalog", j.ids())
 	}
-	for _, s := range j.inputs {
-		c.replaced(s.Path)
-	}
 	done.Took = c.o.Now().Sub(began)
 	return done, nil
 }
@@ -166,7 +163,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 		return nil, err
 	}
 	c.phase(ch, j, "upload")
-	prefix := path.Join("segments", strconv.FormatInt(info.ID, 10), strconv.FormatInt(id, 10))
+	prefix := path.Join(catalog.SegmentFolder(info.ID), strconv.FormatInt(id, 10)) // an id of this try alone
 	if err := flush.Upload(ctx, c.o.Bucket, out, prefix, m, c.o.StepTimeout, nil); err != nil {
 		return nil, err
 	}

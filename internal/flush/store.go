@@ -2,7 +2,9 @@ package flush
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
@@ -75,7 +77,7 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 	if err != nil {
 		return err
 	}
-	prefix := segmentPath(info.ID, meta.ID)
+	prefix := segmentPath(info.ID, meta.ID, w.Term())
 	if err := Upload(ctx, f.o.Bucket, dir, prefix, m, f.o.StepTimeout, func(done, total int64) {
 		f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "upload", Done: done, Total: total})
 	}); err != nil {
@@ -119,9 +121,15 @@ func (f *Flusher) committed(ctx context.Context, ch Channel, id int64) (bool, er
 	return false, nil
 }
 
-func segmentPath(collection, id int64) string {
-	return path.Join("segments", strconv.FormatInt(collection, 10), strconv.FormatInt(id, 10))
+// segmentPath returns a path that nobody uploads to but this try: what an owner
+// that was replaced still uploads does not get among the files of its successor,
+// and what is taken for left behind is never in use again.
+func segmentPath(collection, id int64, term uint64) string {
+	return path.Join(catalog.SegmentFolder(collection), fmt.Sprintf("%d-%s", id, unique(term)))
 }
+
+// unique names a try of an owner.
+func unique(term uint64) string { return fmt.Sprintf("t%d-%08x", term, rand.Uint32()) }
 
 func positionText(p segments.Position) string { return mq.Position(p).String() }
 
@@ -185,7 +193,7 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 		return nil
 	}
 	commit := catalog.FlushCommit{Term: w.Term(), Checkpoint: positionText(to), CheckpointTimestamp: to.Timestamp}
-	if commit.AddDeltas, err = f.storeDeletes(ctx, ch, deletes, last.timestamp, to.Timestamp); err != nil {
+	if commit.AddDeltas, err = f.storeDeletes(ctx, ch, w.Term(), deletes, last.timestamp, to.Timestamp); err != nil {
 		return err
 	}
 	if err := f.commit(ctx, ch, commit); err != nil {
@@ -240,7 +248,7 @@ func (f *Flusher) saved(ctx context.Context, ch Channel) (saved, error) {
 
 // storeDeletes writes the deletes in (from, to] to object storage, one file per
 // partition they are limited to.
-func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, batches []*segments.DeleteBatch, from, to uint64) ([]catalog.Delta, error) {
+func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, term uint64, batches []*segments.DeleteBatch, from, to uint64) ([]catalog.Delta, error) {
 	pk := ch.Collection().Info().Schema.Primary()
 	byPartition := map[int64]*segments.DeleteBatch{}
 	for _, b := range batches {
@@ -254,12 +262,12 @@ func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, batches []*segme
 	}
 	var deltas []catalog.Delta
 	for partition, d := range byPartition {
-		name := strconv.FormatUint(from, 10) + "-" + strconv.FormatUint(to, 10) + "-p" + strconv.FormatInt(partition, 10) + ".parquet"
+		name := fmt.Sprintf("%d-%d-p%d-%s.parquet", from, to, partition, unique(term))
 		file := filepath.Join(f.o.Dir, "delta-"+name)
 		if err := segfile.WriteDeletes(file, d.Keys, d.Timestamps); err != nil {
 			return nil, errors.Wrap(err, "write deletes")
 		}
-		key := path.Join("deltas", strconv.FormatInt(ch.Collection().Info().ID, 10), ch.Name(), name)
+		key := path.Join(catalog.DeltaFolder(ch.Collection().Info().ID), ch.Name(), name)
 		step, cancel := f.o.step(ctx)
 		bytes, err := putFile(step, f.o.Bucket, key, file)
 		cancel()

@@ -23,7 +23,7 @@ func keys(ids ...int64) *schema.Column {
 // TestDeletesAreStoredByPartition, in one file each, with their own timestamps.
 func TestDeletesAreStoredByPartition(t *testing.T) {
 	r := newRig(t)
-	deltas, err := r.f.storeDeletes(t.Context(), r.ch, []*segments.DeleteBatch{
+	deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, []*segments.DeleteBatch{
 		{Keys: keys(1, 2), Timestamps: []uint64{110, 110}},
 		{Partition: 7, Keys: keys(3), Timestamps: []uint64{120}},
 		{Keys: keys(1), Timestamps: []uint64{130}},
@@ -51,8 +51,25 @@ func TestDeletesAreStoredByPartition(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(r.f.o.Dir, "*")); len(left) > 0 {
 		t.Fatalf("left behind: %v", left)
 	}
-	if deltas, err = r.f.storeDeletes(t.Context(), r.ch, nil, 100, 140); err != nil || len(deltas) != 0 {
+	if deltas, err = r.f.storeDeletes(t.Context(), r.ch, 3, nil, 100, 140); err != nil || len(deltas) != 0 {
 		t.Fatalf("%v, %v", deltas, err)
+	}
+}
+
+// TestNoTwoTriesUploadToTheSamePath: an owner that was replaced may upload yet
+// when its successor has committed, and a sweep may delete what it found old.
+func TestNoTwoTriesUploadToTheSamePath(t *testing.T) {
+	r := newRig(t)
+	seen := map[string]bool{}
+	for range 2 {
+		deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, []*segments.DeleteBatch{{Keys: keys(1), Timestamps: []uint64{110}}}, 100, 140)
+		must(t, err)
+		for _, p := range []string{deltas[0].Path, segmentPath(1, 77, 3), segmentPath(1, 77, 4)} {
+			if seen[p] {
+				t.Errorf("%s is used again", p)
+			}
+			seen[p] = true
+		}
 	}
 }
 

@@ -7,8 +7,9 @@ import (
 	"github.com/querynode/querynode/internal/lifecycle"
 )
 
-// sweep removes now and then what dropped collections and calls that did not
-// end have left in object storage. Any number of nodes may do so at a time.
+// sweep removes now and then what dropped collections, replaced segments and
+// calls that did not end have left in object storage. Any number of nodes may do
+// so at a time.
 func (n *Node) sweep(ctx context.Context) error {
 	tick := time.NewTicker(n.o.SweepInterval)
 	defer tick.Stop()
@@ -21,7 +22,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		err := lifecycle.Call("sweep", func() error {
 			swept, err := n.o.Catalog.Sweep(ctx)
 			if swept.Collections+swept.Files+swept.Names > 0 {
-				n.o.Logger.Info("node: swept object storage", "collections", swept.Collections, "files", swept.Files, "names", swept.Names)
+				n.o.Logger.Info("node: swept object storage", "collections", swept.Collections, "orphans", swept.Orphans, "files", swept.Files, "names", swept.Names)
 			}
 			return err
 		})

@@ -93,7 +93,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 		return g.stack.Push(name, closer, 20*time.Second)
 	}
 	bucket := keep{g.bucket}
-	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: g.log, DropGrace: time.Minute})
+	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: g.log, DropGrace: time.Minute, CallTimeout: 10 * time.Second, FileGrace: 20 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -129,11 +129,10 @@ func (g *rig) start(ctx context.Context) (err error) {
 		return err
 	}
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
-		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh,
-		Flush: flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
-		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, SweepInterval: 2 * time.Second, FileGrace: 20 * time.Second,
-			Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
-		WAL: wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
+		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh, SweepInterval: 2 * time.Second,
+		Flush:   flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
+		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
+		WAL:     wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
 	if err != nil {
 		return err
 	}
