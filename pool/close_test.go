@@ -122,24 +122,3 @@ func submitRetry(t *testing.T, p *Pool) *Future {
 		isErr(t, err, ErrQueueFull)
 	}
 }
-
-func TestQuarantineHoldsAKeyFromItsNthPanic(t *testing.T) {
-	q := NewQuarantine[int64](2)
-	boom := errors.Wrap(&PanicError{Task: "scan", Value: 1}, "search")
-	if q.Observe(42, errors.New("no panic")) || q.Observe(42, nil) || q.Observe(42, boom) || q.Holds(42) {
-		t.Fatal("one panic is not two")
-	}
-	if !q.Observe(42, boom) || !q.Holds(42) || q.Holds(7) {
-		t.Fatal("the second panic puts it into quarantine")
-	}
-	if q.Observe(42, boom) {
-		t.Fatal("told twice")
-	}
-	if held := q.Held(); len(held) != 1 || held[0] != 42 {
-		t.Fatal(held)
-	}
-	q.Forget(42)
-	if q.Holds(42) || len(q.Held()) != 0 {
-		t.Fatal("forgotten keys are free")
-	}
-}

@@ -67,9 +67,6 @@ func (f *Future) answer(err error) {
 	}
 }
 
-// Done is closed when the task has been answered.
-func (f *Future) Done() <-chan struct{} { return f.done }
-
 // Wait returns the task's error once it has been answered. If ctx ends first it
 // returns ErrUnfinished and the task goes on, unless its own context ended too.
 func (f *Future) Wait(ctx context.Context) error {

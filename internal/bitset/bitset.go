@@ -80,33 +80,6 @@ func (s *Set) And(o *Set) {
 	}
 }
 
-// Or adds the rows of o. Both have the same Len.
-func (s *Set) Or(o *Set) {
-	for i, w := range o.words {
-		s.words[i] |= w
-	}
-}
-
-// AndNot removes the rows of o. Both have the same Len.
-func (s *Set) AndNot(o *Set) {
-	for i, w := range o.words {
-		s.words[i] &^= w
-	}
-}
-
-// Not replaces the set by its complement within Len.
-func (s *Set) Not() {
-	for i, w := range s.words {
-		s.words[i] = ^w
-	}
-	s.Trim()
-}
-
-// Clone returns a copy that shares nothing with s.
-func (s *Set) Clone() *Set {
-	return &Set{words: append([]uint64(nil), s.words...), n: s.n}
-}
-
 // Next returns the smallest row >= i in the set, or -1.
 func (s *Set) Next(i int) int {
 	if i >= s.n {

@@ -74,9 +74,6 @@ func terminal(w io.Writer) (bool, int) {
 // JSON reports whether results are to be written as JSON.
 func (c *Console) JSON() bool { return c.o.JSON }
 
-// Rich reports whether results go to a terminal.
-func (c *Console) Rich() bool { return c.out.rich }
-
 // Printf writes a line of a result for people; nothing with JSON.
 func (c *Console) Printf(format string, args ...any) {
 	if !c.o.JSON {

@@ -52,8 +52,9 @@ type Options struct {
 	// RefreshInterval is how often the catalog is looked at for segments that
 	// other nodes have flushed, and for collections to serve. 0 = 5 s.
 	RefreshInterval time.Duration
-	// SweepInterval is how often what dropped collections left in object storage
-	// is removed. 0 = 10 minutes.
+	// SweepInterval is how often what dropped collections, replaced segments and
+	// calls that did not end left in object storage is removed; see the catalog's
+	// Sweep. 0 = 10 minutes.
 	SweepInterval time.Duration
 	// CallTimeout bounds each call of catalog and queue. 0 = 30 s.
 	CallTimeout time.Duration
@@ -191,9 +192,6 @@ func (n *Node) ended(name string, err error) {
 
 // Name is the node's name.
 func (n *Node) Name() string { return n.o.Name }
-
-// Started is when the node was opened.
-func (n *Node) Started() time.Time { return n.started }
 
 // Segments is what is searchable.
 func (n *Node) Segments() *segments.Set { return n.o.Segments }

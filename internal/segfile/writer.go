@@ -153,9 +153,6 @@ func (w *Writer) append(b *schema.Batch) error {
 	return nil
 }
 
-// Rows is the number of rows appended.
-func (w *Writer) Rows() int64 { return w.m.Rows }
-
 // Vectors returns the vectors of a field of float32 that were written, row after
 // row, from the mapped file, so that an index can be built of them. No more rows
 // can be appended afterwards. The slice is gone when Finish or Abort returns.

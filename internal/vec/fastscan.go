@@ -44,14 +44,6 @@ func PutFastScan(block []byte, lane int, code []byte) {
 	}
 }
 
-// GetFastScan is the inverse of PutFastScan: it reads the first len(code) parts.
-func GetFastScan(code, block []byte, lane int) {
-	shift := uint(lane) / 16 * 4
-	for i := range code {
-		code[i] = block[i/4*FastScanQuad+lane%16*4+i%4] >> shift & 0x0f
-	}
-}
-
 // FastScan writes to out[i] the sum of the table's bytes for code i of codes.
 // len(out) is a multiple of FastScanBlock; codes has as many blocks, of the
 // given number of quads, and lut has one table for each part. Sums are exact.

@@ -48,15 +48,6 @@ func PutSQMixed(record []byte, bias float32, wide int, codes []byte) {
 	}
 }
 
-// GetSQMixed is the inverse of PutSQMixed.
-func GetSQMixed(codes, record []byte, wide int) {
-	from := record[SQ8Bias+copy(codes[:wide], record[SQ8Bias:]):]
-	low, high := codes[wide:wide+len(from)], codes[wide+len(from):]
-	for i, b := range from {
-		low[i], high[i] = b&15, b>>4
-	}
-}
-
 // Parts of a query, each as long as a record.
 const (
 	sq8Parts     = 2

@@ -75,9 +75,6 @@ func (c *Cursor) release() {
 	}
 }
 
-// Row is the number of rows read so far.
-func (c *Cursor) Row() int64 { return c.row }
-
 // Read appends up to limit rows to dst and returns how many; 0 and io.EOF at
 // the end of the file. dst must have the type of the column, be it wider
 // (integers). Text is cut from one string per page or dictionary, which lives
