@@ -89,7 +89,7 @@ func wantRecall(t *testing.T, x Searcher, f *Flat, queries []float32, q Query, l
 		}
 		for _, g := range got {
 			exactly := f.distance(v, g.Row)
-			if d := g.Distance - exactly; d > 1e-3+1e-4*max(exactly, -exactly) || -d > 1e-3+1e-4*max(exactly, -exactly) {
+			if d := g.Distance - exactly; d > 1e-3+1e-3*max(exactly, -exactly) || -d > 1e-3+1e-3*max(exactly, -exactly) {
 				t.Fatalf("row %d at %v: it is at %v", g.Row, g.Distance, exactly)
 			}
 			if q.Bounded && g.Distance >= q.Radius {

@@ -45,6 +45,7 @@ type ivf struct {
 	pq     *products  // nil: it has no codes, or not KindScaNN
 	blocks []byte     // codes of pq, for fast-scan
 	pqBias []float32  // as the bias of bytes
+	fine   fine       // to rank by; none where there are no codes
 }
 
 // hasCodes says whether an inverted file has codes of its rows.
@@ -68,8 +69,9 @@ func (x *ivf) Info() Info {
 	if x.pq != nil {
 		bytes += int64(len(x.blocks)) + 4*int64(len(x.pqBias)+len(x.pq.points))
 	}
+	bytes += int64(len(x.fine.bytes))
 	return Info{
 		Kind: x.kind, Metric: x.metric, Dim: x.dim, Rows: x.n, Bytes: bytes,
-		Params: map[string]string{"nlist": strconv.Itoa(x.lists.n), "nprobe": strconv.Itoa(x.effort)},
+		Params: map[string]string{"nlist": strconv.Itoa(x.lists.n), "nprobe": strconv.Itoa(x.effort), "fineBits": strconv.Itoa(x.fine.bits)},
 	}
 }

@@ -59,7 +59,7 @@ func buildIVF(ctx context.Context, spec Spec, base []float32, o BuildOptions) (*
 		ctx: ctx, o: o,
 		prog: &progress{tell: o.Progress, total: 3 * n},
 	}
-	for _, step := range []func(lists int) error{b.check, b.cluster, b.assign, b.encode, b.calibrate} {
+	for _, step := range []func(lists int) error{b.check, b.cluster, b.assign, b.encode, b.refine, b.calibrate} {
 		if err := step(lists); err != nil {
 			return nil, err
 		}
@@ -201,6 +201,29 @@ func (b *ivfBuilder) encode(int) error {
 		return func(from, to int) error {
 			for l := from; l < to; l++ {
 				b.prog.add(e.encode(l))
+			}
+			return nil
+		}
+	})
+}
+
+// refine makes the fine codes.
+func (b *ivfBuilder) refine(int) error {
+	bits := fineBits(b.dim)
+	if b.bytes == nil || bits == 0 {
+		return nil
+	}
+	mean, rows := make([]float32, b.dim), b.sample(min(b.n, codeSample), 3)
+	share := 1 / float32(len(rows)/b.dim)
+	for i, x := range rows {
+		mean[i%b.dim] += x * share
+	}
+	b.fine = newFine(&b.space, mean, bits, make([]byte, b.n*fineStride(b.dim, bits)))
+	return parallel(b.ctx, b.o.Workers, b.n, 1024, func() func(from, to int) error {
+		flat := make([]float32, b.dim)
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				b.fine.put(uint32(row), b.vector(uint32(row)), flat)
 			}
 			return nil
 		}

@@ -23,7 +23,7 @@ import (
 //	24  u32 kind: 1 IVF_FLAT, 2 IVF_SQ8, 3 SCANN
 //	28  u32 lists
 //	32  u32 lists that a search reads by default
-//	36  u32 0
+//	36  u32 bits of a value of the fine codes, 0 if there are none, as in version 1
 //	40  u64 rows
 //	48  u64 blocks of 32 positions
 //	56  u64 bytes of the whole image
@@ -38,17 +38,18 @@ import (
 //	bytes       as the codes of the centres; not IVF_FLAT, nor below 16 dimensions
 //	points      32 f32 for each two dimensions, of product quantisation; of these, SCANN only
 //	            its codes, blocks for fast-scan (see package vec); biases, f32, L2 only
+//	fine        dimension f32 mean; rows, see fine; only if there are any
 const (
 	ivfMagic   = "QNIVF1\r\n"
-	ivfVersion = 1
+	ivfVersion = 2 // version 1 had no fine codes
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
 
 // ivfHeader is what the first bytes of an image say.
 type ivfHeader struct {
-	dim, metric, kind, lists, effort uint32
-	rows, blocks                     uint64
+	dim, metric, kind, lists, effort, fine uint32
+	rows, blocks                           uint64
 }
 
 // Sections of an image.
@@ -68,6 +69,8 @@ const (
 	ivfPoints
 	ivfBlocks
 	ivfPQBias
+	ivfMean
+	ivfFine
 	ivfSections
 )
 
@@ -97,6 +100,10 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 			}
 		}
 	}
+	if h.fine != 0 {
+		s[ivfMean] = dim * 4
+		s[ivfFine] = h.rows * uint64(fineStride(int(h.dim), int(h.fine)))
+	}
 	return s
 }
 
@@ -112,7 +119,7 @@ func (h *ivfHeader) encode() []byte {
 	b := make([]byte, headerBytes)
 	le := binary.LittleEndian
 	copy(b, ivfMagic)
-	for i, x := range []uint32{ivfVersion, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, 0} {
+	for i, x := range []uint32{ivfVersion, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, h.fine} {
 		le.PutUint32(b[8+4*i:], x)
 	}
 	for i, x := range []uint64{h.rows, h.blocks, h.size()} {
@@ -131,15 +138,16 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 		return corrupt("%d bytes that do not start with the magic of an IVF image", len(b))
 	}
 	le := binary.LittleEndian
-	if v := le.Uint32(b[8:]); v != ivfVersion {
-		return nil, errclass.New(errclass.Unimplemented, "IVF image has version %d: this build reads version %d", v, ivfVersion)
+	version := le.Uint32(b[8:])
+	if version < 1 || version > ivfVersion {
+		return nil, errclass.New(errclass.Unimplemented, "IVF image has version %d: this build reads 1 to %d", version, ivfVersion)
 	}
 	if got, want := le.Uint32(b[124:]), castagnoli(b[:124]); got != want {
 		return corrupt("header has checksum %08x, not %08x", want, got)
 	}
 	h := &ivfHeader{
 		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), kind: le.Uint32(b[24:]), lists: le.Uint32(b[28:]),
-		effort: le.Uint32(b[32:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
+		effort: le.Uint32(b[32:]), fine: le.Uint32(b[36:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -149,6 +157,8 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 		h.rows > maxRows, h.blocks > maxRows/vec.PanelRows+maxLists:
 		return corrupt("dimension %d, metric %d, kind %d, %d lists, %d rows, %d blocks are out of range",
 			h.dim, h.metric, h.kind, h.lists, h.rows, h.blocks)
+	case h.fine != 0 && (version < 2 || int(h.fine) != fineBits(int(h.dim))):
+		return corrupt("fine codes of %d bits", h.fine)
 	case le.Uint64(b[56:]) != h.size() || uint64(len(b)) < h.size():
 		return corrupt("%d bytes, header says %d, its counts make %d", len(b), le.Uint64(b[56:]), h.size())
 	}
@@ -160,7 +170,7 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	h := ivfHeader{
 		dim: uint32(x.dim), metric: uint32(x.metric), lists: uint32(x.lists.n), effort: uint32(x.effort),
-		rows: uint64(x.n), blocks: uint64(x.numBlocks()),
+		rows: uint64(x.n), blocks: uint64(x.numBlocks()), fine: uint32(x.fine.bits),
 	}
 	for i, k := range ivfKinds {
 		if k == x.kind {
@@ -194,6 +204,8 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 			out.floats(x.pqBias)
 		}
 	}
+	out.floats(x.fine.mean)
+	bytes(x.fine.bytes)
 	if out.err == nil {
 		out.err = out.w.Flush()
 	}
@@ -242,6 +254,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 		}
 		last = first
 	}
+	x.fine = newFine(&x.space, asFloats(parts[ivfMean]), int(h.fine), parts[ivfFine])
 	if !hasCodes(x.kind, dim) || x.n == 0 {
 		return x, nil
 	}

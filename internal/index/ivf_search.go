@@ -418,12 +418,15 @@ const (
 	weighDoubt = 3.0
 )
 
-// rank computes exact distances of the candidates, the most promising first,
+// rank computes fine distances of the candidates, the most promising first,
 // until none of the others is likely to be among the k nearest.
 func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
 	c.cut()
 	slices.Sort(c.keys)
 	scale := x.scale(vector)
+	if x.fine.exists() {
+		x.fine.prepare(vector, &s.fine)
+	}
 	s.top.Reset(p.k)
 	var sum, squares, count float64
 	step := p.k + weighStep
@@ -443,8 +446,9 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 				ids = append(ids, row)
 			}
 		}
-		x.byID(vector, scale, ids, s.dist)
+		x.fine.refine(&x.space, vector, scale, ids, s.dist, s)
 		s.stats.Distances += len(ids)
+		s.stats.Ranked += len(ids)
 		s.top.PushAll(ids, s.dist[:len(ids)])
 		for i, d := range s.dist[:len(ids)] {
 			e := float64(d - vec.Unkey(keys[i]).Distance)

@@ -27,13 +27,17 @@ const (
 	Hamming Metric = 4
 	// Jaccard is 1 - |a and b| / |a or b|, of vectors of bits.
 	Jaccard Metric = 5
+
+	// BM25 says how well a text answers a query of words. Its distance is the
+	// negative of that.
+	BM25 Metric = 6
 )
 
-var metricNames = [...]string{L2: "L2", IP: "IP", Cosine: "COSINE", Hamming: "HAMMING", Jaccard: "JACCARD"}
+var metricNames = [...]string{L2: "L2", IP: "IP", Cosine: "COSINE", Hamming: "HAMMING", Jaccard: "JACCARD", BM25: "BM25"}
 
 // String returns the name that users write.
 func (m Metric) String() string {
-	if m.Valid() || m.OfBits() {
+	if m >= L2 && m <= BM25 {
 		return metricNames[m]
 	}
 	return "unknown"
@@ -48,7 +52,7 @@ func (m Metric) OfBits() bool { return m == Hamming || m == Jaccard }
 
 // ParseMetric returns the metric of that name, in any case of letters.
 func ParseMetric(s string) (Metric, error) {
-	for m := L2; m <= Jaccard; m++ {
+	for m := L2; m <= BM25; m++ {
 		if strings.EqualFold(s, metricNames[m]) {
 			return m, nil
 		}
@@ -57,10 +61,11 @@ func ParseMetric(s string) (Metric, error) {
 }
 
 // Score turns a distance into what users see: the squared distance (L2), the
-// inner product (IP) or the cosine in [-1, 1] (Cosine); of bits, the distance.
+// inner product (IP) or the cosine in [-1, 1] (Cosine); of bits, the distance; of
+// texts, the points (BM25).
 func (m Metric) Score(distance float32) float32 {
 	switch m {
-	case IP:
+	case IP, BM25:
 		return -distance
 	case Cosine:
 		return min(max(1-distance, -1), 1)
@@ -77,4 +82,4 @@ func (m Metric) Better(a, b float32) bool {
 }
 
 // Ascends reports whether smaller scores are nearer.
-func (m Metric) Ascends() bool { return m != IP && m != Cosine }
+func (m Metric) Ascends() bool { return m != IP && m != Cosine && m != BM25 }

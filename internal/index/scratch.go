@@ -26,6 +26,7 @@ type Scratch struct {
 	top       vec.TopK // the best allowed rows
 	out       []Neighbor
 	sq        sqScratch
+	fine      fineQuery
 	ivf       ivfScratch
 	walk      sqWalk
 	ways      []sqWay // walks of a batch
@@ -40,7 +41,8 @@ type Scratch struct {
 type Stats struct {
 	// Distances is the number of distances computed.
 	Distances int
-	// Ranked is the number of exact distances among them, where codes come first.
+	// Ranked is the number of distances by vectors or fine codes among them, where
+	// shorter codes come first.
 	Ranked int
 	// Hops is the number of rows whose links were followed.
 	Hops int
@@ -56,7 +58,7 @@ func (s *Scratch) Stats() Stats { return s.stats }
 // Bytes is the memory that s holds.
 func (s *Scratch) Bytes() int {
 	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.kept)+cap(s.keptDist)) +
-		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes()
+		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes() + s.fine.size()
 	for _, l := range s.chosen {
 		n += 4 * cap(l)
 	}

@@ -96,10 +96,11 @@ type Query struct {
 // any number of goroutines at once, each with its own Scratch. Rows at a
 // distance that is not a number are found last or not at all.
 type Searcher interface {
-	// Search returns the rows nearest to vector, nearest first, at their exact
-	// distances. There are fewer than K only if fewer are allowed (or within the
-	// radius), or if s.Stop cut the search. The result belongs to s and is good
-	// until its next use.
+	// Search returns the rows nearest to vector, nearest first. Distances are exact,
+	// but for those that codes of 12 or 16 bits a value tell (see fine): these are
+	// good to three digits, mostly to four or five. There are fewer than K only if
+	// fewer are allowed (or within the radius), or if s.Stop cut the search. The
+	// result belongs to s and is good until its next use.
 	Search(vector []float32, q *Query, s *Scratch) []Neighbor
 	// SearchBatch does so for each of the vectors, which lie one behind the other,
 	// sharing work and memory reads between them. It calls found once for each, in

@@ -11,7 +11,7 @@ import (
 
 // KindHNSWSQ is a graph walked on 8-bit codes of the vectors, turned to their
 // strongest directions where that makes them shorter. What it finds is put in
-// order by the float32 vectors themselves.
+// order by codes of 12 or 16 bits; see fine.
 const KindHNSWSQ Kind = "HNSW_SQ"
 
 // sqGraph is a navigable small world graph, as HNSW is, over records of 8-bit
@@ -21,7 +21,8 @@ const KindHNSWSQ Kind = "HNSW_SQ"
 // reads the lists of few rows, but the records of many. A link is a row plus one,
 // 0 ends a list.
 type sqGraph struct {
-	space     // the float32 vectors; inv is part of the image
+	space          // the float32 vectors; inv is part of the image
+	fine      fine // the same vectors, to rank by
 	code      *coder
 	m, m0, ef int
 	seed      uint64
@@ -58,6 +59,7 @@ func (g *sqGraph) Info() Info {
 		Params: map[string]string{
 			"M": strconv.Itoa(g.m), "efConstruction": strconv.Itoa(g.ef),
 			"codes": strconv.Itoa(g.code.head), "codes8Bit": strconv.Itoa(g.code.wide), "codeBytes": strconv.Itoa(g.code.stride),
+			"fineBits": strconv.Itoa(g.fine.bits),
 		},
 	}
 }

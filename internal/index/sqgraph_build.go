@@ -381,13 +381,22 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 	}
 	if small == nil {
 		copy(out.g.records, wide.records)
-		return out, nil
 	}
 	err = parallel(ctx, workers, wide.rows, 256, func() func(from, to int) error {
-		w := small.newCoded()
+		w := wide.code.newCoded()
+		if small != nil {
+			w = small.newCoded()
+		}
+		flat := make([]float32, wide.dim)
 		return func(from, to int) error {
 			for row := from; row < to; row++ {
-				small.record(wide.vector(uint32(row)), w, out.g.records[row*small.stride:][:small.stride])
+				v := wide.vector(uint32(row))
+				if small != nil {
+					small.record(v, w, out.g.records[row*small.stride:][:small.stride])
+				}
+				if out.g.fine.exists() {
+					out.g.fine.put(uint32(row), v, flat)
+				}
 			}
 			return nil
 		}

@@ -36,6 +36,7 @@ import (
 //	84  u32 bytes of a record
 //	88  u32 bytes of the reason why this kind was chosen
 //	92  u32 codes of 8 bits; the others have 4
+//	96  u32 bits of a value of the fine codes, 0 if there are none; 0 in version 1
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -48,9 +49,10 @@ import (
 //	upper       blocks * M, u32 as on level 0
 //	norms       rows, f32 inverse norm; Cosine only
 //	twins       rows, u32 next row with the same code plus 1; only if there are any
+//	fine        rows, see fine: high bytes, low bytes, f32 step, f32 bias; only if there are any
 const (
 	sqMagic   = "QNHNSQ\r\n"
-	sqVersion = 1
+	sqVersion = 2 // version 1 had no fine codes
 	maxReason = 4096
 )
 
@@ -64,19 +66,19 @@ type sqHeader struct {
 	dim, metric, m, m0, ef uint32
 	startLevel, startRow   uint32
 	flags, head, stride    uint32
-	reason, wide           uint32
+	reason, wide, fine     uint32
 	rows, blocks, seed     uint64
 }
 
 // sections are the lengths in bytes of what follows the header.
-func (hd *sqHeader) sections() [9]uint64 {
+func (hd *sqHeader) sections() [10]uint64 {
 	coder := 4 * (uint64(hd.dim) + 3*uint64(hd.head))
 	directions := uint64(0)
 	if hd.flags&sqTurned != 0 {
 		coder += 4 * 2 * uint64(hd.head)
 		directions = uint64(hd.head) * uint64(vec.SQ8Stride(int(hd.dim)))
 	}
-	s := [9]uint64{
+	s := [10]uint64{
 		coder, directions, uint64(hd.reason), hd.rows * uint64(hd.stride), hd.rows * uint64(hd.m0) * 4,
 		(hd.rows + 1) * 4, hd.blocks * uint64(hd.m) * 4,
 	}
@@ -86,6 +88,7 @@ func (hd *sqHeader) sections() [9]uint64 {
 	if hd.flags&sqTwins != 0 {
 		s[8] = hd.rows * 4
 	}
+	s[9] = hd.rows * uint64(fineStride(int(hd.dim), int(hd.fine)))
 	return s
 }
 
@@ -106,7 +109,7 @@ func (hd *sqHeader) encode(b []byte) {
 	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {
 		le.PutUint64(b[48+8*i:], x)
 	}
-	for i, x := range []uint32{hd.head, hd.stride, hd.reason, hd.wide} {
+	for i, x := range []uint32{hd.head, hd.stride, hd.reason, hd.wide, hd.fine} {
 		le.PutUint32(b[80+4*i:], x)
 	}
 	le.PutUint32(b[124:], castagnoli(b[:124]))
@@ -121,8 +124,9 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("%d bytes that do not start with its magic", len(b))
 	}
 	le := binary.LittleEndian
-	if v := le.Uint32(b[8:]); v != sqVersion {
-		return nil, errclass.New(errclass.Unimplemented, "HNSW_SQ image has version %d: this build reads version %d", v, sqVersion)
+	version := le.Uint32(b[8:])
+	if version < 1 || version > sqVersion {
+		return nil, errclass.New(errclass.Unimplemented, "HNSW_SQ image has version %d: this build reads 1 to %d", version, sqVersion)
 	}
 	if got, want := le.Uint32(b[124:]), crc32.Checksum(b[:124], crc32.MakeTable(crc32.Castagnoli)); got != want {
 		return corrupt("header has checksum %08x, not %08x", want, got)
@@ -132,6 +136,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]), flags: le.Uint32(b[44:]),
 		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
 		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]), wide: le.Uint32(b[92:]),
+		fine: le.Uint32(b[96:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -143,6 +148,8 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 	case hd.flags&^(sqTwins|sqTurned) != 0, hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
 		hd.stride == 0 || hd.stride%vec.SQ8Line != 0 || hd.stride > vec.SQ8MaxStride, hd.wide > hd.head, !hd.codesFit(), hd.reason > maxReason:
 		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
+	case hd.fine != 0 && (version < 2 || int(hd.fine) != fineBits(int(hd.dim))):
+		return corrupt("fine codes of %d bits", hd.fine)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
 		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
 	case le.Uint64(b[72:]) != hd.size() || uint64(len(b)) < hd.size():
@@ -162,7 +169,7 @@ func (hd *sqHeader) codesFit() bool {
 
 // view returns a graph over an image with that header.
 func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
-	var part [9][]byte
+	var part [10][]byte
 	at := uint64(headerBytes)
 	for i, n := range hd.sections() {
 		part[i] = image[at : at+n]
@@ -191,6 +198,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 	if hd.flags&sqTwins != 0 {
 		g.twins = as[uint32](part[8])
 	}
+	g.fine = newFine(&g.space, c.mean, int(hd.fine), part[9])
 	return g
 }
 
@@ -205,6 +213,7 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 		dim: uint32(g.dim), metric: uint32(g.metric), m: uint32(g.m), m0: uint32(keep), ef: uint32(g.ef),
 		startLevel: uint32(g.top + 1), startRow: g.start, head: uint32(code.head), wide: uint32(code.wide), stride: uint32(code.stride),
 		reason: uint32(min(len(g.why), maxReason)), rows: uint64(g.rows), blocks: uint64(g.upperOff[g.rows]), seed: g.seed,
+		fine: uint32(fineBits(g.dim)),
 	}
 	if g.twins != nil {
 		hd.flags |= sqTwins

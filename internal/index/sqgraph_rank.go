@@ -16,12 +16,15 @@ const (
 	rankSure = 2.5
 )
 
-// rank returns the k nearest of the rows in keys by their exact distances. Keys
+// rank returns the k nearest of the rows in keys by their fine codes. Keys
 // are sorted by distance by code; allowed (nil: all) tells which twins count. It
 // goes on until no row left is likely to be nearer: how far the codes are off is
 // learnt from the rows ranked before.
 func (g *sqGraph) rank(vector []float32, keys []uint64, k int, allowed []uint64, s *Scratch) []Neighbor {
 	scale := g.scale(vector)
+	if g.fine.exists() {
+		g.fine.prepare(vector, &s.fine)
+	}
 	s.top.Reset(k)
 	var off deviation
 	want := k + rankMore
@@ -37,7 +40,7 @@ func (g *sqGraph) rank(vector []float32, keys []uint64, k int, allowed []uint64,
 			}
 		}
 		ids, dist := s.ids[:n], s.dist[:n]
-		g.byID(vector, scale, ids, dist)
+		g.fine.refine(&g.space, vector, scale, ids, dist, s)
 		s.stats.Ranked += n
 		s.top.PushAll(ids, dist)
 		for i, d := range dist {
