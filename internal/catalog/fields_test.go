@@ -71,3 +71,50 @@ func TestManifestsOfFormat1StayReadable(t *testing.T) {
 		t.Fatalf("%+v", col)
 	}
 }
+
+// TestTheIndexOfWords: a field that a function of type BM25 makes is searched by
+// BM25, and nothing else is.
+func TestTheIndexOfWords(t *testing.T) {
+	c := open(t, objstore.NewMem(nil))
+	spec := CollectionSpec{Name: "posts", PChannels: []string{"dml-0"}, Schema: schema.Schema{Version: 1, Fields: []schema.Field{
+		{ID: 100, Name: "id", Type: schema.Int64, PrimaryKey: true},
+		{ID: 101, Name: "body", Type: schema.VarChar},
+		{ID: 102, Name: "words", Type: schema.SparseFloatVector},
+		{ID: 103, Name: "other", Type: schema.SparseFloatVector},
+	}, Functions: []schema.Function{{Name: "count", Type: schema.BM25, Input: 101, Output: 102}}}}
+	for what, x := range map[string]Index{
+		"IP of words":       {FieldID: 102, Metric: MetricIP},
+		"BM25 of no words":  {FieldID: 103, Metric: MetricBM25},
+		"k1 too large":      {FieldID: 102, Params: map[string]string{ParamK1: "3.1"}},
+		"b below 0":         {FieldID: 102, Params: map[string]string{ParamB: "-0.1"}},
+		"k1 that is no one": {FieldID: 102, Params: map[string]string{ParamK1: "NaN"}},
+		"unknown parameter": {FieldID: 102, Params: map[string]string{"k1": "1"}},
+		"k1 of no words":    {FieldID: 103, Params: map[string]string{ParamK1: "1"}},
+	} {
+		bad := spec
+		bad.Indexes = []Index{x}
+		_, err := c.CreateCollection(t.Context(), bad)
+		if !errclass.Is(err, errclass.Invalid) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	col, err := c.CreateCollection(t.Context(), spec)
+	must(t, err)
+	words, _ := col.IndexOf(102)
+	other, _ := col.IndexOf(103)
+	if col.Format != 3 || words.Metric != MetricBM25 || other.Metric != MetricIP {
+		t.Errorf("format %d, %+v, %+v", col.Format, words, other)
+	}
+	x, err := c.CreateIndex(t.Context(), "posts", Index{FieldID: 102, Type: IndexSparseInverted, Params: map[string]string{ParamK1: "0.9", ParamB: "0.4"}})
+	must(t, err)
+	got, err := c.Collection(t.Context(), "posts")
+	must(t, err)
+	if again, _ := got.IndexOf(102); !sameIndex(x, again) || len(got.Schema.Functions) != 1 {
+		t.Errorf("%+v, %+v", again, got.Schema)
+	}
+	got, err = c.AddField(t.Context(), "posts", schema.Field{Name: "year", Type: schema.Int32, Nullable: true})
+	must(t, err)
+	if len(got.Schema.Functions) != 1 || got.Format != 3 {
+		t.Errorf("a field more, and the function is gone: %+v", got)
+	}
+}

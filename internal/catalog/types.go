@@ -15,9 +15,9 @@ import (
 )
 
 // Format is the newest format of manifests that this build reads and writes. Each
-// manifest is written in the oldest one that can hold it. Format 2 has what
+// manifest is written in the oldest one that can hold it. Formats 2 and 3 have what
 // schema.Schema.Format says.
-const Format = 2
+const Format = 3
 
 // Limits of a catalog. Dropped collections count until Sweep has removed them.
 const (
@@ -56,9 +56,17 @@ const (
 	MetricHamming = "HAMMING" // of vectors of bits
 	MetricJaccard = "JACCARD"
 
+	MetricBM25 = "BM25" // of words that a function counts
+
 	IndexBinFlat        = "BIN_FLAT" // IndexFlat of vectors of bits
 	IndexSparseInverted = "SPARSE_INVERTED_INDEX"
 	IndexSparseWAND     = "SPARSE_WAND" // the same
+)
+
+// Parameters of an index with MetricBM25.
+const (
+	ParamK1 = "bm25_k1" // 0 to 3; 1.2 if it is not given
+	ParamB  = "bm25_b"  // 0 to 1; 0.75 if it is not given
 )
 
 // Header is what every manifest begins with. Users read it, the catalog writes it.
@@ -99,8 +107,8 @@ type Index struct {
 	Name    string            `json:"name"` // "" when creating = "<field>_index"
 	FieldID int64             `json:"field_id"`
 	Type    string            `json:"type"`              // IndexFlat, IndexHNSW or IndexAuto; "" when creating = IndexAuto
-	Metric  string            `json:"metric"`            // MetricL2, MetricIP or MetricCosine; "" when creating = MetricCosine
-	Params  map[string]string `json:"params,omitempty"`  // HNSW: "M" 2 to 512, "efConstruction" 1 to 65536
+	Metric  string            `json:"metric"`            // one that the field's type has; "" when creating = MetricCosine, or the first of them
+	Params  map[string]string `json:"params,omitempty"`  // HNSW: "M" 2 to 512, "efConstruction" 1 to 65536; BM25: ParamK1, ParamB
 	Default bool              `json:"default,omitempty"` // given by CreateCollection, not asked for; CreateIndex replaces it
 }
 
@@ -264,7 +272,8 @@ func (x *Index) validate(s *schema.Schema) error {
 		return p.join(errclass.Invalid)
 	}
 	if ok && f.Type != schema.FloatVector {
-		x.validateVector(&f, &p)
+		_, made := s.FunctionOf(f.ID)
+		x.validateVector(&f, made, &p)
 		return p.join(errclass.Invalid)
 	}
 	p.check(x.Type == IndexFlat || x.Type == IndexHNSW || x.Type == IndexAuto, "index %q: type %q, want FLAT, HNSW or AUTOINDEX", x.Name, x.Type)
@@ -281,18 +290,40 @@ func (x *Index) validate(s *schema.Schema) error {
 	return p.join(errclass.Invalid)
 }
 
-// validateVector checks the index of a vector field that is not of float32.
-func (x *Index) validateVector(f *schema.Field, p *problems) {
+// validateVector checks the index of a vector field that is not of float32; made
+// says that a function makes it.
+func (x *Index) validateVector(f *schema.Field, made bool, p *problems) {
 	types, metrics := []string{IndexFlat, IndexAuto}, []string{MetricL2, MetricIP, MetricCosine}
 	switch f.Type {
 	case schema.BinaryVector:
 		types, metrics = append(types, IndexBinFlat), []string{MetricHamming, MetricJaccard}
 	case schema.SparseFloatVector:
 		types, metrics = append(types, IndexSparseInverted, IndexSparseWAND), []string{MetricIP}
+		if made {
+			metrics = []string{MetricBM25}
+		}
 	}
 	p.check(slices.Contains(types, x.Type), "index %q: type %q, want one of %s for a field of type %s", x.Name, x.Type, strings.Join(types, ", "), f.Type)
 	p.check(slices.Contains(metrics, x.Metric), "index %q: metric %q, want one of %s for a field of type %s", x.Name, x.Metric, strings.Join(metrics, ", "), f.Type)
+	if made {
+		x.validateBM25(p)
+		return
+	}
 	p.check(len(x.Params) == 0, "index %q: parameters, but %s of a field of type %s has none", x.Name, x.Type, f.Type)
+}
+
+// validateBM25 checks the parameters of an index with MetricBM25.
+func (x *Index) validateBM25(p *problems) {
+	for k, v := range x.Params {
+		most := map[string]float64{ParamK1: 3, ParamB: 1}[k]
+		n, err := strconv.ParseFloat(v, 64)
+		switch {
+		case most == 0:
+			p.add("index %q: unknown parameter %q; BM25 has %s and %s", x.Name, k, ParamK1, ParamB)
+		case err != nil || !(n >= 0 && n <= most):
+			p.add("index %q: %s is %q, want 0 to %v", x.Name, k, v, most)
+		}
+	}
 }
 
 // validateScalar checks the index of a field that is no vector.
@@ -328,6 +359,9 @@ func (x *Index) ensureDefaults(s *schema.Schema) {
 		x.Metric = MetricHamming
 	case ok && f.Type == schema.SparseFloatVector:
 		x.Metric = MetricIP
+		if _, made := s.FunctionOf(f.ID); made {
+			x.Metric = MetricBM25
+		}
 	case !ok || f.Type.IsVector():
 		x.Metric = MetricCosine
 	}

@@ -37,8 +37,9 @@ func (b *Batch) Bytes() int64 {
 // order, all of Rows rows, ints in range, text within max_length and UTF-8,
 // vectors of the right dimension and finite, nulls only where allowed. The error
 // is of class Invalid and names field and row.
-func (b *Batch) Check(s *Schema) error {
-	fields := s.Columns()
+func (b *Batch) Check(s *Schema) error { return b.checkFields(s.Columns()) }
+
+func (b *Batch) checkFields(fields []Field) error {
 	if len(b.Columns) != len(fields) {
 		return errclass.New(errclass.Invalid, "got %d columns, the schema has %d", len(b.Columns), len(fields))
 	}

@@ -143,6 +143,8 @@ type Schema struct {
 	Version int32   `json:"version"`           // grows with each change; starts at 1
 	Fields  []Field `json:"fields"`            // without the hidden dynamic field
 	Dynamic bool    `json:"dynamic,omitempty"` // a hidden JSON field "$meta" takes unknown keys
+
+	Functions []Function `json:"functions,omitempty"` // make fields of others
 }
 
 var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -188,6 +190,7 @@ func (s *Schema) Validate() error {
 	if vectors == 0 {
 		bad("want at least one vector field")
 	}
+	errs = append(errs, s.validateFunctions()...)
 	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
 }
 
@@ -229,8 +232,12 @@ func (f *Field) validate() error {
 }
 
 // Format is the oldest format of manifests, of segments as of the catalog, that
-// can hold the schema: 2 if it has arrays, times, default values or analyzers, else 1.
+// can hold the schema: 3 if it has functions, 2 if it has arrays, times, default values,
+// analyzers or vectors that are nullable or not of float32, else 1.
 func (s *Schema) Format() int {
+	if len(s.Functions) > 0 {
+		return 3
+	}
 	for i := range s.Fields {
 		f := &s.Fields[i]
 		if f.Type == Array || f.Type == Timestamptz || f.Default != "" || f.Analyzer != "" || f.Type.IsVector() && (f.Type != FloatVector || f.Nullable) {

@@ -215,9 +215,9 @@ func TestNewerVersionSaysWhatToDo(t *testing.T) {
 	dir, _ := segment(t)
 	path := filepath.Join(dir, ManifestName)
 	good := readFile(t, path)
-	overwrite(t, path, reseal(t, good, `"version": 1`, `"version": 3`))
+	overwrite(t, path, reseal(t, good, `"version": 1`, `"version": 4`))
 	_, err := Open(dir, Options{})
-	if !errclass.Is(err, errclass.Unimplemented) || !strings.Contains(err.Error(), "up to version 2") || !strings.Contains(err.Error(), "upgrade") {
+	if !errclass.Is(err, errclass.Unimplemented) || !strings.Contains(err.Error(), "up to version 3") || !strings.Contains(err.Error(), "upgrade") {
 		t.Fatal(err)
 	}
 	// Members that this build does not know are no new version.

@@ -32,7 +32,7 @@
 // new version; anything else raises FormatVersion, and a reader keeps reading
 // the version before its own. Version 2 has arrays, as lists of rows.parquet,
 // times, default values and analyzers in the schema, and vectors that are null or not
-// float32.
+// float32. Version 3 has functions in the schema.
 //
 // # Mapped memory
 //

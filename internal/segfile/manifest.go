@@ -21,7 +21,7 @@ const (
 
 	// FormatVersion is the newest version this build writes and reads. Each segment
 	// is written in the oldest version that can hold it; see schema.Schema.Format.
-	FormatVersion = 2
+	FormatVersion = 3
 )
 
 // Limits on what a manifest may say.

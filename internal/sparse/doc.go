@@ -8,6 +8,9 @@
 // so far are never looked at; in the others the rest of the lists is looked up only
 // as long as it can matter. The result is exact.
 //
+// Rows that are texts are scored by BM25: the bounds are then those of a row that
+// has the word as often, and is as short, as any in its list.
+//
 // Values are not negative. A row that shares no dimension with the query has the
 // score 0 and is not found.
 package sparse

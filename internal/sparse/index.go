@@ -16,9 +16,10 @@ import (
 // List is what an index has of one dimension: rows, ascending, their values, and
 // the largest of these.
 type List struct {
-	Rows   []uint32
-	Values []float32
-	Max    float32
+	Rows     []uint32
+	Values   []float32
+	Max      float32
+	Shortest uint32 // of texts: the fewest words that a row of the list has; else 0
 }
 
 // Index is an inverted index of the rows of a segment. It is immutable and safe
@@ -31,38 +32,73 @@ type Index struct {
 	post   []uint32
 	values []float32
 	image  []byte
+
+	// Of texts; else nil.
+	ends     []uint64 // row i has ends[i+1]-ends[i] words
+	shortest []uint32 // by dimension
 }
 
 const (
 	magic      = "QNSPARSE"
 	version    = 1
+	ofTexts    = 2 // the version of an index of texts
 	headerSize = 64
 )
+
+// maxTimes is how often a word can be in a row: whole numbers up to here are exact.
+const maxTimes = 1 << 24
 
 // sizes are the numbers of a header, and where its arrays lie.
 type sizes struct {
 	rows, dims, postings uint64
+	texts                bool
 }
 
 // bytes is the size of an image.
-func (s sizes) bytes() uint64 { return headerSize + 8*(s.dims+1) + 8*s.dims + 8*s.postings }
+func (s sizes) bytes() uint64 {
+	n := headerSize + 8*(s.dims+1) + 8*s.dims + 8*s.postings
+	if s.texts {
+		n += 8*(s.rows+1) + 4*s.dims
+	}
+	return n
+}
 
 // Build returns the index of rows given as compressed rows: row i has the
 // dimensions indices[indptr[i]:indptr[i+1]], ascending, with the values of data.
 // An error of class Corrupt tells where they are not that.
 func Build(indptr []int64, indices []uint32, data []float32) (*Index, error) {
+	return build(indptr, indices, data, false)
+}
+
+// BuildTexts is Build for rows that are texts, whose values say how often a word is
+// there: it keeps how long they are, for BM25.
+func BuildTexts(indptr []int64, indices []uint32, data []float32) (*Index, error) {
+	return build(indptr, indices, data, true)
+}
+
+func build(indptr []int64, indices []uint32, data []float32, texts bool) (*Index, error) {
 	if err := check(indptr, indices, data); err != nil {
 		return nil, err
+	}
+	if texts {
+		for k, v := range data {
+			if !isCount(v) {
+				return nil, errclass.New(errclass.Corrupt, "sparse vectors: value %v in dimension %d, want how often a word is there", v, indices[k])
+			}
+		}
 	}
 	dims := slices.Clone(indices)
 	slices.Sort(dims)
 	dims = slices.Compact(dims)
-	s := sizes{rows: uint64(len(indptr) - 1), dims: uint64(len(dims)), postings: uint64(len(indices))}
+	s := sizes{rows: uint64(len(indptr) - 1), dims: uint64(len(dims)), postings: uint64(len(indices)), texts: texts}
 	// 8-byte words, so that the arrays lie right.
 	words := make([]uint64, (s.bytes()+7)/8)
 	image := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), s.bytes())
 	copy(image, magic)
 	binary.LittleEndian.PutUint32(image[8:], version)
+	if texts {
+		binary.LittleEndian.PutUint32(image[8:], ofTexts)
+	}
 	for i, n := range []uint64{s.rows, s.dims, s.postings} {
 		binary.LittleEndian.PutUint64(image[16+8*i:], n)
 	}
@@ -84,7 +120,36 @@ func Build(indptr []int64, indices []uint32, data []float32) (*Index, error) {
 			x.max[i] = max(x.max[i], data[k])
 		}
 	}
+	if texts {
+		x.measure(indptr, data)
+	}
 	return x, nil
+}
+
+// isCount reports whether v can be how often a word is in a row.
+func isCount(v float32) bool { return v >= 1 && v <= maxTimes && v == float32(uint32(v)) }
+
+// measure notes how long rows are.
+func (x *Index) measure(indptr []int64, data []float32) {
+	for row := range x.rows {
+		words := uint64(0)
+		for _, v := range data[indptr[row]:indptr[row+1]] {
+			words += uint64(v)
+		}
+		x.ends[row+1] = x.ends[row] + words
+	}
+	for i := range x.shortest {
+		x.shortest[i] = x.shortestOf(i)
+	}
+}
+
+// shortestOf is the fewest words of a row in list i.
+func (x *Index) shortestOf(i int) uint32 {
+	least := uint64(math.MaxUint32)
+	for _, row := range x.post[x.starts[i]:x.starts[i+1]] {
+		least = min(least, x.ends[row+1]-x.ends[row])
+	}
+	return uint32(least)
 }
 
 // check verifies that compressed rows are what they should be.
@@ -120,6 +185,10 @@ func view(image []byte, s sizes) *Index {
 		return b
 	}
 	x.starts = numbers[uint64](cut(8 * (s.dims + 1)))
+	if s.texts {
+		x.ends = numbers[uint64](cut(8 * (s.rows + 1)))
+		x.shortest = numbers[uint32](cut(4 * s.dims))
+	}
 	x.dims = numbers[uint32](cut(4 * s.dims))
 	x.max = numbers[float32](cut(4 * s.dims))
 	x.post = numbers[uint32](cut(4 * s.postings))
@@ -140,8 +209,9 @@ func Open(image []byte) (*Index, error) {
 	if len(image) < headerSize || string(image[:8]) != magic || uintptr(unsafe.Pointer(unsafe.SliceData(image)))%8 != 0 {
 		return nil, errclass.New(errclass.Corrupt, "sparse index: not an image")
 	}
-	if v := binary.LittleEndian.Uint32(image[8:]); v != version {
-		return nil, errclass.New(errclass.Unimplemented, "sparse index of version %d, this build reads %d", v, version)
+	v := binary.LittleEndian.Uint32(image[8:])
+	if v != version && v != ofTexts {
+		return nil, errclass.New(errclass.Unimplemented, "sparse index of version %d, this build reads up to %d", v, ofTexts)
 	}
 	var n [3]uint64
 	for i := range n {
@@ -149,7 +219,7 @@ func Open(image []byte) (*Index, error) {
 			return nil, errclass.New(errclass.Corrupt, "sparse index: a count of %d", n[i])
 		}
 	}
-	s := sizes{rows: n[0], dims: n[1], postings: n[2]}
+	s := sizes{rows: n[0], dims: n[1], postings: n[2], texts: v == ofTexts}
 	if s.rows > math.MaxUint32 || s.bytes() != uint64(len(image)) {
 		return nil, errclass.New(errclass.Corrupt, "sparse index: %d bytes for %d rows, %d dimensions and %d values, want %d", len(image), s.rows, s.dims, s.postings, s.bytes())
 	}
@@ -176,6 +246,32 @@ func (x *Index) verify() error {
 		}
 		if !(x.max[i] <= math.MaxFloat32) {
 			return errors.Newf("dimension %d: largest value %v", d, x.max[i])
+		}
+	}
+	return x.verifyTexts()
+}
+
+// verifyTexts verifies what only an index of texts has. Lists are right already.
+func (x *Index) verifyTexts() error {
+	if x.ends == nil {
+		return nil
+	}
+	if x.ends[0] != 0 {
+		return errors.Newf("lengths begin at %d, want 0", x.ends[0])
+	}
+	for row := range x.rows {
+		if from, to := x.ends[row], x.ends[row+1]; from > to || to-from > math.MaxUint32 {
+			return errors.Newf("row %d: words %d to %d", row, from, to)
+		}
+	}
+	for k, v := range x.values {
+		if !isCount(v) {
+			return errors.Newf("value %v of row %d, want how often a word is there", v, x.post[k])
+		}
+	}
+	for i, d := range x.dims {
+		if least := x.shortestOf(i); x.shortest[i] > least {
+			return errors.Newf("dimension %d: rows of %d words and more, want %d", d, x.shortest[i], least)
 		}
 	}
 	return nil
@@ -206,8 +302,16 @@ func (x *Index) List(d uint32) List {
 		return List{}
 	}
 	from, to := x.starts[i], x.starts[i+1]
-	return List{Rows: x.post[from:to:to], Values: x.values[from:to:to], Max: x.max[i]}
+	l := List{Rows: x.post[from:to:to], Values: x.values[from:to:to], Max: x.max[i]}
+	if x.shortest != nil {
+		l.Shortest = x.shortest[i]
+	}
+	return l
 }
+
+// Ends says how long rows are: row i has ends[i+1]-ends[i] words. Nil if the index
+// was not built of texts.
+func (x *Index) Ends() []uint64 { return x.ends }
 
 // seek returns the first place at or behind from whose row is at least row. It
 // doubles its steps, since most seeks are short.

@@ -271,6 +271,11 @@ func FuzzOpen(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(image(f, x))
+	indptr, indices, data = texts(rand.New(rand.NewPCG(3, 4)), 10, 9, 4)
+	if x, err = BuildTexts(indptr, indices, data); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(image(f, x))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		y, err := Open(aligned(b))
 		if err != nil {
@@ -279,8 +284,7 @@ func FuzzOpen(f *testing.F) {
 			}
 			return
 		}
-		var s Searcher
-		for _, n := range s.Search(terms(y, []uint32{0, 1, 2, 3}, []float32{1, 2, 3, 4}), &Query{K: 5, To: y.Rows()}) {
+		for _, n := range searchTexts(y) {
 			if int(n.Row) >= y.Rows() {
 				t.Fatalf("row %d of %d", n.Row, y.Rows())
 			}
