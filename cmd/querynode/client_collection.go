@@ -120,6 +120,9 @@ func fieldsTable(x *qnpb.Collection) *console.Table {
 		if f.GetDefaultValue() != nil {
 			is = append(is, "default "+defaultText(f))
 		}
+		if f.GetAnalyzer() != "" {
+			is = append(is, "analyzer "+f.GetAnalyzer())
+		}
 		slices.Sort(is)
 		index := ""
 		for _, ix := range x.GetIndexes() {
@@ -161,7 +164,7 @@ func indexText(ix *qnpb.IndexSpec) string {
 
 type collectionAddFieldCmd struct {
 	Collection string `arg:"" help:"Name or alias of the collection."`
-	Field      string `arg:"" placeholder:"NAME:TYPE" help:"The field: NAME:TYPE and :nullable or :default=VALUE."`
+	Field      string `arg:"" placeholder:"NAME:TYPE" help:"The field: NAME:TYPE and :nullable, :analyzer=NAME or :default=VALUE."`
 	clientFlags
 }
 
@@ -232,7 +235,7 @@ func (d *collectionDropCmd) Run(a *app) error {
 
 type collectionCreateCmd struct {
 	Collection string            `arg:"" help:"Name of the collection."`
-	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable][:default=VALUE]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or array(TYPE,N), vector(N), float16_vector(N), bfloat16_vector(N), int8_vector(N), binary_vector(N), sparse_float_vector. Repeat for each."`
+	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable][:analyzer=NAME][:default=VALUE]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or array(TYPE,N), vector(N), float16_vector(N), bfloat16_vector(N), int8_vector(N), binary_vector(N), sparse_float_vector. Repeat for each."`
 	Schema     string            `type:"existingfile" xor:"schema" placeholder:"FILE.json" help:"Fields and indexes from a file."`
 	From       string            `type:"existingfile" xor:"schema" placeholder:"FILE" help:"Fields as in a data file: .parquet, .npy, .fvecs or .bvecs. It is not inserted."`
 	Index      []string          `sep:"none" placeholder:"FIELD:TYPE:METRIC[:M=16]..." help:"Index of a vector field: FLAT, HNSW or AUTOINDEX with L2, IP or COSINE. Repeat for each."`

@@ -18,12 +18,14 @@ import (
 
 func TestParseField(t *testing.T) {
 	for text, want := range map[string]*qnpb.FieldSchema{
-		"id:int64:pk":           {Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true},
-		"id:Int64:pk:auto":      {Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true, AutoId: true},
-		"v:vector(128)":         {Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: 128},
-		"v:FloatVector(3)":      {Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: 3},
-		"w:varchar(64)":         {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, MaxLength: 64},
-		"w:VARCHAR:nullable":    {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, Nullable: true},
+		"id:int64:pk":        {Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true},
+		"id:Int64:pk:auto":   {Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true, AutoId: true},
+		"v:vector(128)":      {Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: 128},
+		"v:FloatVector(3)":   {Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: 3},
+		"w:varchar(64)":      {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, MaxLength: 64},
+		"w:VARCHAR:nullable": {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, Nullable: true},
+		"w:varchar:analyzer=english:default=a:b": {Name: "w", Type: qnpb.DataType_DATA_TYPE_VARCHAR, Analyzer: "english",
+			DefaultValue: &qnpb.Value{Kind: &qnpb.Value_StringValue{StringValue: "a:b"}}},
 		"m:json":                {Name: "m", Type: qnpb.DataType_DATA_TYPE_JSON},
 		"m:DATA_TYPE_DOUBLE":    {Name: "m", Type: qnpb.DataType_DATA_TYPE_DOUBLE},
 		"flag:bool:primary_key": {Name: "flag", Type: qnpb.DataType_DATA_TYPE_BOOL, PrimaryKey: true}, // the node refuses it
@@ -72,10 +74,12 @@ func TestParseVector(t *testing.T) {
 
 func TestASchemaFile(t *testing.T) {
 	req := &qnpb.CreateCollectionRequest{Schema: &qnpb.CollectionSchema{}}
-	err := parseSchema([]byte(`{"fields": [{"name": "id", "type": "Int64", "primary_key": true, "id": 100}, {"name": "v", "type": "FloatVector", "dim": 3}],
+	err := parseSchema([]byte(`{"fields": [{"name": "id", "type": "Int64", "primary_key": true, "id": 100}, {"name": "v", "type": "FloatVector", "dim": 3},
+		{"name": "w", "type": "varchar", "max_length": 9, "analyzer": "whitespace"}],
 		"indexes": [{"field": "v", "type": "HNSW", "metric": "L2", "params": {"M": "8"}}], "dynamic": true, "shards": 2, "properties": {"a": "b"}}`), req)
-	if err != nil || len(req.GetSchema().GetFields()) != 2 || req.GetSchema().GetFields()[1].GetDim() != 3 || !req.GetSchema().GetDynamic() ||
-		req.GetShards() != 2 || req.GetIndexes()[0].GetParams()["M"] != "8" || req.GetProperties()["a"] != "b" {
+	if err != nil || len(req.GetSchema().GetFields()) != 3 || req.GetSchema().GetFields()[1].GetDim() != 3 || !req.GetSchema().GetDynamic() ||
+		req.GetShards() != 2 || req.GetIndexes()[0].GetParams()["M"] != "8" || req.GetProperties()["a"] != "b" ||
+		req.GetSchema().GetFields()[2].GetAnalyzer() != "whitespace" {
 		t.Errorf("%v, %v", req, err)
 	}
 	for _, raw := range []string{"", "{", `{"field": []}`, `{"fields": [{"name": "x", "type": "nothing"}]}`} {

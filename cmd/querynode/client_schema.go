@@ -95,12 +95,12 @@ func number(text, digits string) (int32, error) {
 
 func isVector(t qnpb.DataType) bool { return schema.Type(t).IsVector() }
 
-// parseField reads "name:type[:pk][:auto][:nullable][:default=value]". A default
-// is the rest of the text.
+// parseField reads "name:type[:pk][:auto][:nullable][:analyzer=name][:default=value]".
+// A default is the rest of the text.
 func parseField(text string) (*qnpb.FieldSchema, error) {
 	parts := strings.Split(text, ":")
 	if len(parts) < 2 || parts[0] == "" {
-		return nil, errors.Newf("--field %q: want NAME:TYPE, then :pk, :auto, :nullable or :default=VALUE", text)
+		return nil, errors.Newf("--field %q: want NAME:TYPE, then :pk, :auto, :nullable, :analyzer=NAME or :default=VALUE", text)
 	}
 	f := &qnpb.FieldSchema{Name: parts[0]}
 	if err := parseType(parts[1], f); err != nil {
@@ -116,6 +116,10 @@ func parseField(text string) (*qnpb.FieldSchema, error) {
 			}
 			break
 		}
+		if name, ok := strings.CutPrefix(word, "analyzer="); ok {
+			f.Analyzer = name
+			continue
+		}
 		switch strings.ToLower(word) {
 		case "pk", "primary_key":
 			f.PrimaryKey = true
@@ -124,7 +128,7 @@ func parseField(text string) (*qnpb.FieldSchema, error) {
 		case "nullable", "null":
 			f.Nullable = true
 		default:
-			return nil, errors.Newf("--field %q: unknown word %q, want pk, auto, nullable or default=VALUE", text, word)
+			return nil, errors.Newf("--field %q: unknown word %q, want pk, auto, nullable, analyzer=NAME or default=VALUE", text, word)
 		}
 	}
 	return f, nil
@@ -199,66 +203,50 @@ func schemaFile(path string, req *qnpb.CreateCollectionRequest) error {
 	return errors.Wrapf(parseSchema(raw, req), "--schema %s", path)
 }
 
-func parseSchema(raw []byte, req *qnpb.CreateCollectionRequest) error {
-	var file struct {
-		Fields []struct {
-			Name       string `json:"name"`
-			Type       string `json:"type"`
-			PrimaryKey bool   `json:"primary_key"`
-			AutoID     bool   `json:"auto_id"`
-			Dim        int32  `json:"dim"`
-			MaxLength  int32  `json:"max_length"`
-			Nullable   bool   `json:"nullable"`
-			ID         int64  `json:"id"` // as in a manifest; the node gives its own
+// fileField is a field in a schema file.
+type fileField struct {
+	Name       string `json:"name"`
+	Type       string `json:"type"`
+	PrimaryKey bool   `json:"primary_key"`
+	AutoID     bool   `json:"auto_id"`
+	Dim        int32  `json:"dim"`
+	MaxLength  int32  `json:"max_length"`
+	Nullable   bool   `json:"nullable"`
+	Analyzer   string `json:"analyzer"`
+	ID         int64  `json:"id"` // as in a manifest; the node gives its own
 
-			Element     string          `json:"element_type"`
-			MaxCapacity int32           `json:"max_capacity"`
-			Default     json.RawMessage `json:"default_value"`
-		} `json:"fields"`
-		Indexes []struct {
-			Name   string            `json:"name"`
-			Field  string            `json:"field"`
-			Type   string            `json:"type"`
-			Metric string            `json:"metric"`
-			Params map[string]string `json:"params"`
-		} `json:"indexes"`
-		Dynamic    bool              `json:"dynamic"`
-		Version    int32             `json:"version"` // as in a manifest
-		Shards     int32             `json:"shards"`
-		Properties map[string]string `json:"properties"`
-	}
+	Element     string          `json:"element_type"`
+	MaxCapacity int32           `json:"max_capacity"`
+	Default     json.RawMessage `json:"default_value"`
+}
+
+// fileSchema is a schema file.
+type fileSchema struct {
+	Fields  []fileField `json:"fields"`
+	Indexes []struct {
+		Name   string            `json:"name"`
+		Field  string            `json:"field"`
+		Type   string            `json:"type"`
+		Metric string            `json:"metric"`
+		Params map[string]string `json:"params"`
+	} `json:"indexes"`
+	Dynamic    bool              `json:"dynamic"`
+	Version    int32             `json:"version"` // as in a manifest
+	Shards     int32             `json:"shards"`
+	Properties map[string]string `json:"properties"`
+}
+
+func parseSchema(raw []byte, req *qnpb.CreateCollectionRequest) error {
+	var file fileSchema
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&file); err != nil {
 		return errors.Wrap(err, "not a schema")
 	}
-	for _, f := range file.Fields {
-		p := &qnpb.FieldSchema{Name: f.Name, PrimaryKey: f.PrimaryKey, AutoId: f.AutoID, Nullable: f.Nullable}
-		typ := f.Type
-		if f.Element != "" { // as in a manifest; else it is in the type
-			typ = fmt.Sprintf("%s(%s)", f.Type, f.Element)
-		}
-		if err := parseType(typ, p); err != nil {
-			return errors.Wrapf(err, "field %q", f.Name)
-		}
-		if f.MaxCapacity != 0 {
-			p.MaxCapacity = f.MaxCapacity
-		}
-		if len(f.Default) > 0 {
-			text := string(f.Default)
-			var quoted string
-			if json.Unmarshal(f.Default, &quoted) == nil {
-				text = quoted
-			}
-			if err := parseDefault(text, p); err != nil {
-				return errors.Wrapf(err, "field %q", f.Name)
-			}
-		}
-		if f.Dim != 0 {
-			p.Dim = f.Dim
-		}
-		if f.MaxLength != 0 {
-			p.MaxLength = f.MaxLength
+	for i := range file.Fields {
+		p, err := file.Fields[i].message()
+		if err != nil {
+			return errors.Wrapf(err, "field %q", file.Fields[i].Name)
 		}
 		req.Schema.Fields = append(req.Schema.Fields, p)
 	}
@@ -275,6 +263,39 @@ func parseSchema(raw []byte, req *qnpb.CreateCollectionRequest) error {
 		}
 	}
 	return nil
+}
+
+// message is the field as the API has it. What is in the type, such as a
+// dimension, may be in a key of its own instead, as in a manifest.
+func (f *fileField) message() (*qnpb.FieldSchema, error) {
+	p := &qnpb.FieldSchema{Name: f.Name, PrimaryKey: f.PrimaryKey, AutoId: f.AutoID, Nullable: f.Nullable, Analyzer: f.Analyzer}
+	typ := f.Type
+	if f.Element != "" {
+		typ = fmt.Sprintf("%s(%s)", f.Type, f.Element)
+	}
+	if err := parseType(typ, p); err != nil {
+		return nil, err
+	}
+	if len(f.Default) > 0 {
+		text := string(f.Default)
+		var quoted string
+		if json.Unmarshal(f.Default, &quoted) == nil {
+			text = quoted
+		}
+		if err := parseDefault(text, p); err != nil {
+			return nil, err
+		}
+	}
+	if f.MaxCapacity != 0 {
+		p.MaxCapacity = f.MaxCapacity
+	}
+	if f.Dim != 0 {
+		p.Dim = f.Dim
+	}
+	if f.MaxLength != 0 {
+		p.MaxLength = f.MaxLength
+	}
+	return p, nil
 }
 
 // schemaOfData makes the fields that a data file has.

@@ -38,6 +38,18 @@ type configPrintCmd struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
+// Help is the long form of the help.
+func (p *configPrintCmd) Help() string {
+	return `Prints every key with its value and whether that is the default, or comes from
+the file, a variable or a flag. Secrets are masked. Problems are listed, as
+"querynode serve" would list them.
+
+Example:
+
+  querynode config print --config node.yaml
+  QUERYNODE_GRPC_LISTEN=0.0.0.0:19530 querynode config print --json | jq .values.grpc`
+}
+
 // Run prints the configuration. A configuration with problems is printed too, as
 // far as it was understood, since the print helps to find them.
 func (p *configPrintCmd) Run(a *app) error {
@@ -53,6 +65,13 @@ func (p *configPrintCmd) Run(a *app) error {
 }
 
 type configDocCmd struct{}
+
+// Help is the long form of the help.
+func (configDocCmd) Help() string {
+	return `Example:
+
+  querynode config doc > docs/configuration.md`
+}
 
 // Run prints the reference.
 func (configDocCmd) Run(a *app) error { return config.WriteReference(a.stdout) }

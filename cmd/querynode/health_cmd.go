@@ -19,6 +19,17 @@ type healthCmd struct {
 	Timeout time.Duration `default:"2s" help:"How long to wait for the answer."`
 }
 
+// Help is the long form of the help.
+func (h *healthCmd) Help() string {
+	return `Asks the admin port of a node. A node that recovers, drains or lacks something
+says what it lacks.
+
+Example:
+
+  querynode health && echo ready
+  querynode health --live --addr 10.0.0.7:9091      # is it to be restarted? no, if this succeeds`
+}
+
 // Run asks the node and fails if the answer is no, or none.
 func (h *healthCmd) Run(a *app) error {
 	addr := h.Addr

@@ -21,6 +21,19 @@ type serveCmd struct {
 	configFlags
 }
 
+// Help is the long form of the help.
+func (s *serveCmd) Help() string {
+	return `Runs a node. It is alive at once, ready when it has recovered, and stops within
+shutdown.drain and shutdown.total of the first SIGTERM or SIGINT; a second one
+cuts the stop short. Exit codes: 0 stopped, 1 failed, 2 wrong configuration, 3 a
+part did not stop in time.
+
+Example:
+
+  querynode serve --data-dir /var/lib/querynode
+  querynode serve --config node.yaml --set queue.kind=pulsar --set log.level=debug`
+}
+
 // Run runs the node until a signal, or until a part dies.
 func (s *serveCmd) Run(a *app) error {
 	cfg, _, err := s.load(a)

@@ -64,7 +64,7 @@ type Node struct {
 
 // GRPC configures the API.
 type GRPC struct {
-	// Address to listen on. Port 0 takes a free one: see node.json in the data folder.
+	// Address to listen on. There is no authentication: whoever reaches it may read, write and drop. Port 0 takes a free one: see node.json in the data folder.
 	Listen string `koanf:"listen" default:"127.0.0.1:19530"`
 	// Largest request.
 	MaxRecvBytes Bytes `koanf:"max_recv_bytes" default:"64MiB"`
@@ -88,7 +88,7 @@ type GRPC struct {
 
 // Admin configures the port for operators.
 type Admin struct {
-	// Address to listen on. Port 0 takes a free one: see node.json in the data folder.
+	// Address to listen on. There is no authentication, and profiles show what is in memory: never open it to strangers. Port 0 takes a free one: see node.json in the data folder.
 	Listen string `koanf:"listen" default:"127.0.0.1:9091"`
 }
 
@@ -230,7 +230,7 @@ type LoadSegments struct {
 	Concurrency int `koanf:"concurrency" default:"2"`
 	// Deadline of the load of one segment.
 	Timeout time.Duration `koanf:"timeout" default:"10m"`
-	// Panics or corrupt reads after which a segment is put into quarantine.
+	// Panics, faults in mapped memory included, after which a segment is put into quarantine. Bytes that are proven wrong put it there at once.
 	QuarantineAfter int `koanf:"quarantine_after" default:"3"`
 }
 
