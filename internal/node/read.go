@@ -387,7 +387,9 @@ func (n *Node) guarantee(ctx context.Context, coll *catalog.Collection, f Freshn
 		return nil, nil
 	case Bounded:
 		ts := wal.FromTime(n.o.Now().Add(-n.o.BoundedStaleness))
-		if !n.o.Standalone {
+		if !n.o.Standalone || !n.o.Sole {
+			// Who owns a log that others can take may have been replaced without knowing:
+			// a timetick says more than what it remembers.
 			return func(string) uint64 { return ts }, nil
 		}
 		// Nobody else writes to the logs, so what was acknowledged here is all there

@@ -244,8 +244,12 @@ func (r *rig) flush() {
 
 // count reads with STRONG how many rows there are.
 func (r *rig) count(ctx context.Context, partial bool) (int64, *segments.QueryResult, error) {
+	return r.countAt(ctx, Freshness{Level: Strong}, partial)
+}
+
+func (r *rig) countAt(ctx context.Context, f Freshness, partial bool) (int64, *segments.QueryResult, error) {
 	res, err := r.Query(ctx, &Query{Select: Select{Collection: things, OutputFields: []string{countStar}, AllowPartial: partial,
-		Freshness: Freshness{Level: Strong}}}, func(*Rows) error { return nil })
+		Freshness: f}}, func(*Rows) error { return nil })
 	if err != nil {
 		return 0, nil, err
 	}

@@ -3,15 +3,19 @@ package node
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/embedded"
 	"github.com/querynode/querynode/mq/mqtest"
+	"github.com/querynode/querynode/mq/wal"
 )
 
 // frozen is a queue whose readers hand out nothing while it is shut.
@@ -81,6 +85,50 @@ func TestAnOwnerThatWasReplacedDoesNotAnswerStrongReads(t *testing.T) {
 	}
 	open()
 	old.has(11) // like everybody else
+}
+
+// TestAnOwnerThatWasReplacedIsNoOlderThanTheBound: it believes that what it has
+// acknowledged is all there is, for as long as it has nothing to write.
+func TestAnOwnerThatWasReplacedIsNoOlderThanTheBound(t *testing.T) {
+	w := newWorld(t)
+	var late *frozen
+	w.queue = func() mq.Queue { late = freezable(w.broker.Connect()); return late }
+	old := w.open(func(o *Options) { o.WAL.TimeTickInterval, o.BoundedStaleness = -1, time.Nanosecond }).ready()
+	old.create()
+	old.insert(between(0, 10)...)
+	old.has(10)
+	w.queue = nil
+	next := w.open(nil).ready() // takes the log
+	open := late.shut()
+	defer open()
+	next.insert(10)
+	for inserted := time.Now(); time.Since(inserted) < 2*time.Millisecond; { // timestamps count milliseconds
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	got, _, err := old.countAt(ctx, Freshness{Level: Bounded}, false)
+	if err == nil && got != 11 || err != nil && !errclass.Of(err).Retry() {
+		t.Errorf("the old owner answers with %d of 11 rows: %v", got, err)
+	}
+	open()
+	if got, _, err := old.countAt(within(t), Freshness{Level: Bounded}, false); err != nil || got != 11 {
+		t.Errorf("%d of 11 rows, %v", got, err)
+	}
+}
+
+// TestAnOwnerThatWasReplacedLearnsItByATimetick, if it has nothing else to write.
+func TestAnOwnerThatWasReplacedLearnsItByATimetick(t *testing.T) {
+	w := newWorld(t)
+	old, next := w.open(dispatched), w.open(dispatched)
+	old.own()
+	l, err := old.WALs().Get(topic)
+	must(t, err)
+	next.own()
+	eventually(t, "the old owner knows", func() bool { return l.State() != wal.Ready })
+	if _, err := l.Append(within(t), wal.Entry{Type: wal.Insert, VChannel: "v"}); !errors.Is(err, mq.ErrFenced) {
+		t.Errorf("an append by the old owner: %v", err)
+	}
 }
 
 // TestTheOwnerAnswersStrongReadsWithoutATimetick: it writes something small, once

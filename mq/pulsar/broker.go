@@ -154,26 +154,6 @@ func (d *brokerDriver) read(ctx context.Context, topic string, from entryID) (cu
 	return &brokerCursor{r, c}, nil
 }
 
-// readTime seeks a reader that has begun at the earliest message: one that began
-// at an id, or has sought before, goes back there when the seek makes it reconnect.
-func (d *brokerDriver) readTime(ctx context.Context, topic string, t time.Time) (cursor, error) {
-	r, c, err := d.reader(ctx, topic, pulsar.EarliestMessageID())
-	if err != nil {
-		return nil, err
-	}
-	more, err := call(ctx, d.g, "seek in "+topic, func() (bool, error) {
-		if err := r.SeekByTime(t); err != nil {
-			return false, err
-		}
-		return r.HasNext(), nil
-	}, nil)
-	if err != nil || !more {
-		c.start()
-		return nil, classify(err, "")
-	}
-	return &brokerCursor{r, c}, nil
-}
-
 type brokerCursor struct {
 	r pulsar.Reader
 	c *closer

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,6 +214,25 @@ func (b *broker) clients(t testing.TB, part string) []string {
 		}
 	}
 	return found
+}
+
+// wantNoReaders waits until the topic has no cursor but the one that keeps it: a
+// cursor may outlive its reader's connection for a moment, not for ever.
+func (b *broker) wantNoReaders(t testing.TB, topic string) {
+	t.Helper()
+	name, err := escape(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for ctx := testCtx(t); ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+		var stats struct{ Subscriptions map[string]any }
+		b.get(t, "persistent/public/default/"+name+"/stats", &stats)
+		if left = slices.Sorted(maps.Keys(stats.Subscriptions)); slices.Equal(left, []string{subscriptionName}) {
+			return
+		}
+	}
+	t.Errorf("the broker keeps the cursors %q", left)
 }
 
 // queue opens a connection to the broker.

@@ -177,6 +177,27 @@ func (s *story) write(t *testing.T, stop <-chan struct{}) {
 	}
 }
 
+// passBy opens readers of all kinds, with little patience, and leaves.
+func (s *story) passBy(t *testing.T, q *Queue, stop <-chan struct{}) {
+	for n := uint64(0); ; n++ {
+		select {
+		case <-stop:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		o := []mq.ReaderOptions{{}, {Latest: true}, {FromTimestamp: 1 + n%40}}[n%3]
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		r, err := q.OpenReader(ctx, s.topic, o)
+		switch {
+		case err == nil:
+			mustClose(t, r)
+		case !errclass.Is(err, errclass.Retryable) && !isTimeout(err):
+			t.Errorf("open reader: %+v", err)
+		}
+		cancel()
+	}
+}
+
 func (s *story) took(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,12 +273,14 @@ func play(t *testing.T, b *broker, patience time.Duration, suffer func(s *story)
 	const end = 1 << 60
 	stop := make(chan struct{})
 	var writer, follower sync.WaitGroup
-	r, err := b.queue(t).OpenReader(testCtx(t), s.topic, mq.ReaderOptions{})
+	other := b.queue(t)
+	r, err := other.OpenReader(testCtx(t), s.topic, mq.ReaderOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	follower.Go(func() { s.follow(t, r, "the one that followed", end) })
 	writer.Go(func() { s.write(t, stop) })
+	writer.Go(func() { s.passBy(t, other, stop) })
 	suffer(s)
 	close(stop)
 	writer.Wait()
@@ -270,6 +293,9 @@ func play(t *testing.T, b *broker, patience time.Duration, suffer func(s *story)
 	}
 	s.follow(t, again, "one that comes later", end)
 	mustClose(t, again)
+	mustClose(t, q)
+	mustClose(t, other)
+	b.wantNoReaders(t, s.topic)
 	if s.slowest > patience+2*time.Second {
 		t.Errorf("a call with %s took %s", patience, s.slowest)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -102,7 +101,7 @@ func TestEntriesThatAreMissingAreReported(t *testing.T) {
 	m := newMemory(7)
 	q := m.queue(t)
 	appendSome(t, producerOf(t, q, 1), 1, 9)
-	m.edit(func(l *memLog) { l.entries = slices.Delete(l.entries, entryAt(4), entryAt(6)); l.times = l.times[2:] })
+	m.edit(func(l *memLog) { l.entries = slices.Delete(l.entries, entryAt(4), entryAt(6)) })
 	got, corrupt := readAll(t, q, mq.ReaderOptions{})
 	if !slices.Equal(got, []int{1, 2, 3, 6, 7, 8, 9}) || corrupt != 1 {
 		t.Fatalf("got %v and %d errors", got, corrupt)
@@ -151,52 +150,12 @@ func TestSomebodyElseDeletesMessages(t *testing.T) {
 	m := newMemory(7)
 	q := m.queue(t)
 	at := appendSome(t, producerOf(t, q, 1), 1, 20)
-	m.edit(func(l *memLog) { l.entries, l.times = l.entries[14:], l.times[14:] })
+	m.edit(func(l *memLog) { l.entries = l.entries[14:] })
 	_, err := q.OpenReader(testCtx(t), topicName, mq.ReaderOptions{From: at[3]})
 	wantErr(t, err, mq.ErrTrimmed)
 	wantLog(t, q, mq.ReaderOptions{}, numbers(14, 20)...)
 	b, err := q.Bounds(testCtx(t), topicName)
 	if err != nil || b.First != at[13] {
 		t.Fatalf("%v, %v", b, err)
-	}
-}
-
-// hybrid is a timestamp at t.
-func hybrid(t time.Time) uint64 { return uint64(t.UnixMilli()) << 18 }
-
-// The broker looks for a time by the clock of who published; it may be minutes,
-// or hours, off the timestamps.
-func TestReadFromATimestampDoesNotTrustTheBrokersClock(t *testing.T) {
-	for name, off := range map[string]time.Duration{"right": 0, "late by 5m": 5 * time.Minute, "late by 5h": 5 * time.Hour, "early by 90s": -90 * time.Second, "early by 5h": -5 * time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			m := newMemory(7)
-			q := m.queue(t)
-			p := producerOf(t, q, 1)
-			began := time.Now().Add(-time.Hour)
-			for i := range 30 {
-				at := began.Add(time.Duration(i) * time.Minute)
-				if _, err := p.Append(testCtx(t), mq.Message{Timestamp: hybrid(at)}); err != nil {
-					t.Fatal(err)
-				}
-				m.edit(func(l *memLog) { l.times[len(l.times)-1] = at.Add(off) })
-			}
-			for i := range 30 {
-				want := hybrid(began.Add(time.Duration(i) * time.Minute))
-				for _, ask := range []uint64{want, want - 1} {
-					r, err := q.OpenReader(testCtx(t), topicName, mq.ReaderOptions{FromTimestamp: ask})
-					if err != nil {
-						t.Fatal(err)
-					}
-					got, err := r.Next(testCtx(t))
-					if err != nil || got.Timestamp != want {
-						t.Fatalf("message %d: got %d, want %d: %v", i, got.Timestamp, want, err)
-					}
-					mustClose(t, r)
-				}
-			}
-			if s := q.Stats(); s.TimeSeeks != 60 || (s.TimeSeekMisses > 50) != (off < 0) {
-				t.Fatalf("%+v", s)
-			}
-		})
 	}
 }

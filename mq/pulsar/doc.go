@@ -82,11 +82,8 @@
 // reconnects is fetched by a new reader; what is then still missing is
 // ErrTrimmed, or a *mq.CorruptError when nobody has trimmed.
 //
-// FromTimestamp asks the broker by time of publishing, a second earlier, on a
-// fresh reader that began at the earliest message, since a seek by time does
-// nothing on others. The entry found must say that the newest timestamp before
-// it is older than the one asked for. If not (clocks), reading begins ten minutes
-// earlier, and then at the oldest entry.
+// FromTimestamp is a binary search over ids: each entry tells the newest timestamp
+// before it. The client's seeks are not used, see search.go.
 //
 // # What the broker keeps
 //
@@ -120,7 +117,7 @@
 // # Limits
 //
 // A batch is at most Options.MaxEntryBytes, or mq.ErrTooLarge. Reading from a
-// timestamp that clocks hide costs a read of the whole topic. An append after a
+// timestamp costs some thirty opens of a reader. An append after a
 // trim, or at a new ledger, waits for one read. The client v0.21.0 has data races
 // of its own when it reconnects (its producer's name and encryptor, its
 // consumer's last message), so that the race detector is of use without a broker

@@ -1,9 +1,6 @@
 package pulsar
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // driver is what this package needs of Pulsar: a log of entries for each topic.
 // The real one is brokerDriver; tests have one in memory that can also lose
@@ -15,9 +12,6 @@ type driver interface {
 	// read reads from entry from on, from the oldest if that is none. When from
 	// is gone it begins, as Pulsar does, with the next there is.
 	read(ctx context.Context, topic string, from entryID) (cursor, error)
-	// readTime reads from about the entry that was published at t; a nil cursor
-	// means that none was published since.
-	readTime(ctx context.Context, topic string, t time.Time) (cursor, error)
 	// write opens a sender. Several may be open: who may write is decided by fold.
 	write(ctx context.Context, topic, name string) (sender, error)
 	// protect sees to it that the broker keeps the topic and all its entries.

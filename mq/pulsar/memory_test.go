@@ -42,7 +42,6 @@ type sendFault struct {
 
 type memLog struct {
 	entries []raw
-	times   []time.Time
 	next    entryID
 	cursor  entryID // of the subscription; entries up to it may go
 	kept    bool    // there is a subscription
@@ -76,7 +75,6 @@ func (m *memory) store(topic string, payload []byte) entryID {
 	}
 	id := l.next
 	l.entries = append(l.entries, raw{id, slices.Clone(payload)})
-	l.times = append(l.times, time.Now())
 	l.next.entry++
 	m.broadcast()
 	return id
@@ -126,27 +124,6 @@ func (d memDriver) read(ctx context.Context, topic string, from entryID) (cursor
 	return c, nil
 }
 
-func (d memDriver) readTime(ctx context.Context, topic string, t time.Time) (cursor, error) {
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	d.mu.Lock()
-	l := d.log(topic)
-	at, more := none(), false
-	for i, r := range l.entries {
-		if more = !l.times[i].Before(t); !more {
-			at = r.id
-		}
-	}
-	d.mu.Unlock()
-	if !more {
-		return nil, nil
-	}
-	c := &memCursor{d: d, topic: topic, at: at}
-	d.add(c, "cursor "+topic)
-	return c, nil
-}
-
 func (d memDriver) write(ctx context.Context, topic, name string) (sender, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -174,7 +151,7 @@ func (d memDriver) release(ctx context.Context, topic string, upTo entryID) erro
 			full = i + 1
 		}
 	}
-	l.entries, l.times = slices.Clone(l.entries[full:]), slices.Clone(l.times[full:])
+	l.entries = slices.Clone(l.entries[full:])
 	return ctx.Err()
 }
 

@@ -83,10 +83,6 @@ func (p *patient) read(ctx context.Context, topic string, from entryID) (cursor,
 	return insist(ctx, p, func() (cursor, error) { return p.driver.read(ctx, topic, from) })
 }
 
-func (p *patient) readTime(ctx context.Context, topic string, t time.Time) (cursor, error) {
-	return insist(ctx, p, func() (cursor, error) { return p.driver.readTime(ctx, topic, t) })
-}
-
 func (p *patient) write(ctx context.Context, topic, name string) (sender, error) {
 	return insist(ctx, p, func() (sender, error) { return p.driver.write(ctx, topic, name) })
 }

@@ -36,13 +36,6 @@ func (m moody) read(ctx context.Context, topic string, from entryID) (cursor, er
 	return m.driver.read(ctx, topic, from)
 }
 
-func (m moody) readTime(ctx context.Context, topic string, t time.Time) (cursor, error) {
-	if err := m.refuse("readTime"); err != nil {
-		return nil, err
-	}
-	return m.driver.readTime(ctx, topic, t)
-}
-
 func (m moody) write(ctx context.Context, topic, name string) (sender, error) {
 	if err := m.refuse("write"); err != nil {
 		return nil, err

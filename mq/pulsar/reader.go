@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -217,10 +216,3 @@ func (r *reader) closeCursor(ctx context.Context) error {
 	}
 	return r.t.cur.close(ctx)
 }
-
-// margins say how much before a timestamp the broker is asked to look. Its
-// search goes by the clock of who published, hybrid timestamps may run ahead.
-func margins() []time.Duration { return []time.Duration{time.Second, 10 * time.Minute} }
-
-// millis is the physical part of a hybrid timestamp.
-func millis(timestamp uint64) int64 { return int64(timestamp >> 18) }

@@ -2,7 +2,6 @@ package pulsar
 
 import (
 	"context"
-	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -94,57 +93,4 @@ func (q *Queue) tailAt(ctx context.Context, name string, id entryID) (*tail, err
 		t.adopt = true
 	}
 	return t, nil
-}
-
-// tailFromTimestamp begins at or before the first message with the timestamp.
-// The broker's search by time is a hint: the entry it finds tells the newest
-// timestamp before it. When that is too new the search was misled, by clocks
-// or by a client that did not seek, and reading begins earlier.
-func (q *Queue) tailFromTimestamp(ctx context.Context, name string, sv survey, timestamp uint64) (*tail, point, error) {
-	q.count.timeSeeks.Add(1)
-	for _, margin := range margins() {
-		ms := millis(timestamp) - margin.Milliseconds()
-		if ms <= 0 {
-			break
-		}
-		s, at, found, err := q.landing(ctx, name, time.UnixMilli(ms))
-		if err == nil && !found { // the client says so too when its seek met a reconnect
-			s, at, found, err = q.landing(ctx, name, time.UnixMilli(ms))
-		}
-		if err != nil {
-			return nil, point{}, err
-		}
-		if found && s.lastTimestamp < timestamp {
-			if at.isNone() || at.compare(sv.s.trim.entryID) < 0 {
-				break // before the oldest
-			}
-			return q.tail(name, s, at, nil), sv.s.trim, nil
-		}
-		q.count.timeSeekMisses.Add(1)
-	}
-	return q.tailFromOldest(ctx, name, sv.s.trim)
-}
-
-// landing returns the state before the entry that was published at about t, and
-// behind which entry that is; found is false if there is no such entry.
-func (q *Queue) landing(ctx context.Context, name string, published time.Time) (s state, at entryID, found bool, err error) {
-	cur, err := q.driver.readTime(ctx, name, published)
-	if err != nil || cur == nil {
-		return s, none(), false, errors.Wrapf(err, "read from time %s", published)
-	}
-	t := q.tail(name, newborn(), none(), cur)
-	defer func() { t.drop(ctx) }()
-	for {
-		// There is an entry to come. The wait is bounded all the same: a search
-		// that was lost must not cost the whole deadline.
-		wait, cancel := context.WithTimeout(ctx, q.o.OperationTimeout/2)
-		r, err := cur.next(wait)
-		cancel()
-		if err != nil {
-			return s, none(), false, errors.Wrapf(ctx.Err(), "read from time %s", published)
-		}
-		if e, err := decode(r.payload); err == nil {
-			return e.base, e.prev, true, nil
-		}
-	}
 }

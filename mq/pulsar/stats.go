@@ -6,7 +6,7 @@ import "sync/atomic"
 type counters struct {
 	entries, messages, bytes, claims, fenced, unknown atomic.Uint64
 	rereads, duplicates, void, foreign, corrupt, gaps atomic.Uint64
-	timeSeeks, timeSeekMisses, readerErrors, retries  atomic.Uint64
+	timeSearches, timeProbes, readerErrors, retries   atomic.Uint64
 }
 
 // Stats counts since Open.
@@ -29,8 +29,8 @@ type Stats struct {
 	ReadErrors uint64 // errors of the connection given to readers
 	Retries    uint64 // calls tried again because the broker was not ready
 
-	TimeSeeks      uint64 // readers that were opened at a timestamp in the past
-	TimeSeekMisses uint64 // of these, how often the broker's clock did not find it
+	TimeSearches uint64 // readers that were opened at a timestamp in the past
+	TimeProbes   uint64 // entries that were looked at for them
 }
 
 // Stats returns the counters and what is open.
@@ -41,7 +41,7 @@ func (q *Queue) Stats() Stats {
 		Entries: c.entries.Load(), Messages: c.messages.Load(), Bytes: c.bytes.Load(), Claims: c.claims.Load(),
 		Fenced: c.fenced.Load(), Unknown: c.unknown.Load(), Rereads: c.rereads.Load(), Duplicates: c.duplicates.Load(),
 		Void: c.void.Load(), Foreign: c.foreign.Load(), Corrupt: c.corrupt.Load(), Gaps: c.gaps.Load(),
-		ReadErrors: c.readerErrors.Load(), Retries: c.retries.Load(), TimeSeeks: c.timeSeeks.Load(), TimeSeekMisses: c.timeSeekMisses.Load(),
+		ReadErrors: c.readerErrors.Load(), Retries: c.retries.Load(), TimeSearches: c.timeSearches.Load(), TimeProbes: c.timeProbes.Load(),
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
