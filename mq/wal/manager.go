@@ -26,7 +26,8 @@ type ManagerOptions struct {
 	OpenTimeout time.Duration
 	// MinBackoff and MaxBackoff say how long to wait before a WAL that failed is
 	// opened again: from the first, doubled each time, up to the second. A WAL
-	// that was ready for MaxBackoff starts anew. 0 = 100 ms and 30 s.
+	// that was ready for MaxBackoff starts anew. 0 = 100 ms and 5 s: after a broker
+	// that took a minute to restart, nobody is to wait for half a minute more.
 	MinBackoff time.Duration
 	MaxBackoff time.Duration
 	// CloseTimeout bounds Close. 0 = 15 s.
@@ -39,7 +40,7 @@ type ManagerOptions struct {
 func (o *ManagerOptions) EnsureDefaults() {
 	setDefault(&o.OpenTimeout, 30*time.Second)
 	setDefault(&o.MinBackoff, 100*time.Millisecond)
-	setDefault(&o.MaxBackoff, 30*time.Second)
+	setDefault(&o.MaxBackoff, 5*time.Second)
 	setDefault(&o.CloseTimeout, 15*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
