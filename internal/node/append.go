@@ -33,7 +33,8 @@ type Appended struct {
 }
 
 // Insert adds rows to a partition ("" = the default one), durably. The batch has
-// a column for each field of the schema, except an auto_id key, which is added.
+// a column for each field of the schema, except an auto_id key, which is added, and
+// fields that the caller did not know of yet.
 // With upsert, older rows of the same keys are deleted by the same change; of
 // rows with the same key in the batch the last one stays.
 //
@@ -47,6 +48,7 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 	if err := n.roomForRows(); err != nil {
 		return Appended{}, err
 	}
+	b = complete(b, &coll.Schema)
 	if upsert {
 		b = lastOfEachKey(b, coll.Schema.Primary())
 	} else if b, err = n.giveKeys(ctx, b, &coll.Schema); err != nil {
@@ -137,6 +139,30 @@ func (n *Node) roomForRows() error {
 			l.Total(), l.Limit(), process, ceiling)
 	}
 	return nil
+}
+
+// complete adds the fields that the schema has gained since the caller arranged the
+// batch by it: rows have them as those have that were written before.
+func complete(b *schema.Batch, s *schema.Schema) *schema.Batch {
+	out, added := &schema.Batch{Rows: b.Rows}, 0
+	for _, f := range s.Columns() {
+		c := b.Column(f.ID)
+		if c == nil && !f.PrimaryKey {
+			absent, err := schema.AbsentColumn(f, max(b.Rows, 0))
+			if err != nil {
+				return b // Check will say what is missing
+			}
+			c = absent
+			added++
+		}
+		if c != nil {
+			out.Columns = append(out.Columns, c)
+		}
+	}
+	if added == 0 || len(out.Columns) != len(b.Columns)+added {
+		return b
+	}
+	return out
 }
 
 // giveKeys adds the primary key column if the node gives the keys.
@@ -268,6 +294,7 @@ func (n *Node) appendPieces(ctx context.Context, coll *catalog.Collection, parti
 	results := make(chan result, len(pieces))
 	var last uint64
 	var errs []error
+	written := 0
 	sem := make(chan struct{}, 64)
 	started := 0
 	for _, p := range pieces {
@@ -291,10 +318,12 @@ func (n *Node) appendPieces(ctx context.Context, coll *catalog.Collection, parti
 		last = max(last, r.ts)
 		if r.err != nil {
 			errs = append(errs, r.err)
+		} else {
+			written++
 		}
 	}
 	if len(errs) > 0 {
-		return last, errclass.Mark(errors.Wrapf(errs[0], "%d of %d parts of the change were not written; the first", len(errs), len(pieces)), errclass.Of(errs[0]))
+		return last, errclass.Mark(errors.Wrapf(errs[0], "%d of %d parts of the change were not written; the first", len(pieces)-written, len(pieces)), errclass.Of(errs[0]))
 	}
 	return last, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -79,7 +80,8 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 		})
 		for _, x := range changes(s.coll, c, v.Name, list) {
 			err := n.group.Go("load "+x.name(), func(context.Context) error {
-				res := result{x, x.make(ctx, s.coll, v.Name)}
+				// A panic is an answer too: somebody waits for it with the turn in hand.
+				res := result{x, lifecycle.Call("load "+x.name(), func() error { return x.make(ctx, s.coll, v.Name) })}
 				select {
 				case results <- res:
 				case <-done:
