@@ -56,6 +56,43 @@ func TestDeletesAreStoredByPartition(t *testing.T) {
 	}
 }
 
+// TestManyDeletesAreSeveralFiles: what piles up while storage is away must not be
+// more than a file may hold, or the checkpoint would never move again.
+func TestManyDeletesAreSeveralFiles(t *testing.T) {
+	r := newRig(t)
+	pk := r.ch.Collection().Info().Schema.Primary()
+	var batches []*segments.DeleteBatch
+	for i := range int64(10) {
+		batches = append(batches, &segments.DeleteBatch{Partition: i % 2, Keys: keys(2*i, 2*i+1), Timestamps: []uint64{uint64(i), uint64(i)}})
+	}
+	for _, c := range []struct {
+		rows  int
+		bytes int64
+		files int
+	}{{1 << 20, 1 << 20, 2}, {4, 1 << 20, 6}, {1 << 20, 40, 6}, {1, 1, 10}} {
+		files := filesOf(pk, batches, c.rows, c.bytes)
+		if len(files) != c.files {
+			t.Errorf("%d files of at most %d rows and %d bytes, want %d", len(files), c.rows, c.bytes, c.files)
+		}
+		for part := range int64(2) {
+			var got, want []int64
+			for _, f := range files {
+				if f.Partition == part {
+					got = append(got, f.Keys.Int...)
+				}
+			}
+			for _, b := range batches {
+				if b.Partition == part {
+					want = append(want, b.Keys.Int...)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("partition %d: %v, want %v", part, got, want)
+			}
+		}
+	}
+}
+
 // TestNoTwoTriesUploadToTheSamePath: an owner that was replaced may upload yet
 // when its successor has committed, and a sweep may delete what it found old.
 func TestNoTwoTriesUploadToTheSamePath(t *testing.T) {
