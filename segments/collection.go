@@ -23,7 +23,10 @@ type VectorIndex struct {
 
 // CollectionInfo says what a collection is on this node.
 type CollectionInfo struct {
-	ID      int64
+	ID int64
+	// Version of what the catalog knew: Update passes over what is older than what it
+	// has. 0 = as old as can be.
+	Version uint64
 	Name    string
 	Schema  *schema.Schema
 	Indexes map[int64]VectorIndex // by field id; a field without one is searched exactly with COSINE
@@ -89,6 +92,9 @@ func (c *Collection) Update(info CollectionInfo) {
 	defer c.indexScalars()
 	for {
 		old := c.info.Load()
+		if info.Version < old.Version {
+			return // somebody has read it late
+		}
 		next := info
 		if old.Schema.Version > next.Schema.Version {
 			next.Schema = old.Schema

@@ -73,11 +73,13 @@ func (s *Set) Count() int {
 	return c
 }
 
-// And keeps only the rows that are in o as well. Both have the same Len.
+// And keeps only the rows that are in o as well. o may have another Len.
 func (s *Set) And(o *Set) {
-	for i, w := range o.words {
+	n := min(len(s.words), len(o.words))
+	for i, w := range o.words[:n] {
 		s.words[i] &= w
 	}
+	clear(s.words[n:])
 }
 
 // Next returns the smallest row >= i in the set, or -1.

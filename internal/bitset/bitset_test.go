@@ -55,3 +55,14 @@ func TestAgainstMap(t *testing.T) {
 		op("reset", func(s *Set) { s.Reset(n) }, func(int) bool { return false })
 	})
 }
+
+// TestAndOfAnotherLength: rows beyond the other's end are not in it.
+func TestAndOfAnotherLength(t *testing.T) {
+	for _, n := range []int{1, 64, 70, 130, 300} {
+		s, o := NewFull(130), NewFull(n)
+		s.And(o)
+		if want := min(n, 130); s.Count() != want || s.Len() != 130 {
+			t.Errorf("130 rows and %d: %d of %d, want %d", n, s.Count(), s.Len(), want)
+		}
+	}
+}

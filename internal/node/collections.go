@@ -268,7 +268,7 @@ func (n *Node) SealedRows(ctx context.Context, coll *catalog.Collection) (rows i
 
 // collectionInfo translates the catalog's entry for the segments.
 func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
-	info := segments.CollectionInfo{ID: c.ID, Name: c.Name, Schema: &c.Schema, Indexes: map[int64]segments.VectorIndex{}}
+	info := segments.CollectionInfo{ID: c.ID, Version: c.Version, Name: c.Name, Schema: &c.Schema, Indexes: map[int64]segments.VectorIndex{}}
 	for _, f := range c.Schema.Fields {
 		if f.Type.IsVector() {
 			info.Indexes[f.ID] = segments.VectorIndex{Type: catalog.IndexFlat, Metric: index.Cosine}
