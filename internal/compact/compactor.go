@@ -28,6 +28,7 @@ type Compactor struct {
 		stats   Stats
 		recent  []Done // the last few, oldest first
 		failing map[string]failing
+		aside   map[int64]time.Time // segments that cannot be read: left alone until then
 	}
 }
 
@@ -81,6 +82,7 @@ func New(o Options) (*Compactor, error) {
 	}
 	c := &Compactor{o: o, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	c.mu.failing = map[string]failing{}
+	c.mu.aside = map[int64]time.Time{}
 	c.group = lifecycle.NewGroup(context.Background(), nil)
 	return c, c.group.Go("compaction loop", c.loop)
 }

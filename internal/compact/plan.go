@@ -84,6 +84,7 @@ type situation struct {
 	channel    *catalog.Channel
 	partitions []int64                    // of the collection, now
 	garbage    map[int64]segments.Garbage // by segment, of those that are loaded here
+	aside      func(id int64) bool        // segments that cannot be read; nil = all can
 	all        bool                       // an operator asks: whatever gets better is worth it
 }
 
@@ -95,7 +96,7 @@ func (p *Policy) plan(s *situation) *job {
 			return &job{partition: seg.PartitionID, why: whyDropped, drop: true, inputs: slices.DeleteFunc(slices.Clone(s.channel.Segments),
 				func(o catalog.Segment) bool { return o.PartitionID != seg.PartitionID })}
 		}
-		if seg.MaxTimestamp <= s.channel.CheckpointTimestamp {
+		if seg.MaxTimestamp <= s.channel.CheckpointTimestamp && (s.aside == nil || !s.aside(seg.ID)) {
 			byPartition[seg.PartitionID] = append(byPartition[seg.PartitionID], seg)
 		}
 	}
