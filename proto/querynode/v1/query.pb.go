@@ -298,7 +298,7 @@ type SearchResponse struct {
 	Scores []float32 `protobuf:"fixed32,3,rep,packed,name=scores,proto3" json:"scores,omitempty"`
 	// The output fields of all hits.
 	Fields []*FieldData `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
-	// Hybrid timestamp the answer is true at.
+	// Hybrid timestamp the answer is true at: the smallest over the shards; see Freshness.
 	ReadTimestamp uint64 `protobuf:"varint,5,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// What was searched and what failed.
 	Stats *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
@@ -602,7 +602,7 @@ type HybridSearchResponse struct {
 	Scores []float32 `protobuf:"fixed32,3,rep,packed,name=scores,proto3" json:"scores,omitempty"`
 	// The output fields of all hits.
 	Fields []*FieldData `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
-	// Hybrid timestamp the answer is true at.
+	// Hybrid timestamp the answer is true at: the smallest over the shards; see Freshness.
 	ReadTimestamp uint64 `protobuf:"varint,5,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// What was searched and what failed.
 	Stats         *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
@@ -1477,7 +1477,7 @@ type QueryResponse struct {
 	Fields []*FieldData `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	// Number of matching rows; only for count(*) alone, without groups.
 	Count int64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
-	// Hybrid timestamp the answer is true at; the same in each piece.
+	// Hybrid timestamp the answer is true at: the smallest over the shards, see Freshness; the same in each piece.
 	ReadTimestamp uint64 `protobuf:"varint,4,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// Only in the last piece.
 	Stats *ReadStats `protobuf:"bytes,5,opt,name=stats,proto3" json:"stats,omitempty"`
@@ -1666,7 +1666,7 @@ type GetResponse struct {
 	Rows int64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
 	// One entry per output field.
 	Fields []*FieldData `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
-	// Hybrid timestamp the answer is true at.
+	// Hybrid timestamp the answer is true at: the smallest over the shards; see Freshness.
 	ReadTimestamp uint64 `protobuf:"varint,3,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// What was read and what failed.
 	Stats         *ReadStats `protobuf:"bytes,4,opt,name=stats,proto3" json:"stats,omitempty"`

@@ -1478,6 +1478,12 @@ func (*Value_Strings) isValue_Kind() {}
 func (*Value_Bools) isValue_Kind() {}
 
 // Freshness says at which point in time a request reads and how long it may wait for it.
+//
+// Unless read_timestamp is set, or pages are asked for, each shard is read as far as it is. The read_timestamp of the
+// answer is the smallest of these moments: everything up to it is in the answer, and of shards that were ahead later
+// changes may be too. Sent as read_timestamp of another request it reads all shards at that very moment. Sent as
+// guarantee_timestamp it makes sure of all up to it, but not of what the answer had from shards that were ahead: who must
+// never see less than before asks with STRONG.
 type Freshness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Default BOUNDED.
