@@ -90,7 +90,7 @@ func (g *rig) damageSegment(ctx context.Context) error {
 	slices.Sort(loaded)
 	id := loaded[g.r.IntN(len(loaded))]
 	g.kill(g.node)
-	files, _ := filepath.Glob(filepath.Join(g.data, "objects", "segments", "*", strconv.FormatInt(id, 10), "*"))
+	files, _ := filepath.Glob(filepath.Join(g.data, "objects", "segments", "*", strconv.FormatInt(id, 10)+"-*", "*"))
 	if len(files) == 0 {
 		g.report.violate(Violation{Kind: Lost, What: fmt.Sprintf("segment %d was loaded and has no files in object storage", id)})
 		return g.start(ctx)

@@ -248,7 +248,7 @@ func TestADamagedSegmentDoesNotKeepANodeFromServing(t *testing.T) {
 	n.insert("items", seq(400, 500))
 	n.stop()
 
-	files, err := filepath.Glob(filepath.Join(dir, "objects", "segments", "*", fmt.Sprint(id), "*.npy"))
+	files, err := filepath.Glob(filepath.Join(dir, "objects", "segments", "*", fmt.Sprint(id)+"-*", "*.npy"))
 	must(t, err)
 	if len(files) != 1 {
 		t.Fatalf("vectors of segment %d: %v", id, files)
