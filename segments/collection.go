@@ -37,6 +37,9 @@ type CollectionInfo struct {
 	TTL time.Duration
 	// Retention is how long reads in the past are answered. Nil = as the node is configured.
 	Retention *time.Duration
+	// Warmup says when vectors and indexes of segments come to the local disk. "" = as
+	// the node is configured.
+	Warmup Warmup
 }
 
 // index says how a vector field is indexed.

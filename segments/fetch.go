@@ -33,10 +33,19 @@ func (c *Collection) fetchManifest(ctx context.Context, r LoadRequest) (*segfile
 	return m, checkSchema(&m.Schema, c.Info().Schema)
 }
 
-// fetch copies the files into the run's folder and verifies them on the way:
-// into tmp first, then renamed, so that a folder without ".tmp" is complete.
-func (c *Collection) fetch(ctx context.Context, r LoadRequest, m *segfile.Manifest) (dir string, err error) {
-	dir = c.set.segmentDir(m.SegmentID) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+// fetcher copies files of one segment from object storage.
+type fetcher struct {
+	coll     *Collection
+	request  LoadRequest
+	manifest *segfile.Manifest
+	done     int64
+	total    int64
+}
+
+// base copies files into a new folder of the run and verifies them on the way: into
+// tmp first, then renamed, so that a folder without ".tmp" is complete.
+func (f *fetcher) base(ctx context.Context, files []segfile.File) (dir string, err error) {
+	dir = f.coll.set.segmentDir(f.manifest.SegmentID) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	tmp := dir + ".tmp"
 	complete := false
 	defer func() {
@@ -47,24 +56,14 @@ func (c *Collection) fetch(ctx context.Context, r LoadRequest, m *segfile.Manife
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return "", diskError(err, "create %s", tmp)
 	}
-	var done int64
-	total := m.DiskBytes()
-	for _, f := range m.Files {
-		err := c.fetchFile(ctx, path.Join(r.Path, f.Name), filepath.Join(tmp, f.Name), f, m, func(n int64) {
-			done += n
-			if r.Progress != nil {
-				r.Progress(done, total)
-			}
-		})
-		if err != nil {
-			return "", err
-		}
+	if err := f.files(ctx, tmp, files, f.progress); err != nil {
+		return "", err
 	}
-	raw, err := m.Encode()
+	raw, err := f.manifest.Encode()
 	if err != nil {
 		return "", err
 	}
-	if err := c.writeFile(filepath.Join(tmp, segfile.ManifestName), bytes.NewReader(raw)); err != nil {
+	if err := f.coll.writeFile(filepath.Join(tmp, segfile.ManifestName), bytes.NewReader(raw)); err != nil {
 		return "", err
 	}
 	// The files are a copy: after a crash the whole run folder is thrown away,
@@ -76,21 +75,41 @@ func (c *Collection) fetch(ctx context.Context, r LoadRequest, m *segfile.Manife
 	return dir, nil
 }
 
-func (c *Collection) fetchFile(ctx context.Context, key, dst string, f segfile.File, m *segfile.Manifest, add func(int64)) (err error) {
-	in, err := c.set.o.Bucket.Get(ctx, key, 0, -1)
+// files copies files into dir and verifies them on the way. After an error some of
+// them may be there.
+func (f *fetcher) files(ctx context.Context, dir string, files []segfile.File, progress func(int64)) error {
+	for _, file := range files {
+		if err := f.file(ctx, dir, file, progress); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fetcher) file(ctx context.Context, dir string, file segfile.File, progress func(int64)) (err error) {
+	key := path.Join(f.request.Path, file.Name)
+	in, err := f.coll.set.o.Bucket.Get(ctx, key, 0, -1)
 	if err != nil {
 		return errors.Wrapf(err, "get %s", key)
 	}
 	defer func() { err = errors.CombineErrors(err, in.Close()) }()
-	sum, err := m.Checker(f.Name)
+	sum, err := f.manifest.Checker(file.Name)
 	if err != nil {
 		return err
 	}
 	// Summed before it is written: bytes too many do not reach the disk.
-	if err := c.writeFile(dst, io.TeeReader(in, io.MultiWriter(sum, countWriter(add)))); err != nil {
+	if err := f.coll.writeFile(filepath.Join(dir, file.Name), io.TeeReader(in, io.MultiWriter(sum, countWriter(progress)))); err != nil {
 		return errors.Wrapf(err, "copy %s", key)
 	}
 	return errors.Wrapf(sum.Close(), "copy %s", key)
+}
+
+// progress tells of n more bytes. Only the load itself calls it.
+func (f *fetcher) progress(n int64) {
+	f.done += n
+	if f.request.Progress != nil {
+		f.request.Progress(f.done, f.total)
+	}
 }
 
 // writeFile writes a new file. An error of the disk carries the disk's class, one

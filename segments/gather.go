@@ -1,6 +1,9 @@
 package segments
 
 import (
+	"context"
+	"slices"
+
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -12,35 +15,92 @@ type hit struct {
 	distance float32
 }
 
-// gather copies fields of hits out of the segments. A fault in mapped memory is
-// an error, and counts against the segment it was in.
-func (x *reader) gather(fields []int64, hits []hit) ([]*schema.Column, error) {
+// gather copies fields of hits out of the segments.
+func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*schema.Column, error) {
 	out := make([]*schema.Column, 0, len(fields))
+	for _, id := range fields {
+		f, ok := x.info.Schema.FieldByID(id)
+		if !ok {
+			return nil, errclass.New(errclass.Invalid, "no field with id %d", id)
+		}
+		var col *schema.Column
+		var err error
+		if f.Type.IsVector() {
+			col, err = x.gatherVectors(ctx, f, hits)
+		} else {
+			col, err = x.copyRows(f, hits)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, col)
+	}
+	return out, nil
+}
+
+// copyRows copies one field of hits. A fault in mapped memory is an error, and counts
+// against the segment it was in.
+func (x *reader) copyRows(f schema.Field, hits []hit) (col *schema.Column, err error) {
 	at := -1 // target that is read
-	err := guard("copy output fields", func() error {
+	err = guard("copy output fields", func() error {
 		rows := make([]uint32, 0, len(hits))
-		for _, id := range fields {
-			f, ok := x.info.Schema.FieldByID(id)
-			if !ok {
-				return errclass.New(errclass.Invalid, "no field with id %d", id)
+		col = schema.NewColumn(f, len(hits))
+		for i := 0; i < len(hits); {
+			at = int(hits[i].target)
+			rows = rows[:0]
+			for ; i < len(hits) && int(hits[i].target) == at; i++ {
+				rows = append(rows, hits[i].row)
 			}
-			col := schema.NewColumn(f, len(hits))
-			for i := 0; i < len(hits); {
-				at = int(hits[i].target)
-				rows = rows[:0]
-				for ; i < len(hits) && int(hits[i].target) == at; i++ {
-					rows = append(rows, hits[i].row)
-				}
-				x.targets[at].gather(col, rows)
-			}
-			out = append(out, col)
+			x.targets[at].gather(col, rows)
 		}
 		return nil
 	})
 	if err != nil && at >= 0 {
 		x.coll.set.fault(x.targets[at].holder, err)
 	}
-	return out, err
+	return col, err
+}
+
+// gatherVectors copies a vector field of hits, of some targets after the others if
+// their files have to be fetched.
+func (x *reader) gatherVectors(ctx context.Context, f schema.Field, hits []hit) (col *schema.Column, err error) {
+	skip := slices.Repeat([]bool{true}, len(x.targets))
+	for _, h := range hits {
+		skip[h.target] = false
+	}
+	parts := make([]*schema.Column, len(x.targets))
+	err = x.waves(ctx, f.ID, skip, func(out []bool) (err error) {
+		if slices.Equal(out, skip) {
+			col, err = x.copyRows(f, hits)
+			return err
+		}
+		if err := x.takes(int64(len(hits)) * x.rowBytes([]int64{f.ID})); err != nil {
+			return err
+		}
+		for t := range out {
+			if out[t] {
+				continue
+			}
+			some := slices.DeleteFunc(slices.Clone(hits), func(h hit) bool { return int(h.target) != t })
+			if parts[t], err = x.copyRows(f, some); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || col != nil {
+		return col, err
+	}
+	col = schema.NewColumn(f, len(hits))
+	next := make([]int, len(x.targets))
+	for _, h := range hits {
+		if parts[h.target] == nil { // a row of the answer cannot be left out any more
+			return nil, x.stats.Failures[len(x.stats.Failures)-1].Err
+		}
+		col.AppendRow(parts[h.target], next[h.target])
+		next[h.target]++
+	}
+	return col, nil
 }
 
 // rowBytes estimates the memory that one row of these fields takes in an answer.

@@ -63,7 +63,7 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 	g.parts = make([]groupPart, len(s.targets)*s.req.NQ)
 	s.share()
 	stage := s.stage()
-	if err := s.eachTarget(ctx, g.find); err != nil {
+	if err := s.eachTargetWith(ctx, s.req.FieldID, g.find); err != nil {
 		return err
 	}
 	chosen := make([][]group, s.req.NQ)
@@ -95,7 +95,7 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 		res.Counts = append(res.Counts, int64(n))
 	}
 	stage.end(&s.stats.Merge)
-	cols, err := s.gather([]int64{by.ID}, s.merger.hits)
+	cols, err := s.gather(ctx, []int64{by.ID}, s.merger.hits)
 	if err != nil {
 		return err
 	}
@@ -339,7 +339,7 @@ func (g *grouping) fillAll(ctx context.Context, chosen [][]group) error {
 		}
 		missing = append(missing, need)
 	}
-	err := g.eachTarget(ctx, func(ctx context.Context, i int, t *target) error {
+	err := g.eachTargetWith(ctx, g.req.FieldID, func(ctx context.Context, i int, t *target) error {
 		if !missing[i] {
 			return nil
 		}

@@ -98,7 +98,7 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 		return nil, err
 	}
 	stage.end(&x.stats.Merge)
-	if err := x.output(res, r.OutputFields, hits); err != nil {
+	if err := x.output(ctx, res, r.OutputFields, hits); err != nil {
 		return nil, err
 	}
 	stage.end(&x.stats.Output)
@@ -129,23 +129,16 @@ func (h *hybrid) add(i int) {
 	h.subs = append(h.subs, s)
 }
 
-// run runs the tasks of all searches together.
+// run runs the searches: all together if the files that they need are on the local
+// disk, else one after the other.
 func (h *hybrid) run(ctx context.Context) error {
-	var tasks []pool.Task
-	var of []func(error)
 	for _, s := range h.subs {
 		if err := h.takes(s.estimate()); err != nil {
 			return err
 		}
-		s.addParts()
-		s.addTasks()
-		for i, t := range s.merger.tasks {
-			tasks = append(tasks, t)
-			of = append(of, func(err error) { s.failedTask(i, err) })
-		}
 	}
 	stage := h.stage()
-	err := h.reader.run(ctx, tasks, func(task int, err error) { of[task](err) })
+	err := h.runSubs(ctx)
 	if err != nil {
 		for _, s := range h.subs {
 			s.stop.Store(true)
@@ -155,15 +148,55 @@ func (h *hybrid) run(ctx context.Context) error {
 	stage.end(&h.stats.Wall)
 	for _, s := range h.subs {
 		h.nanos.Add(s.nanos.Load())
-		for i := range s.merger.parts {
-			if p := &s.merger.parts[i]; p.err != nil {
-				s.kill(int(p.target), p.err)
-			}
-		}
 		h.missed += s.missed
 		h.stats.Failures = append(h.stats.Failures, s.stats.Failures...)
 	}
 	return h.partial()
+}
+
+func (h *hybrid) runSubs(ctx context.Context) error {
+	here := true
+	for _, s := range h.subs {
+		here = here && h.hold(s.req.FieldID)
+	}
+	if here {
+		err := h.runTasks(ctx, h.subs, func(s *searching) []bool { return s.skip })
+		if !h.left {
+			h.unhold()
+		}
+		return err
+	}
+	h.unhold()
+	for _, s := range h.subs {
+		err := h.waves(ctx, s.req.FieldID, s.skip, func(skip []bool) error {
+			return h.runTasks(ctx, []*searching{s}, func(*searching) []bool { return skip })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runTasks runs the tasks of some searches together.
+func (h *hybrid) runTasks(ctx context.Context, subs []*searching, skip func(*searching) []bool) error {
+	var tasks []pool.Task
+	var of []func(error)
+	for _, s := range subs {
+		s.addParts(skip(s))
+		s.addTasks()
+		for i, t := range s.merger.tasks {
+			tasks = append(tasks, t)
+			of = append(of, func(err error) { s.failedTask(i, err) })
+		}
+	}
+	if err := h.reader.run(ctx, tasks, func(task int, err error) { of[task](err) }); err != nil {
+		return err
+	}
+	for _, s := range subs {
+		s.failedParts()
+	}
+	return nil
 }
 
 // fused is a row with its points.

@@ -2,7 +2,9 @@ package segments
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/segfile"
 )
 
 // LoadRequest names a sealed segment in object storage.
@@ -24,6 +27,7 @@ type LoadRequest struct {
 	// later deletes meanwhile, the load fails with class Retryable instead of
 	// missing them. 0 = unknown: the caller has seen to it by PinDeletes.
 	DeltasUpTo uint64
+	Warmup     Warmup                  // "" = as the collection or the node is configured
 	Progress   func(done, total int64) // nil = not called
 }
 
@@ -247,28 +251,11 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	if err != nil {
 		return nil, err
 	}
-	mapped := set.o.Ledger.Force(KindMapped, m.MappedBytes())
-	var s *Sealed
-	dir := ""
-	defer func() {
-		// Deferred, because a damaged file may fault while it is opened.
-		if s == nil {
-			heap.Release()
-			mapped.Release()
-			if dir != "" {
-				err = errors.CombineErrors(err, os.RemoveAll(dir))
-			}
-		}
-	}()
-	if dir, err = c.fetch(ctx, r, m); err != nil {
-		return nil, err
-	}
-	opened, err := openSealed(ctx, dir, c.Info(), c.schema, set.o.Ledger)
+	f := &fetcher{coll: c, request: r, manifest: m, total: m.DiskBytes()}
+	s, err := c.openFetched(ctx, f, heap)
 	if err != nil {
 		return nil, err
 	}
-	s = opened
-	s.heap, s.mapped = heap, mapped
 	if set.o.Ledger.Above(coolAt) {
 		s = set.coldAtOnce(s)
 	}
@@ -280,6 +267,9 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 			set.discard(h)
 		}
 	}()
+	if err := f.warmUp(ctx, s); err != nil {
+		return nil, err
+	}
 	for _, d := range r.Deltas {
 		if err := c.applyDelta(ctx, s, d); err != nil {
 			return nil, err
@@ -287,6 +277,119 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	}
 	kept = true
 	return h, nil
+}
+
+// openFetched fetches a segment's files but for vectors and indexes, and opens it. It
+// takes heap over; after an error nothing is left of it.
+func (c *Collection) openFetched(ctx context.Context, f *fetcher, heap *Reservation) (s *Sealed, err error) {
+	disk, m := c.set.disk, f.manifest
+	base := m.BaseFiles()
+	size, taken := sizeOf(base), false
+	dir, ok := "", false
+	defer func() {
+		// Deferred, because a damaged file may fault while it is opened.
+		if !ok {
+			heap.Release()
+			if taken {
+				disk.give(size, roomForRest)
+			}
+			if dir != "" {
+				err = errors.CombineErrors(err, os.RemoveAll(dir))
+			}
+		}
+	}()
+	if err := c.fits(m, size); err != nil {
+		return nil, err
+	}
+	if err := disk.takeNow(size, roomForRest); err != nil {
+		return nil, err
+	}
+	taken = true
+	if dir, err = f.base(ctx, base); err != nil {
+		return nil, err
+	}
+	if s, err = openSealed(ctx, dir, c.Info(), c.schema, c.set.o.Ledger); err != nil {
+		return nil, err
+	}
+	ok = true
+	for _, file := range base { // what has been read does not stay
+		if file.Kind == segfile.KindRows || file.Kind == segfile.KindDeletes {
+			if os.Remove(filepath.Join(dir, file.Name)) == nil {
+				disk.give(file.Size, roomForRest)
+				size -= file.Size
+			}
+		}
+	}
+	s.heap, s.mapped = heap, c.set.o.Ledger.Force(KindMapped, 0)
+	s.commitMapped()
+	s.tier.disk = disk
+	s.tier.mu.onDisk = size
+	for _, v := range s.vectors {
+		v.files = f.filesOf(s, v)
+	}
+	return s, nil
+}
+
+func sizeOf(files []segfile.File) (n int64) {
+	for _, f := range files {
+		n += f.Size
+	}
+	return n
+}
+
+// fits refuses a segment with a field that will never have room on the local disk.
+func (c *Collection) fits(m *segfile.Manifest, base int64) error {
+	limit := c.set.disk.limit.Load()
+	for _, f := range m.Schema.Fields {
+		if n := sizeOf(m.FieldFiles(f.ID)); limit > 0 && n > limit-base {
+			return errclass.New(errclass.Exhausted, "field %q takes %d bytes of the local disk, and the rest of the segment %d; the limit is %d (disk.limit)", f.Name, n, base, limit)
+		}
+	}
+	return nil
+}
+
+// filesOf are the vectors and the index of a field, which are only in object storage
+// so far.
+func (f *fetcher) filesOf(s *Sealed, v *sealedVectors) *fieldFiles {
+	// What is captured here lives as long as the cold copy of s: not s itself.
+	set, dir, file := f.coll.set, s.dir, s.file
+	files := file.Manifest().FieldFiles(v.fieldID)
+	of := fmt.Sprintf("field %d of segment %d", v.fieldID, s.meta.ID)
+	return &fieldFiles{
+		disk: set.disk, what: of, bytes: sizeOf(files), timeout: set.o.LoadTimeout, run: set.group.Go,
+		fetch: func(ctx context.Context, progress func(int64)) error { return f.files(ctx, dir, files, progress) },
+		open:  func(touch bool) error { return v.open(file, touch) },
+		shut: func() error {
+			err := v.shut()
+			for _, one := range files {
+				if e := os.Remove(filepath.Join(dir, one.Name)); !errors.Is(e, os.ErrNotExist) {
+					err = errors.CombineErrors(err, e)
+				}
+			}
+			return err
+		},
+		failed: func(err error) {
+			set.o.Logger.Warn("segments: files not removed from the local disk", "files", of, "error", err)
+		},
+	}
+}
+
+// warmUp fetches vectors and indexes as the policy says, those of the first fields if
+// there is no room for all.
+func (f *fetcher) warmUp(ctx context.Context, s *Sealed) error {
+	how, ledger := f.coll.warmup(f.request), f.coll.set.o.Ledger
+	for _, v := range s.vectors {
+		switch how {
+		case WarmupSync:
+			if err := v.files.settle(ctx, !ledger.Above(coolAt), f.progress); err != nil {
+				return errors.Wrapf(err, "field %d", v.fieldID)
+			}
+		case WarmupAsync:
+			v.files.settleLater()
+		case WarmupNone:
+		}
+	}
+	return nil
 }
 
 // roomFor reserves the heap of a segment that is to be loaded. One that takes the

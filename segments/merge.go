@@ -16,6 +16,7 @@ type merger struct {
 	parts []part
 	tasks []pool.Task
 	ends  []int // end of each task's parts
+	first int   // part that the first of tasks begins with
 
 	heads   vec.Merger
 	lists   [][]vec.Neighbor
@@ -46,7 +47,7 @@ func (m *merger) reset() bool {
 	for _, p := range m.parts[:cap(m.parts)] {
 		bytes += 8*cap(p.found) + 4*cap(p.ends)
 	}
-	m.parts, m.hits = m.parts[:0], m.hits[:0]
+	m.parts, m.hits, m.first = m.parts[:0], m.hits[:0], 0
 	clear(m.tasks)
 	m.seen.reset(0)
 	return bytes <= keptBytes

@@ -30,6 +30,16 @@ type Options struct {
 	// LoadTimeout bounds the load of one segment, the wait for its turn not
 	// counted. 0 = 10 minutes.
 	LoadTimeout time.Duration
+	// DiskBytes is what sealed segments may take on the local disk. Beyond it vectors
+	// and indexes that were used the longest time ago leave, and are fetched again when
+	// a read needs them. 0 = no limit.
+	DiskBytes int64
+	// FetchConcurrency is how many vector fields are fetched at once for reads and in the
+	// background; loads are not counted. 0 = 4.
+	FetchConcurrency int
+	// Warmup says when vectors and indexes of a segment come to the local disk, unless
+	// its collection or its load says so. "" = WarmupSync.
+	Warmup Warmup
 	// QuarantineAfter is the panic, faults in mapped memory included, that puts a
 	// segment into quarantine. 0 = the third. Bytes that are proven wrong (class
 	// Corrupt) and a delete that could not be applied do so at once.
@@ -52,6 +62,12 @@ func (o *Options) EnsureDefaults() {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Minute
 	}
+	if o.FetchConcurrency == 0 {
+		o.FetchConcurrency = 4
+	}
+	if o.Warmup == "" {
+		o.Warmup = WarmupSync
+	}
 	if o.QuarantineAfter == 0 {
 		o.QuarantineAfter = 3
 	}
@@ -73,10 +89,13 @@ func (o *Options) Validate() error {
 		name string
 		n    int64
 	}{{"GrowingRows", int64(o.GrowingRows)}, {"LoadConcurrency", int64(o.LoadConcurrency)},
-		{"LoadTimeout", int64(o.LoadTimeout)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
+		{"LoadTimeout", int64(o.LoadTimeout)}, {"DiskBytes", o.DiskBytes}, {"FetchConcurrency", int64(o.FetchConcurrency)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
 		if v.n < 0 {
 			errs = append(errs, errors.Newf("segments: %s is %d, want 0 (default) or more", v.name, v.n))
 		}
+	}
+	if _, err := ParseWarmup(string(o.Warmup)); err != nil {
+		errs = append(errs, errors.Wrap(err, "segments: Warmup"))
 	}
 	return errclass.Mark(errors.Join(errs...), errclass.Invalid)
 }

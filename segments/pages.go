@@ -66,7 +66,7 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 	for {
 		stage := s.stage()
 		p.tops = make([][]pageHit, len(s.targets))
-		err := s.eachTarget(ctx, func(ctx context.Context, i int, t *target) (err error) {
+		err := s.eachTargetWith(ctx, s.req.FieldID, func(ctx context.Context, i int, t *target) (err error) {
 			p.tops[i], err = p.nearestAfter(ctx, int32(i), t, after)
 			return err
 		})

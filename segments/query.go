@@ -232,7 +232,7 @@ func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit fun
 		if err := ctx.Err(); err != nil {
 			return errors.Wrap(err, "query")
 		}
-		cols, err := x.gather(r.OutputFields, piece)
+		cols, err := x.gather(ctx, r.OutputFields, piece)
 		if err != nil {
 			return err
 		}

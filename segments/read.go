@@ -87,11 +87,14 @@ type reader struct {
 	rows     int64  // in all targets
 	missed   int64  // in those that failed
 	nanos    atomic.Int64
-	memory   *Reservation // results on their way
-	trace    *trace       // nil = nobody asked
-	sub      int          // which search of a hybrid one
-	left     bool         // tasks still run: they let go of the snapshot
-	stop     atomic.Bool  // the indexes poll it: a read past its deadline is cut
+	memory   *Reservation  // results on their way
+	held     []int64       // fields whose files are claimed in all targets
+	one      [1]int64      // memory of held
+	claims   []*fieldFiles // further files that are claimed
+	trace    *trace        // nil = nobody asked
+	sub      int           // which search of a hybrid one
+	left     bool          // tasks still run: they let go of the snapshot
+	stop     atomic.Bool   // the indexes poll it: a read past its deadline is cut
 }
 
 // open waits until the channels have applied what is guaranteed, then takes a
@@ -100,6 +103,7 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	start := time.Now()
 	x := &reader{coll: c, info: c.Info(), read: r, at: Latest, opened: start.UnixNano(), memory: c.set.o.Ledger.Force(KindScratch, 0)}
 	x.match = newMatch(r.Plan, x.info.Schema)
+	x.held = x.one[:0]
 	if r.Explain {
 		x.trace = newTrace()
 	}
@@ -356,11 +360,16 @@ func (x *reader) run(ctx context.Context, tasks []pool.Task, failed func(task in
 // eachTarget runs fn as a task for each target that is alive, and takes those out
 // of the answer for which it fails.
 func (x *reader) eachTarget(ctx context.Context, fn func(ctx context.Context, i int, t *target) error) error {
+	return x.eachOf(ctx, nil, fn)
+}
+
+// eachOf is eachTarget without the targets of skip; nil = with all.
+func (x *reader) eachOf(ctx context.Context, skip []bool, fn func(ctx context.Context, i int, t *target) error) error {
 	tasks := make([]pool.Task, 0, len(x.targets))
 	of := make([]int, 0, len(x.targets))
 	for i := range x.targets {
 		t := &x.targets[i]
-		if t.dead {
+		if t.dead || skip != nil && skip[i] {
 			continue
 		}
 		of = append(of, i)
@@ -414,6 +423,7 @@ func (x *reader) close() {
 }
 
 func (x *reader) letGo() {
+	x.unhold()
 	x.snap.Release()
 	x.memory.Release()
 }

@@ -43,17 +43,24 @@ type Sealed struct {
 	ledger  *Ledger
 }
 
-// sealedVectors is one vector field of a sealed segment.
+// sealedVectors is one vector field of a sealed segment. What is mapped is there
+// while somebody has a claim on files.
 type sealedVectors struct {
 	fieldID int64
 	typ     schema.Type
-	base    []float32 // mapped, row after row
-	raw     []byte    // the same, of vectors that are not float32
 	dim     int
-	valid   *bitset.Set    // rows whose vector is not null; nil = all
-	sparse  *sealedSparse  // of a sparse field; then there is nothing else
-	index   index.Searcher // nil = searched exactly
-	info    index.Info
+	rows    int
+	valid   *bitset.Set // rows whose vector is not null; nil = all
+	info    index.Info  // of the index; zero = there is none, it is searched exactly
+
+	files  *fieldFiles // nil = they are in the segment's folder while it is open
+	file   *segfile.Segment
+	base   []float32      // mapped, row after row
+	raw    []byte         // the same, of vectors that are not float32
+	sparse *sealedSparse  // of a sparse field; then there is neither of these, nor an index
+	index  index.Searcher // nil = searched exactly
+	mapped *Reservation
+	built  *Reservation // what the index takes besides
 
 	// The inverse norms are computed by the first search that needs them: Cosine
 	// without the graph.
@@ -62,9 +69,10 @@ type sealedVectors struct {
 	memory *Reservation
 }
 
-// openSealed opens the segment in dir. The caller owns dir until it succeeds.
+// openSealed opens the segment in dir but for its vectors and indexes. The caller owns
+// dir until it succeeds.
 func openSealed(ctx context.Context, dir string, info CollectionInfo, latest func() *schema.Schema, l *Ledger) (_ *Sealed, err error) {
-	file, err := segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true})
+	file, err := segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true, Apart: true})
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +87,9 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, latest fun
 		// Deferred, because a damaged file may fault while it is read.
 		if !opened {
 			s.removed.Release()
+			for _, v := range s.vectors {
+				v.memory.Release()
+			}
 			err = errors.CombineErrors(err, file.Close())
 		}
 	}()
@@ -127,17 +138,18 @@ func (s *Sealed) openVectors(info CollectionInfo) error {
 		if !f.Type.IsVector() {
 			continue
 		}
-		v := &sealedVectors{fieldID: f.ID, typ: f.Type, dim: f.Dim, memory: s.ledger.Force(KindSealed, 0)}
+		v := &sealedVectors{fieldID: f.ID, typ: f.Type, dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
+			mapped: s.ledger.Force(KindMapped, 0), built: s.ledger.Force(KindSealed, 0)}
 		s.vectors = append(s.vectors, v)
-		if err := s.openField(v); err != nil {
+		if err := s.describeField(v); err != nil {
 			return errclass.Wrap(err, errclass.Corrupt, "segment %d: field %q", s.meta.ID, f.Name)
 		}
 	}
 	return nil
 }
 
-// openField finds the vectors of a field and its index.
-func (s *Sealed) openField(v *sealedVectors) error {
+// describeField finds out which vectors of a field are null, and how it is indexed.
+func (s *Sealed) describeField(v *sealedVectors) error {
 	if flags := s.file.Valid(v.fieldID); flags != nil {
 		v.valid = &bitset.Set{}
 		v.valid.Reset(len(flags))
@@ -148,18 +160,59 @@ func (s *Sealed) openField(v *sealedVectors) error {
 		}
 		v.memory.Commit(int64(len(flags)+7) / 8)
 	}
-	if v.typ == schema.SparseFloatVector {
-		return s.openSparse(v)
+	files := s.file.Manifest().FieldFiles(v.fieldID)
+	if len(files) == 0 {
+		return errors.New("there are no vectors")
 	}
-	v.raw = s.file.RawVectors(v.fieldID)
-	if want := s.rows.Rows * v.typ.RowBytes(v.dim); len(v.raw) != want {
-		return errors.Newf("%d bytes, want %d for %d rows of %s of dimension %d", len(v.raw), want, s.rows.Rows, v.typ, v.dim)
+	for _, f := range files {
+		if f.Kind != segfile.KindIndex || v.typ != schema.FloatVector {
+			continue
+		}
+		m, err := index.ParseMetric(f.Index.Metric)
+		if err != nil {
+			return errors.Wrap(err, "index")
+		}
+		v.info = index.Info{Kind: index.Kind(f.Index.Type), Metric: m, Dim: v.dim, Rows: v.rows}
+	}
+	return nil
+}
+
+// openAll maps the vectors and indexes of a segment whose files are all in its folder.
+func (s *Sealed) openAll() error {
+	for _, v := range s.vectors {
+		if err := v.open(s.file, false); err != nil {
+			return errors.Wrapf(err, "segment %d: field %d", s.meta.ID, v.fieldID)
+		}
+	}
+	return nil
+}
+
+// open maps the field's files, and reads them into memory if touch. After an error
+// the caller shuts the field.
+func (v *sealedVectors) open(of *segfile.Segment, touch bool) (err error) {
+	if v.file, err = of.OpenField(v.fieldID, segfile.Options{WillNeed: true, HugePages: true, Populate: touch}); err != nil {
+		return err
+	}
+	if v.typ == schema.SparseFloatVector {
+		err = v.openSparse()
+	} else {
+		err = v.openDense()
+	}
+	bytes, _ := v.file.Bytes()
+	v.mapped.Commit(bytes)
+	return errclass.Wrap(err, errclass.Corrupt, "open vectors")
+}
+
+func (v *sealedVectors) openDense() error {
+	v.raw = v.file.RawVectors(v.fieldID)
+	if want := v.rows * v.typ.RowBytes(v.dim); len(v.raw) != want {
+		return errors.Newf("%d bytes, want %d for %d rows of %s of dimension %d", len(v.raw), want, v.rows, v.typ, v.dim)
 	}
 	if v.typ != schema.FloatVector {
 		return nil
 	}
-	v.base, v.raw = s.file.Vectors(v.fieldID), nil
-	_, image, ok := s.file.Index(v.fieldID)
+	v.base, v.raw = v.file.Vectors(v.fieldID), nil
+	_, image, ok := v.file.Index(v.fieldID)
 	if !ok {
 		return nil
 	}
@@ -167,11 +220,26 @@ func (s *Sealed) openField(v *sealedVectors) error {
 	if err != nil {
 		return errors.Wrap(err, "index")
 	}
-	if v.info = x.Info(); v.info.Rows != s.rows.Rows || v.info.Dim != v.dim {
-		return errors.Newf("the index holds %d rows of dimension %d, the segment has %d of %d", v.info.Rows, v.info.Dim, s.rows.Rows, v.dim)
+	switch i := x.Info(); {
+	case i.Rows != v.rows || i.Dim != v.dim:
+		return errors.Newf("the index holds %d rows of dimension %d, the segment has %d of %d", i.Rows, i.Dim, v.rows, v.dim)
+	case i.Kind != v.info.Kind || i.Metric != v.info.Metric:
+		return errors.Newf("the index is %s by %s, the manifest says %s by %s", i.Kind, i.Metric, v.info.Kind, v.info.Metric)
 	}
 	v.index = x
 	return nil
+}
+
+// shut unmaps the field's files.
+func (v *sealedVectors) shut() error {
+	file := v.file
+	v.file, v.base, v.raw, v.sparse, v.index = nil, nil, nil, nil, nil
+	v.mapped.Release()
+	v.built.Release()
+	if file == nil {
+		return nil
+	}
+	return file.Close()
 }
 
 // sortKeys finds out the order of the keys (often the rows are in it already),
@@ -286,7 +354,16 @@ func (s *Sealed) fixedBytes() int64 {
 func (s *Sealed) bytes() int64 {
 	n := s.heap.size() + s.removed.size() + s.scalars.memory.size()
 	for _, v := range s.vectors {
-		n += v.memory.size()
+		n += v.memory.size() + v.built.size()
+	}
+	return n
+}
+
+// mappedBytes is what is mapped of files.
+func (s *Sealed) mappedBytes() int64 {
+	n := s.mapped.size()
+	for _, v := range s.vectors {
+		n += v.mapped.size()
 	}
 	return n
 }
@@ -351,8 +428,13 @@ func (s *Sealed) close() error {
 		r.Release()
 	}
 	for _, v := range s.vectors {
+		if v.files != nil {
+			err = errors.CombineErrors(err, v.files.close())
+		}
+		err = errors.CombineErrors(err, v.shut())
 		v.memory.Release()
 	}
+	s.tier.giveDisk()
 	err = errors.CombineErrors(err, s.file.Close())
 	return errors.CombineErrors(err, errors.Wrap(os.RemoveAll(s.dir), "remove segment files"))
 }

@@ -197,7 +197,7 @@ func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Se
 
 func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	v := s.field(q.fieldID)
-	if v.sparse != nil {
+	if v.typ == schema.SparseFloatVector {
 		return sc.scanSparse(v.terms(q, sc), n, q, allowed)
 	}
 	allowed = v.present(allowed, n, sc)
@@ -213,7 +213,7 @@ func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratc
 // scans reports whether nearest looks at every row.
 func (s *Sealed) scans(q *nearestQuery) bool {
 	v := s.field(q.fieldID)
-	return q.exact || v.index == nil || v.info.Metric != q.metric
+	return q.exact || v.info.Kind == "" || v.info.Metric != q.metric
 }
 
 func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
@@ -244,7 +244,7 @@ func (s *Sealed) gatherVectors(dst *schema.Column, rows []uint32) {
 	if v.valid != nil {
 		null = func(row uint32) bool { return !v.valid.Has(int(row)) }
 	}
-	if v.sparse == nil {
+	if v.typ != schema.SparseFloatVector {
 		gatherVectors(dst, &schema.Column{FieldID: v.fieldID, Type: v.typ, Dim: v.dim, Float: v.base, Raw: v.raw}, rows, null)
 		return
 	}

@@ -113,7 +113,7 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 		return nil, err
 	}
 	stage := x.stage()
-	if err := x.output(res, r.OutputFields, s.merger.hits); err != nil {
+	if err := x.output(ctx, res, r.OutputFields, s.merger.hits); err != nil {
 		return nil, err
 	}
 	stage.end(&x.stats.Output)
@@ -132,8 +132,8 @@ func (s *searching) searchRows(ctx context.Context, res *SearchResult) error {
 }
 
 // output copies the keys and fields of hits into the answer.
-func (x *reader) output(res *SearchResult, fields []int64, hits []hit) error {
-	cols, err := x.gather(append([]int64{x.info.Schema.Primary().ID}, fields...), hits)
+func (x *reader) output(ctx context.Context, res *SearchResult, fields []int64, hits []hit) error {
+	cols, err := x.gather(ctx, append([]int64{x.info.Schema.Primary().ID}, fields...), hits)
 	if err != nil {
 		return err
 	}

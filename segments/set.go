@@ -26,6 +26,7 @@ type Set struct {
 	scratch sync.Pool        // *scratch, one per task
 	merges  sync.Pool        // *merger, one per search
 	loads   *loads
+	disk    *localDisk
 	builder *graphBuilder
 	scalars *scalarBuilder
 
@@ -69,7 +70,7 @@ func New(o Options) (*Set, error) {
 	}
 	s.group = lifecycle.NewGroup(context.Background(), onExit)
 	s.late = lifecycle.NewGroup(context.Background(), onExit)
-	s.loads = newLoads(o.LoadConcurrency)
+	s.loads, s.disk = newLoads(o.LoadConcurrency), newLocalDisk(o.DiskBytes, o.FetchConcurrency)
 	s.builder, s.scalars = newGraphBuilder(s), newScalarBuilder(s)
 	if err := s.group.Go("memory tiers", s.tend); err != nil {
 		return nil, err

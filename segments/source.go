@@ -41,10 +41,15 @@ func (c *Collection) OpenSource(ctx context.Context, dir string) (_ *Source, err
 	var s *Sealed
 	// A damaged file may fault while it is read.
 	err = guard("open segment to rewrite", func() (err error) {
-		s, err = openSealed(ctx, dir, c.Info(), c.schema, c.set.o.Ledger)
-		return err
+		if s, err = openSealed(ctx, dir, c.Info(), c.schema, c.set.o.Ledger); err != nil {
+			return err
+		}
+		return s.openAll()
 	})
 	if err != nil {
+		if s != nil {
+			err = errors.CombineErrors(err, s.close())
+		}
 		return nil, errors.Wrapf(err, "open segment %d to rewrite it", m.SegmentID)
 	}
 	return &Source{s, heap}, nil

@@ -140,23 +140,23 @@ type sealedSparse struct {
 
 // openSparse opens the index of a sparse field, or makes one in memory if the
 // segment has none.
-func (s *Sealed) openSparse(v *sealedVectors) error {
-	rows, ok := s.file.Sparse(v.fieldID)
-	if !ok || len(rows.Indptr) != s.rows.Rows+1 {
-		return errors.Newf("%d offsets for %d rows", len(rows.Indptr), s.rows.Rows)
+func (v *sealedVectors) openSparse() error {
+	rows, ok := v.file.Sparse(v.fieldID)
+	if !ok || len(rows.Indptr) != v.rows+1 {
+		return errors.Newf("%d offsets for %d rows", len(rows.Indptr), v.rows)
 	}
 	v.sparse = &sealedSparse{rows: rows}
 	var err error
-	if x, image, ok := s.file.Index(v.fieldID); ok && x.Type == indexSparse {
+	if x, image, ok := v.file.Index(v.fieldID); ok && x.Type == indexSparse {
 		v.sparse.index, err = sparse.Open(image)
 	} else {
 		v.sparse.index, err = sparse.Build(rows.Indptr, rows.Indices, rows.Data)
 		if err == nil {
-			v.memory.Commit(v.memory.size() + v.sparse.index.Bytes())
+			v.built.Commit(v.sparse.index.Bytes())
 		}
 	}
-	if err == nil && v.sparse.index.Rows() != s.rows.Rows {
-		err = errors.Newf("the index holds %d rows, the segment has %d", v.sparse.index.Rows(), s.rows.Rows)
+	if err == nil && v.sparse.index.Rows() != v.rows {
+		err = errors.Newf("the index holds %d rows, the segment has %d", v.sparse.index.Rows(), v.rows)
 	}
 	return err
 }

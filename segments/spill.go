@@ -35,10 +35,34 @@ import (
 // tier is what a warm segment and its cold copy share, besides everything but the
 // rows: the warm one may have readers left when the cold one is released.
 type tier struct {
-	mu struct {
+	disk *localDisk // nil = what the segment has on the local disk is not accounted
+	mu   struct {
 		sync.Mutex
-		users int
-		raw   []byte // mapped; nil = warm
+		users  int
+		raw    []byte // mapped; nil = warm
+		onDisk int64  // on the local disk, but for vectors and indexes
+	}
+}
+
+// takeDisk accounts n more bytes on the local disk.
+func (t *tier) takeDisk(n int64) {
+	if t.disk == nil {
+		return
+	}
+	t.disk.force(n)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.onDisk += n
+}
+
+// giveDisk gives back what is accounted on the local disk.
+func (t *tier) giveDisk() {
+	t.mu.Lock()
+	n := t.mu.onDisk
+	t.mu.onDisk = 0
+	t.mu.Unlock()
+	if t.disk != nil {
+		t.disk.give(n, roomForRest)
 	}
 }
 
@@ -101,6 +125,7 @@ func (s *Sealed) cooled() (*Sealed, error) {
 	if !s.tier.cool(raw) {
 		return nil, unmapSpill(raw)
 	}
+	s.tier.takeDisk(int64(w.size))
 	cold.spilled = int64(w.size)
 	cold.scalars = newScalarIndexes(s.ledger)
 	return &cold, nil
@@ -256,7 +281,7 @@ func (c *Collection) Cool(id int64) (bool, error) {
 	}
 	c.indexScalars()
 	cold.heap.Commit(cold.fixedBytes())
-	cold.mapped.Commit(cold.file.Manifest().MappedBytes() + cold.spilled)
+	cold.commitMapped()
 	c.set.o.Logger.Info("segments: cold", "segment", id, "mapped", cold.spilled, "heap", cold.fixedBytes())
 	return true, nil
 }
@@ -270,8 +295,14 @@ func (s *Set) coldAtOnce(warm *Sealed) *Sealed {
 		return warm
 	}
 	_ = warm.close() // the cold one has the rest
-	cold.mapped.Commit(cold.file.Manifest().MappedBytes() + cold.spilled)
+	cold.commitMapped()
 	return cold
+}
+
+// commitMapped accounts what is mapped but for vectors and indexes.
+func (s *Sealed) commitMapped() {
+	bytes, _ := s.file.Bytes()
+	s.mapped.Commit(bytes + s.spilled)
 }
 
 // exchange publishes a view with next in the place of h, if h is in the view. Both

@@ -10,6 +10,8 @@ type SegmentStatus struct {
 	DeletedRows  int // hidden by deletes and by newer rows of the same key
 	MemoryBytes  int64
 	MappedBytes  int64
+	Tier         Tier
+	RemoteBytes  int64            // vectors and indexes that are only in object storage now
 	Cold         bool             // sealed, and its scalars are in a mapped file
 	Indexes      map[int64]string // by field id
 	Error        string
@@ -34,7 +36,7 @@ func (c *Collection) Segments() []SegmentStatus {
 }
 
 func (g *Growing) describe(st *SegmentStatus) {
-	st.State, st.Rows = "growing", g.Rows()
+	st.State, st.Rows, st.Tier = "growing", g.Rows(), TierMemory
 	if g.sealed.Load() {
 		st.State = "sealed"
 	}
@@ -51,16 +53,16 @@ func (g *Growing) describe(st *SegmentStatus) {
 
 func (s *Sealed) describe(st *SegmentStatus) {
 	st.State, st.Rows = "loaded", s.rows.Rows
-	st.MappedBytes, _ = s.file.Bytes()
-	st.MappedBytes += s.spilled
+	st.MappedBytes = s.mappedBytes()
 	st.Cold = s.spilled > 0
+	s.describeTier(st)
 	if st.Rows > 0 {
 		st.MinTimestamp, st.MaxTimestamp = s.oldest, s.newest
 	}
 	s.scalars.describe(st)
 	for _, v := range s.vectors {
 		st.Indexes[v.fieldID] = string(index.KindFlat)
-		if v.index != nil {
+		if v.info.Kind != "" {
 			st.Indexes[v.fieldID] = string(v.info.Kind)
 		}
 	}

@@ -21,33 +21,43 @@ const (
 // searchSegments splits the search into tasks and waits for them.
 func (s *searching) searchSegments(ctx context.Context) error {
 	stage := s.stage()
-	s.addParts()
-	s.addTasks()
-	if err := s.run(ctx, s.merger.tasks, s.failedTask); err != nil {
-		return err
-	}
+	err := s.waves(ctx, s.req.FieldID, s.skip, func(skip []bool) error {
+		s.addParts(skip)
+		s.addTasks()
+		if err := s.run(ctx, s.merger.tasks, s.failedTask); err != nil {
+			return err
+		}
+		s.failedParts()
+		return s.partial()
+	})
 	stage.end(&s.stats.Wall)
-	for i := range s.merger.parts {
+	return err
+}
+
+// failedParts takes the targets of parts that failed out of the answer.
+func (s *searching) failedParts() {
+	for i := s.merger.first; i < len(s.merger.parts); i++ {
 		if p := &s.merger.parts[i]; p.err != nil {
 			s.kill(int(p.target), p.err)
 		}
 	}
-	return s.partial()
 }
 
 // addParts splits the search. A target has one part, unless there are more
 // workers than targets: then a batch of vectors is split into pieces, and the
-// rows of a scan for a single vector if workers are idle.
-func (s *searching) addParts() {
+// rows of a scan for a single vector if workers are idle. Those of skip (nil = none
+// are) have none; nor have those that failed.
+func (s *searching) addParts(skip []bool) {
 	m, per := s.merger, s.queriesPerTask()
+	m.first = len(m.parts)
 	q := s.query()
 	dim := s.req.dim()
 	idle := -1 // not known yet
 	for i := range s.targets {
-		if s.skip != nil && s.skip[i] {
+		t := &s.targets[i]
+		if skip != nil && skip[i] || t.dead {
 			continue
 		}
-		t := &s.targets[i]
 		rows := int64(t.visible(t.ts))
 		scans := t.scans(&q)
 		if !scans {
@@ -106,11 +116,11 @@ func (s *searching) queriesPerTask() int {
 	return max(1, (s.req.NQ+pieces-1)/pieces)
 }
 
-// addTasks makes a task of each part, and one of several small parts.
+// addTasks makes a task of each part that has none, and one of several small parts.
 func (s *searching) addTasks() {
 	m := s.merger
 	m.tasks, m.ends = m.tasks[:0], m.ends[:0]
-	for from := 0; from < len(m.parts); {
+	for from := m.first; from < len(m.parts); {
 		to, cost := from, int64(0)
 		for work := int64(0); to < len(m.parts) && (to == from || work+m.parts[to].work <= taskWork); to++ {
 			work += m.parts[to].work
@@ -145,7 +155,7 @@ func (s *searching) searchParts(ctx context.Context, parts []part) error {
 
 // failedTask takes the targets of a task that failed out of the answer.
 func (s *searching) failedTask(task int, err error) {
-	m, from := s.merger, 0
+	m, from := s.merger, s.merger.first
 	if task > 0 {
 		from = m.ends[task-1]
 	}

@@ -24,6 +24,7 @@ type Options struct {
 	Populate  bool // read everything while opening (Linux)
 	WillNeed  bool // start to read everything in the background
 	HugePages bool // map with huge pages where the file system has them (Linux)
+	Apart     bool // leave the files of FieldFiles alone, which need not be there: see Segment.OpenField
 }
 
 // Segment is an open segment. Its methods are safe for concurrent use, but see
@@ -81,6 +82,9 @@ func Open(dir string, o Options) (*Segment, error) {
 	}
 	s := &Segment{dir: dir, m: m, keys: m.KeyStats(), vectors: map[int64][]byte{}, arrays: map[string][]byte{}, indexes: map[int64]indexImage{}}
 	for i := range m.Files {
+		if _, apart := m.Files[i].apart(); apart && o.Apart {
+			continue
+		}
 		if err := s.openFile(&m.Files[i], o); err != nil {
 			return nil, errors.CombineErrors(errors.Wrapf(err, "open segment %d in %s", m.SegmentID, dir), s.Close())
 		}

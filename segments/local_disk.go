@@ -1,0 +1,199 @@
+package segments
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/querynode/querynode/internal/errclass"
+)
+
+// localDisk keeps the files of sealed segments within a limit. Vectors and indexes
+// (see fieldFiles) leave when their room is needed, those that were used the longest
+// time ago first; the rest of a segment stays while it is loaded.
+type localDisk struct {
+	limit atomic.Int64  // 0 = none; tests change it
+	slots chan struct{} // fetches at a time
+	turn  chan struct{} // whoever waits for room; capacity 1
+	// waitedFor says that freed is not nil; changed with it, read without the lock.
+	waitedFor atomic.Bool
+
+	mu struct {
+		sync.Mutex
+		used   int64
+		fields int // that have room
+		local  map[*fieldFiles]bool
+		freed  chan struct{} // closed when some room may have become free; nil = nobody waits
+	}
+	fetches, fetchedBytes, failed, evictions, evictedBytes atomic.Int64
+}
+
+// DiskStats tell what sealed segments have on the local disk, and what goes between
+// it and object storage.
+type DiskStats struct {
+	Limit        int64 // bytes; 0 = none
+	Used         int64 // bytes
+	Fields       int   // vector fields of segments whose files are on the local disk
+	Fetches      int64 // fields that were fetched because a read needed them, or in the background
+	FetchedBytes int64
+	FetchErrors  int64
+	Evictions    int64 // fields whose files gave their room to others
+	EvictedBytes int64
+}
+
+// Disk tells what is on the local disk.
+func (s *Set) Disk() DiskStats {
+	d := s.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
+		FetchErrors: d.failed.Load(), Evictions: d.evictions.Load(), EvictedBytes: d.evictedBytes.Load()}
+}
+
+func newLocalDisk(limit int64, fetches int) *localDisk {
+	d := &localDisk{slots: make(chan struct{}, fetches), turn: make(chan struct{}, 1)}
+	d.limit.Store(limit)
+	d.mu.local = map[*fieldFiles]bool{}
+	return d
+}
+
+// room is what files may take of the local disk.
+type room int
+
+const (
+	roomForRest  room = iota // of a segment, which stays while it is loaded
+	roomForField             // may be evicted
+)
+
+// takeFree takes n bytes if so many are free. One field has room whatever the limit:
+// reads then go on field by field, where they could not at all.
+func (d *localDisk) takeFree(n int64, of room) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if limit := d.limit.Load(); limit > 0 && n > limit-d.mu.used && (of == roomForRest || d.mu.fields > 0) {
+		return false
+	}
+	d.mu.used += n
+	if of == roomForField {
+		d.mu.fields++
+	}
+	return true
+}
+
+// force takes n bytes whatever the limit, and evicts what it can if that is too many.
+func (d *localDisk) force(n int64) {
+	if d.takeNow(n, roomForRest) != nil {
+		d.give(-n, roomForRest)
+	}
+}
+
+// give gives n bytes back.
+func (d *localDisk) give(n int64, of room) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.used -= n
+	if of == roomForField {
+		d.mu.fields--
+	}
+	d.wakeLocked()
+}
+
+func (d *localDisk) wakeLocked() {
+	if d.mu.freed != nil {
+		close(d.mu.freed)
+		d.mu.freed = nil
+		d.waitedFor.Store(false)
+	}
+}
+
+// wake tells whoever waits for room that files are not used any more.
+func (d *localDisk) wake() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wakeLocked()
+}
+
+// takeNow takes n bytes, and evicts files that nobody uses for them. Class Exhausted
+// if that is not enough.
+func (d *localDisk) takeNow(n int64, of room) error {
+	for !d.takeFree(n, of) {
+		f := d.victim()
+		if f == nil {
+			return d.noRoom(n)
+		}
+		f.leave()
+	}
+	return nil
+}
+
+func (d *localDisk) noRoom(n int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return errclass.New(errclass.Exhausted,
+		"no room for %d bytes on the local disk: %d of %d bytes are in use; release segments, or give the node more (disk.limit)", n, d.mu.used, d.limit.Load())
+}
+
+// take takes room for a field, and waits for files to be used no more.
+func (d *localDisk) take(ctx context.Context, n int64) error {
+	select { // first come, first served: a large file is not kept waiting by small ones
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for %d bytes of the local disk", n)
+	}
+	for {
+		d.mu.Lock()
+		if d.mu.freed == nil {
+			d.mu.freed = make(chan struct{})
+			d.waitedFor.Store(true)
+		}
+		freed := d.mu.freed
+		d.mu.Unlock()
+		err := d.takeNow(n, roomForField)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return errclass.Wrap(err, errclass.Retryable, "all of the local disk is being read")
+		}
+	}
+}
+
+// victim takes the files that were used the longest time ago off the list and marks
+// them as leaving; nil if all are in use.
+func (d *localDisk) victim() *fieldFiles {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		var oldest *fieldFiles
+		at := int64(0)
+		for f := range d.mu.local {
+			if used, idle := f.idle(); idle && (oldest == nil || used < at) {
+				oldest, at = f, used
+			}
+		}
+		if oldest == nil {
+			return nil
+		}
+		if oldest.beginLeaving() { // else somebody was faster
+			delete(d.mu.local, oldest)
+			return oldest
+		}
+	}
+}
+
+// enter puts files on the list of those that may be evicted.
+func (d *localDisk) enter(f *fieldFiles) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.local[f] = true
+}
+
+// remove takes files off the list.
+func (d *localDisk) remove(f *fieldFiles) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.mu.local, f)
+}
