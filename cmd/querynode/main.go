@@ -113,7 +113,7 @@ func run(a *app, args []string, exit func(int)) int {
 	}
 	cmd, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(a.stderr, "querynode: %v\nSee: querynode --help\n", err)
+		fmt.Fprintf(a.stderr, "querynode: %v\nSee: %s --help\n", err, nearest(err))
 		return exitUsage
 	}
 	err = cmd.Run(a)
@@ -129,7 +129,25 @@ func run(a *app, args []string, exit func(int)) int {
 	return exitError
 }
 
+// nearest is the command whose help says how it should have been called.
+func nearest(err error) string {
+	var bad *kong.ParseError
+	if errors.As(err, &bad) && bad.Context != nil {
+		if n := bad.Context.Selected(); n != nil {
+			return n.FullPath()
+		}
+	}
+	return "querynode"
+}
+
 type versionCmd struct{}
+
+// Help is the long form of the help.
+func (versionCmd) Help() string {
+	return `Example:
+
+  querynode version`
+}
 
 // Run prints the version.
 func (versionCmd) Run(a *app) error {

@@ -42,6 +42,10 @@ type collector struct {
 	reserved, reservedLimit, refused                                metric
 	queued, running, evicted, rejected, tasks, cost, wait, taskTime metric
 	panics                                                          metric
+	disk, diskLimit, fetches, fetchedBytes, fetchErrors             metric
+	evictions, evictedBytes                                         metric
+	broken, flushFailing                                            metric
+	compactions, compactionsFailed, compactionFailing, dropped      metric
 	walInfo, walState, walAttempts, walAppended, walBytes           metric
 	walRefused, walPending, walTick, walReplayed, walTickErrors     metric
 	walReplayedRows, walReplayedBytes                               metric
@@ -77,6 +81,12 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.bytes = gauge("entity_size", "Bytes of heap and anonymous memory by state of the segment; mapped files are in reservation_bytes.", "segment_state")
 	c.loading = gauge("load_segment_concurrency", "Segments that are being loaded.")
 	c.quarantined = gauge("quarantined_segments", "Segments that are not searched any more because they panicked or are corrupt.")
+	c.broken = gauge("broken_segments", "Segments that the node is to serve and cannot load: damaged, gone, or too new.")
+	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed: it is tried again, and the log grows meanwhile.")
+	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
+	c.compactionsFailed = counter("compaction_failed_total", "Compactions that failed.")
+	c.compactionFailing = gauge("compaction_failing_channels", "Channels whose last compaction failed: it is tried again.")
+	c.dropped = counter("compaction_rows_dropped_total", "Rows that compactions have dropped.")
 	c.problem = gauge("keeper_problem", "1 while something that is to be served is not; /readyz and the log say what.")
 	c.vchannels = gauge("dml_vchannel_num", "Channels that the node follows.")
 	c.lag = gauge("consume_tt_lag_ms", "How far the applied timestamp of a channel is behind the clock.", "channel_name")
@@ -84,6 +94,13 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.reserved = gauge("reservation_bytes", "Memory in the ledger by kind; mapped does not count against the limit.", "kind")
 	c.reservedLimit = gauge("reservation_limit_bytes", "Limit of the ledger; 0 = none.")
 	c.refused = counter("reservation_refused_total", "Reservations that were refused for want of memory.")
+	c.disk = gauge("disk_bytes", "What sealed segments have on the local disk.")
+	c.diskLimit = gauge("disk_limit_bytes", "What they may have; 0 = no limit.")
+	c.fetches = counter("tier_fetches_total", "Vector fields of segments that were fetched from object storage because a read needed them, or in the background.")
+	c.fetchedBytes = counter("tier_fetched_bytes_total", "Bytes of those.")
+	c.fetchErrors = counter("tier_fetch_errors_total", "Fetches that failed.")
+	c.evictions = counter("tier_evictions_total", "Vector fields of segments that left the local disk for others.")
+	c.evictedBytes = counter("tier_evicted_bytes_total", "Bytes of those.")
 	c.panics = counter("panics_recovered_total", "Panics that cost one task. Those of calls are in grpc_panics_recovered_total.", "site")
 }
 
@@ -152,6 +169,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	c.collectSegments(ch, p)
+	c.collectStores(ch, p)
 	c.collectDispatcher(ch, p)
 	c.collectLogs(ch, p)
 	if p.Pool != nil {
@@ -216,11 +234,30 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 	}
 	l := set.Ledger()
 	used := l.Used()
-	for _, k := range []segments.Kind{segments.KindSealed, segments.KindMapped, segments.KindGrowing, segments.KindDeletes, segments.KindDownload, segments.KindScratch} {
+	for _, k := range []segments.Kind{segments.KindSealed, segments.KindMapped, segments.KindGrowing, segments.KindDeletes, segments.KindDownload, segments.KindScratch, segments.KindCompaction} {
 		c.reserved.emit(ch, float64(used[k]), string(k))
 	}
 	c.reservedLimit.emit(ch, float64(l.Limit()))
 	c.refused.emit(ch, float64(l.Refused()))
+	d := set.Disk()
+	c.disk.emit(ch, float64(d.Used))
+	c.diskLimit.emit(ch, float64(d.Limit))
+	c.fetches.emit(ch, float64(d.Fetches))
+	c.fetchedBytes.emit(ch, float64(d.FetchedBytes))
+	c.fetchErrors.emit(ch, float64(d.FetchErrors))
+	c.evictions.emit(ch, float64(d.Evictions))
+	c.evictedBytes.emit(ch, float64(d.EvictedBytes))
+}
+
+// collectStores is about what goes to object storage and is fetched from there.
+func (c *collector) collectStores(ch chan<- prometheus.Metric, p *Parts) {
+	c.broken.emit(ch, float64(p.Node.BrokenSegments()))
+	c.flushFailing.emit(ch, float64(p.Node.FlushesFailing()))
+	st := p.Node.Compaction()
+	c.compactions.emit(ch, float64(st.Stats.Jobs))
+	c.compactionsFailed.emit(ch, float64(st.Stats.Failed))
+	c.compactionFailing.emit(ch, float64(len(st.Failing)))
+	c.dropped.emit(ch, float64(st.Stats.RowsIn-st.Stats.RowsOut))
 }
 
 func (c *collector) collectDispatcher(ch chan<- prometheus.Metric, p *Parts) {

@@ -203,6 +203,14 @@ func (f *Flusher) Forget(ctx context.Context, vchannel string) error {
 // Drop forgets all about a vchannel whose collection is gone.
 func (f *Flusher) Drop(vchannel string) { f.assigner.Forget(vchannel) }
 
+// Failing is the number of channels whose last step failed: what they have is not
+// stored for now, and their part of the log is not trimmed.
+func (f *Flusher) Failing() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.mu.failing)
+}
+
 // Kick makes the loop look for work now.
 func (f *Flusher) Kick() {
 	select {

@@ -42,6 +42,20 @@ func (n *Node) Channels() []ChannelStatus {
 	return out
 }
 
+// BrokenSegments is the number of segments that this node should serve and cannot
+// load, see Broken.
+func (n *Node) BrokenSegments() (all int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.mu.serving {
+		all += len(s.broken)
+	}
+	return all
+}
+
+// FlushesFailing is the number of channels that cannot be flushed for now.
+func (n *Node) FlushesFailing() int { return n.flusher.Failing() }
+
 // Version grows with each change of what is served: segments, channels, what is
 // broken. One of the channels is closed at the next change.
 func (n *Node) Version() (version int64, segments, others <-chan struct{}) {
