@@ -25,13 +25,20 @@ type scenario struct {
 	owners  int           // each opened while the one before it may still live
 	appends int           // all together, to any owner that has been opened
 	closes  int           // all together, each owner once at least
+	each    []share       // instead of these two: what each owner gets
 	asks    int           // barriers, all together
 	waits   []string      // lengths of time that may pass while calls hang, each once
 	calm    bool          // calls return ok, or hang; none fails
 	replay  bool          // Options.Replay may hang too
 	patient time.Duration // context of the appends; 0 = it has no end
 	life    func(*WAL, <-chan struct{}) subject
+
+	fails     int  // at most so many calls fail; 0 = any number. With each only
+	unreduced bool // with each: all orders nevertheless
 }
+
+// share is what one owner gets.
+type share struct{ appends, closes int }
 
 // subject is what the explorer closes and appends to: a WAL, or a broken one.
 type subject interface {
@@ -44,6 +51,7 @@ type owner struct {
 	term    uint64
 	w       *WAL
 	subject subject
+	appends int
 	closes  int
 }
 
@@ -87,6 +95,7 @@ type path struct {
 	closes  []*closed
 	asks    []*asked
 	waits   []string
+	failed  int             // calls that did
 	broke   map[string]bool // a Close of producer or reader failed, by owner
 	taken   int             // length of the log when the newest term was taken
 	takenBy uint64
@@ -129,6 +138,36 @@ func (p *path) violate(format string, args ...any) {
 
 // choices are what may happen next, in a fixed order; none at the end.
 func (p *path) choices() []string {
+	parked := p.gates.list()
+	if p.s.each == nil {
+		return p.theirs(parked, p.ours())
+	}
+	var all []string
+	for i := range p.s.each {
+		mine := p.oursOf(i)
+		busy := slices.ContainsFunc(parked, func(c *parkedCall) bool { return c.term == uint64(i+1) })
+		if len(mine) > 0 && !busy && p.s.meetInTheQueue() {
+			return mine
+		}
+		all = append(all, mine...)
+	}
+	return p.theirs(parked, all)
+}
+
+// meetInTheQueue reports whether owners meet in calls into the queue alone. Time, and
+// barriers, which note who had the topic when they began, are common to all.
+//
+// Then what one owner begins changes nothing for another until a call of it is let
+// go on. So if an owner has something to begin and no call that is held, nothing
+// that another one does before it could matter, and it goes first and alone: of
+// the orders that differ in independent steps only, one is explored. That is a
+// persistent set (Godefroid, Partial-Order Methods for the Verification of
+// Concurrent Systems, 1996) in a space without cycles: it loses no end, and no
+// state that an owner can be in. TestReductionLosesNothing compares.
+func (s scenario) meetInTheQueue() bool { return len(s.waits) == 0 && s.asks == 0 && !s.unreduced }
+
+// ours are the appends, closes, barriers and owners that may begin.
+func (p *path) ours() []string {
 	var out []string
 	if len(p.owners) < p.s.owners {
 		out = append(out, "open")
@@ -151,11 +190,35 @@ func (p *path) choices() []string {
 			out = append(out, fmt.Sprint("close ", o.term))
 		}
 	}
+	return out
+}
+
+// oursOf is ours for the i-th owner, where each gets its share.
+func (p *path) oursOf(i int) (out []string) {
+	if i == len(p.owners) {
+		return []string{"open"}
+	}
+	if i > len(p.owners) {
+		return nil
+	}
+	o, s := p.owners[i], p.s.each[i]
+	if o.appends < s.appends {
+		out = append(out, fmt.Sprint("append to ", o.term))
+	}
+	if o.closes < s.closes {
+		out = append(out, fmt.Sprint("close ", o.term))
+	}
+	return out
+}
+
+// theirs adds what the queue and time may do.
+func (p *path) theirs(parked []*parkedCall, out []string) []string {
 	ours := len(out)
-	parked := p.gates.list()
 	for _, c := range parked {
 		for _, a := range p.s.answers(c.op) {
-			out = append(out, c.label+": "+string(a))
+			if a == ok || p.s.fails == 0 || p.failed < p.s.fails {
+				out = append(out, c.label+": "+string(a))
+			}
 		}
 	}
 	if len(parked) == 0 {
@@ -208,6 +271,9 @@ func (p *path) let(choice string) bool {
 		if strings.HasPrefix(c.op, "close ") && answer(a) != ok {
 			p.broke[fmt.Sprintf("%s of %d", c.op, c.term)] = true
 		}
+		if answer(a) != ok {
+			p.failed++
+		}
 		p.gates.release(c, answer(a))
 		return true
 	}
@@ -249,7 +315,8 @@ func (p *path) open() {
 }
 
 func (p *path) append(o *owner) {
-	a := &appended{body: fmt.Sprint("a", len(p.appends)), owner: o, begun: time.Now(), done: make(chan struct{})}
+	a := &appended{body: fmt.Sprint("a", o.term, "-", o.appends), owner: o, begun: time.Now(), done: make(chan struct{})}
+	o.appends++
 	p.appends = append(p.appends, a)
 	go func() {
 		defer close(a.done)
@@ -295,6 +362,9 @@ func (p *path) stuck(o *owner) []*parkedCall {
 func (p *path) fingerprint() string {
 	var b strings.Builder
 	fmt.Fprintln(&b, time.Since(p.start), p.waits, p.taken, p.takenBy, p.broke)
+	if p.s.fails > 0 {
+		fmt.Fprintln(&b, p.failed)
+	}
 	for _, o := range p.owners {
 		o.w.mu.Lock()
 		fmt.Fprintln(&b, o.term, o.closes, o.w.mu.state, o.w.mu.over, o.w.mu.cause, o.w.mu.closeErrs)
