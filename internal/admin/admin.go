@@ -2,7 +2,7 @@
 // node: is it alive, is it ready, what does it do, where does its time go.
 //
 //	/healthz       200 while the process must not be restarted
-//	/readyz        200 while requests should be sent here; else 503 and what is missing
+//	/readyz        200 while requests should be sent here, and what was set aside; else 503 and what is missing
 //	/statusz       the state of every part, as JSON
 //	/metrics       for Prometheus
 //	/debug/pprof/  profiles
@@ -32,6 +32,7 @@ import (
 	"github.com/querynode/querynode/internal/node"
 	"github.com/querynode/querynode/mq/embedded"
 	"github.com/querynode/querynode/pool"
+	"github.com/querynode/querynode/segments"
 )
 
 // Options configure a Server.
@@ -200,10 +201,40 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	st := s.o.Machine.State()
 	if st.Ready() {
-		_, _ = fmt.Fprintln(w, "ready")
+		_, _ = fmt.Fprintln(w, strings.Join(append([]string{"ready"}, s.setAside()...), "\n- "))
 		return
 	}
 	http.Error(w, strings.Join(append([]string{"not ready: " + st.String()}, s.missing()...), "\n- "), http.StatusServiceUnavailable)
+}
+
+// setAside says for people what a node that is ready does without.
+func (s *Server) setAside() []string {
+	p := s.o.Parts()
+	if p == nil {
+		return nil
+	}
+	var segs []segments.SegmentStatus
+	for _, c := range p.Node.Segments().Collections() {
+		segs = append(segs, c.Segments()...)
+	}
+	return without(segs, p.Node.BrokenSegments(), p.Node.Channels())
+}
+
+func without(segs []segments.SegmentStatus, broken int, channels []node.ChannelStatus) (all []string) {
+	for _, s := range segs {
+		if s.State == "quarantined" {
+			all = append(all, fmt.Sprintf("segment %d of %s is not searched any more: %s", s.ID, s.VChannel, s.Error))
+		}
+	}
+	if broken > 0 {
+		all = append(all, fmt.Sprintf("%d segments cannot be loaded, see querynode status", broken))
+	}
+	for _, c := range channels {
+		if c.Quarantined > 0 {
+			all = append(all, fmt.Sprintf("%d messages of %s could not be applied and were set aside", c.Quarantined, c.VChannel))
+		}
+	}
+	return all
 }
 
 // missing says for people what keeps the node from being ready.

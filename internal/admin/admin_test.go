@@ -17,6 +17,8 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/node"
+	"github.com/querynode/querynode/segments"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
@@ -102,6 +104,21 @@ func TestAliveReadyAndWhatIsMissingInEveryState(t *testing.T) {
 		if _, text := p.get("/metrics"); !strings.Contains(text, `querynode_state{state="`+c.state.String()+`"} 1`) {
 			t.Errorf("%s: the metric does not say so", c.state)
 		}
+	}
+}
+
+// TestAReadyNodeSaysWhatItDoesWithout: it is to be sent requests, and somebody
+// should look after it.
+func TestAReadyNodeSaysWhatItDoesWithout(t *testing.T) {
+	fine := segments.SegmentStatus{Meta: segments.Meta{ID: 1, VChannel: "v"}, State: "loaded"}
+	if got := without([]segments.SegmentStatus{fine}, 0, []node.ChannelStatus{{VChannel: "v"}}); len(got) != 0 {
+		t.Errorf("nothing is wrong: %q", got)
+	}
+	bad := segments.SegmentStatus{Meta: segments.Meta{ID: 7, VChannel: "v"}, State: "quarantined", Error: "panicked three times"}
+	got := strings.Join(without([]segments.SegmentStatus{fine, bad}, 2, []node.ChannelStatus{{VChannel: "v", Quarantined: 3}, {VChannel: "w"}}), "\n")
+	want := "segment 7 of v is not searched any more: panicked three times\n2 segments cannot be loaded, see querynode status\n3 messages of v could not be applied and were set aside"
+	if got != want {
+		t.Errorf("got %q", got)
 	}
 }
 
