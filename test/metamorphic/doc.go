@@ -1,16 +1,20 @@
-// Command metamorphic does random things to a whole node, over its API, and
+// Command metamorphic does random things to whole nodes, over their API, and
 // compares every answer with a naive model: rows in a list, and loops.
 //
-//	go run ./test/metamorphic --seed 7 --ops 1000000
+//	go run ./test/metamorphic --seed 7 --ops 1000000 --dir /dev/shm
 //	go run ./test/metamorphic --replay metamorphic-7.script
 //
-// An operation is one request, whatever number of rows it has. Several lanes
-// run beside each other, each with a collection of its own: a random schema, then
-// inserts, upserts, deletes by key and by filter, flushes, compactions, releases
-// and loads, partitions that come and go, and between them searches, queries, gets
-// and counts, as of now and as of random moments in the past. All lanes meet at a
-// barrier now and then, where the node is stopped and started again, sometimes with
-// an object storage that fails while it stops, as if the process had been killed.
+// An operation is one request, whatever number of rows it has. Some worlds, each a
+// node with lanes of its own, share the operations; each lane has a collection with a
+// random schema of scalars, times, arrays, JSON, dynamic fields and vectors of
+// every type, with nulls and defaults. In it there are inserts, upserts, deletes by key
+// and by filter, flushes, compactions, releases and loads, fields that are added, indexes
+// that are built, dropped and replaced, partitions that come and go, segments that cannot be
+// read. Between them searches (ranges, groups, pages, fused ones), queries (orders,
+// aggregates, pages), gets and counts, with filters of all kinds, as of now, as of random
+// moments in the past, or as fresh as a level of consistency asks. All lanes of a world
+// meet at a barrier now and then, where the node is stopped and started again, sometimes
+// with an object storage that fails while it stops, as if the process had been killed.
 //
 // Exact searches are compared exactly: which keys may be in the answer, their
 // scores, their values; of rows at the same distance any will do. Searches by graph

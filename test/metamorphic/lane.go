@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -27,10 +25,12 @@ type lane struct {
 	nextID int
 	left   int // operations until the collection is dropped
 	marks  []int
+	open   []int  // reads in pages that are not at their end, as far as is known
 	model  *model // nil = there is no collection
 	made   int    // collections so far
 	done   []op   // what was run, the last one included
 	tally  map[string]int
+	spent  map[string]time.Duration
 	recall recall
 	lie    bool // tests: the model forgets some deletes
 }
@@ -59,15 +59,24 @@ func (l *lane) run(ctx context.Context, o *op) error {
 	l.done = append(l.done, *o)
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	began := time.Now()
 	err := l.do(ctx, o)
+	l.tally[o.kind()]++
+	l.spent[o.kind()] += time.Since(began)
 	if st, ok := status.FromError(errors.Cause(err)); ok && err != nil && st.Code() != codes.OK {
-		return o.differs("the node refuses it: %v", err)
+		err = o.differs("the node refuses it: %v", err)
+	}
+	var d *difference
+	if l.model != nil && errors.As(err, &d) {
+		d.What += "; the collection has " + l.model.spec.describe()
 	}
 	return err
 }
 
+// kind is what an operation is counted as.
+func (o *op) kind() string { return o.Do + pick(o.Form == "", "", " "+o.Form) }
+
 func (l *lane) do(ctx context.Context, o *op) error {
-	l.tally[o.Do]++
 	m := l.model
 	if o.Do == opCreate {
 		return l.create(ctx, o)
@@ -77,23 +86,41 @@ func (l *lane) do(ctx context.Context, o *op) error {
 	}
 	switch o.Do {
 	case opDrop:
-		l.model, l.marks = nil, nil
+		l.model, l.marks, l.open = nil, nil, nil
 		_, err := l.rig.catalog.DropCollection(ctx, &qnpb.DropCollectionRequest{Collection: m.spec.name})
 		return err
 	case opPartition, opDropPart:
 		return l.partition(ctx, o)
+	case opAddField, opIndex, opReindex:
+		return l.change(ctx, o)
 	case opInsert, opUpsert, opDelete:
 		return l.append(ctx, o)
 	case opDeleteBy:
 		return l.deleteBy(ctx, o)
+	case opMark:
+		return l.mark(ctx, o)
+	case opSearch, opHybrid, opQuery, opCount, opGet, opPage:
+		return l.read(ctx, o)
+	}
+	return l.move(ctx, o)
+}
+
+// move runs the operations that no answer may show.
+func (l *lane) move(ctx context.Context, o *op) error {
+	m := l.model
+	switch o.Do {
 	case opFlush:
 		if !m.loaded {
 			return nil
 		}
 		_, err := l.rig.write.Flush(ctx, &qnpb.FlushRequest{Collection: m.spec.name, Wait: o.Wait})
 		return err
-	case opCompact:
-		return l.compact(ctx, o)
+	case opCompact: // besides those that the node does by itself
+		if !m.loaded {
+			return nil
+		}
+		_, err := l.rig.write.Compact(ctx, &qnpb.CompactRequest{Collection: m.spec.name})
+		return err
 	case opCool:
 		return l.rig.cool(m.spec.name)
 	case opRelease:
@@ -104,10 +131,8 @@ func (l *lane) do(ctx context.Context, o *op) error {
 		m.loaded = true
 		_, err := l.rig.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: m.spec.name})
 		return err
-	case opMark:
-		return l.mark(ctx, o)
-	case opSearch, opQuery, opCount, opGet:
-		return l.read(ctx, o)
+	case opPartial:
+		return l.partial(ctx, o)
 	}
 	return errors.Newf("unknown operation %q", o.Do)
 }
@@ -118,7 +143,7 @@ func (l *lane) create(ctx context.Context, o *op) error {
 	}
 	l.made++
 	s := newSpec(fmt.Sprintf("lane%d_%d", l.number, l.made), o.Seed)
-	l.model, l.marks = newModel(s), nil
+	l.model, l.marks, l.open = newModel(s, o.ID), nil, nil
 	_, err := l.rig.catalog.CreateCollection(ctx, s.create())
 	return err
 }
@@ -139,6 +164,43 @@ func (l *lane) partition(ctx context.Context, o *op) error {
 	return nil
 }
 
+// change changes the schema, or an index.
+func (l *lane) change(ctx context.Context, o *op) error {
+	m, r := l.model, rand.New(rand.NewPCG(o.Seed, 0xc4a2))
+	switch o.Do {
+	case opAddField:
+		if len(m.spec.fields) > 8 {
+			return nil
+		}
+		f := m.spec.later(o.Seed)
+		_, err := l.rig.catalog.AddField(ctx, &qnpb.AddFieldRequest{Collection: m.spec.name, Field: f.schema()})
+		m.addField(f)
+		return err
+	case opIndex:
+		f := m.spec.pick(r, func(f *field) bool { return f.scalarIndexes() != nil })
+		if f == nil {
+			return nil
+		}
+		if f.index != "" {
+			f.index = ""
+			_, err := l.rig.catalog.DropIndex(ctx, &qnpb.DropIndexRequest{Collection: m.spec.name, Index: f.name + "_index"})
+			return err
+		}
+		kinds := f.scalarIndexes()
+		f.index = kinds[r.IntN(len(kinds))]
+		_, err := l.rig.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: m.spec.name, Index: &qnpb.IndexSpec{Field: f.name, Type: f.index}})
+		return err
+	}
+	v := &m.spec.vectors[r.IntN(len(m.spec.vectors))]
+	if _, err := l.rig.catalog.DropIndex(ctx, &qnpb.DropIndexRequest{Collection: m.spec.name, Index: v.name + "_index"}); err != nil {
+		return err
+	}
+	v.reindex(r)
+	clear(m.pages) // their tokens are of the metric of before
+	_, err := l.rig.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: m.spec.name, Index: v.indexSpec()})
+	return err
+}
+
 // append writes. An insert of a key that is there is left out: two rows of one
 // key are not told apart by what is promised of them.
 func (l *lane) append(ctx context.Context, o *op) error {
@@ -151,16 +213,18 @@ func (l *lane) append(ctx context.Context, o *op) error {
 	if o.Do == opDelete {
 		req.Operation = &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Ids: m.spec.ids(o.Keys)}}
 	} else {
+		omit := m.spec.omitted(o.Omit)
 		for _, k := range o.Keys {
 			if o.Do == opInsert && m.live[k] != nil {
 				continue
 			}
-			rows = append(rows, m.spec.newRow(k, o.Ver, o.Part))
+			rows = append(rows, m.spec.newRow(k, o.Ver, o.Part, omit))
 		}
 		if len(rows) == 0 {
 			return nil
 		}
-		data, n := m.spec.data(rows), int64(len(rows))
+		data, n := m.spec.data(rows, omit), int64(len(rows))
+		m.spec.fill(rows)
 		if o.Do == opInsert {
 			req.Operation = &qnpb.AppendRequest_Insert{Insert: &qnpb.InsertOperation{Rows: n, Fields: data}}
 		} else {
@@ -199,7 +263,7 @@ func (l *lane) deleteBy(ctx context.Context, o *op) error {
 	}
 	gone := m.see(q)
 	res, err := l.rig.write.Append(ctx, &qnpb.AppendRequest{Collection: m.spec.name, Partition: o.Part,
-		Operation: &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Filter: f.text}}})
+		Operation: &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Filter: f.text, FilterValues: f.values}}})
 	if err != nil {
 		return err
 	}
@@ -229,56 +293,6 @@ func (l *lane) mark(ctx context.Context, o *op) error {
 	return nil
 }
 
-func (l *lane) read(ctx context.Context, o *op) error {
-	m := l.model
-	for _, p := range o.Parts {
-		if !slices.Contains(m.parts, p) {
-			return nil
-		}
-	}
-	f := &qnpb.Freshness{Level: qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_STRONG}
-	switch {
-	case o.At != 0:
-		at, ok := m.marks[o.At]
-		if !ok {
-			return nil
-		}
-		f = &qnpb.Freshness{ReadTimestamp: at}
-	case m.spec.ttl > 0:
-		now, err := m.now(ctx)
-		if err != nil {
-			return err
-		}
-		f = &qnpb.Freshness{ReadTimestamp: now}
-	case o.ID%2 == 0:
-		f = &qnpb.Freshness{Level: qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION, GuaranteeTimestamp: m.last}
-	}
-	began := time.Now()
-	var err error
-	switch o.Do {
-	case opSearch:
-		err = l.search(ctx, o, f)
-	case opGet:
-		err = l.get(ctx, o, f)
-	default:
-		err = l.queryRows(ctx, o, f)
-	}
-	if !m.loaded {
-		if c := status.Code(err); c == codes.FailedPrecondition || c == codes.InvalidArgument && m.mayRefuse(f, time.Now()) {
-			return nil
-		}
-		return o.differs("the collection is released, a read of it ends with %v", err)
-	}
-	refused := status.Code(err) == codes.InvalidArgument
-	switch {
-	case refused && m.mayRefuse(f, time.Now()):
-		return nil
-	case err == nil && m.mustRefuse(f, began):
-		return o.differs("the read of %s ago is answered, the collection retains %v", time.Until(time.UnixMilli(int64(f.GetReadTimestamp()>>18))), m.spec.retain)
-	}
-	return err
-}
-
 // now is a read timestamp at which all is seen that was written.
 func (m *model) now(ctx context.Context) (uint64, error) {
 	for {
@@ -291,289 +305,4 @@ func (m *model) now(ctx context.Context) (uint64, error) {
 			return 0, errors.Wrap(ctx.Err(), "wait for the clock")
 		}
 	}
-}
-
-// mayRefuse reports whether a read that ended then may have been refused for its age.
-func (m *model) mayRefuse(f *qnpb.Freshness, end time.Time) bool {
-	at := f.GetReadTimestamp()
-	return at != 0 && at < hybrid(end.Add(time.Millisecond-m.spec.retain-slack/4))
-}
-
-// mustRefuse reports whether a read that began then must have been.
-func (m *model) mustRefuse(f *qnpb.Freshness, began time.Time) bool {
-	at := f.GetReadTimestamp()
-	return at != 0 && at < hybrid(began.Add(-time.Millisecond-m.spec.retain-slack/4))
-}
-
-// query is what an op asks for, in the model's terms.
-func (m *model) query(o *op, f *qnpb.Freshness) read {
-	return read{at: o.At, parts: o.Parts, filter: m.spec.newFilter(o.Filter), timestamp: f.GetReadTimestamp()}
-}
-
-func (q *read) text() string {
-	if q.filter == nil {
-		return ""
-	}
-	return q.filter.text
-}
-
-func (l *lane) queryRows(ctx context.Context, o *op, f *qnpb.Freshness) error {
-	m := l.model
-	q := m.query(o, f)
-	req := &qnpb.QueryRequest{Collection: m.spec.name, Partitions: o.Parts, Filter: q.text(), Limit: int64(o.K), Offset: int64(o.Offset),
-		OutputFields: []string{"*"}, Freshness: f}
-	if o.Do == opCount {
-		req.OutputFields = []string{"count(*)"}
-	}
-	st, err := l.rig.query.Query(ctx, req)
-	if err != nil {
-		return err
-	}
-	var got []shown
-	for {
-		r, err := st.Recv()
-		if errors.Is(err, io.EOF) {
-			return o.differs("the stream ended without its last piece")
-		}
-		if err != nil {
-			return err
-		}
-		if r.GetStats() != nil {
-			if !m.loaded || m.unclear(q) {
-				return nil
-			}
-			want := m.see(q)
-			if o.Do == opCount {
-				if r.GetCount() != int64(len(want)) {
-					return o.differs("count(*) where %q in %v at %d is %d, want %d", q.text(), o.Parts, o.At, r.GetCount(), len(want))
-				}
-				return nil
-			}
-			want = want[min(o.Offset, len(want)):]
-			if o.K > 0 {
-				want = want[:min(o.K, len(want))]
-			}
-			return m.compare(o, got, want)
-		}
-		got = append(got, shownRows(r.GetFields(), int(r.GetRows()))...)
-	}
-}
-
-func (l *lane) get(ctx context.Context, o *op, f *qnpb.Freshness) error {
-	m := l.model
-	r, err := l.rig.query.Get(ctx, &qnpb.GetRequest{Collection: m.spec.name, Ids: m.spec.ids(o.Keys), OutputFields: []string{"*"}, Freshness: f})
-	q := read{at: o.At, timestamp: f.GetReadTimestamp()}
-	if err != nil || !m.loaded || m.unclear(q) {
-		return err
-	}
-	want := slices.DeleteFunc(m.see(q), func(x *row) bool { return !slices.Contains(o.Keys, x.key) })
-	return m.compare(o, shownRows(r.GetFields(), int(r.GetRows())), want)
-}
-
-// shown is a row of an answer: field to value.
-type shown map[string]any
-
-func shownRows(fields []*qnpb.FieldData, n int) []shown {
-	out := make([]shown, n)
-	for i := range out {
-		out[i] = shown{}
-	}
-	for _, d := range fields {
-		if v, ok := d.GetValues().(*qnpb.FieldData_Vectors); ok {
-			dim := int(v.Vectors.GetDim())
-			values := v.Vectors.GetValues()
-			for i := range out {
-				out[i][d.GetField()] = values[i*dim : (i+1)*dim]
-			}
-			continue
-		}
-		for i := range out {
-			out[i][d.GetField()] = show(d, i)
-		}
-	}
-	return out
-}
-
-func (m *model) keyOf(key int64) any {
-	if m.spec.text {
-		return textKey(key)
-	}
-	return key
-}
-
-// compare compares rows in order of their keys.
-func (m *model) compare(o *op, got []shown, want []*row) error {
-	var have, wish []any
-	for _, g := range got {
-		have = append(have, g["id"])
-	}
-	for _, w := range want {
-		wish = append(wish, m.keyOf(w.key))
-	}
-	if !slices.Equal(have, wish) {
-		return o.differs("where %q in %v at %d: got keys %v, want %v%s", o.Text, o.Parts, o.At, have, wish, lists(have, wish))
-	}
-	for i, w := range want {
-		if err := m.compareRow(o, got[i], w, true); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lists says what is in one list and not in the other.
-func lists(have, wish []any) string {
-	out := ""
-	for _, k := range wish {
-		if !slices.Contains(have, k) {
-			out += fmt.Sprintf("; %v is missing", k)
-		}
-	}
-	for i, k := range have {
-		if !slices.Contains(wish, k) {
-			out += fmt.Sprintf("; %v is too many", k)
-		}
-		if slices.Index(have, k) != i {
-			out += fmt.Sprintf("; %v is there twice", k)
-		}
-	}
-	return out
-}
-
-func (m *model) compareRow(o *op, got shown, want *row, vectors bool) error {
-	for i, f := range m.spec.fields {
-		if g, w := got[f.name], wanted(want.values[i]); g != w {
-			return o.differs("row %v, version %d, field %s is %#v, want %#v", m.keyOf(want.key), want.version, f.name, g, w)
-		}
-	}
-	for i, v := range m.spec.vectors {
-		if g, ok := got[v.name].([]float32); vectors && (!ok || !slices.Equal(g, want.vectors[i])) {
-			return o.differs("row %v, version %d, field %s is %v, want %v", m.keyOf(want.key), want.version, v.name, got[v.name], want.vectors[i])
-		}
-	}
-	return nil
-}
-
-func (l *lane) search(ctx context.Context, o *op, f *qnpb.Freshness) error {
-	m := l.model
-	q := m.query(o, f)
-	rows := m.see(q)
-	v := &m.spec.vectors[o.Field]
-	r := rand.New(rand.NewPCG(o.Seed, 0x5ea6c4))
-	var queries [][]float32
-	for range o.NQ {
-		x := randomVector(r, v.dim)
-		if at := r.IntN(1 << 20); o.Near && len(rows) > 0 {
-			x = rows[at%len(rows)].vectors[o.Field]
-		}
-		queries = append(queries, x)
-	}
-	req := &qnpb.SearchRequest{Collection: m.spec.name, Partitions: o.Parts, Field: v.name, TopK: int64(o.K), Offset: int64(o.Offset),
-		Filter: q.text(), OutputFields: []string{"*"}, Freshness: f,
-		Vectors: &qnpb.FloatVectors{Dim: int32(v.dim), Values: slices.Concat(queries...)}}
-	var radius *float32
-	if o.Radius && v.metric != "COSINE" {
-		x := float32(r.IntN(200) - 60)
-		radius = &x
-		req.Radius = radius
-	}
-	res, err := l.rig.query.Search(ctx, req)
-	if err != nil || !m.loaded || m.unclear(q) {
-		return err
-	}
-	if len(res.GetCounts()) != o.NQ {
-		return o.differs("%d counts for %d vectors", len(res.GetCounts()), o.NQ)
-	}
-	ids := &qnpb.FieldData{Field: "id"}
-	switch k := res.GetIds().GetKeys().(type) {
-	case *qnpb.Ids_Ints:
-		ids.Values = &qnpb.FieldData_Ints{Ints: k.Ints}
-	case *qnpb.Ids_Strings:
-		ids.Values = &qnpb.FieldData_Strings{Strings: k.Strings}
-	}
-	hits := shownRows(append([]*qnpb.FieldData{ids}, res.GetFields()...), len(res.GetScores()))
-	scores := res.GetScores()
-	for i, x := range queries {
-		n := int(res.GetCounts()[i])
-		if n > len(hits) {
-			return o.differs("%d hits for vector %d, %d are left", n, i, len(hits))
-		}
-		if err := l.compareHits(o, v, x, rows, radius, hits[:n], scores[:n]); err != nil {
-			return err
-		}
-		hits, scores = hits[n:], scores[n:]
-	}
-	return nil
-}
-
-func (l *lane) compareHits(o *op, v *vector, query []float32, rows []*row, radius *float32, hits []shown, scores []float32) error {
-	m := l.model
-	all := m.nearest(o.Field, query, rows)
-	if radius != nil {
-		all = slices.DeleteFunc(all, func(s scored) bool { return !v.better(s.score, float64(*radius)) })
-	}
-	byKey := map[any]scored{}
-	for _, s := range all {
-		byKey[m.keyOf(s.key)] = s
-	}
-	want := all[min(o.Offset, len(all)):]
-	want = want[:min(o.K, len(want))]
-	describe := func() string {
-		return fmt.Sprintf("search of %s by %s (%s), k %d, offset %d, where %q in %v at %d", v.name, v.metric, v.index, o.K, o.Offset, o.Text, o.Parts, o.At)
-	}
-	seen := map[any]bool{}
-	for i, h := range hits {
-		k := h["id"]
-		s, ok := byKey[k]
-		switch {
-		case !ok:
-			return o.differs("%s: row %v must not be in the answer", describe(), k)
-		case seen[k]:
-			return o.differs("%s: row %v is there twice", describe(), k)
-		case math.Abs(float64(scores[i])-s.score) > v.slack():
-			return o.differs("%s: row %v, version %d has the score %v, want %v", describe(), k, s.version, scores[i], s.score)
-		case i > 0 && v.better(float64(scores[i]), float64(scores[i-1])):
-			return o.differs("%s: scores are not in order: %v", describe(), scores)
-		}
-		seen[k] = true
-		if err := m.compareRow(o, h, s.row, false); err != nil {
-			return err
-		}
-	}
-	if v.exact() {
-		if len(hits) != len(want) {
-			return o.differs("%s: %d hits, want %d", describe(), len(hits), len(want))
-		}
-		for i, w := range want {
-			if math.Abs(float64(scores[i])-w.score) > v.slack() {
-				return o.differs("%s: hit %d has the score %v, want %v (row %v): got %v", describe(), i, scores[i], w.score, m.keyOf(w.key), scores)
-			}
-		}
-		return nil
-	}
-	l.recall.Wanted += int64(len(want))
-	for i := range min(len(hits), len(want)) {
-		// What is as near as the last that is wanted counts.
-		if last := want[len(want)-1].score; !v.better(last, float64(scores[i])+sign(v)*v.slack()) {
-			l.recall.Found++
-		}
-	}
-	return nil
-}
-
-// sign is the direction in which a score gets better.
-func sign(v *vector) float64 {
-	if v.metric == "L2" {
-		return -1
-	}
-	return 1
-}
-
-// compact asks for a compaction. Compactions by themselves go on besides.
-func (l *lane) compact(ctx context.Context, _ *op) error {
-	if !l.model.loaded {
-		return nil
-	}
-	_, err := l.rig.write.Compact(ctx, &qnpb.CompactRequest{Collection: l.model.spec.name})
-	return err
 }

@@ -10,10 +10,13 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cockroachdb/errors"
 )
 
 // The exit codes.
@@ -31,12 +34,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano()), "what the operations are drawn from; absent: from the clock")
 	flags.IntVar(&o.Ops, "ops", 100_000, "operations: requests, whatever number of rows they have")
-	flags.IntVar(&o.Lanes, "lanes", 8, "collections beside each other")
-	flags.StringVar(&o.Dir, "dir", "", "folder for the queue's files; empty: a temporary one")
+	flags.IntVar(&o.Worlds, "worlds", 3, "nodes beside each other, which share the operations")
+	flags.IntVar(&o.Lanes, "lanes", 4, "collections beside each other on each node")
+	flags.StringVar(&o.Dir, "dir", "", "folder for the queue's files, best in memory; empty: a temporary one")
 	flags.DurationVar(&o.Shrink, "shrink", 5*time.Minute, "how long a failing script is cut down; 0 = not at all")
 	flags.StringVar(&o.Script, "script", "", "where a failing script is written; empty: metamorphic-<seed>.script")
 	replayFile := flags.String("replay", "", "run this script instead of new operations")
 	verbose := flags.Bool("v", false, "show what the node logs")
+	profile := flags.String("cpuprofile", "", "write a CPU profile there")
 	asJSON := flags.Bool("json", false, "print one JSON document instead of the table")
 	if err := flags.Parse(args); err != nil {
 		return exitNotRun
@@ -45,13 +50,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if *verbose {
 		o.Log = slog.New(slog.NewTextHandler(stderr, nil))
 	}
-	if o.Ops < 1 || o.Lanes < 1 || o.Lanes > maxLanes {
-		fmt.Fprintf(stderr, "metamorphic: --ops and --lanes must be at least 1, --lanes at most %d\n", maxLanes)
+	if o.Ops < 1 || o.Worlds < 1 || o.Worlds > maxLanes || o.Lanes < 1 || o.Lanes > maxLanes {
+		fmt.Fprintf(stderr, "metamorphic: --ops, --worlds and --lanes must be at least 1, the latter two at most %d\n", maxLanes)
 		return exitNotRun
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
+	stop, err := profileTo(*profile)
+	if err != nil {
+		fmt.Fprintf(stderr, "metamorphic: %v\n", err)
+		return exitNotRun
+	}
 	rep, err := start(ctx, o, *replayFile)
+	stop()
 	if err != nil {
 		fmt.Fprintf(stderr, "metamorphic: %+v\n", err)
 		return exitNotRun
@@ -71,6 +82,24 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitDiffers
 	}
 	return exitSame
+}
+
+// profileTo begins a CPU profile, unless the name is empty; stop ends it.
+func profileTo(name string) (stop func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, errors.Wrap(err, "create the profile")
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.CombineErrors(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 func start(ctx context.Context, o Options, script string) (*Report, error) {
@@ -94,7 +123,7 @@ func (r *Report) write(w io.Writer) error {
 	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of graphs %.4f of %d hits\n",
 		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits)
 	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
-		fmt.Fprintf(&b, "  %-18s %8d\n", k, r.Kinds[k])
+		fmt.Fprintf(&b, "  %-18s %8d %10.3f ms each\n", k, r.Kinds[k], r.Spent[k].Seconds()*1000/float64(r.Kinds[k]))
 	}
 	fmt.Fprintf(&b, "%d compactions replaced %d segments, dropped %d rows and did away with %d files of deletes; %d failed\n",
 		r.Compacted.Jobs, r.Compacted.Segments, r.Compacted.RowsDropped, r.Compacted.DeltasFreed, r.Compacted.Failed)

@@ -25,7 +25,7 @@ func TestNothingDiffers(t *testing.T) {
 	if os.Getenv("QUERYNODE_TEST_LONG") != "" {
 		ops = 100_000
 	}
-	rep, err := Run(t.Context(), Options{Seed: seed, Ops: ops, Dir: t.TempDir(), Script: filepath.Join(t.TempDir(), "script"),
+	rep, err := Run(t.Context(), Options{Seed: seed, Ops: ops, Worlds: 2, Dir: t.TempDir(), Script: filepath.Join(t.TempDir(), "script"),
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		t.Fatalf("seed %d: %+v", seed, err)
@@ -40,7 +40,7 @@ func TestNothingDiffers(t *testing.T) {
 func TestADifferenceIsFoundCutDownAndReplayed(t *testing.T) {
 	t.Parallel()
 	script := filepath.Join(t.TempDir(), "script")
-	o := Options{Seed: 3, Ops: 3_000, Lanes: 1, Dir: t.TempDir(), Script: script, Shrink: 20 * time.Second, lie: true}
+	o := Options{Seed: 3, Ops: 3_000, Worlds: 1, Lanes: 1, Dir: t.TempDir(), Script: script, Shrink: 20 * time.Second, lie: true}
 	rep, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatalf("%+v", err)

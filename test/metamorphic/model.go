@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -17,13 +16,15 @@ type model struct {
 	rows    []*row
 	live    map[int64]*row // what has not been hidden
 	marks   map[int]uint64 // moments: operation to read timestamp
+	pages   map[int]*pages // what is read page by page, by operation
 	loaded  bool
 	version int64
+	born    int    // operation that created it
 	last    uint64 // highest timestamp that an operation returned
 }
 
-func newModel(s *spec) *model {
-	return &model{spec: s, parts: []string{"_default"}, live: map[int64]*row{}, marks: map[int]uint64{}, loaded: true}
+func newModel(s *spec, op int) *model {
+	return &model{spec: s, parts: []string{"_default"}, live: map[int64]*row{}, marks: map[int]uint64{}, pages: map[int]*pages{}, loaded: true, born: op}
 }
 
 func (m *model) hide(key int64, op int) {
@@ -52,6 +53,15 @@ func (m *model) dropPartition(name string) {
 		}
 	}
 	m.rows = slices.DeleteFunc(m.rows, func(x *row) bool { return x.part == name })
+	clear(m.pages)
+}
+
+// addField gives every row what it reads as without the field.
+func (m *model) addField(f field) {
+	m.spec.fields = append(m.spec.fields, f)
+	for _, x := range m.rows {
+		x.values = append(x.values, f.absent())
+	}
 }
 
 // read is what a read asks for.
@@ -89,49 +99,8 @@ func (m *model) see(q read) []*row {
 			out = append(out, x)
 		}
 	}
-	slices.SortFunc(out, func(a, b *row) int {
-		if m.spec.text {
-			return cmp.Compare(textKey(a.key), textKey(b.key))
-		}
-		return cmp.Compare(a.key, b.key)
-	})
+	slices.SortFunc(out, func(a, b *row) int { return order(a.key, b.key) }) // textKey keeps the order
 	return out
-}
-
-// score is the score of a row for a vector: distance, product or cosine.
-func (v *vector) score(a, b []float32) float64 {
-	var dot, aa, bb, l2 float64
-	for i := range a {
-		x, y := float64(a[i]), float64(b[i])
-		dot += x * y
-		aa += x * x
-		bb += y * y
-		l2 += (x - y) * (x - y)
-	}
-	switch v.metric {
-	case "L2":
-		return l2
-	case "IP":
-		return dot
-	}
-	return dot / math.Sqrt(aa*bb)
-}
-
-// better reports whether score a is nearer than b.
-func (v *vector) better(a, b float64) bool {
-	if v.metric == "L2" {
-		return a < b
-	}
-	return a > b
-}
-
-// slack is how far a score may be off: a float32 holds the vectors' sums and
-// products exactly, not their norms.
-func (v *vector) slack() float64 {
-	if v.metric == "COSINE" {
-		return 2e-6
-	}
-	return 0
 }
 
 // scored is a row with its score.
@@ -140,12 +109,18 @@ type scored struct {
 	score float64
 }
 
-// nearest lists rows from the nearest to the farthest.
-func (m *model) nearest(field int, q []float32, rows []*row) []scored {
-	v := &m.spec.vectors[field]
-	out := make([]scored, len(rows))
-	for i, x := range rows {
-		out[i] = scored{x, v.score(q, x.vectors[field])}
+// nearest lists rows from the nearest to the farthest, without those that a
+// search does not find.
+func (m *model) nearest(v *vector, query []float64, rows []*row) []scored {
+	at := slices.IndexFunc(m.spec.vectors, func(x vector) bool { return x.name == v.name })
+	var out []scored
+	for _, x := range rows {
+		if x.vectors[at] == nil {
+			continue
+		}
+		if s, ok := v.score(query, x.vectors[at]); ok {
+			out = append(out, scored{x, s})
+		}
 	}
 	slices.SortStableFunc(out, func(a, b scored) int {
 		switch {
@@ -159,5 +134,56 @@ func (m *model) nearest(field int, q []float32, rows []*row) []scored {
 	return out
 }
 
+// limits are those of a range search; nil = none.
+type limits struct{ radius, filter *float32 }
+
+// within keeps what is in the range. !clear = something is so near a limit that
+// the last bit of its score decides.
+func (v *vector) within(l limits, all []scored) (in []scored, clear bool) {
+	for _, s := range all {
+		for _, x := range []*float32{l.radius, l.filter} {
+			if x != nil && v.slack() > 0 && math.Abs(s.score-float64(*x)) <= 2*v.slack() {
+				return nil, false
+			}
+		}
+		near := l.radius == nil || v.better(s.score, float64(*l.radius))
+		far := l.filter == nil || !v.better(s.score, float64(*l.filter))
+		if near && far {
+			in = append(in, s)
+		}
+	}
+	return in, true
+}
+
+// group is rows that share a value, from the nearest to the farthest.
+type group struct {
+	value any
+	rows  []scored
+}
+
+// groups puts what is found into groups; the nearest group comes first.
+func groups(all []scored, at int) []group {
+	var out []group
+	for _, s := range all {
+		value := wanted(s.values[at])
+		i := slices.IndexFunc(out, func(g group) bool { return g.value == value })
+		if i < 0 {
+			i = len(out)
+			out = append(out, group{value: value})
+		}
+		out[i].rows = append(out[i].rows, s)
+	}
+	return out
+}
+
 // hybrid is the timestamp of the end of the millisecond before t.
 func hybrid(t time.Time) uint64 { return uint64(t.UnixMilli())<<18 - 1 }
+
+// cut is a part of a list, as far as there is one. limit 0 = no limit.
+func cut[T any](all []T, offset, limit int) []T {
+	all = all[min(offset, len(all)):]
+	if limit > 0 {
+		all = all[:min(limit, len(all))]
+	}
+	return all
+}

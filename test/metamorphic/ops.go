@@ -16,27 +16,31 @@ type op struct {
 	ID     int      `json:"id"`             // grows along a lane; barriers have one too
 	Lane   int      `json:"lane,omitempty"` // 0 = a barrier: all lanes wait
 	Do     string   `json:"do"`
-	Seed   uint64   `json:"seed,omitempty"`   // of schema, or of vectors
+	Seed   uint64   `json:"seed,omitempty"`   // of a schema, a field, or the form of a read
 	Filter uint64   `json:"filter,omitempty"` // seed of a filter
 	Text   string   `json:"text,omitempty"`   // of the filter, for who reads the script
 	Part   string   `json:"part,omitempty"`
 	Parts  []string `json:"parts,omitempty"`
 	Keys   []int64  `json:"keys,omitempty"`
 	Ver    int64    `json:"ver,omitempty"`
-	At     int      `json:"at,omitempty"` // id of a mark; 0 = now
-	Field  int      `json:"field,omitempty"`
+	Omit   uint64   `json:"omit,omitempty"` // seed of the fields that rows leave out
+	At     int      `json:"at,omitempty"`   // id of a mark, or of the first page; 0 = now
 	NQ     int      `json:"nq,omitempty"`
 	K      int      `json:"k,omitempty"`
 	Offset int      `json:"offset,omitempty"`
-	Near   bool     `json:"near,omitempty"` // search for the vector of a row, not for any
-	Radius bool     `json:"radius,omitempty"`
+	Form   string   `json:"form,omitempty"`  // of a search or query; "" = the plain one
+	Level  string   `json:"level,omitempty"` // of consistency; "" = all that was written is seen
 	Wait   bool     `json:"wait,omitempty"`
+	Sealed bool     `json:"sealed,omitempty"` // ignore_growing
 }
 
 // The operations.
 const (
 	opCreate    = "create"
 	opDrop      = "drop"
+	opAddField  = "add_field"
+	opIndex     = "index"   // of a scalar field: built or dropped
+	opReindex   = "reindex" // of a vector field: another index, another metric
 	opPartition = "partition"
 	opDropPart  = "drop_partition"
 	opInsert    = "insert"
@@ -50,12 +54,30 @@ const (
 	opLoad      = "load"
 	opMark      = "mark" // a moment to come back to
 	opSearch    = "search"
+	opHybrid    = "hybrid"
 	opQuery     = "query"
 	opCount     = "count"
 	opGet       = "get"
+	opPage      = "page"    // the next one of a search or query in pages
+	opPartial   = "partial" // a segment cannot be read
 	opRestart   = "restart" // barrier: stop and start
 	opCrash     = "crash"   // barrier: the same while object storage fails
 	opMeet      = "meet"    // barrier
+)
+
+// The forms of searches and queries.
+const (
+	formRange     = "range"
+	formGroups    = "groups"
+	formPages     = "pages"
+	formOrder     = "order"
+	formAggregate = "aggregate"
+)
+
+// The levels of consistency that may show less than what was written.
+const (
+	levelBounded    = "bounded"
+	levelEventually = "eventually"
 )
 
 // weights of the operations on a collection that is there and loaded.
@@ -63,8 +85,9 @@ var weights = []struct {
 	do string
 	w  int
 }{
-	{opInsert, 16}, {opUpsert, 14}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 3}, {opCompact, 2}, {opCool, 2}, {opRelease, 1},
-	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opSearch, 22}, {opQuery, 14}, {opCount, 5}, {opGet, 6},
+	{opInsert, 18}, {opUpsert, 15}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 2}, {opCompact, 1}, {opCool, 1}, {opRelease, 1},
+	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opIndex, 2}, {opReindex, 1}, {opPartial, 1},
+	{opSearch, 34}, {opHybrid, 5}, {opQuery, 24}, {opCount, 5}, {opGet, 6}, {opPage, 8},
 }
 
 func total() (n int) {
@@ -108,6 +131,9 @@ func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 	switch o.Do {
 	case opInsert, opUpsert:
 		o.Keys, o.Part = someKeys(r), l.place(r, m)
+		if r.IntN(4) == 0 {
+			o.Omit = 1 + r.Uint64N(1<<32)
+		}
 		m.version++
 		o.Ver = m.version
 	case opDelete:
@@ -122,11 +148,16 @@ func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 		}
 	case opFlush:
 		o.Wait = r.IntN(3) > 0
-	case opPartition:
+	case opPartition, opDropPart:
 		o.Part = []string{"p1", "p2"}[r.IntN(2)]
-	case opDropPart:
-		o.Part = []string{"p1", "p2"}[r.IntN(2)]
-	case opSearch, opQuery, opCount, opGet:
+	case opAddField, opIndex, opReindex, opPartial:
+		o.Seed = r.Uint64()
+	case opPage:
+		if len(l.open) > 0 {
+			o.At = l.open[r.IntN(len(l.open))]
+		}
+		o.K = 1 + r.IntN(120)
+	case opSearch, opHybrid, opQuery, opCount, opGet:
 		l.fillRead(o, r, m)
 	}
 	o.Text = ""
@@ -136,6 +167,7 @@ func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 }
 
 func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
+	o.Seed = r.Uint64()
 	if len(l.marks) > 0 && r.IntN(3) == 0 {
 		o.At = l.marks[r.IntN(len(l.marks))]
 	}
@@ -151,18 +183,32 @@ func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
 	}
 	switch o.Do {
 	case opSearch:
-		o.Seed, o.Field, o.NQ, o.K = r.Uint64(), r.IntN(len(m.spec.vectors)), 1, 1+r.IntN(30)
+		o.NQ, o.K = 1, 1+r.IntN(30)
 		if r.IntN(4) == 0 {
 			o.NQ = 2 + r.IntN(3)
 		}
 		if r.IntN(6) == 0 {
 			o.Offset = 1 + r.IntN(8)
 		}
-		o.Near, o.Radius = r.IntN(2) == 0, r.IntN(8) == 0
+		o.Form = []string{"", "", "", "", formRange, formGroups, formPages}[r.IntN(7)]
+		o.Sealed = o.Form == "" && r.IntN(10) == 0
+	case opHybrid:
+		o.NQ, o.K = 1, 1+r.IntN(40)
+		if r.IntN(4) == 0 {
+			o.Offset = 1 + r.IntN(8)
+		}
 	case opQuery:
-		if r.IntN(3) == 0 {
+		o.Form = []string{"", "", formOrder, formAggregate, formAggregate, formPages}[r.IntN(6)]
+		if o.Form == formPages || r.IntN(3) == 0 {
 			o.K, o.Offset = 1+r.IntN(40), r.IntN(2)*r.IntN(10)
 		}
+		o.Sealed = o.Form == "" && o.K == 0 && r.IntN(8) == 0
+	}
+	if o.Do == opSearch && o.Form == formPages || o.Do == opQuery && o.Form == formPages {
+		o.NQ, o.Offset = 1, 0
+	}
+	if o.Do == opQuery && o.Form == "" && o.At == 0 && !o.Sealed && r.IntN(6) == 0 {
+		o.Level, o.K, o.Offset = []string{levelBounded, levelEventually}[r.IntN(2)], 0, 0
 	}
 }
 

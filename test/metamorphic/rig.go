@@ -36,6 +36,7 @@ type rig struct {
 	dir    string
 	log    *slog.Logger
 	bucket *objstore.Mem
+	faults *faults // of the bucket
 	runs   int
 
 	compacted compacted // in all runs
@@ -61,9 +62,9 @@ type compacted struct {
 // Times of the node under test: short, so that much happens between two operations.
 const (
 	timeTick = 3 * time.Millisecond
-	refresh  = 100 * time.Millisecond
+	refresh  = 200 * time.Millisecond
 	interval = 20 * time.Millisecond // of the flusher
-	compacts = 150 * time.Millisecond
+	compacts = 300 * time.Millisecond
 	// Reads in the past, of collections that do not say it themselves.
 	retention = 5 * time.Second
 	slack     = 2 * time.Second
@@ -73,7 +74,9 @@ func newRig(dir string, log *slog.Logger) (*rig, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, errors.Wrap(err, "create the rig's folder")
 	}
-	return &rig{dir: dir, log: log, bucket: objstore.NewMem(nil)}, nil
+	g := &rig{dir: dir, log: log, bucket: objstore.NewMem(nil), faults: &faults{}}
+	g.bucket.SetHook(g.faults.hook)
+	return g, nil
 }
 
 // keep is a bucket that stays when the node has closed it.
@@ -130,7 +133,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	}
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh, SweepInterval: 2 * time.Second,
-		Flush:   flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 100 * time.Millisecond, Interval: interval, Workers: 1},
+		Flush:   flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 300 * time.Millisecond, Interval: interval, Workers: 1},
 		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
 		WAL:     wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
 	if err != nil {
@@ -220,7 +223,7 @@ func (g *rig) cool(collection string) error {
 // crash stops the node while its object storage fails: what was not stored by
 // now is not stored by the stop either.
 func (g *rig) crash() error {
-	g.bucket.SetHook(func(objstore.Call) objstore.Fault { return objstore.Fault{Err: errors.New("the storage is away")} })
-	defer g.bucket.SetHook(nil)
+	g.faults.setAway(true)
+	defer g.faults.setAway(false)
 	return g.stop()
 }

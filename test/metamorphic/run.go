@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -21,7 +22,8 @@ import (
 type Options struct {
 	Seed   uint64
 	Ops    int           // requests; 0 = 100,000
-	Lanes  int           // collections beside each other; 0 = 8
+	Worlds int           // nodes beside each other, which share the operations; 0 = 3
+	Lanes  int           // collections beside each other on each; 0 = 4
 	Dir    string        // for the queue's files; "" = a temporary folder
 	Shrink time.Duration // how long a failing script is cut down; 0 = not at all
 	Script string        // where it is written; "" = metamorphic-<seed>.script
@@ -36,8 +38,11 @@ func (o *Options) EnsureDefaults() {
 	if o.Ops == 0 {
 		o.Ops = 100_000
 	}
+	if o.Worlds == 0 {
+		o.Worlds = 3
+	}
 	if o.Lanes == 0 {
-		o.Lanes = 8
+		o.Lanes = 4
 	}
 	if o.Script == "" {
 		o.Script = fmt.Sprintf("metamorphic-%d.script", o.Seed)
@@ -52,18 +57,21 @@ func (o *Options) EnsureDefaults() {
 
 // Report is what came of a run.
 type Report struct {
-	Seed        uint64         `json:"seed"`
-	Ops         int            `json:"ops"`
-	Seconds     float64        `json:"seconds"`
-	OpsPerSec   float64        `json:"ops_per_second"`
-	Kinds       map[string]int `json:"kinds"`
-	Recall      float64        `json:"hnsw_recall"`
-	RecallHits  int64          `json:"hnsw_hits_wanted"`
-	Compacted   compacted      `json:"compacted"`
-	Difference  string         `json:"difference,omitempty"`
-	Script      string         `json:"script,omitempty"`
-	ScriptLines int            `json:"script_lines,omitempty"`
-	Reproduced  bool           `json:"reproduced,omitempty"`
+	Seed      uint64         `json:"seed"`
+	Ops       int            `json:"ops"`
+	Seconds   float64        `json:"seconds"`
+	OpsPerSec float64        `json:"ops_per_second"`
+	Kinds     map[string]int `json:"kinds"`
+	// Spent is the time that the operations of a kind took, in all lanes.
+	Spent       map[string]time.Duration `json:"spent_nanos"`
+	Recall      float64                  `json:"hnsw_recall"`
+	RecallHits  int64                    `json:"hnsw_hits_wanted"`
+	RecallFound int64                    `json:"hnsw_hits_found"`
+	Compacted   compacted                `json:"compacted"`
+	Difference  string                   `json:"difference,omitempty"`
+	Script      string                   `json:"script,omitempty"`
+	ScriptLines int                      `json:"script_lines,omitempty"`
+	Reproduced  bool                     `json:"reproduced,omitempty"`
 }
 
 // minRecall is what searches by graph must find, over a run with enough of them.
@@ -92,7 +100,7 @@ func newWorld(ctx context.Context, o *Options, dir string) (*world, error) {
 
 func (w *world) lane(number int) *lane {
 	for len(w.lanes) < number {
-		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, lie: w.lie})
+		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, spent: map[string]time.Duration{}, lie: w.lie})
 	}
 	return w.lanes[number-1]
 }
@@ -163,35 +171,97 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	began := time.Now()
-	w, err := newWorld(ctx, &o, filepath.Join(dir, "run"))
+	ends, err := runWorlds(ctx, &o, dir, began)
 	if err != nil {
 		return nil, err
 	}
-	failed := w.explore(ctx, &o, began)
-	failed = errors.CombineErrors(failed, w.rig.stop())
-	rep := w.report(&o, began)
-	if failed == nil && rep.RecallHits >= recallEnough && rep.Recall < minRecall {
+	rep := &Report{Seed: o.Seed, Kinds: map[string]int{}, Spent: map[string]time.Duration{}, Recall: 1}
+	var first *ended
+	for i := range ends {
+		rep.add(ends[i].rep)
+		if ends[i].err != nil && first == nil {
+			first = &ends[i]
+		}
+	}
+	rep.Seconds = time.Since(began).Seconds()
+	rep.OpsPerSec = float64(rep.Ops) / rep.Seconds
+	switch {
+	case ctx.Err() != nil:
+		return rep, errors.Wrap(ctx.Err(), "interrupted")
+	case first == nil && rep.RecallHits >= recallEnough && rep.Recall < minRecall:
 		rep.Difference = fmt.Sprintf("searches by graph found %.4f of %d, want %.2f", rep.Recall, rep.RecallHits, minRecall)
 		return rep, nil
-	}
-	if ctx.Err() != nil {
-		return rep, errors.Wrap(ctx.Err(), "interrupted")
+	case first == nil:
+		return rep, nil
 	}
 	var d *difference
-	if failed != nil && !errors.As(failed, &d) {
-		return rep, failed
-	}
-	if d == nil {
-		return rep, nil
+	if !errors.As(first.err, &d) {
+		return rep, first.err
 	}
 	rep.Difference = d.Error()
 	fmt.Fprintf(o.Note, "difference: %v\n", d)
-	script := w.script
+	script := first.script
 	if o.Shrink > 0 {
 		script, rep.Reproduced = shrink(ctx, &o, dir, script, d)
 	}
 	rep.Script, rep.ScriptLines = o.Script, len(script)
 	return rep, save(o.Script, script)
+}
+
+// ended is what came of a world.
+type ended struct {
+	rep    *Report
+	script []op
+	err    error // nil in worlds that were stopped because of another
+}
+
+// runWorlds runs worlds beside each other, until one shows a difference.
+func runWorlds(ctx context.Context, o *Options, dir string, began time.Time) ([]ended, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make([]ended, o.Worlds)
+	var done atomic.Int64
+	progress := func(n int) {
+		if all := done.Add(int64(n)); all/20_000 > (all-int64(n))/20_000 {
+			took := time.Since(began)
+			fmt.Fprintf(o.Note, "%d operations in %v, %.0f a second\n", all, took.Round(time.Second), float64(all)/took.Seconds())
+		}
+	}
+	over := make(chan struct{}, o.Worlds)
+	group := lifecycle.NewGroup(ctx, func(string, error) { over <- struct{}{} })
+	for i := range ends {
+		err := group.Go(fmt.Sprintf("world %d", i), func(ctx context.Context) error {
+			own := *o
+			own.Ops = (o.Ops + o.Worlds - 1) / o.Worlds
+			e := runWorld(ctx, &own, filepath.Join(dir, fmt.Sprintf("world-%d", i)), uint64(i), progress)
+			if e.err != nil && ctx.Err() != nil {
+				e.err = nil // the end of another
+			}
+			if ends[i] = e; e.err != nil {
+				cancel()
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, errors.CombineErrors(err, group.Close(context.WithoutCancel(ctx)))
+		}
+	}
+	for range ends {
+		<-over
+	}
+	return ends, group.Close(context.WithoutCancel(ctx))
+}
+
+func runWorld(ctx context.Context, o *Options, dir string, number uint64, progress func(int)) ended {
+	w, err := newWorld(ctx, o, dir)
+	if w == nil {
+		return ended{err: err}
+	}
+	if err == nil {
+		err = w.explore(ctx, o, number, progress)
+	}
+	err = errors.CombineErrors(err, w.rig.stop())
+	return ended{rep: w.report(), script: w.script, err: err}
 }
 
 func workDir(dir string) (string, error) {
@@ -213,10 +283,10 @@ func save(name string, script []op) (err error) {
 }
 
 // explore makes up operations and runs them.
-func (w *world) explore(ctx context.Context, o *Options, began time.Time) error {
-	r := rand.New(rand.NewPCG(o.Seed, 0))
+func (w *world) explore(ctx context.Context, o *Options, number uint64, progress func(int)) error {
+	r := rand.New(rand.NewPCG(o.Seed, number<<32))
 	for i := range o.Lanes {
-		w.lane(i + 1).r = rand.New(rand.NewPCG(o.Seed, uint64(i+1)))
+		w.lane(i + 1).r = rand.New(rand.NewPCG(o.Seed, number<<32+uint64(i+1)))
 	}
 	for done, id := 0, 0; done < o.Ops; {
 		n := min(opsPerSection, max(1, (o.Ops-done)/o.Lanes))
@@ -233,6 +303,7 @@ func (w *world) explore(ctx context.Context, o *Options, began time.Time) error 
 			return err
 		}
 		done += n * o.Lanes
+		progress(n * o.Lanes)
 		if len(w.script) > keepScript {
 			w.forget()
 		}
@@ -246,10 +317,6 @@ func (w *world) explore(ctx context.Context, o *Options, began time.Time) error 
 		}
 		if err := w.barrier(ctx, b); err != nil {
 			return err
-		}
-		if id%50 == 0 {
-			took := time.Since(began)
-			fmt.Fprintf(o.Note, "%d operations in %v, %.0f a second\n", done, took.Round(time.Second), float64(done)/took.Seconds())
 		}
 	}
 	return nil
@@ -276,22 +343,39 @@ func (w *world) forget() {
 	w.script = kept[max(0, slices.IndexFunc(kept, func(o op) bool { return o.Lane != 0 })):]
 }
 
-func (w *world) report(o *Options, began time.Time) *Report {
-	rep := &Report{Seed: o.Seed, Kinds: maps.Clone(w.kinds), Seconds: time.Since(began).Seconds(), Recall: 1, Compacted: w.rig.compacted}
-	var sum recall
+func (w *world) report() *Report {
+	rep := &Report{Kinds: maps.Clone(w.kinds), Spent: map[string]time.Duration{}, Recall: 1, Compacted: w.rig.compacted}
 	for _, l := range w.lanes {
 		for k, n := range l.tally {
 			rep.Kinds[k] += n
 			rep.Ops += n
+			rep.Spent[k] += l.spent[k]
 		}
-		sum.Found += l.recall.Found
-		sum.Wanted += l.recall.Wanted
+		rep.RecallFound += l.recall.Found
+		rep.RecallHits += l.recall.Wanted
 	}
-	if rep.RecallHits = sum.Wanted; sum.Wanted > 0 {
-		rep.Recall = float64(sum.Found) / float64(sum.Wanted)
-	}
-	rep.OpsPerSec = float64(rep.Ops) / rep.Seconds
 	return rep
+}
+
+// add adds what another world did.
+func (r *Report) add(o *Report) {
+	if o == nil {
+		return
+	}
+	r.Ops += o.Ops
+	for k, n := range o.Kinds {
+		r.Kinds[k] += n
+		r.Spent[k] += o.Spent[k]
+	}
+	r.RecallFound += o.RecallFound
+	if r.RecallHits += o.RecallHits; r.RecallHits > 0 {
+		r.Recall = float64(r.RecallFound) / float64(r.RecallHits)
+	}
+	r.Compacted.Jobs += o.Compacted.Jobs
+	r.Compacted.Segments += o.Compacted.Segments
+	r.Compacted.RowsDropped += o.Compacted.RowsDropped
+	r.Compacted.DeltasFreed += o.Compacted.DeltasFreed
+	r.Compacted.Failed += o.Compacted.Failed
 }
 
 // Replay runs a script on a new node and returns its first difference.
@@ -307,7 +391,9 @@ func Replay(ctx context.Context, o Options, script []op) (*Report, error) {
 	if w == nil {
 		return nil, failed
 	}
-	rep := w.report(&o, began)
+	rep := w.report()
+	rep.Seed, rep.Seconds = o.Seed, time.Since(began).Seconds()
+	rep.OpsPerSec = float64(rep.Ops) / rep.Seconds
 	var d *difference
 	if failed != nil && !errors.As(failed, &d) {
 		return rep, failed

@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
-// spec is what a collection looks like. It follows from a seed.
+// spec is what a collection looks like. It follows from a seed, and from the
+// fields and indexes that came later.
 type spec struct {
 	name    string
 	seed    uint64
@@ -16,6 +19,7 @@ type spec struct {
 	fields  []field
 	vectors []vector
 	shards  int32
+	dynamic bool
 	props   map[string]string
 	ttl     time.Duration // 0 = rows do not age
 	retain  time.Duration // reads in the past
@@ -25,43 +29,91 @@ type spec struct {
 type field struct {
 	name     string
 	typ      qnpb.DataType
+	elem     qnpb.DataType // of an array
 	nullable bool
+	def      any    // of rows that leave it out; nil = none
+	analyzer string // a text of words; "" = a short one
+	index    string // "" = none was asked for
 }
 
-// vector is a vector field.
-type vector struct {
-	name   string
-	dim    int
-	index  string
-	metric string
+// dynamicField is the name of the field of what has no field.
+const dynamicField = "$meta"
+
+func (f *field) dynamic() bool { return f.name == dynamicField }
+
+// optional reports whether rows may do without it.
+func (f *field) optional() bool { return f.nullable || f.def != nil || f.dynamic() }
+
+// absent is what rows read as that do without it.
+func (f *field) absent() any {
+	if f.dynamic() {
+		return &document{}
+	}
+	return f.def
 }
 
-func (v *vector) exact() bool { return v.index == "FLAT" }
+// single reports whether it holds one value, that can be ordered or grouped by.
+func (f *field) single() bool {
+	return f.typ != qnpb.DataType_DATA_TYPE_ARRAY && f.typ != qnpb.DataType_DATA_TYPE_JSON
+}
 
-// The types of scalar fields, by the letter of their names.
+func (f *field) integer() bool {
+	return f.typ >= qnpb.DataType_DATA_TYPE_INT8 && f.typ <= qnpb.DataType_DATA_TYPE_INT64
+}
+
+func (f *field) floating() bool {
+	return f.typ == qnpb.DataType_DATA_TYPE_FLOAT || f.typ == qnpb.DataType_DATA_TYPE_DOUBLE
+}
+
+// The types of scalar fields, by the beginning of their names.
 var scalarTypes = []struct {
 	letter string
 	typ    qnpb.DataType
 }{
 	{"b", qnpb.DataType_DATA_TYPE_BOOL}, {"i8", qnpb.DataType_DATA_TYPE_INT8}, {"i16", qnpb.DataType_DATA_TYPE_INT16},
 	{"i32", qnpb.DataType_DATA_TYPE_INT32}, {"i64", qnpb.DataType_DATA_TYPE_INT64}, {"f", qnpb.DataType_DATA_TYPE_FLOAT},
-	{"d", qnpb.DataType_DATA_TYPE_DOUBLE}, {"s", qnpb.DataType_DATA_TYPE_VARCHAR}, {"j", qnpb.DataType_DATA_TYPE_JSON},
+	{"d", qnpb.DataType_DATA_TYPE_DOUBLE}, {"s", qnpb.DataType_DATA_TYPE_VARCHAR}, {"t", qnpb.DataType_DATA_TYPE_VARCHAR},
+	{"z", qnpb.DataType_DATA_TYPE_TIMESTAMPTZ}, {"j", qnpb.DataType_DATA_TYPE_JSON},
+	{"a", qnpb.DataType_DATA_TYPE_ARRAY}, {"a", qnpb.DataType_DATA_TYPE_ARRAY},
+}
+
+// elementTypes are the types that arrays are of: the first eight of scalarTypes.
+var elementTypes = scalarTypes[:8]
+
+func newField(r *rand.Rand, number int) field {
+	t := scalarTypes[r.IntN(len(scalarTypes))]
+	f := field{name: fmt.Sprintf("%s_%d", t.letter, number), typ: t.typ, nullable: r.IntN(2) == 0}
+	if t.letter == "t" {
+		f.analyzer = []string{"standard", "whitespace", "english"}[r.IntN(3)]
+	}
+	if f.typ == qnpb.DataType_DATA_TYPE_ARRAY {
+		e := elementTypes[r.IntN(len(elementTypes))]
+		f.name, f.elem = fmt.Sprintf("a%s_%d", e.letter, number), e.typ
+	}
+	if f.single() && r.IntN(4) == 0 {
+		f.def = f.random(r)
+	}
+	return f
+}
+
+// later is a field that is added to a collection: rows must be able to do without it.
+func (s *spec) later(seed uint64) field {
+	f := newField(rand.New(rand.NewPCG(seed, 0xadd)), len(s.fields)+100)
+	f.nullable = f.nullable || f.def == nil
+	return f
 }
 
 func newSpec(name string, seed uint64) *spec {
 	r := rand.New(rand.NewPCG(seed, 0x5bec))
-	s := &spec{name: name, seed: seed, text: r.IntN(3) == 0, shards: 1 + int32(r.IntN(3)), props: map[string]string{}}
-	for i, n := 0, 1+r.IntN(5); i < n; i++ {
-		t := scalarTypes[r.IntN(len(scalarTypes))]
-		s.fields = append(s.fields, field{fmt.Sprintf("%s_%d", t.letter, i), t.typ, r.IntN(2) == 0})
+	s := &spec{name: name, seed: seed, text: r.IntN(3) == 0, shards: 1 + int32(r.IntN(3)), dynamic: r.IntN(4) == 0, props: map[string]string{}}
+	for i, n := 0, 1+r.IntN(6); i < n; i++ {
+		s.fields = append(s.fields, newField(r, i))
 	}
-	for i, n := 0, 1+r.IntN(5)/4; i < n; i++ {
-		v := vector{name: fmt.Sprintf("v_%d", i), dim: []int{2, 3, 8, 16}[r.IntN(4)], index: []string{"FLAT", "FLAT", "HNSW", "AUTOINDEX"}[r.IntN(4)],
-			metric: []string{"L2", "IP", "COSINE"}[r.IntN(3)]}
-		if v.index != "FLAT" {
-			v.dim = 8 + 8*r.IntN(2)
-		}
-		s.vectors = append(s.vectors, v)
+	if s.dynamic {
+		s.fields = append(s.fields, field{name: dynamicField, typ: qnpb.DataType_DATA_TYPE_JSON})
+	}
+	for i, n := 0, []int{1, 1, 1, 2, 2, 3}[r.IntN(6)]; i < n; i++ {
+		s.vectors = append(s.vectors, newVector(r, i))
 	}
 	s.retain = retention
 	if r.IntN(3) == 0 {
@@ -81,15 +133,49 @@ func (s *spec) create() *qnpb.CreateCollectionRequest {
 	if s.text {
 		key.Type, key.MaxLength = qnpb.DataType_DATA_TYPE_VARCHAR, 64
 	}
-	c := &qnpb.CreateCollectionRequest{Name: s.name, Shards: s.shards, Properties: s.props, Schema: &qnpb.CollectionSchema{Fields: []*qnpb.FieldSchema{key}}}
-	for _, f := range s.fields {
-		c.Schema.Fields = append(c.Schema.Fields, &qnpb.FieldSchema{Name: f.name, Type: f.typ, Nullable: f.nullable})
+	c := &qnpb.CreateCollectionRequest{Name: s.name, Shards: s.shards, Properties: s.props,
+		Schema: &qnpb.CollectionSchema{Dynamic: s.dynamic, Fields: []*qnpb.FieldSchema{key}}}
+	for i := range s.fields {
+		if !s.fields[i].dynamic() {
+			c.Schema.Fields = append(c.Schema.Fields, s.fields[i].schema())
+		}
 	}
-	for _, v := range s.vectors {
-		c.Schema.Fields = append(c.Schema.Fields, &qnpb.FieldSchema{Name: v.name, Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: int32(v.dim)})
-		c.Indexes = append(c.Indexes, &qnpb.IndexSpec{Field: v.name, Type: v.index, Metric: v.metric})
+	for i := range s.vectors {
+		v := &s.vectors[i]
+		c.Schema.Fields = append(c.Schema.Fields, &qnpb.FieldSchema{Name: v.name, Type: v.typ, Dim: v.schemaDim(), Nullable: v.nullable})
+		c.Indexes = append(c.Indexes, v.indexSpec())
 	}
 	return c
+}
+
+func (f *field) schema() *qnpb.FieldSchema {
+	out := &qnpb.FieldSchema{Name: f.name, Type: f.typ, ElementType: f.elem, Nullable: f.nullable, Analyzer: f.analyzer}
+	switch v := f.def.(type) {
+	case bool:
+		out.DefaultValue = &qnpb.Value{Kind: &qnpb.Value_BoolValue{BoolValue: v}}
+	case int64:
+		out.DefaultValue = &qnpb.Value{Kind: &qnpb.Value_IntValue{IntValue: v}}
+	case float32:
+		out.DefaultValue = &qnpb.Value{Kind: &qnpb.Value_DoubleValue{DoubleValue: float64(v)}}
+	case float64:
+		out.DefaultValue = &qnpb.Value{Kind: &qnpb.Value_DoubleValue{DoubleValue: v}}
+	case string:
+		out.DefaultValue = &qnpb.Value{Kind: &qnpb.Value_StringValue{StringValue: v}}
+	}
+	return out
+}
+
+// scalarIndexes are the indexes that a field can have.
+func (f *field) scalarIndexes() []string {
+	switch {
+	case f.typ == qnpb.DataType_DATA_TYPE_BOOL || f.typ == qnpb.DataType_DATA_TYPE_JSON || f.elem == qnpb.DataType_DATA_TYPE_BOOL:
+		return nil
+	case f.typ == qnpb.DataType_DATA_TYPE_ARRAY:
+		return []string{"INVERTED", "BITMAP", "AUTOINDEX"}
+	case f.typ == qnpb.DataType_DATA_TYPE_VARCHAR:
+		return []string{"INVERTED", "BITMAP", "AUTOINDEX", "STL_SORT", "TRIE", "NGRAM"}
+	}
+	return []string{"INVERTED", "BITMAP", "AUTOINDEX", "STL_SORT"}
 }
 
 // row is one row of the model. It is what the node must show of it.
@@ -98,117 +184,66 @@ type row struct {
 	part    string
 	version int64
 	values  []any       // by field; nil = null
-	vectors [][]float32 // by vector field
+	vectors [][]float64 // by vector field; nil = null
 	from    int         // operation that wrote it
 	until   int         // operation that hid it; 0 = none
 	after   uint64      // its timestamp is later than this,
 	upTo    uint64      // and no later than this
 }
 
-// newRow makes the row of a key at a version: the same each time.
-func (s *spec) newRow(key, version int64, part string) *row {
+// newRow makes the row of a key at a version: the same each time. Nulls have not
+// been replaced by defaults yet.
+func (s *spec) newRow(key, version int64, part string, omit map[string]bool) *row {
 	r := rand.New(rand.NewPCG(s.seed^uint64(key)*0x9e3779b97f4a7c15, uint64(version)))
 	x := &row{key: key, part: part, version: version}
-	for _, f := range s.fields {
-		if f.nullable && r.IntN(4) == 0 {
-			x.values = append(x.values, nil)
-			continue
+	for i := range s.vectors {
+		v := &s.vectors[i]
+		value := v.random(r)
+		if v.nullable && (r.IntN(4) == 0 || omit[v.name]) {
+			value = nil
 		}
-		x.values = append(x.values, randomValue(r, f.typ))
+		x.vectors = append(x.vectors, value)
 	}
-	for _, v := range s.vectors {
-		x.vectors = append(x.vectors, randomVector(r, v.dim))
+	for i := range s.fields {
+		f := &s.fields[i]
+		value := f.random(r)
+		if omit[f.name] || !f.dynamic() && f.optional() && r.IntN(4) == 0 {
+			value = nil
+		}
+		x.values = append(x.values, value)
 	}
 	return x
 }
 
-// randomVector has values whose products and sums a float32 holds exactly.
-func randomVector(r *rand.Rand, dim int) []float32 {
-	v := make([]float32, dim)
-	for i := range v {
-		v[i] = float32(r.IntN(129)-64) / 16
+// omitted draws fields that a request leaves out; seed 0 = none.
+func (s *spec) omitted(seed uint64) map[string]bool {
+	out := map[string]bool{}
+	if seed == 0 {
+		return out
 	}
-	v[r.IntN(dim)] = 4.0625 // never the zero vector, which has no direction
-	return v
-}
-
-var words = []string{"", "a", "ab", "abc", "red", "green", "blue", "bluegreen", "100%", "under_score", "größe", "x y"}
-
-func randomWord(r *rand.Rand) string { return words[r.IntN(len(words))] }
-
-// randomValue draws from few values, so that filters match some rows and not all.
-func randomValue(r *rand.Rand, t qnpb.DataType) any {
-	switch t {
-	case qnpb.DataType_DATA_TYPE_BOOL:
-		return r.IntN(2) == 0
-	case qnpb.DataType_DATA_TYPE_INT8, qnpb.DataType_DATA_TYPE_INT16, qnpb.DataType_DATA_TYPE_INT32, qnpb.DataType_DATA_TYPE_INT64:
-		return int64(r.IntN(41) - 20)
-	case qnpb.DataType_DATA_TYPE_FLOAT:
-		return float32(r.IntN(81)-40) / 4
-	case qnpb.DataType_DATA_TYPE_DOUBLE:
-		return float64(r.IntN(81)-40) / 8
-	case qnpb.DataType_DATA_TYPE_VARCHAR:
-		return randomWord(r)
-	case qnpb.DataType_DATA_TYPE_JSON:
-		return randomDocument(r)
-	}
-	panic("no values of type " + t.String())
-}
-
-// document is a JSON object of the model: members that are not there are nil.
-type document struct {
-	num  *int64  // "n"
-	word *string // "w"
-	list []int64 // "l"; nil = not there
-	sub  *bool   // "s": {"b": ...}
-}
-
-func randomDocument(r *rand.Rand) *document {
-	d := &document{}
-	if r.IntN(4) > 0 {
-		n := int64(r.IntN(21) - 10)
-		d.num = &n
-	}
-	if r.IntN(4) > 0 {
-		w := []string{"a", "ab", "red", "blue"}[r.IntN(4)]
-		d.word = &w
-	}
-	if r.IntN(2) > 0 {
-		d.list = []int64{}
-		for range r.IntN(4) {
-			d.list = append(d.list, int64(r.IntN(6)))
+	r := rand.New(rand.NewPCG(seed, 0x0417))
+	for i := range s.fields {
+		if s.fields[i].optional() && r.IntN(3) == 0 {
+			out[s.fields[i].name] = true
 		}
 	}
-	if r.IntN(3) > 0 {
-		b := r.IntN(2) == 0
-		d.sub = &b
+	for i := range s.vectors {
+		if s.vectors[i].nullable && r.IntN(3) == 0 {
+			out[s.vectors[i].name] = true
+		}
 	}
-	return d
+	return out
 }
 
-func (d *document) text() string {
-	out, sep := "{", ""
-	add := func(format string, v any) {
-		out += sep + fmt.Sprintf(format, v)
-		sep = ", "
-	}
-	if d.num != nil {
-		add(`"n": %d`, *d.num)
-	}
-	if d.word != nil {
-		add(`"w": %q`, *d.word)
-	}
-	if d.list != nil {
-		list := ""
-		for i, v := range d.list {
-			list += map[bool]string{true: "", false: ", "}[i == 0] + fmt.Sprint(v)
+// fill replaces nulls by defaults, as the node does.
+func (s *spec) fill(rows []*row) {
+	for _, x := range rows {
+		for i, v := range x.values {
+			if v == nil {
+				x.values[i] = s.fields[i].absent()
+			}
 		}
-		add(`"l": [%s]`, list)
 	}
-	if d.sub != nil {
-		add(`"s": {"b": %v}`, *d.sub)
-	}
-	return out + "}"
 }
 
 func textKey(key int64) string { return fmt.Sprintf("k%04d", key) }
@@ -225,98 +260,84 @@ func (s *spec) ids(keys []int64) *qnpb.Ids {
 	return &qnpb.Ids{Keys: &qnpb.Ids_Strings{Strings: &qnpb.StringArray{Values: t}}}
 }
 
-// data are rows as the API wants them.
-func (s *spec) data(rows []*row) []*qnpb.FieldData {
-	id := &qnpb.FieldData{Field: "id"}
-	var keys []int64
-	for _, x := range rows {
-		keys = append(keys, x.key)
-	}
-	switch k := s.ids(keys).GetKeys().(type) {
+// idData are keys as a field.
+func idData(ids *qnpb.Ids) *qnpb.FieldData {
+	d := &qnpb.FieldData{Field: "id"}
+	switch k := ids.GetKeys().(type) {
 	case *qnpb.Ids_Ints:
-		id.Values = &qnpb.FieldData_Ints{Ints: k.Ints}
+		d.Values = &qnpb.FieldData_Ints{Ints: k.Ints}
 	case *qnpb.Ids_Strings:
-		id.Values = &qnpb.FieldData_Strings{Strings: k.Strings}
-	}
-	out := []*qnpb.FieldData{id}
-	for i, f := range s.fields {
-		out = append(out, f.data(rows, i))
-	}
-	for i, v := range s.vectors {
-		var values []float32
-		for _, x := range rows {
-			values = append(values, x.vectors[i]...)
-		}
-		out = append(out, &qnpb.FieldData{Field: v.name, Values: &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: int32(v.dim), Values: values}}})
-	}
-	return out
-}
-
-func (f *field) data(rows []*row, at int) *qnpb.FieldData {
-	d := &qnpb.FieldData{Field: f.name}
-	if f.nullable {
-		for _, x := range rows {
-			d.Valid = append(d.Valid, x.values[at] != nil)
-		}
-	}
-	switch f.typ {
-	case qnpb.DataType_DATA_TYPE_BOOL:
-		d.Values = &qnpb.FieldData_Bools{Bools: &qnpb.BoolArray{Values: column[bool](rows, at)}}
-	case qnpb.DataType_DATA_TYPE_FLOAT:
-		d.Values = &qnpb.FieldData_Floats{Floats: &qnpb.FloatArray{Values: column[float32](rows, at)}}
-	case qnpb.DataType_DATA_TYPE_DOUBLE:
-		d.Values = &qnpb.FieldData_Doubles{Doubles: &qnpb.DoubleArray{Values: column[float64](rows, at)}}
-	case qnpb.DataType_DATA_TYPE_VARCHAR:
-		d.Values = &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{Values: column[string](rows, at)}}
-	case qnpb.DataType_DATA_TYPE_JSON:
-		texts := make([]string, len(rows))
-		for i, x := range rows {
-			if doc, ok := x.values[at].(*document); ok {
-				texts[i] = doc.text()
-			}
-		}
-		d.Values = &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{Values: texts}}
-	default:
-		d.Values = &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: column[int64](rows, at)}}
+		d.Values = &qnpb.FieldData_Strings{Strings: k.Strings}
 	}
 	return d
 }
 
-// column lists the values of a field; those of nulls are zero.
-func column[T any](rows []*row, at int) []T {
-	out := make([]T, len(rows))
-	for i, x := range rows {
-		if v, ok := x.values[at].(T); ok {
-			out[i] = v
+// data are rows as the API wants them, without the fields that are left out.
+func (s *spec) data(rows []*row, omit map[string]bool) []*qnpb.FieldData {
+	var keys []int64
+	for _, x := range rows {
+		keys = append(keys, x.key)
+	}
+	out := []*qnpb.FieldData{idData(s.ids(keys))}
+	for i := range s.fields {
+		if f := &s.fields[i]; !omit[f.name] {
+			out = append(out, f.data(rows, i))
+		}
+	}
+	for i := range s.vectors {
+		if v := &s.vectors[i]; !omit[v.name] {
+			out = append(out, v.data(rows, i))
 		}
 	}
 	return out
 }
 
-// show is value i of a field of an answer, in the model's terms; documents as text.
-func show(d *qnpb.FieldData, i int) any {
-	if v := d.GetValid(); len(v) > 0 && !v[i] {
-		return nil
+// outputs draws what is to be returned: everything there is, or some fields.
+func (s *spec) outputs(r *rand.Rand) []string {
+	if r.IntN(2) == 0 {
+		return []string{"*"}
 	}
-	switch v := d.GetValues().(type) {
-	case *qnpb.FieldData_Bools:
-		return v.Bools.GetValues()[i]
-	case *qnpb.FieldData_Ints:
-		return v.Ints.GetValues()[i]
-	case *qnpb.FieldData_Floats:
-		return v.Floats.GetValues()[i]
-	case *qnpb.FieldData_Doubles:
-		return v.Doubles.GetValues()[i]
-	case *qnpb.FieldData_Strings:
-		return v.Strings.GetValues()[i]
+	var out []string
+	for i := range s.fields {
+		if r.IntN(2) == 0 {
+			out = append(out, s.fields[i].name)
+		}
 	}
-	return fmt.Sprintf("values of kind %T", d.GetValues())
+	for i := range s.vectors {
+		if r.IntN(3) == 0 {
+			out = append(out, s.vectors[i].name)
+		}
+	}
+	return out
 }
 
-// wanted is what show must return for a value of the model.
-func wanted(v any) any {
-	if d, ok := v.(*document); ok {
-		return d.text()
+// describe is the collection in a line, for who reads a difference.
+func (s *spec) describe() string {
+	var out []string
+	for _, f := range s.fields {
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %v %v", f.name, f.index, f.nullable, f.def)))
 	}
-	return v
+	for _, v := range s.vectors {
+		out = append(out, fmt.Sprintf("%s %s(%d) %s %s", v.name, v.typ, v.dim, v.index, v.metric))
+	}
+	return fmt.Sprintf("%d shards, ttl %v, retention %v: %s", s.shards, s.ttl, s.retain, strings.Join(out, ", "))
+}
+
+// pick draws one of the fields that pass; nil if none does.
+func (s *spec) pick(r *rand.Rand, pass func(*field) bool) *field {
+	var at []int
+	for i := range s.fields {
+		if pass(&s.fields[i]) {
+			at = append(at, i)
+		}
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	return &s.fields[at[r.IntN(len(at))]]
+}
+
+// at is the place of a field among the values of a row.
+func (s *spec) at(f *field) int {
+	return slices.IndexFunc(s.fields, func(x field) bool { return x.name == f.name })
 }

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// aim draws vectors to search for: of rows, or any.
+func (a *asking) aim(r *rand.Rand, v *vector, n int, rows []*row) (out [][]float64) {
+	at := slices.IndexFunc(a.m.spec.vectors, func(x vector) bool { return x.name == v.name })
+	near := r.IntN(2) == 0
+	for range n {
+		x := v.random(r)
+		if i := r.IntN(1 << 20); near && len(rows) > 0 && rows[i%len(rows)].vectors[at] != nil {
+			x = rows[i%len(rows)].vectors[at]
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// limits draws a range.
+func (v *vector) limits(r *rand.Rand) limits {
+	score := func() float32 {
+		switch v.metric {
+		case "COSINE":
+			return float32(r.IntN(200)-100)/100 + 0.003
+		case "JACCARD":
+			return float32(r.IntN(100))/100 + 0.003
+		case "HAMMING":
+			return float32(r.IntN(v.dim))
+		}
+		return float32(r.IntN(200)-60) * pick[float32](v.typ == int8s, 128, 1)
+	}
+	a, b := score(), score()
+	for a == b {
+		b = score()
+	}
+	if v.better(float64(a), float64(b)) {
+		a, b = b, a // the radius is the farther one
+	}
+	switch r.IntN(3) {
+	case 0:
+		return limits{radius: &a, filter: &b}
+	case 1:
+		return limits{filter: &b}
+	}
+	return limits{radius: &a}
+}
+
+func (l *lane) search(ctx context.Context, a *asking) error {
+	m, r := a.m, a.r
+	v := &m.spec.vectors[r.IntN(len(m.spec.vectors))]
+	rows := m.see(a.q)
+	queries := a.aim(r, v, a.NQ, rows)
+	form := v.query(queries, r.IntN(2) == 0)
+	req := &qnpb.SearchRequest{Collection: m.spec.name, Partitions: a.Parts, Field: v.name, TopK: int64(a.K), Offset: int64(a.Offset),
+		Filter: a.q.text(), FilterValues: a.q.values(), OutputFields: m.spec.outputs(r), Freshness: a.f, IgnoreGrowing: a.Sealed,
+		Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse, Explain: r.IntN(8) == 0}
+	if r.IntN(2) == 0 {
+		req.Metric = v.metric
+	}
+	f := &found{asking: a, v: v, outputs: req.OutputFields}
+	if r.IntN(10) == 0 && a.Form != formPages {
+		f.round = new(int32)
+		*f.round = r.Int32N(4)
+		req.RoundDecimal = f.round
+	}
+	if a.Form == formRange {
+		f.limits = v.limits(r)
+		req.Radius, req.RangeFilter = f.limits.radius, f.limits.filter
+	}
+	switch a.Form {
+	case formPages:
+		return l.firstHits(ctx, a, v, queries[0], req)
+	case formGroups:
+		if f.by = m.spec.pick(r, func(f *field) bool { return f.single() && !f.floating() }); f.by != nil {
+			f.size, f.strict = 1+r.IntN(4), r.IntN(2) == 0
+			req.GroupByField, req.GroupSize, req.StrictGroupSize = f.by.name, int64(f.size), f.strict
+		}
+	}
+	res, err := l.rig.query.Search(ctx, req)
+	if err != nil || !m.loaded || m.unclear(a.q) {
+		return err
+	}
+	return f.compare(l, queries, rows, res)
+}
+
+// found is what a search has to be compared with.
+type found struct {
+	*asking
+	v       *vector
+	outputs []string
+	limits  limits
+	round   *int32
+	by      *field // of groups; nil = none
+	size    int    // of a group
+	strict  bool
+}
+
+// String says what was searched for, in differences.
+func (f *found) String() string {
+	out := fmt.Sprintf("search of %s by %s (%s), k %d, offset %d", f.v.name, f.v.metric, f.v.index, f.K, f.Offset)
+	if f.limits.radius != nil {
+		out += fmt.Sprintf(", radius %v", *f.limits.radius)
+	}
+	if f.limits.filter != nil {
+		out += fmt.Sprintf(", range filter %v", *f.limits.filter)
+	}
+	if f.by != nil {
+		out += fmt.Sprintf(", groups of %d by %s, strict %v", f.size, f.by.name, f.strict)
+	}
+	return out + ", " + f.q.String()
+}
+
+// slack is how far the score of a row may be off. What is rounded is a float32 too.
+func (f *found) slack(score float64) float64 {
+	if f.round != nil {
+		return f.v.slack() + 0.5*math.Pow(10, -float64(*f.round)) + 1e-6*math.Abs(score)
+	}
+	return f.v.slack()
+}
+
+// compare takes the hits of one vector after the other.
+func (f *found) compare(l *lane, queries [][]float64, rows []*row, res *qnpb.SearchResponse) error {
+	if len(res.GetCounts()) != len(queries) {
+		return f.differs("%v: %d counts for %d vectors", f, len(res.GetCounts()), len(queries))
+	}
+	hits := f.m.spec.shownRows(append([]*qnpb.FieldData{idData(res.GetIds())}, res.GetFields()...), len(res.GetScores()))
+	scores, groups := res.GetScores(), res.GetGroupCounts()
+	values := f.m.spec.shownRows([]*qnpb.FieldData{res.GetGroupValues()}, len(hits))
+	for i, x := range queries {
+		n := int(res.GetCounts()[i])
+		if n > len(hits) {
+			return f.differs("%v: %d hits for vector %d, %d are left", f, n, i, len(hits))
+		}
+		all, clear := f.v.within(f.limits, f.m.nearest(f.v, x, rows))
+		if !clear {
+			return nil
+		}
+		if err := f.compareHits(all, hits[:n], scores[:n]); err != nil {
+			return err
+		}
+		var err error
+		if f.by != nil {
+			groups, err = f.compareGroups(all, hits[:n], values[:n], scores[:n], groups)
+		} else {
+			err = f.compareNearest(l, cut(all, f.Offset, f.K), scores[:n])
+		}
+		if err != nil {
+			return err
+		}
+		hits, scores, values = hits[n:], scores[n:], values[n:]
+	}
+	return nil
+}
+
+// compareHits: each hit is a row that may be there, once, with its own score and values.
+func (f *found) compareHits(all []scored, hits []shown, scores []float32) error {
+	byKey := map[any]scored{}
+	for _, s := range all {
+		byKey[f.m.keyOf(s.key)] = s
+	}
+	seen := map[any]bool{}
+	for i, h := range hits {
+		k := h["id"]
+		s, ok := byKey[k]
+		switch {
+		case !ok:
+			return f.differs("%v: row %v must not be in the answer", f, k)
+		case seen[k]:
+			return f.differs("%v: row %v is there twice", f, k)
+		case math.Abs(float64(scores[i])-s.score) > f.slack(s.score):
+			return f.differs("%v: row %v, version %d has the score %v, want %v", f, k, s.version, scores[i], s.score)
+		case i > 0 && f.by == nil && f.v.better(float64(scores[i]), float64(scores[i-1])):
+			return f.differs("%v: scores are not in order: %v", f, scores)
+		}
+		seen[k] = true
+		if err := f.m.compareRow(f.op, h, s.row, f.outputs, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareNearest: an exact search has the nearest rows; of rows at the same
+// distance any will do. What others found is counted.
+func (f *found) compareNearest(l *lane, want []scored, scores []float32) error {
+	switch {
+	case f.Sealed:
+		return nil // which rows are sealed is not known
+	case !f.v.exact():
+		l.recall.Wanted += int64(len(want))
+		for _, s := range scores[:min(len(scores), len(want))] {
+			// What is as near as the last that is wanted counts.
+			if last := want[len(want)-1].score; math.Abs(float64(s)-last) <= f.slack(last) || f.v.better(float64(s), last) {
+				l.recall.Found++
+			}
+		}
+		return nil
+	case len(scores) != len(want):
+		return f.differs("%v: %d hits, want %d", f, len(scores), len(want))
+	}
+	for i, w := range want {
+		if math.Abs(float64(scores[i])-w.score) > f.slack(w.score) {
+			return f.differs("%v: hit %d has the score %v, want %v (row %v): got %v", f, i, scores[i], w.score, f.m.keyOf(w.key), scores)
+		}
+	}
+	return nil
+}
+
+// compareGroups takes the groups of one vector from the counts, and returns those
+// that are left.
+func (f *found) compareGroups(all []scored, hits, values []shown, scores []float32, counts []int64) ([]int64, error) {
+	at := f.m.spec.at(f.by)
+	want := cut(groups(all, at), f.Offset, f.K)
+	of := map[any]group{}
+	for _, g := range groups(all, at) {
+		of[g.value] = g
+	}
+	byKey := map[any]scored{}
+	for _, s := range all {
+		byKey[f.m.keyOf(s.key)] = s
+	}
+	seen := map[any]bool{}
+	number := 0
+	for ; len(hits) > 0; number++ {
+		if number >= len(counts) || counts[number] < 1 || int(counts[number]) > min(f.size, len(hits)) {
+			return nil, f.differs("%v: groups of %v rows for %d hits", f, counts, len(hits))
+		}
+		n := int(counts[number])
+		value := wanted(byKey[hits[0]["id"]].values[at])
+		g := of[value]
+		if seen[value] {
+			return nil, f.differs("%v: the group of %v is there twice", f, value)
+		}
+		seen[value] = true
+		if f.strict && f.v.exact() && n != min(f.size, len(g.rows)) {
+			return nil, f.differs("%v: the group of %v has %d rows, want %d", f, value, n, min(f.size, len(g.rows)))
+		}
+		for i := range n {
+			if v := wanted(byKey[hits[i]["id"]].values[at]); v != value || values[i][f.by.name] != value {
+				return nil, f.differs("%v: row %v, of value %v, said to be %v, stands in the group of %v", f, hits[i]["id"], v, values[i][f.by.name], value)
+			}
+			if (f.strict || i == 0) && f.v.exact() && math.Abs(float64(scores[i])-g.rows[i].score) > f.slack(g.rows[i].score) {
+				return nil, f.differs("%v: row %d of the group of %v has the score %v, want %v", f, i, value, scores[i], g.rows[i].score)
+			}
+		}
+		if f.v.exact() && number < len(want) && math.Abs(float64(scores[0])-want[number].rows[0].score) > f.slack(want[number].rows[0].score) {
+			return nil, f.differs("%v: group %d begins with the score %v, want %v", f, number, scores[0], want[number].rows[0].score)
+		}
+		hits, values, scores = hits[n:], values[n:], scores[n:]
+	}
+	if f.v.exact() && number != len(want) || number > len(want) {
+		return nil, f.differs("%v: %d groups, want %d", f, number, len(want))
+	}
+	return counts[number:], nil
+}

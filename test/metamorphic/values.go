@@ -1,0 +1,282 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// A value of the model is nil (null), a bool, an int64 (of integers, and of
+// times: microseconds), a float32, a float64, a string, a list or a *document.
+
+// list is an array.
+type list []any
+
+// text tells arrays apart.
+func (l list) text() string { return fmt.Sprintf("%#v", append([]any{}, l...)) }
+
+var words = []string{"", "a", "ab", "abc", "red", "green", "blue", "bluegreen", "100%", "under_score", "größe", "x y"}
+
+// terms are what longer texts are made of: words that no analyzer changes or drops.
+var terms = []string{"red", "blue", "fox", "dog", "sun", "cat"}
+
+func randomWord(r *rand.Rand) string { return words[r.IntN(len(words))] }
+
+// epoch is what times are around.
+var epoch = time.Date(2024, 2, 28, 12, 0, 0, 0, time.UTC)
+
+// random draws from few values, so that filters match some rows and not all.
+func (f *field) random(r *rand.Rand) any {
+	switch {
+	case f.typ == qnpb.DataType_DATA_TYPE_JSON:
+		return randomDocument(r)
+	case f.typ == qnpb.DataType_DATA_TYPE_ARRAY:
+		out := list{}
+		for range r.IntN(5) {
+			out = append(out, randomElement(r, f.elem))
+		}
+		return out
+	case f.analyzer != "":
+		var out []string
+		for range r.IntN(7) {
+			out = append(out, terms[r.IntN(len(terms))])
+		}
+		return strings.Join(out, " ")
+	}
+	return randomValue(r, f.typ)
+}
+
+func randomValue(r *rand.Rand, t qnpb.DataType) any {
+	switch t {
+	case qnpb.DataType_DATA_TYPE_BOOL:
+		return r.IntN(2) == 0
+	case qnpb.DataType_DATA_TYPE_INT8, qnpb.DataType_DATA_TYPE_INT16, qnpb.DataType_DATA_TYPE_INT32, qnpb.DataType_DATA_TYPE_INT64:
+		return int64(r.IntN(41) - 20)
+	case qnpb.DataType_DATA_TYPE_FLOAT:
+		return float32(r.IntN(81)-40) / 4
+	case qnpb.DataType_DATA_TYPE_DOUBLE:
+		return float64(r.IntN(81)-40) / 8
+	case qnpb.DataType_DATA_TYPE_VARCHAR:
+		return randomWord(r)
+	case qnpb.DataType_DATA_TYPE_TIMESTAMPTZ:
+		return epoch.Add(time.Duration(r.IntN(41)-20) * time.Hour).UnixMicro()
+	}
+	panic("no values of type " + t.String())
+}
+
+// randomElement draws from even fewer values.
+func randomElement(r *rand.Rand, t qnpb.DataType) any {
+	switch t {
+	case qnpb.DataType_DATA_TYPE_BOOL:
+		return r.IntN(2) == 0
+	case qnpb.DataType_DATA_TYPE_FLOAT:
+		return float32(r.IntN(6)) / 2
+	case qnpb.DataType_DATA_TYPE_DOUBLE:
+		return float64(r.IntN(6)) / 2
+	case qnpb.DataType_DATA_TYPE_VARCHAR:
+		return words[r.IntN(5)]
+	}
+	return int64(r.IntN(6))
+}
+
+// document is a JSON object of the model: members that are not there are nil.
+type document struct {
+	num  *int64  // "n"
+	word *string // "w"
+	list []int64 // "l"; nil = not there
+	sub  *bool   // "s": {"b": ...}
+}
+
+func randomDocument(r *rand.Rand) *document {
+	d := &document{}
+	if r.IntN(4) > 0 {
+		n := int64(r.IntN(21) - 10)
+		d.num = &n
+	}
+	if r.IntN(4) > 0 {
+		w := []string{"a", "ab", "red", "blue"}[r.IntN(4)]
+		d.word = &w
+	}
+	if r.IntN(2) > 0 {
+		d.list = []int64{}
+		for range r.IntN(4) {
+			d.list = append(d.list, int64(r.IntN(6)))
+		}
+	}
+	if r.IntN(3) > 0 {
+		b := r.IntN(2) == 0
+		d.sub = &b
+	}
+	return d
+}
+
+func (d *document) text() string {
+	var out []string
+	if d.num != nil {
+		out = append(out, fmt.Sprintf(`"n": %d`, *d.num))
+	}
+	if d.word != nil {
+		out = append(out, fmt.Sprintf(`"w": %q`, *d.word))
+	}
+	if d.list != nil {
+		out = append(out, `"l": `+strings.ReplaceAll(fmt.Sprint(d.list), " ", ", "))
+	}
+	if d.sub != nil {
+		out = append(out, fmt.Sprintf(`"s": {"b": %v}`, *d.sub))
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+// data are the values of a field as the API wants them.
+func (f *field) data(rows []*row, at int) *qnpb.FieldData {
+	d := &qnpb.FieldData{Field: f.name}
+	if f.optional() && !f.dynamic() {
+		for _, x := range rows {
+			d.Valid = append(d.Valid, x.values[at] != nil)
+		}
+	}
+	switch f.typ {
+	case qnpb.DataType_DATA_TYPE_BOOL:
+		d.Values = &qnpb.FieldData_Bools{Bools: &qnpb.BoolArray{Values: column[bool](rows, at)}}
+	case qnpb.DataType_DATA_TYPE_FLOAT:
+		d.Values = &qnpb.FieldData_Floats{Floats: &qnpb.FloatArray{Values: column[float32](rows, at)}}
+	case qnpb.DataType_DATA_TYPE_DOUBLE:
+		d.Values = &qnpb.FieldData_Doubles{Doubles: &qnpb.DoubleArray{Values: column[float64](rows, at)}}
+	case qnpb.DataType_DATA_TYPE_VARCHAR:
+		d.Values = &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{Values: column[string](rows, at)}}
+	case qnpb.DataType_DATA_TYPE_JSON:
+		texts := make([]string, len(rows))
+		for i, x := range rows {
+			if doc, ok := x.values[at].(*document); ok {
+				texts[i] = doc.text()
+			}
+		}
+		d.Values = &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{Values: texts}}
+	case qnpb.DataType_DATA_TYPE_ARRAY:
+		d.Values = &qnpb.FieldData_Arrays{Arrays: f.arrays(rows, at)}
+	default:
+		d.Values = &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: column[int64](rows, at)}}
+	}
+	return d
+}
+
+func (f *field) arrays(rows []*row, at int) *qnpb.Arrays {
+	out := &qnpb.Arrays{}
+	var all []*row // one per element, so that column lists them
+	for _, l := range column[list](rows, at) {
+		out.Lengths = append(out.Lengths, uint32(len(l)))
+		for _, v := range l {
+			all = append(all, &row{values: []any{v}})
+		}
+	}
+	switch f.elem {
+	case qnpb.DataType_DATA_TYPE_BOOL:
+		out.Elements = &qnpb.Arrays_Bools{Bools: &qnpb.BoolArray{Values: column[bool](all, 0)}}
+	case qnpb.DataType_DATA_TYPE_FLOAT:
+		out.Elements = &qnpb.Arrays_Floats{Floats: &qnpb.FloatArray{Values: column[float32](all, 0)}}
+	case qnpb.DataType_DATA_TYPE_DOUBLE:
+		out.Elements = &qnpb.Arrays_Doubles{Doubles: &qnpb.DoubleArray{Values: column[float64](all, 0)}}
+	case qnpb.DataType_DATA_TYPE_VARCHAR:
+		out.Elements = &qnpb.Arrays_Strings{Strings: &qnpb.StringArray{Values: column[string](all, 0)}}
+	default:
+		out.Elements = &qnpb.Arrays_Ints{Ints: &qnpb.Int64Array{Values: column[int64](all, 0)}}
+	}
+	return out
+}
+
+// column lists the values of a field; those of nulls are zero.
+func column[T any](rows []*row, at int) []T {
+	out := make([]T, len(rows))
+	for i, x := range rows {
+		if v, ok := x.values[at].(T); ok {
+			out[i] = v
+		}
+	}
+	return out
+}
+
+// shown is a row of an answer: field to value. Arrays and documents are texts.
+type shown map[string]any
+
+// shownRows are the rows of an answer.
+func (s *spec) shownRows(fields []*qnpb.FieldData, n int) []shown {
+	out := make([]shown, n)
+	for i := range out {
+		out[i] = shown{}
+	}
+	for _, d := range fields {
+		s.show(d, func(i int, v any) {
+			if i < n {
+				out[i][d.GetField()] = v
+			}
+		})
+	}
+	return out
+}
+
+// show calls set with each value of a field.
+func (s *spec) show(d *qnpb.FieldData, set func(i int, v any)) {
+	put := func(i int, v any) {
+		if valid := d.GetValid(); len(valid) > i && !valid[i] {
+			v = nil
+		}
+		set(i, v)
+	}
+	switch v := d.GetValues().(type) {
+	case *qnpb.FieldData_Bools:
+		each(v.Bools.GetValues(), put)
+	case *qnpb.FieldData_Ints:
+		each(v.Ints.GetValues(), put)
+	case *qnpb.FieldData_Floats:
+		each(v.Floats.GetValues(), put)
+	case *qnpb.FieldData_Doubles:
+		each(v.Doubles.GetValues(), put)
+	case *qnpb.FieldData_Strings:
+		each(v.Strings.GetValues(), put)
+	case *qnpb.FieldData_Arrays:
+		var all list
+		add := func(_ int, v any) { all = append(all, v) }
+		switch e := v.Arrays.GetElements().(type) {
+		case *qnpb.Arrays_Bools:
+			each(e.Bools.GetValues(), add)
+		case *qnpb.Arrays_Ints:
+			each(e.Ints.GetValues(), add)
+		case *qnpb.Arrays_Floats:
+			each(e.Floats.GetValues(), add)
+		case *qnpb.Arrays_Doubles:
+			each(e.Doubles.GetValues(), add)
+		case *qnpb.Arrays_Strings:
+			each(e.Strings.GetValues(), add)
+		}
+		for i, n := range v.Arrays.GetLengths() {
+			put(i, all[:n].text())
+			all = all[n:]
+		}
+	default:
+		for i := range s.vectors {
+			if v := &s.vectors[i]; v.name == d.GetField() {
+				each(v.decode(d), put)
+			}
+		}
+	}
+}
+
+func each[T any](values []T, put func(i int, v any)) {
+	for i, v := range values {
+		put(i, v)
+	}
+}
+
+// wanted is what show must give for a value of the model.
+func wanted(v any) any {
+	switch v := v.(type) {
+	case *document:
+		return v.text()
+	case list:
+		return v.text()
+	}
+	return v
+}
