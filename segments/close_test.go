@@ -78,17 +78,17 @@ func TestCloseOfAnEmptySetAndAgain(t *testing.T) {
 
 func TestCloseWithSegmentsOfAllKinds(t *testing.T) {
 	r := newRig(t, hnsw(index.L2))
-	r.set.graphAfter = 64
+	r.set.listsAfter = 64
 	r.insert(1, seq(0, 3000/slower)...)
 	r.handOff(1)
-	r.insert(2, seq(3000, 3000+2000/slower)...) // its graph is being built
+	r.insert(2, seq(3000, 3000+2000/slower)...) // its lists are being built
 	r.insert(3, 1)
 	r.seal(3)
 	r.delete(seq(0, 100)...)
 } // rig.close checks that nothing is left
 
-// TestCloseLetsGoOfWhatWaitsForAGraph.
-func TestCloseLetsGoOfWhatWaitsForAGraph(t *testing.T) {
+// TestCloseLetsGoOfWhatWaitsForLists.
+func TestCloseLetsGoOfWhatWaitsForLists(t *testing.T) {
 	r := newRig(t, hnsw(index.L2))
 	r.insert(1, 1)
 	h, b := withRef(r.holderOf(1)), r.set.builder
@@ -197,7 +197,7 @@ func TestCloseWhileALoadWaitsForItsTurn(t *testing.T) {
 // or answers, and nothing is left.
 func TestCloseWhileEverythingGoesOn(t *testing.T) {
 	r := uploaded(t, hnsw(index.L2))
-	r.set.graphAfter = 64
+	r.set.listsAfter = 64
 	stop := make(chan struct{})
 	done := make(chan struct{}, 3)
 	during := func(do func(i int64) error) {

@@ -33,6 +33,7 @@ const (
 	wayGraph       = "graph"            // walk
 	wayFiltered    = "filtered graph"   // walk that passes through other rows
 	wayBoth        = "graph, then scan" // the walk had cost as much as the scan would
+	wayLists       = "lists"            // those of a growing segment that may have something near
 	wayRows        = "rows"             // read one after the other, for a query
 )
 

@@ -202,13 +202,13 @@ func TestAFaultInTheOutputIsAnError(t *testing.T) {
 	}
 }
 
-// TestAGraphThatPanicsCostsSpeedOnly: the builder lives on.
-func TestAGraphThatPanicsCostsSpeedOnly(t *testing.T) {
+// TestListsThatPanicCostSpeedOnly: the builder lives on.
+func TestListsThatPanicCostSpeedOnly(t *testing.T) {
 	r := newRig(t, rigOptions{index: VectorIndex{Type: "HNSW", Metric: index.L2}})
-	r.set.graphAfter = 10
+	r.set.listsAfter = 10
 	r.insert(1, seq(0, 5)...)
 	g := r.holderOf(1).segment.(*Growing)
-	g.vectors[0].dim = 0 // NewHNSW refuses it, and a division by it panics
+	g.vectors[0].dim = 0 // a division by it panics
 	r.set.builder.turn(t.Context(), withRef(r.holderOf(1)), g)
 	g.vectors[0].dim = dim
 	r.insert(1, seq(5, 400)...)

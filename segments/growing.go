@@ -105,7 +105,7 @@ func (g *Growing) Bytes() int64 { return g.bytes() }
 func (g *Growing) bytes() int64 {
 	n := g.used.Load() + g.deletes.state.Load().bytes()
 	for _, v := range g.vectors {
-		n += v.graphBytes()
+		n += v.listsBytes()
 	}
 	return n
 }

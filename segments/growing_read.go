@@ -100,7 +100,7 @@ func (g *Growing) vectorField(fieldID int64) *growingVectors {
 	return nil
 }
 
-// nearest searches the first n rows: by graph what is in it, the rest exactly.
+// nearest searches the first n rows: by lists what is in them, the rest exactly.
 func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	return g.vectorField(q.fieldID).nearest(q, n, allowed, sc)
 }
@@ -108,7 +108,7 @@ func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scrat
 // scans reports whether nearest looks at every row.
 func (g *Growing) scans(q *nearestQuery) bool {
 	v := g.vectorField(q.fieldID)
-	return q.exact || v.graph.Load() == nil || v.metric != q.metric
+	return q.exact || v.lists.Load() == nil || v.metric != q.metric
 }
 
 // Batch copies rows [from, to) with their timestamps, for the flush: a column for

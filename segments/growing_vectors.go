@@ -1,7 +1,6 @@
 package segments
 
 import (
-	"slices"
 	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -12,14 +11,14 @@ import (
 )
 
 // growingVectors holds one vector field of a growing segment in one contiguous
-// piece of memory that the kernels can address, and the graph over its first rows.
+// piece of memory that the kernels can address, and the lists of its first rows.
 type growingVectors struct {
 	fieldID int64
 	typ     schema.Type
 	dim     int
 	width   int // bytes of a row
 	metric  index.Metric
-	exact   bool // never build a graph: the index type is FLAT, or it is no field for one
+	exact   bool // never build lists: the index type is FLAT, or it is no field for them
 	kernels vec.Kernels
 	lengths vec.Distance   // of raw vectors, for their norms
 	sparse  *growingSparse // of a sparse field; then nothing below is used
@@ -28,13 +27,10 @@ type growingVectors struct {
 	norms atomic.Pointer[arena] // Cosine: inverse norm per row; else nil
 	valid atomic.Pointer[arena] // of a nullable field: a byte per row, 0 = null; else nil
 	old   []*arena              // outgrown ones that readers may still hold; writer only
-	left  *arena                // of arena, outgrown by the rows that come next; writer only
 
-	graph   atomic.Pointer[growingGraph] // nil until the builder made one
-	scanned atomic.Int64                 // rows compared by searches for want of a graph
-	often   atomic.Bool                  // so many that it gets one early
-	ledger  *Ledger
-	notYet  int // builder only: rows at which to ask again for memory that was refused
+	lists  atomic.Pointer[growingLists] // nil until the builder made some
+	ledger *Ledger
+	notYet int // builder only: rows at which to ask again for memory that was refused
 }
 
 func newGrowingVectors(f schema.Field, ix VectorIndex, rows int, l *Ledger) (*growingVectors, error) {
@@ -154,12 +150,8 @@ func (v *growingVectors) room(first, n int) error {
 	if v.sparse != nil {
 		return nil
 	}
-	before := v.arena.Load()
 	if err := v.widen(&v.arena, v.floats(first), v.floats(first+n)); err != nil {
 		return err
-	}
-	if v.arena.Load() != before {
-		v.left = before
 	}
 	if v.valid.Load() != nil {
 		if err := v.widen(&v.valid, byteFloats(first), byteFloats(first+n)); err != nil {
@@ -208,13 +200,6 @@ func (v *growingVectors) append(col *schema.Column, first, n int) {
 	}
 	base := v.data()
 	copy(base[first*v.dim:(first+n)*v.dim], col.Float)
-	if a := v.left; a != nil {
-		// A graph over the memory that was left takes the rows that have room in it.
-		if at := first * v.dim; at < len(a.floats) {
-			copy(a.floats[at:], col.Float)
-		}
-		v.left = nil
-	}
 	if inv := v.invNorms(); inv != nil {
 		for r := first; r < first+n; r++ {
 			inv[r] = v.kernels.InvNorm(base[r*v.dim : (r+1)*v.dim])
@@ -224,7 +209,6 @@ func (v *growingVectors) append(col *schema.Column, first, n int) {
 
 // appendRaw is append for vectors that are not float32.
 func (v *growingVectors) appendRaw(col *schema.Column, first, n int) {
-	v.left = nil // no graph has it
 	rows := v.arena.Load().bytes()[first*v.width : (first+n)*v.width]
 	copy(rows, col.Raw)
 	if inv := v.invNorms(); inv != nil {
@@ -234,55 +218,39 @@ func (v *growingVectors) appendRaw(col *schema.Column, first, n int) {
 	}
 }
 
-// nearest merges what the graph finds among its rows with a scan of the others.
+// nearest merges what lists have of their rows with a scan of the others.
 func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	if v.sparse != nil {
 		return sc.scanSparse(v.sparse.terms(q, sc), n, q, allowed)
 	}
 	rows := v.vectors()
 	allowed = v.present(allowed, n, sc)
-	graph := v.graph.Load()
-	if graph == nil || q.exact || v.metric != q.metric {
-		v.scanned.Add(int64(n))
+	x := v.lists.Load()
+	if x == nil || q.exact || v.metric != q.metric || 4*listRank(q.k) > n || allowed != nil && fewAllowed*allowed.Count() < n {
 		return sc.scan(rows, q.from, n, q, allowed)
 	}
-	built := int(graph.rows.Load())
-	if allowed == nil && built > n {
-		allowed = sc.prefix(n) // a read in the past
+	st := x.state.Load()
+	found, err := sc.nearestIn(x, st, rows, q, n, allowed)
+	if err != nil || st.rows >= n {
+		return found, err
 	}
-	found, err := sc.walk(graph.hnsw, q, allowed)
-	if err != nil {
-		return nil, err
-	}
-	if allowed == nil && slices.ContainsFunc(found, func(f index.Neighbor) bool { return int(f.Row) >= n }) {
-		// The graph took rows meanwhile that the read must not see, and they have
-		// pushed others out: once more, with a bound.
-		if found, err = sc.walk(graph.hnsw, q, sc.prefix(n)); err != nil {
-			return nil, err
-		}
-	}
-	if built >= n {
-		return found, nil
-	}
-	// Rows behind built are on their way into the graph: the scan covers them.
-	found = slices.DeleteFunc(found, func(f index.Neighbor) bool { return int(f.Row) >= built })
-	rest, err := sc.scan(rows, built, n, q, allowed)
+	rest, err := sc.scan(rows, st.rows, n, q, allowed)
 	if err != nil {
 		return nil, err
 	}
 	return sc.merge(found, rest, q.k), nil
 }
 
-func (v *growingVectors) graphBytes() int64 {
-	if g := v.graph.Load(); g != nil {
-		return g.memory.size()
+func (v *growingVectors) listsBytes() int64 {
+	if x := v.lists.Load(); x != nil {
+		return x.memory.size()
 	}
 	return 0
 }
 
 func (v *growingVectors) close() error {
-	if g := v.graph.Load(); g != nil {
-		g.memory.Release()
+	if x := v.lists.Load(); x != nil {
+		x.memory.Release()
 	}
 	var errs error
 	for _, a := range append(v.old, v.arena.Load(), v.norms.Load(), v.valid.Load()) {

@@ -3,7 +3,9 @@ package segments
 import (
 	"cmp"
 	"hash/maphash"
+	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
@@ -17,6 +19,8 @@ type merger struct {
 	tasks []pool.Task
 	ends  []int // end of each task's parts
 	first int   // part that the first of tasks begins with
+	order []int // targets, as they are searched
+	worst worst
 
 	heads   vec.Merger
 	lists   [][]vec.Neighbor
@@ -73,6 +77,37 @@ func (s *searching) merge(res *SearchResult) {
 	res.Scores = make([]float32, len(m.hits))
 	for i, h := range m.hits {
 		res.Scores[i] = s.req.Metric.Score(h.distance)
+	}
+}
+
+// worst is, for each query, a distance beyond which no row is in the answer: that of
+// the last of as many as are wanted, in some target. It may be lowered by any task.
+type worst struct{ keys []atomic.Uint32 } // upper half of vec.Key
+
+// reset readies w for so many queries.
+func (w *worst) reset(queries int) {
+	if cap(w.keys) < queries {
+		w.keys = make([]atomic.Uint32, queries)
+	}
+	w.keys = w.keys[:queries]
+	for i := range w.keys {
+		w.keys[i].Store(math.MaxUint32)
+	}
+}
+
+// of returns the distance for query i; ok is false if there is none.
+func (w *worst) of(i int) (distance float32, ok bool) {
+	key := w.keys[i].Load()
+	return vec.Unkey(uint64(key) << 32).Distance, key != math.MaxUint32
+}
+
+// lower says that there are enough rows for query i that are no farther.
+func (w *worst) lower(i int, distance float32) {
+	key := uint32(vec.Key(distance, 0) >> 32)
+	for old := w.keys[i].Load(); key < old; old = w.keys[i].Load() {
+		if w.keys[i].CompareAndSwap(old, key) {
+			return
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type nearestQuery struct {
 	from    int     // first row that counts; used with exact
 	far     float32 // score: only rows that are no nearer than it count; used with exact
 	bounded bool    // far is set
+	limit   float32 // rows at a larger distance are not wanted; they may be found
+	limited bool    // limit is set
 }
 
 // vectors is the memory of one vector field of a segment.
@@ -56,6 +58,7 @@ type scratch struct {
 	rest    []index.Neighbor
 	merged  []index.Neighbor
 
+	coded    listScratch
 	distance vec.Distance // of the vectors at hand, if they are not float32
 	lists    sparse.Searcher
 	terms    []sparse.Term
@@ -198,21 +201,6 @@ func (sc *scratch) invNorm(v vectors, row int) float32 {
 		return inverse(sc.distance.Norm(v.raw[row*w : (row+1)*w]))
 	}
 	return sc.kernels.InvNorm(v.base[row*v.dim : (row+1)*v.dim])
-}
-
-// walk searches the graph among the rows allowed (nil = all that are in it).
-func (sc *scratch) walk(g *index.HNSW, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
-	ef := q.ef
-	if ef == 0 {
-		ef = index.DefaultEffort(q.k)
-	}
-	sc.index.Stop = q.stop
-	found := g.Search(q.vector, q.k, ef, allowed, &sc.index)
-	sc.index.Stop = nil // the scratch outlives the search
-	if sc.work != nil {
-		sc.noteIndex(wayGraph, allowed != nil)
-	}
-	return found, errors.Wrap(q.ctx.Err(), "search")
 }
 
 // searchIndex searches a sealed index among the rows allowed (nil = all).

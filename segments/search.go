@@ -123,6 +123,9 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 
 // searchRows answers a request without groups.
 func (s *searching) searchRows(ctx context.Context, res *SearchResult) error {
+	if s.bounded = len(s.targets) > 1; s.bounded {
+		s.merger.worst.reset(s.req.NQ)
+	}
 	if err := s.searchSegments(ctx); err != nil {
 		return err
 	}
@@ -144,10 +147,11 @@ func (x *reader) output(ctx context.Context, res *SearchResult, fields []int64, 
 // searching is a search under way.
 type searching struct {
 	*reader
-	req    *SearchRequest
-	merger *merger
-	shared []sharedRows // by target, if a target has several parts; else nil
-	skip   []bool       // by target, those that are not searched; nil = none
+	req     *SearchRequest
+	merger  *merger
+	bounded bool         // what one target has bounds what others look for: merger.worst
+	shared  []sharedRows // by target, if a target has several parts; else nil
+	skip    []bool       // by target, those that are not searched; nil = none
 }
 
 // part is what one task finds: the hits of queries [from, to) in one target.
@@ -212,6 +216,9 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	}
 	for i := p.from; i < p.to; i++ {
 		s.req.vector(i, &q)
+		if s.bounded {
+			q.limit, q.limited = s.merger.worst.of(i)
+		}
 		found, err := s.nearest(t, &q, n, allowed, sc)
 		if err != nil {
 			return err
@@ -219,7 +226,21 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 		p.found = append(p.found, s.withinRadius(found)...)
 		p.ends = append(p.ends, int32(len(p.found)))
 	}
+	if s.bounded && s.shared == nil { // a part of several may be in vain: others of them may fail
+		s.bound(p)
+	}
 	return nil
+}
+
+// bound tells other targets what a whole target has found.
+func (s *searching) bound(p *part) {
+	begin := int32(0)
+	for i, end := range p.ends {
+		if int(end-begin) >= s.want() {
+			s.merger.worst.lower(p.from+i, p.found[end-1].Distance)
+		}
+		begin = end
+	}
 }
 
 // query is what is asked of each segment, without a vector.

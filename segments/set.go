@@ -21,17 +21,17 @@ import (
 // before its Pool.
 type Set struct {
 	o       Options
-	group   *lifecycle.Group // loads and graphs: they end when Close begins
+	group   *lifecycle.Group // loads and lists: they end when Close begins
 	late    *lifecycle.Group // closing of segments: goes on until no reader is left
 	scratch sync.Pool        // *scratch, one per task
 	merges  sync.Pool        // *merger, one per search
 	loads   *loads
 	disk    *localDisk
-	builder *graphBuilder
+	builder *listBuilder
 	scalars *scalarBuilder
 
 	// Tests lower and replace these.
-	graphAfter int
+	listsAfter int
 	indexAfter int
 	create     func(name string) (io.WriteCloser, error)
 
@@ -56,7 +56,7 @@ func New(o Options) (*Set, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, diskError(err, "create segment folder %s", o.Dir)
 	}
-	s := &Set{o: o, graphAfter: graphAfter, indexAfter: indexRows}
+	s := &Set{o: o, listsAfter: listsAfter, indexAfter: indexRows}
 	s.create = func(name string) (io.WriteCloser, error) { return os.Create(name) }
 	s.sweep()
 	s.mu.collections = map[int64]*Collection{}
@@ -71,11 +71,11 @@ func New(o Options) (*Set, error) {
 	s.group = lifecycle.NewGroup(context.Background(), onExit)
 	s.late = lifecycle.NewGroup(context.Background(), onExit)
 	s.loads, s.disk = newLoads(o.LoadConcurrency), newLocalDisk(o.DiskBytes, o.FetchConcurrency)
-	s.builder, s.scalars = newGraphBuilder(s), newScalarBuilder(s)
+	s.builder, s.scalars = newListBuilder(s), newScalarBuilder(s)
 	if err := s.group.Go("memory tiers", s.tend); err != nil {
 		return nil, err
 	}
-	if err := s.group.Go("growing graph builder", s.builder.run); err != nil {
+	if err := s.group.Go("growing list builder", s.builder.run); err != nil {
 		return nil, err
 	}
 	if err := s.group.Go("scalar index builder", s.scalars.run); err != nil {

@@ -45,8 +45,8 @@ func (g *Growing) describe(st *SegmentStatus) {
 	}
 	for _, v := range g.vectors {
 		st.Indexes[v.fieldID] = string(index.KindFlat)
-		if v.graph.Load() != nil {
-			st.Indexes[v.fieldID] = string(index.KindHNSW)
+		if v.lists.Load() != nil {
+			st.Indexes[v.fieldID] = string(index.KindIVFSQ8)
 		}
 	}
 }

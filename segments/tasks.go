@@ -53,7 +53,7 @@ func (s *searching) addParts(skip []bool) {
 	q := s.query()
 	dim := s.req.dim()
 	idle := -1 // not known yet
-	for i := range s.targets {
+	for _, i := range s.order() {
 		t := &s.targets[i]
 		if skip != nil && skip[i] || t.dead {
 			continue
@@ -81,6 +81,21 @@ func (s *searching) addParts(skip []bool) {
 			m.addPart(int32(i), from, to).work = int64(to-from) * perQuery
 		}
 	}
+}
+
+// order lists the targets in the order in which they are searched: growing ones
+// last, since they look for nothing but what is nearer than what the others have.
+func (s *searching) order() []int {
+	m := s.merger
+	m.order = m.order[:0]
+	for _, growing := range []bool{false, true} {
+		for i := range s.targets {
+			if s.targets[i].growing == growing {
+				m.order = append(m.order, i)
+			}
+		}
+	}
+	return m.order
 }
 
 // addRanges splits the rows of a target.
