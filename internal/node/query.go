@@ -285,7 +285,12 @@ func batchRows(fields []schema.Field) int {
 
 func clamp(n int64) int { return int(min(n, 1<<31-1)) }
 
-// Get returns rows by primary key, in order of the keys.
+// freeGet is what the answer of a Get may take even when memory is used up: for the
+// few rows that are usual there is room.
+const freeGet = 256 << 10
+
+// Get returns rows by primary key, in order of the keys. They are all in memory at
+// once, unlike those of a Query: class Exhausted if there is no room for them.
 func (n *Node) Get(ctx context.Context, s Select, keys *schema.Column) (*Rows, error) {
 	coll, err := n.Collection(ctx, s.Collection)
 	if err != nil {
@@ -302,8 +307,18 @@ func (n *Node) Get(ctx context.Context, s Select, keys *schema.Column) (*Rows, e
 	if keys.Type == schema.VarChar {
 		s.Values = map[string]any{"keys": keys.Str}
 	}
+	held := n.o.Segments.Ledger().Force(segments.KindScratch, 0)
+	defer held.Release()
+	var taken, granted int64
 	var all *Rows
 	res, err := n.Query(ctx, &Query{Select: s}, func(r *Rows) error {
+		taken += 2 * r.Batch.Bytes() // columns grow by doubling
+		if taken > freeGet {
+			if err := held.Grow(taken - granted); err != nil {
+				return errclass.Wrap(err, errclass.Exhausted, "get: ask for fewer keys or fields at a time")
+			}
+			granted = taken
+		}
 		if all == nil {
 			all = r
 			return nil
