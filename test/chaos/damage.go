@@ -90,7 +90,11 @@ func (g *rig) damageSegment(ctx context.Context) error {
 	slices.Sort(loaded)
 	id := loaded[g.r.IntN(len(loaded))]
 	g.kill(g.node)
-	files, _ := filepath.Glob(filepath.Join(g.data, "objects", "segments", "*", strconv.FormatInt(id, 10)+"-*", "*"))
+	var files []string
+	for _, folder := range []string{"", "-*"} { // of a compaction, of a flush
+		found, _ := filepath.Glob(filepath.Join(g.data, "objects", "segments", "*", strconv.FormatInt(id, 10)+folder, "*"))
+		files = append(files, found...)
+	}
 	if len(files) == 0 {
 		g.report.violate(Violation{Kind: Lost, What: fmt.Sprintf("segment %d was loaded and has no files in object storage", id)})
 		return g.start(ctx)
