@@ -108,3 +108,43 @@ func (r *rig) checkpointMoves() {
 		return c.CheckpointTimestamp >= c.Segments[len(c.Segments)-1].MaxTimestamp
 	})
 }
+
+// startAfter counts what a node reads of a log at its start, when so many rows, one
+// a message, are before the checkpoint and so many after it.
+func startAfter(t *testing.T, before, after int64) (rows, messages int64) {
+	t.Helper()
+	w := newWorld(t)
+	quiet := func(o *Options) { o.WAL.TimeTickInterval = time.Hour }
+	first := w.open(quiet).ready()
+	first.create()
+	for id := range before {
+		first.insert(id)
+	}
+	first.flush()
+	first.checkpointMoves()
+	first.dead.Store(true) // the checkpoint stays
+	for id := range after {
+		first.insert(before + id)
+	}
+	first.kill()
+	left := &atomic.Int64{}
+	left.Store(1 << 40)
+	w.queue = func() mq.Queue { return rationed{w.broker.Connect(), left} }
+	next := w.open(quiet).ready()
+	messages = 1<<40 - left.Load()
+	rows = next.Logs()[0].Replay.Rows
+	next.has(before + after)
+	return rows, messages
+}
+
+// TestAStartReadsWhatIsAfterTheCheckpoint and nothing before it: what it costs
+// grows with the one and not with the other.
+func TestAStartReadsWhatIsAfterTheCheckpoint(t *testing.T) {
+	const few = 15 // the seal, timeticks, and reads that wait for more
+	for _, c := range []struct{ before, after int64 }{{50, 0}, {50, 100}, {500, 100}, {50, 200}} {
+		rows, messages := startAfter(t, c.before, c.after)
+		if rows != c.after || messages < c.after || messages > c.after+few {
+			t.Errorf("%d rows before the checkpoint and %d after it: %d rows were replayed, %d messages read", c.before, c.after, rows, messages)
+		}
+	}
+}
