@@ -109,12 +109,18 @@ func (r *rig) checkpointMoves() {
 	})
 }
 
+// untrimmed is a queue that keeps everything, as one with long retention does.
+type untrimmed struct{ mq.Queue }
+
+func (untrimmed) Trim(context.Context, string, mq.Position) error { return nil }
+
 // startAfter counts what a node reads of a log at its start, when so many rows, one
 // a message, are before the checkpoint and so many after it.
 func startAfter(t *testing.T, before, after int64) (rows, messages int64) {
 	t.Helper()
 	w := newWorld(t)
 	quiet := func(o *Options) { o.WAL.TimeTickInterval = time.Hour }
+	w.queue = func() mq.Queue { return untrimmed{w.broker.Connect()} }
 	first := w.open(quiet).ready()
 	first.create()
 	for id := range before {
