@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/querynode/querynode/internal/analyze"
 	"github.com/querynode/querynode/internal/bitset"
@@ -142,7 +143,8 @@ func TestWants(t *testing.T) {
 }
 
 // BenchmarkMillion is a > x and b in [...] over a million rows; a is true for
-// half of them, b for as many as the name says.
+// half of them, b for as many as the name says. best-ns is the fastest of all
+// runs: what it takes when nothing else takes the processor.
 func BenchmarkMillion(b *testing.B) {
 	const n = 1_000_000
 	s := parseSchema(b, "id Int64 pk\na Int64\nb Int64\nv FloatVector")
@@ -160,16 +162,22 @@ func BenchmarkMillion(b *testing.B) {
 		p := mustCompile(b, s, text, nil)
 		var out bitset.Set
 		b.Run("columns/"+text, func(b *testing.B) {
+			best := time.Hour
 			for b.Loop() {
+				began := time.Now()
 				if err := p.Eval(cols, n, &out); err != nil {
 					b.Fatal(err)
 				}
+				best = min(best, time.Since(began))
 			}
+			b.ReportMetric(float64(best.Nanoseconds()), "best-ns")
 		})
 		narrowed(b, p, cols, x, n, n)
 		b.Run("indexes/"+text, func(b *testing.B) {
 			b.ReportAllocs()
+			best := time.Hour
 			for b.Loop() {
+				began := time.Now()
 				rest, ok := p.Narrow(x, n, n, &out)
 				if !ok {
 					b.Fatal("no index used")
@@ -179,7 +187,9 @@ func BenchmarkMillion(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
+				best = min(best, time.Since(began))
 			}
+			b.ReportMetric(float64(best.Nanoseconds()), "best-ns")
 		})
 	}
 }
