@@ -98,7 +98,7 @@ func (s *controlService) distribution(ctx context.Context, since int64) (*qnpb.D
 	if since == version && since != 0 {
 		return d, nil
 	}
-	colls, err := s.node.Collections(ctx)
+	colls, err := s.known(ctx)
 	if err != nil {
 		return nil, err
 	}

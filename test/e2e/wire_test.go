@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,6 +227,43 @@ func (b *panicky) Get(ctx context.Context, key string, offset, length int64) (io
 		}
 		b.key <- text
 	default:
+	}
+	return b.Bucket.Get(ctx, key, offset, length)
+}
+
+// TestANodeTellsWhatItServesWithoutItsStorage: that is when it is asked.
+func TestANodeTellsWhatItServesWithoutItsStorage(t *testing.T) {
+	t.Parallel()
+	b := &mute{}
+	n := pulsing(t, options{bucket: func(under objstore.Bucket) objstore.Bucket { b.Bucket = under; return b }})
+	segments := func() int {
+		t.Helper()
+		d, err := n.control.GetDistribution(within(t), &qnpb.GetDistributionRequest{})
+		must(t, err)
+		if len(d.GetDistribution().GetChannels()) == 0 {
+			t.Error("no channels")
+		}
+		return len(d.GetDistribution().GetSegments())
+	}
+	before := segments()
+	b.silent.Store(true)
+	defer b.silent.Store(false)
+	if got := segments(); got != before || got == 0 {
+		t.Errorf("%d segments, with its storage %d", got, before)
+	}
+}
+
+// mute is a storage that does not answer reads while it is silent.
+type mute struct {
+	objstore.Bucket
+	silent atomic.Bool
+}
+
+// Get reads, or waits for the end of ctx.
+func (b *mute) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	if b.silent.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	return b.Bucket.Get(ctx, key, offset, length)
 }
