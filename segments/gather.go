@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -51,7 +53,9 @@ func (x *reader) copyRows(f schema.Field, hits []hit) (col *schema.Column, err e
 			for ; i < len(hits) && int(hits[i].target) == at; i++ {
 				rows = append(rows, hits[i].row)
 			}
-			x.targets[at].gather(col, rows)
+			if err := x.copyRun(&x.targets[at], f, col, rows); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -59,6 +63,29 @@ func (x *reader) copyRows(f schema.Field, hits []hit) (col *schema.Column, err e
 		x.coll.set.fault(x.targets[at].holder, err)
 	}
 	return col, err
+}
+
+// textRows is how many rows of text are copied at a time.
+const textRows = 16
+
+// copyRun copies a field of rows of one target. What text takes is not known before it
+// is looked at: it is accounted as it comes, twice, since it is encoded after.
+func (x *reader) copyRun(t *target, f schema.Field, col *schema.Column, rows []uint32) error {
+	if kind := col.ValueType(); kind != schema.VarChar && kind != schema.JSON {
+		t.gather(col, rows)
+		return nil
+	}
+	for some := range slices.Chunk(rows, textRows) {
+		n, before := int64(0), len(col.Str)
+		t.gather(col, some)
+		for _, s := range col.Str[before:] {
+			n += 2 * int64(len(s))
+		}
+		if err := x.takes(n); err != nil {
+			return errors.Wrapf(err, "field %q", f.Name)
+		}
+	}
+	return nil
 }
 
 // gatherVectors copies a vector field of hits, of some targets after the others if

@@ -34,6 +34,7 @@ type Ledger struct {
 		used   map[Kind]int64
 		total  int64 // of all kinds but KindMapped
 		refuse int64 // reservations refused
+		beyond int64 // what small reads have beyond the limit
 
 		process int64 // memory of the process as last observed; 0 = never
 		ceiling int64 // what it may be
@@ -137,14 +138,18 @@ type Reservation struct {
 	ledger *Ledger
 	kind   Kind
 	bytes  int64 // guarded by ledger.mu
+	beyond int64 // of them beyond the limit; guarded by ledger.mu
 }
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
-func (r *Reservation) Grow(n int64) error { return r.growBeyond(n, 0) }
+func (r *Reservation) Grow(n int64) error { return r.grow(n, 0, 0) }
 
-// growBeyond is Grow that asks the limit only once the reservation holds more
-// than free bytes.
+// growBeyond is Grow that goes beyond the limit while the reservation holds no more
+// than free bytes, and all that have gone beyond it no more than beyondLimit.
 func (r *Reservation) growBeyond(n, free int64) error { return r.grow(n, free, 0) }
+
+// beyondLimit is what all small reads together may take beyond the limit.
+const beyondLimit = 16 << 20
 
 // overdraft is the part of the limit, 1/overdraft, that rows may go beyond it which
 // are in the log already: the seal that makes room is in the log behind them.
@@ -157,23 +162,36 @@ func (r *Reservation) grow(n, free, over int64) error {
 	l := r.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := r.refusalLocked(n, over); err != nil {
+		if n > free-r.bytes || n > beyondLimit-l.mu.beyond {
+			l.mu.refuse++
+			l.runsShort()
+			return err
+		}
+		r.beyond += n
+		l.mu.beyond += n
+	}
+	l.addLocked(r.kind, n)
+	r.bytes += n
+	return nil
+}
+
+// refusalLocked says why there is no room for n more bytes; nil = there is.
+func (r *Reservation) refusalLocked(n, over int64) error {
+	l := r.ledger
 	// Subtracted, not added: n may come from a file and be near the largest number.
-	if r.kind != KindMapped && l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total && n > free-r.bytes {
-		l.mu.refuse++
-		l.runsShort()
+	switch {
+	case r.kind == KindMapped || n <= 0:
+		return nil
+	case l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total:
 		return errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
 			n, r.kind, l.mu.total, l.limit.Load())
-	}
-	if r.kind != KindMapped && l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since && n > free-r.bytes {
-		l.mu.refuse++
-		l.runsShort()
+	case l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since:
 		return errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: the process has %d bytes and took %d since, of %d that it may have; release segments, delete rows, or give the node more memory",
 			n, r.kind, l.mu.process, l.mu.since, l.mu.ceiling)
 	}
-	l.addLocked(r.kind, n)
-	r.bytes += n
 	return nil
 }
 
@@ -186,6 +204,10 @@ func (r *Reservation) Commit(n int64) {
 	defer r.ledger.mu.Unlock()
 	r.ledger.addLocked(r.kind, n-r.bytes)
 	r.bytes = n
+	if r.beyond > max(n, 0) {
+		r.ledger.mu.beyond -= r.beyond - max(n, 0)
+		r.beyond = max(n, 0)
+	}
 }
 
 // Release gives everything back. Releasing twice is harmless.

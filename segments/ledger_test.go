@@ -140,6 +140,40 @@ func TestTheLedgerHasWhatGrowsWithData(t *testing.T) {
 	}
 }
 
+// TestWhatGoesBeyondTheLimitIsBounded, however many small reads there are.
+func TestWhatGoesBeyondTheLimitIsBounded(t *testing.T) {
+	l := NewLedger(1000)
+	l.Force(KindGrowing, 5000)
+	var reads []*Reservation
+	for range 100 {
+		r := l.Force(KindScratch, 0)
+		if err := r.growBeyond(freeBytes, freeBytes); err != nil {
+			wantClass(t, err, errclass.Exhausted)
+			break
+		}
+		if err := r.growBeyond(1, freeBytes); err == nil {
+			t.Fatal("one read has more than its share")
+		}
+		reads = append(reads, r)
+	}
+	if got := int64(len(reads)) * freeBytes; got != beyondLimit || l.Total() != 5000+beyondLimit {
+		t.Fatalf("%d bytes beyond the limit, %d in all", got, l.Total())
+	}
+	reads[0].Commit(freeBytes / 2)
+	reads[1].Release()
+	last := l.Force(KindScratch, 0)
+	must(t, last.growBeyond(freeBytes, freeBytes))
+	if err := l.Force(KindScratch, 0).growBeyond(freeBytes, freeBytes); err == nil {
+		t.Fatal("half a share was as good as a whole one")
+	}
+	for _, r := range append(reads, last) {
+		r.Release()
+	}
+	if l.mu.beyond != 0 || l.Total() != 5000 {
+		t.Fatalf("left: %d, %d in all", l.mu.beyond, l.Total())
+	}
+}
+
 // TestReadsThatHaveNoRoomAreRefused and leave nothing; small ones always pass.
 func TestReadsThatHaveNoRoomAreRefused(t *testing.T) {
 	r := newRig(t, rigOptions{})

@@ -228,10 +228,12 @@ func (x *reader) emit(ctx context.Context, r *QueryRequest, hits []hit, emit fun
 	if err := x.takes(int64(min(size, len(hits))) * x.rowBytes(r.OutputFields)); err != nil {
 		return err
 	}
+	held := x.memory.size()
 	for piece := range slices.Chunk(hits, size) {
 		if err := ctx.Err(); err != nil {
 			return errors.Wrap(err, "query")
 		}
+		x.memory.Commit(held) // the piece before has been sent
 		cols, err := x.gather(ctx, r.OutputFields, piece)
 		if err != nil {
 			return err

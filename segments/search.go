@@ -185,8 +185,20 @@ func (s *searching) estimate() int64 {
 	for i := range s.targets {
 		found += min(int64(s.want()), int64(s.targets[i].visible(Latest)))
 	}
-	perHit := 40 + s.rowBytes(s.req.OutputFields)
-	return int64(s.req.NQ) * (8*found + perHit*min(found, int64(s.want())))
+	// What is answered stands in memory twice: as columns, and encoded.
+	perHit := 64 + 2*s.rowBytes(s.req.OutputFields)
+	return s.sets() + int64(s.req.NQ)*(8*found+perHit*min(found, int64(s.want())))
+}
+
+// sets is what the sets of rows take that tasks have for themselves, or share: a
+// filter's, those that deletes leave, those that have a vector.
+func (s *searching) sets() int64 {
+	most, all := 0, 0
+	for i := range s.targets {
+		n := s.targets[i].visible(Latest)
+		most, all = max(most, n), all+n
+	}
+	return min(int64(all), int64(most)*int64(workers())) * 3 / 8
 }
 
 // cost estimates the memory a task's result takes, in bytes, which also grows

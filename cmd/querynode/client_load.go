@@ -13,6 +13,7 @@ type loadCmd struct {
 	Collection string   `arg:"" help:"Name or alias of the collection."`
 	Segment    []int64  `placeholder:"ID" help:"Load these segments of the catalog only. May be repeated."`
 	Path       []string `placeholder:"FOLDER" help:"Folder in object storage of a segment made by \"querynode segment build\": it is added to the catalog and loaded. May be repeated."`
+	Warmup     string   `enum:",sync,async,none" default:"" help:"When vectors and indexes come to the local disk: sync = before the segments are ready, async = in the background, none = when a read needs them. Empty: as the collection or the node is configured."`
 	clientFlags
 }
 
@@ -33,7 +34,7 @@ func (l *loadCmd) Run(a *app) error {
 		ctx, cancel := c.work(ctx)
 		defer cancel()
 		bar := c.out.Bar("load "+l.Collection, 0, console.Steps)
-		got, err := c.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: l.Collection, SegmentIds: l.Segment, Paths: l.Path})
+		got, err := c.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: l.Collection, SegmentIds: l.Segment, Paths: l.Path, Warmup: l.Warmup})
 		if err != nil {
 			bar.Fail()
 			return err

@@ -118,13 +118,13 @@ func stateStyle(state string) console.Style {
 
 func showSegments(out *console.Console, segments []*qnpb.SegmentStatus) {
 	t := &console.Table{Title: "Segments", Columns: []console.Column{console.Right("id"), console.Left("collection"), console.Left("partition"),
-		console.Left("state"), console.Right("rows"), console.Right("deleted"), console.Right("memory"), console.Right("mapped"), console.Left("index")}}
+		console.Left("state"), console.Left("tier"), console.Right("rows"), console.Right("deleted"), console.Right("memory"), console.Right("mapped"), console.Left("index")}}
 	for _, s := range segments {
 		var indexes []string
 		for _, f := range slices.Sorted(maps.Keys(s.GetIndexes())) {
 			indexes = append(indexes, f+" "+s.GetIndexes()[f])
 		}
-		t.Add(s.GetId(), s.GetCollection(), s.GetPartition(), out.Paint(stateStyle(s.GetState()), s.GetState()), console.Count(s.GetRows()),
+		t.Add(s.GetId(), s.GetCollection(), s.GetPartition(), out.Paint(stateStyle(s.GetState()), s.GetState()), s.GetTier(), console.Count(s.GetRows()),
 			console.Count(s.GetDeletedRows()), console.Size(s.GetMemoryBytes()), console.Size(s.GetMappedBytes()), strings.Join(indexes, ", "))
 	}
 	showOrNone(out, t, "no segments")

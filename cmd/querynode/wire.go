@@ -267,7 +267,15 @@ func (r *running) openSegments(context.Context) (err error) {
 	if err := r.push("search pool", 5, r.pool.Close); err != nil {
 		return err
 	}
+	disk := int64(c.Disk.Limit)
+	if disk == 0 {
+		if disk, err = freeDisk(r.dir.run); err != nil {
+			return errors.Wrap(err, "disk.limit: set it, since what is free cannot be found out")
+		}
+		disk = disk / 10 * 8
+	}
 	r.set, err = segments.New(segments.Options{
+		DiskBytes: disk, FetchConcurrency: c.Disk.Fetches, Warmup: segments.Warmup(c.Load.Warmup),
 		Dir: filepath.Join(r.dir.run, "segments"), Pool: r.pool, Ledger: segments.NewLedger(int64(c.Memory.Limit)), Bucket: r.bucket,
 		GrowingRows: c.Growing.ReserveRows, LoadConcurrency: c.Load.Concurrency, LoadTimeout: c.Load.Timeout,
 		QuarantineAfter: c.Load.QuarantineAfter, Logger: r.log,

@@ -30,6 +30,8 @@ type Config struct {
 	WAL WAL `koanf:"wal"`
 	// Memory that grows with data.
 	Memory Memory `koanf:"memory"`
+	// The local disk, from where segments leave for object storage by use.
+	Disk Disk `koanf:"disk"`
 	// The workers that search.
 	Search Search `koanf:"search"`
 	// Segments that take rows, and when they are sealed and flushed.
@@ -172,6 +174,14 @@ type Memory struct {
 	GoLimit Bytes `koanf:"go_limit"`
 }
 
+// Disk configures the local disk as a tier below memory.
+type Disk struct {
+	// Bytes that sealed segments may take in the data folder. Beyond it vectors and indexes that were used the longest time ago leave it, and are fetched from object storage again when a read needs them. 0 = 80 % of what is free at the start.
+	Limit Bytes `koanf:"limit"`
+	// Vector fields of segments that are fetched at once for reads and in the background.
+	Fetches int `koanf:"fetches" default:"4"`
+}
+
 // Search configures the pool that searches run on.
 type Search struct {
 	// Tasks that run at a time; one task is one segment, or a slice of a large one. 0 = as many as there are CPUs.
@@ -232,6 +242,8 @@ type LoadSegments struct {
 	Timeout time.Duration `koanf:"timeout" default:"10m"`
 	// Panics, faults in mapped memory included, after which a segment is put into quarantine. Bytes that are proven wrong put it there at once.
 	QuarantineAfter int `koanf:"quarantine_after" default:"3"`
+	// When vectors and indexes of a segment come to the local disk: sync = before it is ready, and they are read into memory unless that is short; async = in the background once it is ready; none = when a read needs them. Where the disk has no free room it is none. The property collection.warmup of a collection goes before it.
+	Warmup string `koanf:"warmup" default:"sync" allowed:"sync,async,none"`
 }
 
 // Dispatcher configures the consumers.

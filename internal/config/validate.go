@@ -164,6 +164,8 @@ func (c *Config) spans() []span {
 	d("wal.open_timeout", c.WAL.OpenTimeout, 10*ms, time.Hour)
 	b("memory.limit", c.Memory.Limit, 16*mib, huge)
 	b("memory.go_limit", c.Memory.GoLimit, 16*mib, huge)
+	b("disk.limit", c.Disk.Limit, 0, huge)
+	n("disk.fetches", c.Disk.Fetches, 1, 1024)
 	n("search.workers", c.Search.Workers, 0, 4096)
 	n("search.queue_len", c.Search.QueueLen, -1, 1<<24)
 	n("search.max_cost", c.Search.MaxCost, 0, 1<<60)

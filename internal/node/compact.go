@@ -13,7 +13,7 @@ import (
 	"github.com/querynode/querynode/segments"
 )
 
-// Properties of a collection that the node acts on. Both are whole numbers of seconds.
+// Properties of a collection that the node acts on. The first two are whole numbers of seconds.
 const (
 	// PropertyTTL is the age beyond which rows are invisible and dropped by
 	// compactions. Absent or 0 = rows do not age.
@@ -21,6 +21,9 @@ const (
 	// PropertyRetention is how long reads in the past are answered. Absent = as the
 	// node is configured; 0 = not at all.
 	PropertyRetention = "collection.retention.seconds"
+	// PropertyWarmup says when vectors and indexes of segments come to the local disk:
+	// sync, async or none; see segments.Warmup. Absent = as the node is configured.
+	PropertyWarmup = "collection.warmup"
 )
 
 // maxSeconds bounds both: a hundred years.
@@ -33,7 +36,8 @@ func checkProperties(m map[string]string) error {
 			return err
 		}
 	}
-	return nil
+	_, err := segments.ParseWarmup(m[PropertyWarmup])
+	return errclass.Wrap(err, errclass.Invalid, "property %s", PropertyWarmup)
 }
 
 // seconds reads a property; ok is false if it is absent or empty.
@@ -57,6 +61,9 @@ func lifetimes(info *segments.CollectionInfo, m map[string]string) {
 	}
 	if keep, ok, err := seconds(m, PropertyRetention); ok && err == nil {
 		info.Retention = &keep
+	}
+	if how, err := segments.ParseWarmup(m[PropertyWarmup]); err == nil {
+		info.Warmup = how
 	}
 }
 

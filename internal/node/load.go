@@ -21,6 +21,13 @@ func (n *Node) LoadCollection(ctx context.Context, collection string) ([]int64, 
 // LoadSegments makes sealed segments of the catalog searchable, and follows
 // their channels; no ids = all, and those to come. It returns the ids.
 func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64) ([]int64, error) {
+	return n.LoadSegmentsWarm(ctx, collection, ids, "")
+}
+
+// LoadSegmentsWarm is LoadSegments with a policy of when vectors and indexes of the
+// segments that it loads come to the local disk; "" = as collection or node are
+// configured, as it is for those that are loaded later.
+func (n *Node) LoadSegmentsWarm(ctx context.Context, collection string, ids []int64, how segments.Warmup) ([]int64, error) {
 	coll, err := n.Collection(ctx, collection)
 	if err != nil {
 		return nil, err
@@ -38,7 +45,7 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 	}
 	n.askAgain(s, ids...)
 	n.ask(s, ids...)
-	loaded, err := n.load(ctx, s, coll, ids)
+	loaded, err := n.loadWarm(ctx, s, coll, ids, how)
 	if err != nil {
 		n.unask(s, ids...)
 		return nil, err
@@ -56,6 +63,11 @@ func (n *Node) LoadSegments(ctx context.Context, collection string, ids []int64)
 // segment that cannot be loaded does not keep the others from it. The caller has
 // the turn.
 func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64) (loaded []int64, err error) {
+	return n.loadWarm(ctx, s, coll, ids, "")
+}
+
+// loadWarm is load with a policy of warm-up.
+func (n *Node) loadWarm(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64, how segments.Warmup) (loaded []int64, err error) {
 	type result struct {
 		change
 		err error
@@ -70,6 +82,9 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 			return nil, err
 		}
 		defer unpin()
+		for i := range list {
+			list[i].Warmup = how
+		}
 		list = slices.DeleteFunc(list, func(r wanted) bool {
 			there := s.coll.Loaded(r.SegmentID)
 			if there {

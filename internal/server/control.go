@@ -8,6 +8,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/node"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
 )
 
 // controlService serves ControlService.
@@ -27,7 +28,11 @@ func (s *controlService) LoadSegments(ctx context.Context, r *qnpb.LoadSegmentsR
 		}
 		ids = append(ids, added...)
 	}
-	loaded, err := s.node.LoadSegments(ctx, r.GetCollection(), ids)
+	how, err := segments.ParseWarmup(r.GetWarmup())
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := s.node.LoadSegmentsWarm(ctx, r.GetCollection(), ids, how)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +131,7 @@ func (s *controlService) segments(c *catalog.Collection) (out []*qnpb.SegmentSta
 			Id: st.ID, Collection: c.Name, Vchannel: st.VChannel, State: st.State, Rows: int64(st.Rows), DeletedRows: int64(st.DeletedRows),
 			MemoryBytes: st.MemoryBytes, MappedBytes: st.MappedBytes, Indexes: map[string]string{}, Error: st.Error,
 			MinTimestamp: st.MinTimestamp, MaxTimestamp: st.MaxTimestamp, Partition: partitionName(c, st.PartitionID),
+			Tier: string(st.Tier), RemoteBytes: st.RemoteBytes,
 		}
 		for id, kind := range st.Indexes {
 			if f, ok := c.Schema.FieldByID(id); ok {

@@ -31,7 +31,11 @@ type LoadSegmentsRequest struct {
 	// Segments of the catalog to load; empty with paths empty = all of the collection, and its channels are watched.
 	SegmentIds []int64 `protobuf:"varint,2,rep,packed,name=segment_ids,json=segmentIds,proto3" json:"segment_ids,omitempty"`
 	// Folders in object storage of segments made by "querynode segment build"; they are added to the catalog first.
-	Paths         []string `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	Paths []string `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	// When vectors and indexes of the segments that this call loads come to the local disk: "sync" = before they are ready,
+	// "async" = in the background, "none" = when a read needs them; empty = as the collection's property collection.warmup
+	// or the node's load.warmup says.
+	Warmup        string `protobuf:"bytes,4,opt,name=warmup,proto3" json:"warmup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,6 +89,13 @@ func (x *LoadSegmentsRequest) GetPaths() []string {
 		return x.Paths
 	}
 	return nil
+}
+
+func (x *LoadSegmentsRequest) GetWarmup() string {
+	if x != nil {
+		return x.Warmup
+	}
+	return ""
 }
 
 // LoadSegmentsResponse tells what is loaded.
@@ -721,7 +732,12 @@ type SegmentStatus struct {
 	// Lowest hybrid timestamp of its rows.
 	MinTimestamp uint64 `protobuf:"varint,12,opt,name=min_timestamp,json=minTimestamp,proto3" json:"min_timestamp,omitempty"`
 	// Highest hybrid timestamp of its rows.
-	MaxTimestamp  uint64 `protobuf:"varint,13,opt,name=max_timestamp,json=maxTimestamp,proto3" json:"max_timestamp,omitempty"`
+	MaxTimestamp uint64 `protobuf:"varint,13,opt,name=max_timestamp,json=maxTimestamp,proto3" json:"max_timestamp,omitempty"`
+	// Where most of it is: "memory"; "disk" = mapped from the local disk; "remote" = vectors or indexes are only in object
+	// storage until a read needs them.
+	Tier string `protobuf:"bytes,14,opt,name=tier,proto3" json:"tier,omitempty"`
+	// Vectors and indexes that are only in object storage now, in bytes.
+	RemoteBytes   int64 `protobuf:"varint,15,opt,name=remote_bytes,json=remoteBytes,proto3" json:"remote_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -843,6 +859,20 @@ func (x *SegmentStatus) GetMinTimestamp() uint64 {
 func (x *SegmentStatus) GetMaxTimestamp() uint64 {
 	if x != nil {
 		return x.MaxTimestamp
+	}
+	return 0
+}
+
+func (x *SegmentStatus) GetTier() string {
+	if x != nil {
+		return x.Tier
+	}
+	return ""
+}
+
+func (x *SegmentStatus) GetRemoteBytes() int64 {
+	if x != nil {
+		return x.RemoteBytes
 	}
 	return 0
 }
@@ -1124,14 +1154,15 @@ var File_querynode_v1_control_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1aquerynode/v1/control.proto\x12\fquerynode.v1\"l\n" +
+	"\x1aquerynode/v1/control.proto\x12\fquerynode.v1\"\x84\x01\n" +
 	"\x13LoadSegmentsRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12\x1f\n" +
 	"\vsegment_ids\x18\x02 \x03(\x03R\n" +
 	"segmentIds\x12\x14\n" +
-	"\x05paths\x18\x03 \x03(\tR\x05paths\"K\n" +
+	"\x05paths\x18\x03 \x03(\tR\x05paths\x12\x16\n" +
+	"\x06warmup\x18\x04 \x01(\tR\x06warmup\"K\n" +
 	"\x14LoadSegmentsResponse\x12\x1f\n" +
 	"\vsegment_ids\x18\x01 \x03(\x03R\n" +
 	"segmentIds\x12\x12\n" +
@@ -1170,7 +1201,7 @@ const file_querynode_v1_control_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x127\n" +
 	"\bsegments\x18\x03 \x03(\v2\x1b.querynode.v1.SegmentStatusR\bsegments\x127\n" +
-	"\bchannels\x18\x04 \x03(\v2\x1b.querynode.v1.ChannelStatusR\bchannels\"\xec\x03\n" +
+	"\bchannels\x18\x04 \x03(\v2\x1b.querynode.v1.ChannelStatusR\bchannels\"\xa3\x04\n" +
 	"\rSegmentStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x1e\n" +
 	"\n" +
@@ -1187,7 +1218,9 @@ const file_querynode_v1_control_proto_rawDesc = "" +
 	" \x03(\v2(.querynode.v1.SegmentStatus.IndexesEntryR\aindexes\x12\x14\n" +
 	"\x05error\x18\v \x01(\tR\x05error\x12#\n" +
 	"\rmin_timestamp\x18\f \x01(\x04R\fminTimestamp\x12#\n" +
-	"\rmax_timestamp\x18\r \x01(\x04R\fmaxTimestamp\x1a:\n" +
+	"\rmax_timestamp\x18\r \x01(\x04R\fmaxTimestamp\x12\x12\n" +
+	"\x04tier\x18\x0e \x01(\tR\x04tier\x12!\n" +
+	"\fremote_bytes\x18\x0f \x01(\x03R\vremoteBytes\x1a:\n" +
 	"\fIndexesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc8\x01\n" +

@@ -1,0 +1,17 @@
+//go:build unix
+
+package main
+
+import (
+	"github.com/cockroachdb/errors"
+	"golang.org/x/sys/unix"
+)
+
+// freeDisk is what is free for this process on the file system of a folder, in bytes.
+func freeDisk(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, errors.Wrapf(err, "statfs %s", dir)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
