@@ -110,7 +110,7 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 		return err
 	}
 	built, err := index.Build(ctx, index.Spec{
-		Kind: index.Kind(ix.Type), Metric: ix.Metric, Dim: f.Dim, M: ix.M, EfConstruction: ix.EfConstruction,
+		Kind: index.Kind(ix.Type), Metric: ix.Metric, Dim: f.Dim, M: ix.M, EfConstruction: ix.EfConstruction, Lists: ix.Lists,
 	}, base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
 		return err

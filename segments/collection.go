@@ -15,10 +15,11 @@ import (
 
 // VectorIndex says how a vector field is indexed.
 type VectorIndex struct {
-	Type           string // FLAT, HNSW or AUTOINDEX
+	Type           string // an index.Kind
 	Metric         index.Metric
-	M              int // HNSW; 0 = default
-	EfConstruction int // HNSW; 0 = default
+	M              int // HNSW, HNSW_SQ; 0 = default
+	EfConstruction int // HNSW, HNSW_SQ; 0 = default
+	Lists          int // IVF_FLAT, IVF_SQ8, SCANN; 0 = chosen by rows
 }
 
 // CollectionInfo says what a collection is on this node.

@@ -152,7 +152,7 @@ func (g *grouping) byIndex(t *target, number int32, q *nearestQuery, n int, allo
 	wide := *q
 	wide.bounded = false
 	wide.k = min(4*g.want()*g.size+64, n)
-	wide.ef = max(wide.ef, wide.k)
+	wide.effort.EF = max(wide.effort.EF, wide.k)
 	found, err := t.nearest(&wide, n, allowed, sc)
 	if err != nil {
 		return false, err

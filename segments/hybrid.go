@@ -31,7 +31,7 @@ type SubSearch struct {
 	Queries     *schema.Column
 	TopK        int // hits that are ranked
 	Metric      index.Metric
-	EF          int
+	Effort      Effort
 	Radius      *float32
 	RangeFilter *float32
 }
@@ -114,7 +114,7 @@ func (h *hybrid) add(i int) {
 		channels: x.channels, targets: x.targets, at: x.at, memory: x.memory, trace: x.trace, sub: i}
 	s := &searching{reader: y, merger: x.coll.set.merges.Get().(*merger), req: &SearchRequest{
 		Read: h.req.Read, FieldID: sub.FieldID, Vectors: sub.Vectors, Queries: sub.Queries, NQ: h.req.NQ, TopK: sub.TopK, Metric: sub.Metric,
-		EF: sub.EF, Radius: sub.Radius, RangeFilter: sub.RangeFilter,
+		Effort: sub.Effort, Radius: sub.Radius, RangeFilter: sub.RangeFilter,
 	}}
 	s.skip = make([]bool, len(x.targets))
 	for t := range x.targets {

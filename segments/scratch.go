@@ -26,7 +26,7 @@ type nearestQuery struct {
 	raw     []byte       // of one of other numbers, or bits
 	sparse  sparseVector // of a sparse one
 	k       int
-	ef      int // HNSW candidate list; 0 = chosen by the index
+	effort  Effort
 	metric  index.Metric
 	exact   bool    // scan even if there is an index
 	from    int     // first row that counts; used with exact
@@ -203,15 +203,31 @@ func (sc *scratch) invNorm(v vectors, row int) float32 {
 	return sc.kernels.InvNorm(v.base[row*v.dim : (row+1)*v.dim])
 }
 
-// searchIndex searches a sealed index among the rows allowed (nil = all).
-func (sc *scratch) searchIndex(x index.Searcher, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
+// ask is what q asks of an index of a kind.
+func (q *nearestQuery) ask(kind index.Kind, allowed *bitset.Set) index.Query {
+	ask := index.Query{K: q.k, Effort: q.effort.EF, Allowed: allowed}
+	switch kind {
+	case index.KindScaNN:
+		ask.K = max(ask.K, q.effort.Reorder) // it compares exactly what it returns, and more
+		fallthrough
+	case index.KindIVFFlat, index.KindIVFSQ8:
+		if q.effort.Lists > 0 {
+			ask.Effort = q.effort.Lists
+		}
+	}
+	return ask
+}
+
+// searchIndex searches a sealed index of a kind among the rows allowed (nil = all).
+func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
+	ask := q.ask(kind, allowed)
 	sc.index.Stop = q.stop
-	found := x.Search(q.vector, &index.Query{K: q.k, Effort: q.ef, Allowed: allowed}, &sc.index)
+	found := x.Search(q.vector, &ask, &sc.index)
 	sc.index.Stop = nil // the scratch outlives the search
 	if sc.work != nil {
-		sc.noteIndex(string(x.Info().Kind), allowed != nil)
+		sc.noteIndex(string(kind), allowed != nil)
 	}
-	return found, errors.Wrap(q.ctx.Err(), "search")
+	return found[:min(q.k, len(found))], errors.Wrap(q.ctx.Err(), "search")
 }
 
 // noteIndex notes what a search of an index, called name, did.

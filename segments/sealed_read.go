@@ -205,7 +205,7 @@ func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratc
 		if allowed == nil && n < s.rows.Rows {
 			allowed = sc.prefix(n)
 		}
-		return sc.searchIndex(v.index, q, allowed)
+		return sc.searchIndex(v.index, v.info.Kind, q, allowed)
 	}
 	return sc.scan(s.vectorsFor(v, q), q.from, n, q, allowed)
 }

@@ -16,6 +16,13 @@ import (
 // MaxTopK is the most rows that one query vector may ask for, its offset included.
 const MaxTopK = 16_384
 
+// Effort is how much work a search does. What is 0 is chosen by the index.
+type Effort struct {
+	EF      int // candidates of a graph; of other indexes, lists, if Lists is 0
+	Lists   int // that are read of an inverted file
+	Reorder int // rows compared exactly at least; SCANN
+}
+
 // SearchRequest asks for the nearest rows to each of a number of vectors. The
 // caller has checked dimension, metric and limits.
 //
@@ -31,7 +38,7 @@ type SearchRequest struct {
 	TopK        int
 	Offset      int
 	Metric      index.Metric
-	EF          int       // HNSW candidate list; 0 = chosen by the index
+	Effort      Effort
 	Radius      *float32  // nil = unbounded
 	RangeFilter *float32  // nil = unbounded
 	Group       *Grouping // nil = no groups
@@ -257,7 +264,7 @@ func (s *searching) bound(p *part) {
 
 // query is what is asked of each segment, without a vector.
 func (s *searching) query() nearestQuery {
-	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), ef: s.req.EF, metric: s.req.Metric}
+	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), effort: s.req.Effort, metric: s.req.Metric}
 	if s.req.RangeFilter != nil {
 		q.bounded, q.far = true, *s.req.RangeFilter
 	}
@@ -273,7 +280,7 @@ func (s *searching) nearest(t *target, q *nearestQuery, n int, allowed *bitset.S
 	}
 	wide := *q
 	wide.k, wide.bounded = min(4*q.k+64, n), false
-	wide.ef = max(wide.ef, wide.k)
+	wide.effort.EF = max(wide.effort.EF, wide.k)
 	found, err := t.nearest(&wide, n, allowed, sc)
 	if err != nil {
 		return nil, err

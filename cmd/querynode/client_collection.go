@@ -238,7 +238,7 @@ type collectionCreateCmd struct {
 	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable][:analyzer=NAME][:default=VALUE]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or array(TYPE,N), vector(N), float16_vector(N), bfloat16_vector(N), int8_vector(N), binary_vector(N), sparse_float_vector. Repeat for each."`
 	Schema     string            `type:"existingfile" xor:"schema" placeholder:"FILE.json" help:"Fields and indexes from a file."`
 	From       string            `type:"existingfile" xor:"schema" placeholder:"FILE" help:"Fields as in a data file: .parquet, .npy, .fvecs or .bvecs. It is not inserted."`
-	Index      []string          `sep:"none" placeholder:"FIELD:TYPE:METRIC[:M=16]..." help:"Index of a vector field: FLAT, HNSW or AUTOINDEX with L2, IP or COSINE. Repeat for each."`
+	Index      []string          `sep:"none" placeholder:"FIELD:TYPE:METRIC[:M=16]..." help:"Index of a vector field: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, SCANN or AUTOINDEX with L2, IP or COSINE; see docs/indexes.md. Repeat for each."`
 	Shards     int32             `placeholder:"1" help:"Number of shards."`
 	Dynamic    bool              `help:"Rows may have keys beyond the fields."`
 	Property   map[string]string `placeholder:"KEY=VALUE" help:"A free property. May be repeated."`

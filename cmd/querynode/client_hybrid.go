@@ -25,7 +25,7 @@ type hybridCmd struct {
 	Weights      []float32 `placeholder:"0.7,0.3" help:"Fuse by scores instead: the weight of each search, 0 to 1."`
 	NormScore    bool      `help:"With --weights: bring IP and COSINE scores between 0 and 1 first."`
 	RoundDecimal *int32    `placeholder:"0-6" help:"Decimals of the scores."`
-	EF           int32     `name:"ef" help:"HNSW: size of the candidate list; 0 = chosen by the node."`
+	EF           int32     `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
 	readFlags
 	clientFlags
 }

@@ -26,7 +26,9 @@ type searchCmd struct {
 	TopK            int64    `short:"k" default:"10" help:"Rows wanted for each vector."`
 	Offset          int64    `help:"Rows to leave out at the front."`
 	Metric          string   `placeholder:"L2|IP|COSINE" help:"Refused unless it is the index's."`
-	EF              int32    `name:"ef" help:"HNSW: size of the candidate list; 0 = chosen by the node."`
+	EF              int32    `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
+	Nprobe          int32    `help:"IVF_FLAT, IVF_SQ8, SCANN: lists to read; 0 = chosen by the node."`
+	ReorderK        int32    `name:"reorder-k" help:"SCANN: rows to compare exactly at least; 0 = chosen by the node."`
 	Radius          *float32 `placeholder:"SCORE" help:"Only rows nearer than this score."`
 	RangeFilter     *float32 `placeholder:"SCORE" help:"Only rows no nearer than this score."`
 	RoundDecimal    *int32   `placeholder:"0-6" help:"Decimals of the scores."`
@@ -249,7 +251,7 @@ func packBits(values []float32, dim int32) *qnpb.ByteVectors {
 func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) error {
 	req := &qnpb.SearchRequest{
 		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: rowpb.RawVectors(vectors, int(f.GetDim())),
-		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Freshness: s.freshness(),
+		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Nprobe: s.Nprobe, ReorderK: s.ReorderK, Freshness: s.freshness(),
 		Radius: s.Radius, RangeFilter: s.RangeFilter, RoundDecimal: s.RoundDecimal, IgnoreGrowing: s.IgnoreGrowing, AllowPartial: s.AllowPartial,
 		GroupByField: s.GroupBy, GroupSize: s.GroupSize, StrictGroupSize: s.StrictGroupSize, Iterate: s.paged(), Token: s.Token, Explain: s.Explain,
 	}

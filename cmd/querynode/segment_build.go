@@ -33,7 +33,7 @@ type segmentBuildCmd struct {
 	Storage    string `placeholder:"URL" help:"Object storage of the node, as in its storage.url: the segment is put there too, for \"querynode load --path\"."`
 	Limit      int64  `help:"Rows to take at most; 0 = all."`
 
-	Index          string `enum:"HNSW,FLAT,AUTOINDEX,hnsw,flat,autoindex," default:"" placeholder:"HNSW" help:"Index of the vectors: HNSW, FLAT or AUTOINDEX. Default: the collection's, else HNSW."`
+	Index          string `enum:"HNSW,FLAT,HNSW_SQ,IVF_FLAT,IVF_SQ8,SCANN,AUTOINDEX,hnsw,flat,hnsw_sq,ivf_flat,ivf_sq8,scann,autoindex," default:"" placeholder:"HNSW" help:"Index of the vectors: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, SCANN or AUTOINDEX. Default: the collection's, else HNSW."`
 	Metric         string `enum:"L2,IP,COSINE,l2,ip,cosine," default:"" placeholder:"L2" help:"L2, IP or COSINE. Default: the collection's, else COSINE."`
 	M              int    `name:"m" placeholder:"16" help:"HNSW: links of a row."`
 	EFConstruction int    `name:"ef-construction" placeholder:"200" help:"HNSW: candidates while building."`
@@ -190,6 +190,7 @@ func (s *segmentBuildCmd) forNode(ctx context.Context, c *client, p *plan) error
 			return err
 		}
 		ix.M, ix.EfConstruction = intOr(x.GetParams()["M"], 0), intOr(x.GetParams()["efConstruction"], 0)
+		ix.Lists = intOr(x.GetParams()["nlist"], 0)
 		if s.Metric != "" && !strings.EqualFold(s.Metric, x.GetMetric()) {
 			return &problem{text: fmt.Sprintf("field %q of %s is searched with %s, not with %s", x.GetField(), coll.GetName(), x.GetMetric(), strings.ToUpper(s.Metric)), next: "leave --metric out"}
 		}

@@ -41,6 +41,11 @@ const (
 	IndexHNSW = "HNSW"
 	IndexAuto = "AUTOINDEX"
 
+	IndexHNSWSQ  = "HNSW_SQ"  // IndexHNSW on codes of a byte or less
+	IndexIVFFlat = "IVF_FLAT" // an inverted file
+	IndexIVFSQ8  = "IVF_SQ8"  // one of codes of a byte
+	IndexScaNN   = "SCANN"    // one of codes of two bits and of a byte
+
 	// Of scalar fields, as Milvus calls them. All but NGRAM are the same here: one
 	// that knows the values in order, or the elements of arrays.
 	IndexInverted = "INVERTED"
@@ -106,9 +111,9 @@ type Partition struct {
 type Index struct {
 	Name    string            `json:"name"` // "" when creating = "<field>_index"
 	FieldID int64             `json:"field_id"`
-	Type    string            `json:"type"`              // IndexFlat, IndexHNSW or IndexAuto; "" when creating = IndexAuto
+	Type    string            `json:"type"`              // IndexFlat, IndexHNSW, ...; "" when creating = IndexAuto
 	Metric  string            `json:"metric"`            // one that the field's type has; "" when creating = MetricCosine, or the first of them
-	Params  map[string]string `json:"params,omitempty"`  // HNSW: "M" 2 to 512, "efConstruction" 1 to 65536; BM25: ParamK1, ParamB
+	Params  map[string]string `json:"params,omitempty"`  // see floatIndexes; BM25: ParamK1, ParamB
 	Default bool              `json:"default,omitempty"` // given by CreateCollection, not asked for; CreateIndex replaces it
 }
 
@@ -276,17 +281,7 @@ func (x *Index) validate(s *schema.Schema) error {
 		x.validateVector(&f, made, &p)
 		return p.join(errclass.Invalid)
 	}
-	p.check(x.Type == IndexFlat || x.Type == IndexHNSW || x.Type == IndexAuto, "index %q: type %q, want FLAT, HNSW or AUTOINDEX", x.Name, x.Type)
-	p.check(x.Metric == MetricL2 || x.Metric == MetricIP || x.Metric == MetricCosine, "index %q: metric %q, want L2, IP or COSINE", x.Name, x.Metric)
-	for k, v := range x.Params {
-		limit := map[string][2]int{"M": {2, 512}, "efConstruction": {1, 65_536}}[k]
-		if x.Type != IndexHNSW || limit[1] == 0 {
-			p.add("index %q: unknown parameter %q of %s; HNSW has M and efConstruction, the others have none", x.Name, k, x.Type)
-			continue
-		}
-		n, err := strconv.Atoi(v)
-		p.check(err == nil && n >= limit[0] && n <= limit[1], "index %q: %s is %q, want %d to %d", x.Name, k, v, limit[0], limit[1])
-	}
+	x.validateFloat(&p)
 	return p.join(errclass.Invalid)
 }
 

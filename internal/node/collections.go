@@ -293,6 +293,9 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 		if v.EfConstruction, err = intParam(x.Params, "efConstruction"); err != nil {
 			return info, err
 		}
+		if v.Lists, err = intParam(x.Params, "nlist"); err != nil {
+			return info, err
+		}
 		info.Indexes[x.FieldID] = v
 	}
 	lifetimes(&info, c.Properties)

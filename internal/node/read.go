@@ -64,7 +64,7 @@ type Search struct {
 	TopK        int64
 	Offset      int64
 	Metric      string // "" = the index's
-	EF          int
+	Effort      segments.Effort
 	Radius      *float32
 	RangeFilter *float32
 	GroupBy     string // "" = no groups; else TopK and Offset count groups
@@ -115,7 +115,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := &segments.SearchRequest{Vectors: q.Vectors, EF: q.EF, Radius: q.Radius, RangeFilter: q.RangeFilter}
+	req := &segments.SearchRequest{Vectors: q.Vectors, Effort: q.Effort, Radius: q.Radius, RangeFilter: q.RangeFilter}
 	field, err := vectorField(&r.coll.Schema, q.Field)
 	if err != nil {
 		return nil, err
@@ -125,6 +125,9 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	}
 	req.FieldID, req.TopK, req.Offset = field.ID, int(q.TopK), int(q.Offset)
 	if req.Metric, err = metricOf(r.served.Info(), field, q.Metric); err != nil {
+		return nil, err
+	}
+	if err := checkEffort(r.served.Info(), field, q); err != nil {
 		return nil, err
 	}
 	if err := checkRange(q, req.Metric); err != nil {
@@ -212,10 +215,6 @@ func checkSearch(q *Search, field schema.Field) (nq int, other *schema.Column, e
 		return 0, nil, errclass.New(errclass.Invalid, "vectors: send at least one")
 	case nq > MaxNQ:
 		return 0, nil, errclass.New(errclass.Invalid, "%d vectors in one search, at most %d: send them in several", nq, MaxNQ)
-	case q.EF < 0 || q.EF > MaxEF:
-		return 0, nil, errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", q.EF, MaxEF)
-	case q.EF != 0 && int64(q.EF) < q.TopK:
-		return 0, nil, errclass.New(errclass.Invalid, "ef is %d, want at least top_k, which is %d, or 0 to leave it to the node", q.EF, q.TopK)
 	}
 	return nq, other, nil
 }

@@ -41,7 +41,7 @@ func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb
 			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
 		},
 		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), TopK: r.GetTopK(), Offset: r.GetOffset(),
-		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
+		Metric: r.GetMetric(), Effort: effortOf(r), Radius: r.Radius, RangeFilter: r.RangeFilter,
 		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(), StrictGroup: r.GetStrictGroupSize(),
 		Iterate: r.GetIterate(), Token: r.GetToken(),
 	})
@@ -109,8 +109,17 @@ func toSubSearch(r *qnpb.SubSearch) (*node.Search, error) {
 	return &node.Search{
 		Select: node.Select{Filter: r.GetFilter(), Values: values},
 		Field:  r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), TopK: r.GetTopK(),
-		Metric: r.GetMetric(), EF: int(r.GetEf()), Radius: r.Radius, RangeFilter: r.RangeFilter,
+		Metric: r.GetMetric(), Effort: effortOf(r), Radius: r.Radius, RangeFilter: r.RangeFilter,
 	}, nil
+}
+
+// effortOf is how much work a request wants to be done.
+func effortOf(r interface {
+	GetEf() int32
+	GetNprobe() int32
+	GetReorderK() int32
+}) segments.Effort {
+	return segments.Effort{EF: int(r.GetEf()), Lists: int(r.GetNprobe()), Reorder: int(r.GetReorderK())}
 }
 
 // vectorsOf is a request with query vectors in one of three forms.

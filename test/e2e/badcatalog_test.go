@@ -138,7 +138,7 @@ func TestCatalogCallsThatCannotWorkAreRefused(t *testing.T) {
 		}, bad, "want one of"},
 		{"index of unknown type", func() (any, error) {
 			return n.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "v", Type: "IVF"}})
-		}, bad, "want FLAT, HNSW or AUTOINDEX"},
+		}, bad, "want one of FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, SCANN, AUTOINDEX"},
 		{"another index", func() (any, error) {
 			return n.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "v", Type: "FLAT", Metric: "IP"}})
 		}, taken, "drop it first"},

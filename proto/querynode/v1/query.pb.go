@@ -46,7 +46,8 @@ type SearchRequest struct {
 	FilterValues map[string]*Value `protobuf:"bytes,9,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Fields to return beside key and score; "*" = all scalar fields. Empty = none.
 	OutputFields []string `protobuf:"bytes,10,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
-	// HNSW: size of the candidate list, at least top_k, at most 32768; 0 = chosen by the node.
+	// How much work a search does: the size of the candidate list of a graph (HNSW, HNSW_SQ), at least top_k, at most 32768; for
+	// other indexes the number of lists, if nprobe is 0. 0 = chosen by the node.
 	Ef int32 `protobuf:"varint,11,opt,name=ef,proto3" json:"ef,omitempty"`
 	// Range search: only rows on the near side of radius (L2: distance < radius; IP, COSINE: score > radius).
 	Radius *float32 `protobuf:"fixed32,12,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
@@ -78,6 +79,10 @@ type SearchRequest struct {
 	ByteVectors *ByteVectors `protobuf:"bytes,24,opt,name=byte_vectors,json=byteVectors,proto3" json:"byte_vectors,omitempty"`
 	// The query vectors for a SPARSE_FLOAT_VECTOR field. A row that shares no dimension with a query is not found.
 	SparseVectors *SparseVectors `protobuf:"bytes,25,opt,name=sparse_vectors,json=sparseVectors,proto3" json:"sparse_vectors,omitempty"`
+	// IVF_FLAT, IVF_SQ8, SCANN, AUTOINDEX: lists to read, 1 to 65536; 0 = chosen by the node. Graphs know none.
+	Nprobe int32 `protobuf:"varint,26,opt,name=nprobe,proto3" json:"nprobe,omitempty"`
+	// SCANN, AUTOINDEX: rows to compare exactly at least, top_k to 32768; 0 = chosen by the node.
+	ReorderK      int32 `protobuf:"varint,27,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +290,20 @@ func (x *SearchRequest) GetSparseVectors() *SparseVectors {
 		return x.SparseVectors
 	}
 	return nil
+}
+
+func (x *SearchRequest) GetNprobe() int32 {
+	if x != nil {
+		return x.Nprobe
+	}
+	return 0
+}
+
+func (x *SearchRequest) GetReorderK() int32 {
+	if x != nil {
+		return x.ReorderK
+	}
+	return 0
 }
 
 // SearchResponse is columnar: the hits of query 0, then those of query 1, and so on.
@@ -697,7 +716,7 @@ type SubSearch struct {
 	Filter string `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Values for the {placeholders} of the filter.
 	FilterValues map[string]*Value `protobuf:"bytes,6,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// HNSW: size of the candidate list, at least top_k, at most 32768; 0 = chosen by the node.
+	// How much work a search does, as in SearchRequest.ef.
 	Ef int32 `protobuf:"varint,7,opt,name=ef,proto3" json:"ef,omitempty"`
 	// Only rows on the near side of radius (L2: distance < radius; IP, COSINE: score > radius).
 	Radius *float32 `protobuf:"fixed32,8,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
@@ -707,6 +726,10 @@ type SubSearch struct {
 	ByteVectors *ByteVectors `protobuf:"bytes,10,opt,name=byte_vectors,json=byteVectors,proto3" json:"byte_vectors,omitempty"`
 	// The query vectors, as in SearchRequest.sparse_vectors.
 	SparseVectors *SparseVectors `protobuf:"bytes,11,opt,name=sparse_vectors,json=sparseVectors,proto3" json:"sparse_vectors,omitempty"`
+	// Lists to read, as in SearchRequest.nprobe.
+	Nprobe int32 `protobuf:"varint,12,opt,name=nprobe,proto3" json:"nprobe,omitempty"`
+	// Rows to compare exactly, as in SearchRequest.reorder_k.
+	ReorderK      int32 `protobuf:"varint,13,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -816,6 +839,20 @@ func (x *SubSearch) GetSparseVectors() *SparseVectors {
 		return x.SparseVectors
 	}
 	return nil
+}
+
+func (x *SubSearch) GetNprobe() int32 {
+	if x != nil {
+		return x.Nprobe
+	}
+	return 0
+}
+
+func (x *SubSearch) GetReorderK() int32 {
+	if x != nil {
+		return x.ReorderK
+	}
+	return 0
 }
 
 // RrfRanker is reciprocal rank fusion: a hit that is number n of a search, counted from 1, gets 1/(k+n) for it.
@@ -1736,7 +1773,7 @@ var File_querynode_v1_query_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xb4\b\n" +
+	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xe9\b\n" +
 	"\rSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1768,7 +1805,9 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x05token\x18\x16 \x01(\tR\x05token\x12\x18\n" +
 	"\aexplain\x18\x17 \x01(\bR\aexplain\x12<\n" +
 	"\fbyte_vectors\x18\x18 \x01(\v2\x19.querynode.v1.ByteVectorsR\vbyteVectors\x12B\n" +
-	"\x0esparse_vectors\x18\x19 \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x1aT\n" +
+	"\x0esparse_vectors\x18\x19 \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x12\x16\n" +
+	"\x06nprobe\x18\x1a \x01(\x05R\x06nprobe\x12\x1b\n" +
+	"\treorder_k\x18\x1b \x01(\x05R\breorderK\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
@@ -1813,7 +1852,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xb5\x04\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xea\x04\n" +
 	"\tSubSearch\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
 	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
@@ -1826,7 +1865,9 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\frange_filter\x18\t \x01(\x02H\x01R\vrangeFilter\x88\x01\x01\x12<\n" +
 	"\fbyte_vectors\x18\n" +
 	" \x01(\v2\x19.querynode.v1.ByteVectorsR\vbyteVectors\x12B\n" +
-	"\x0esparse_vectors\x18\v \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x1aT\n" +
+	"\x0esparse_vectors\x18\v \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x12\x16\n" +
+	"\x06nprobe\x18\f \x01(\x05R\x06nprobe\x12\x1b\n" +
+	"\treorder_k\x18\r \x01(\x05R\breorderK\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +

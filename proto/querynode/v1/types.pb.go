@@ -1554,14 +1554,16 @@ type IndexSpec struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Name of the field; required.
 	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
-	// FLAT, HNSW or AUTOINDEX; empty = AUTOINDEX. HNSW is for FLOAT_VECTOR; BIN_FLAT stands for FLAT of a BINARY_VECTOR,
-	// SPARSE_INVERTED_INDEX and SPARSE_WAND for AUTOINDEX of a SPARSE_FLOAT_VECTOR. For numbers, times and arrays INVERTED, BITMAP
+	// For a FLOAT_VECTOR FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, SCANN or AUTOINDEX, for other vectors FLAT or AUTOINDEX; empty =
+	// AUTOINDEX. BIN_FLAT stands for FLAT of a BINARY_VECTOR, SPARSE_INVERTED_INDEX and SPARSE_WAND for AUTOINDEX of a SPARSE_FLOAT_VECTOR. For numbers, times and arrays INVERTED, BITMAP
 	// or AUTOINDEX, for texts also TRIE and NGRAM, for all but arrays also STL_SORT.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	// L2, IP or COSINE, empty = COSINE; of a BINARY_VECTOR HAMMING or JACCARD, empty = HAMMING; of a SPARSE_FLOAT_VECTOR IP.
 	// Empty for scalar fields.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
-	// HNSW: "M" (2 to 512, default 16) and "efConstruction" (default 200).
+	// HNSW, HNSW_SQ: "M" (2 to 512, default 16) and "efConstruction" (1 to 65536, default 200); IVF_FLAT, IVF_SQ8, SCANN: "nlist" (1
+	// to 65536, default by rows). HNSW_SQ also takes "sq_type" (SQ8), "refine" (true) and "refine_type" (FP32), SCANN
+	// "with_raw_data" (true): no other value is there.
 	Params        map[string]string `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

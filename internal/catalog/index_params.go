@@ -1,0 +1,88 @@
+package catalog
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// indexParam is a parameter of an index of a FloatVector field: a number from least
+// to most, or one of some words.
+type indexParam struct {
+	name        string
+	least, most int
+	words       []string // nil = a number; else the first is what it means to leave it out
+}
+
+var (
+	paramM              = indexParam{name: "M", least: 2, most: 512}
+	paramEfConstruction = indexParam{name: "efConstruction", least: 1, most: 65_536}
+	paramLists          = indexParam{name: "nlist", least: 1, most: 65_536}
+	// What Milvus' users may write, but what is always so here: codes of a byte or less
+	// choose what the float32 vectors themselves put in order.
+	paramCodes      = indexParam{name: "sq_type", words: []string{"SQ8"}}
+	paramRefine     = indexParam{name: "refine", words: []string{"true"}}
+	paramRefineType = indexParam{name: "refine_type", words: []string{"FP32"}}
+	paramRaw        = indexParam{name: "with_raw_data", words: []string{"true"}}
+)
+
+// floatIndex is a type of index of a FloatVector field.
+type floatIndex struct {
+	name   string
+	params []indexParam
+}
+
+// floatIndexes are the types of indexes of FloatVector fields, in the order in which
+// errors tell them.
+func floatIndexes() []floatIndex {
+	return []floatIndex{
+		{name: IndexFlat},
+		{IndexHNSW, []indexParam{paramM, paramEfConstruction}},
+		{IndexHNSWSQ, []indexParam{paramM, paramEfConstruction, paramCodes, paramRefine, paramRefineType}},
+		{IndexIVFFlat, []indexParam{paramLists}},
+		{IndexIVFSQ8, []indexParam{paramLists}},
+		{IndexScaNN, []indexParam{paramLists, paramRaw}},
+		{name: IndexAuto},
+	}
+}
+
+// validateFloat checks the index of a FloatVector field.
+func (x *Index) validateFloat(p *problems) {
+	var names []string
+	for _, t := range floatIndexes() {
+		if names = append(names, t.name); t.name == x.Type {
+			x.validateParams(t, p)
+		}
+	}
+	p.check(slices.Contains(names, x.Type), "index %q: type %q, want one of %s", x.Name, x.Type, strings.Join(names, ", "))
+	p.check(x.Metric == MetricL2 || x.Metric == MetricIP || x.Metric == MetricCosine, "index %q: metric %q, want L2, IP or COSINE", x.Name, x.Metric)
+}
+
+func (x *Index) validateParams(t floatIndex, p *problems) {
+	var known []string
+	for _, a := range t.params {
+		known = append(known, a.name)
+		if v, ok := x.Params[a.name]; ok {
+			x.validateParam(a, v, p)
+		}
+	}
+	for k := range x.Params {
+		switch {
+		case slices.Contains(known, k):
+		case len(known) == 0:
+			p.add("index %q: unknown parameter %q, but %s has none", x.Name, k, x.Type)
+		default:
+			p.add("index %q: unknown parameter %q, want some of %s for %s", x.Name, k, strings.Join(known, ", "), x.Type)
+		}
+	}
+}
+
+func (x *Index) validateParam(a indexParam, v string, p *problems) {
+	if a.words != nil {
+		fits := slices.ContainsFunc(a.words, func(w string) bool { return strings.EqualFold(w, v) })
+		p.check(fits, "index %q: %s is %q, want %s, or leave it out", x.Name, a.name, v, strings.Join(a.words, " or "))
+		return
+	}
+	n, err := strconv.Atoi(v)
+	p.check(err == nil && n >= a.least && n <= a.most, "index %q: %s is %q, want %d to %d", x.Name, a.name, v, a.least, a.most)
+}

@@ -1,0 +1,37 @@
+package node
+
+import (
+	"slices"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/segments"
+)
+
+// MaxLists is the most lists that a search may ask for.
+const MaxLists = 65_536
+
+// checkEffort refuses what the index of a field does not know: nprobe is for those
+// of lists, reorder_k for SCANN. AUTOINDEX takes all, since it may be any.
+func checkEffort(info segments.CollectionInfo, f schema.Field, q *Search) error {
+	e, kind := q.Effort, info.Indexes[f.ID].Type
+	of := func(kinds ...string) bool { return slices.Contains(kinds, kind) }
+	switch {
+	case e.EF < 0 || e.EF > MaxEF:
+		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", e.EF, MaxEF)
+	case e.EF != 0 && int64(e.EF) < q.TopK:
+		return errclass.New(errclass.Invalid, "ef is %d, want at least top_k, which is %d, or 0 to leave it to the node", e.EF, q.TopK)
+	case e.Lists < 0 || e.Lists > MaxLists:
+		return errclass.New(errclass.Invalid, "nprobe is %d, want 0 to %d", e.Lists, MaxLists)
+	case e.Lists != 0 && !of(catalog.IndexIVFFlat, catalog.IndexIVFSQ8, catalog.IndexScaNN, catalog.IndexAuto):
+		return errclass.New(errclass.Invalid, "nprobe is for IVF_FLAT, IVF_SQ8, SCANN and AUTOINDEX; field %q has %s: use ef for a graph, or leave it to the node", f.Name, kind)
+	case e.Reorder < 0 || e.Reorder > MaxEF:
+		return errclass.New(errclass.Invalid, "reorder_k is %d, want 0 to %d", e.Reorder, MaxEF)
+	case e.Reorder != 0 && int64(e.Reorder) < q.TopK:
+		return errclass.New(errclass.Invalid, "reorder_k is %d, want at least top_k, which is %d, or 0 to leave it to the node", e.Reorder, q.TopK)
+	case e.Reorder != 0 && !of(catalog.IndexScaNN, catalog.IndexAuto):
+		return errclass.New(errclass.Invalid, "reorder_k is for SCANN and AUTOINDEX; field %q has %s", f.Name, kind)
+	}
+	return nil
+}
