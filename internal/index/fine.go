@@ -227,6 +227,33 @@ func (f *fine) distances(q *fineQuery, ids []uint32, out []float32) {
 	}
 }
 
+// coarse is refine by the high bytes of rows and the upper halves of weights: it
+// reads two thirds of a row, and is good to two digits.
+func (f *fine) coarse(sp *space, vector []float32, scale float32, ids []uint32, out []float32, s *Scratch) {
+	if len(ids) == 0 {
+		return
+	}
+	q := &s.fine
+	q.a = grown(q.a, len(ids))
+	f.dist.IDs(q.high, f.bytes, ids, q.a)
+	factor := q.scale * 128 * float64(int(1)<<(f.bits-8))
+	if sp.metric != IP {
+		factor *= 2
+	}
+	for i, id := range ids {
+		tail := f.bytes[int(id)*f.stride+f.stride-fineTail:][:fineTail]
+		step := math.Float32frombits(binary.LittleEndian.Uint32(tail))
+		bias := math.Float32frombits(binary.LittleEndian.Uint32(tail[4:]))
+		d := q.add + float64(bias) - factor*float64(step)*float64(q.a[i])
+		if sp.metric == Cosine {
+			d /= 2
+		}
+		if out[i] = float32(d); d != d {
+			sp.byID(vector, scale, ids[i:i+1], out[i:i+1])
+		}
+	}
+}
+
 // unpack writes the products of the query and the low halves of bytes of the rows
 // ids to q.c.
 func (f *fine) unpack(q *fineQuery, ids []uint32) {

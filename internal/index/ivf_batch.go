@@ -44,11 +44,12 @@ func (b *batchScratch) bytes() int {
 	return n
 }
 
-// SearchBatch reads each list once for all vectors that want it.
+// SearchBatch reads each list once for all vectors that want it. With a filter it is
+// not known before which lists those are.
 func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / x.dim
 	p := x.plan(q)
-	if x.bytes == nil || x.kern.Level() != vec.AVX512 || p.scan || p.k <= 0 ||
+	if q.Allowed != nil || x.bytes == nil || x.kern.Level() != vec.AVX512 || p.scan || p.k <= 0 ||
 		float64(min(n, batchQueries)*p.lists) < batchShare*float64(x.lists.n) {
 		one(x, x.dim, vectors, q, s, found)
 		return

@@ -117,11 +117,14 @@ type plan struct {
 	enough         int      // candidates that are worth ranking; fewer, and more lists are read
 	allowed        []uint64 // nil: all
 	scan           bool     // look at all allowed rows
+	least, target  int      // with a filter: lists read at least, allowed rows met at least
+	part           float64  // of the rows that is allowed
 }
 
 // How many codes of a list are read in the time of one row at random.
 const (
 	rowParts = 40 // of product quantisation
+	rowFine  = 12 // of the same, if rows are read by the first half of fine codes
 	rowBytes = 12 // of a byte for each dimension
 	rowRows  = 2  // rows of lists themselves
 )
@@ -156,8 +159,68 @@ func (x *ivf) plan(q *Query) plan {
 	case x.bytes != nil:
 		ratio = rowBytes
 	}
+	if x.fine.exists() && p.allowed != nil {
+		ratio = min(ratio, rowFine)
+	}
 	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
+	p.look(selected, x)
 	return p
+}
+
+// How a search with a filter goes on where the lists near the query hold fewer
+// allowed rows than their share: it reads more lists, and wants to meet more rows,
+// for from outside the nearest are less near to one another.
+const (
+	lookMost   = 3   // times the lists that would do
+	lookMore   = 3   // times the rows
+	lookSample = 64  // rows of a list that are looked at to tell how many are allowed
+	lookLess   = 0.7 // part of the rows expected below which more are wanted
+)
+
+// look sets how far a search with a filter goes.
+func (p *plan) look(selected int, x *ivf) {
+	if p.allowed == nil {
+		return
+	}
+	p.part = float64(selected) / float64(max(x.n, 1))
+	p.least = p.lists
+	p.target = int(float64(p.lists*x.size()) * p.part)
+	p.lists = min(lookMost*p.lists, x.lists.n)
+}
+
+// looker follows a search with a filter from list to list.
+type looker struct {
+	p    *plan
+	met  float64
+	more bool
+}
+
+// wants reports whether list l, the i-th, is still to be read. One in which few rows
+// are allowed may have the nearest of them.
+func (k *looker) wants(x *ivf, i int, l uint32) bool {
+	p := k.p
+	if p.allowed == nil {
+		return true
+	}
+	if i == p.least && k.met < lookLess*float64(p.target) {
+		k.more = true
+	}
+	target := float64(p.target)
+	if k.more {
+		target *= lookMore
+	}
+	if i >= p.least && k.met >= target {
+		return false
+	}
+	rows := x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows]
+	sample, n := rows[:min(len(rows), lookSample)], 0
+	for _, row := range sample {
+		if int(row>>6) < len(p.allowed) {
+			n += int(p.allowed[row>>6] >> (row & 63) & 1)
+		}
+	}
+	k.met += float64(n) * float64(len(rows)) / float64(max(len(sample), 1))
+	return true
 }
 
 // byteRank is how many of the best rows by codes of a byte are looked at.
@@ -192,7 +255,8 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		if found >= p.enough || p.lists == x.lists.n || s.stats.Stopped {
 			break
 		}
-		p.lists = min(4*p.lists, x.lists.n) // the allowed rows are far from the query
+		p.lists = min(4*p.lists, x.lists.n)
+		p.least = p.lists // the allowed rows are far from the query
 	}
 	if x.bytes == nil {
 		return q.within(x.ranked(vector, &p, s))
@@ -203,8 +267,55 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 // scanAll looks at every allowed row.
 func (x *ivf) scanAll(vector []float32, p *plan, s *Scratch) []Neighbor {
 	s.stats.Scanned = true
+	if p.allowed != nil && x.fine.exists() {
+		if x.fine.prepare(vector, &s.fine); s.fine.usable {
+			return x.scanFine(vector, p, s)
+		}
+	}
 	s.top.Reset(p.k)
 	x.scan(vector, x.scale(vector), x.n, p.allowed, nil, s)
+	s.out = s.top.AppendSorted(s.out[:0])
+	return s.out
+}
+
+// scanFine looks at every allowed row by the upper half of its fine code, and at
+// the best by all of it.
+func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
+	scale := x.scale(vector)
+	s.top.Reset(max(4*p.k, p.k+64))
+	flush := func(ids []uint32) {
+		s.stats.Distances += len(ids)
+		x.fine.coarse(&x.space, vector, scale, ids, s.dist, s)
+		s.top.PushAll(ids, s.dist[:len(ids)])
+	}
+	ids := s.ids[:0]
+	for w := range min((x.n+63)/64, len(p.allowed)) {
+		set := p.allowed[w] & wordMask(x.n, w)
+		if set == 0 {
+			continue
+		}
+		if ids = appendRows(ids, w, set); len(ids) > scanChunk-64 {
+			if s.stopped() {
+				break
+			}
+			flush(ids)
+			ids = ids[:0]
+		}
+	}
+	if !s.stats.Stopped {
+		flush(ids)
+	}
+	s.pool = s.top.AppendKeys(s.pool[:0])
+	s.top.Reset(p.k)
+	for keys := s.pool; len(keys) > 0; {
+		ids = s.ids[:0]
+		for ; len(keys) > 0 && len(ids) < scanChunk; keys = keys[1:] {
+			ids = append(ids, uint32(keys[0]))
+		}
+		x.fine.refine(&x.space, vector, scale, ids, s.dist, s)
+		s.stats.Ranked += len(ids)
+		s.top.PushAll(ids, s.dist[:len(ids)])
+	}
 	s.out = s.top.AppendSorted(s.out[:0])
 	return s.out
 }
@@ -283,6 +394,9 @@ func (x *ivf) selectLists(sums []int32, aff vec.Affine, n int, s *Scratch) {
 // chunkPanels is how many panels are multiplied in one go.
 const chunkPanels = 8
 
+// dotsStep is how many centres are multiplied with the query in one go.
+const dotsStep = 128
+
 // readProducts adds what the codes of the lists promise to the candidates, and
 // returns how many these are.
 func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
@@ -306,9 +420,15 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 		v.lists = append(v.lists, uint32(key))
 	}
 	v.dots = grown(v.dots, len(v.lists))
-	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists, v.dots)
-	size := x.blockBytes()
+	size, look := x.blockBytes(), looker{p: p}
 	for i, l := range v.lists {
+		if i%dotsStep == 0 {
+			to := min(i+dotsStep, len(v.lists))
+			x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists[i:to], v.dots[i:to])
+		}
+		if !look.wants(x, i, l) {
+			break
+		}
 		if i+1 < len(v.lists) {
 			next := v.lists[i+1]
 			vec.PrefetchBytes(x.blocks[int(x.first[next])*size : int(x.first[next+1])*size])
@@ -332,7 +452,11 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 	v, size := &s.ivf, x.bytes.panelBytes()
 	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
-	for _, key := range v.near {
+	look := looker{p: p}
+	for i, key := range v.near {
+		if !look.wants(x, i, uint32(key)) {
+			break
+		}
 		from, to := int(x.first[uint32(key)]), int(x.first[uint32(key)+1])
 		for from < to {
 			n := min(to-from, chunkPanels)
@@ -358,11 +482,17 @@ func (x *ivf) take(c *candidates, block, hits int, allowed []uint64, s *Scratch)
 			c.keys = append(c.keys, vec.Key(v.dist[i], first+r))
 		}
 	} else {
-		for i, r := range v.rows[:hits] {
-			if has(allowed, x.ids[first+r]) {
-				c.keys = append(c.keys, vec.Key(v.dist[i], first+r))
+		n := len(c.keys)
+		c.keys = slices.Grow(c.keys, hits)[:n+hits]
+		for i, r := range v.rows[:hits] { // without a branch on what is random
+			row := x.ids[first+r]
+			if int(row>>6) >= len(allowed) {
+				continue
 			}
+			c.keys[n] = vec.Key(v.dist[i], first+r)
+			n += int(allowed[row>>6] >> (row & 63) & 1)
 		}
+		c.keys = c.keys[:n]
 	}
 	c.trim()
 }
@@ -380,8 +510,12 @@ func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) int {
 		s.stats.Distances += len(ids)
 		ids = ids[:0]
 	}
-	for _, key := range v.near {
+	look := looker{p: p}
+	for i, key := range v.near {
 		l := uint32(key)
+		if !look.wants(x, i, l) {
+			break
+		}
 		for _, row := range x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows] {
 			if int(row) < x.n && (p.allowed == nil || has(p.allowed, row)) {
 				ids = append(ids, row)
@@ -435,6 +569,10 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 		if from > p.k {
 			mean := sum / count
 			doubt := weighDoubt * math.Sqrt(max(squares/count-mean*mean, 0))
+			if p.allowed != nil {
+				// The best of many far rows are those whose estimates err most.
+				mean = min(mean, 0)
+			}
 			if float64(vec.Unkey(keys[0]).Distance)+mean-doubt > float64(s.top.Bound()) {
 				break
 			}

@@ -31,6 +31,8 @@ type Scratch struct {
 	walk      sqWalk
 	ways      []sqWay // walks of a batch
 
+	through []uint32 // disallowed rows that a walk leads through
+
 	keys     []uint64   // candidates of a selection
 	kept     []uint32   // what a selection keeps
 	keptDist []float32  // distances to those
@@ -57,7 +59,7 @@ func (s *Scratch) Stats() Stats { return s.stats }
 
 // Bytes is the memory that s holds.
 func (s *Scratch) Bytes() int {
-	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.kept)+cap(s.keptDist)) +
+	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.through)+cap(s.kept)+cap(s.keptDist)) +
 		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes() + s.fine.size()
 	for _, l := range s.chosen {
 		n += 4 * cap(l)

@@ -156,7 +156,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 			break
 		}
 	}
-	return q.within(g.end(vector, &s.walk, k, s))
+	return q.within(g.end(vector, &s.walk, k, nil, s))
 }
 
 // effort is what a query asks for, within what there is; k is 0 if that is nothing.
@@ -173,12 +173,12 @@ func (g *sqGraph) scans(ef int) bool {
 	return ef > poolMost || g.cheaperToScan(g.rows, ef)
 }
 
-// end ranks what a walk has found.
-func (g *sqGraph) end(vector []float32, w *sqWalk, k int, s *Scratch) []Neighbor {
+// end ranks what a walk has found; allowed (nil: all) tells which twins count.
+func (g *sqGraph) end(vector []float32, w *sqWalk, k int, allowed []uint64, s *Scratch) []Neighbor {
 	s.stats.Distances += w.distances
 	s.stats.Hops += w.hops
 	for i, key := range w.pool {
 		w.pool[i] = vec.Key(poolDistance(key), poolRow(key))
 	}
-	return g.rank(vector, w.pool, k, nil, s)
+	return g.rank(vector, w.pool, k, allowed, s)
 }

@@ -53,7 +53,7 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 				continue
 			}
 			s.out = s.out[:0]
-			found(w.query, q.within(g.end(vectors[w.query*g.dim:][:g.dim], &w.sqWalk, k, s)))
+			found(w.query, q.within(g.end(vectors[w.query*g.dim:][:g.dim], &w.sqWalk, k, nil, s)))
 			busy--
 			if s.stats.Stopped {
 				w.query = -1

@@ -1,25 +1,33 @@
 package index
 
 import (
-	"math/bits"
-
 	"github.com/querynode/querynode/internal/vec"
 )
 
 // searchWide is a search with a filter, or with more candidates than a sorted
-// array is good for. It scans if few rows are allowed. Otherwise it walks through
-// disallowed rows as well, and scans after all if that has found too few.
+// array is good for. It scans if few rows are allowed, and if a walk has found too
+// few.
 func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query, s *Scratch) []Neighbor {
-	var allowed []uint64
-	c, full := g.rows, ef
-	if q.Allowed != nil {
-		allowed = nonNil(q.Allowed.Words())
-		c = min(q.Allowed.Count(), g.rows)
-		ef = filteredEf(k, ef, c, g.rows)
+	if q.Allowed == nil {
+		if !g.cheaperToScan(g.rows, ef) {
+			row, d := g.descend(sq, 0, s)
+			g.walkThrough(sq, vec.Key(d, row), ef, nil, g.rows, s)
+			return g.rank(vector, g.sorted(s), k, nil, s)
+		}
+		return g.scanCodes(vector, sq, k, nil, s)
 	}
-	if !g.cheaperToScan(c, ef) {
-		if row, d := g.descend(sq, 0, s); g.walkAllowed(sq, vec.Key(d, row), ef, full, allowed, c, s) {
-			return g.rank(vector, g.sorted(s), k, allowed, s)
+	allowed := nonNil(q.Allowed.Words())
+	c := min(q.Allowed.Count(), g.rows)
+	if !g.scanFiltered(c, ef) {
+		row, d := g.descend(sq, 0, s)
+		from := vec.Key(d, row)
+		if float64(c) >= mostAllowed*float64(g.rows) || ef > poolMost/hopsWide {
+			if g.walkThrough(sq, from, filteredEf(k, ef, c, g.rows), allowed, c, s) {
+				return g.rank(vector, g.sorted(s), k, allowed, s)
+			}
+		}
+		if ef <= poolMost/hopsWide && !s.stats.Stopped && g.walkTwoHop(sq, from, k, max(k, filteredPart(ef, c, g.rows)), ef, c, allowed, s) {
+			return g.end(vector, &s.walk, k, allowed, s)
 		}
 	}
 	return g.scanCodes(vector, sq, k, allowed, s)
@@ -98,30 +106,29 @@ func (g *sqGraph) scanIDs(sq *sqQuery, ids []uint32, s *Scratch) {
 	}
 }
 
-// How a walk finds out that the rows allowed are somewhere else than the query:
+// mostAllowed is the part of the rows from which walks lead through disallowed ones.
+const mostAllowed = 0.3
+
+// How such a walk finds out that the rows allowed are somewhere else than the query:
 // after so many rows near enough, it has met fewer of them than this part of their
 // share.
 const (
 	astrayAfter = 256
 	astrayShare = 0.25
-	astraySeeds = 128
-	astrayWide  = 3   // rows kept then
-	astrayScan  = 200 // allowed rows up to which a scan is cheaper then
 )
 
-// walkAllowed walks level 0 from a row on and keeps the ef nearest rows by code
-// that lead to one in the set (nil: all) in s.top. There are c of them. A walk
-// leads through disallowed rows too, unless those turn out to be all that is
-// near the query: then it goes on among allowed rows only, from some of them on, and
-// keeps more of them, since fewer links are left to find them by, as multiples of
-// full, what an unfiltered walk would keep.
-// It reports false if it has found too few, or a
-// scan is cheaper than to go on.
-func (g *sqGraph) walkAllowed(sq *sqQuery, from uint64, ef, full int, allowed []uint64, c int, s *Scratch) bool {
+// walkThrough walks level 0 from a row on, through disallowed rows too, and keeps
+// the ef nearest rows by code that lead to one in the set (nil: all) in s.top. There
+// are c of them. It reports false if it has found too few, or is astray.
+func (g *sqGraph) walkThrough(sq *sqQuery, from uint64, ef int, allowed []uint64, c int, s *Scratch) bool {
 	s.top.Reset(ef)
 	w := &s.walk
 	w.begin(g, *sq, uint32(from), vec.Unkey(from).Distance, 1, 0)
-	near, met, inside := 0, 0, false
+	defer func() {
+		s.stats.Distances += w.distances
+		s.stats.Hops += w.hops
+	}()
+	near, met := 0, 0
 	s.cand = s.cand[:0]
 	s.cand.push(from)
 	if g.leads(uint32(from), allowed, s) {
@@ -150,66 +157,20 @@ func (g *sqGraph) walkAllowed(sq *sqQuery, from uint64, ef, full int, allowed []
 				continue
 			}
 			near++
-			leads := g.leads(id, allowed, s)
-			if leads {
+			s.cand.push(key)
+			if g.leads(id, allowed, s) {
 				met++
 				s.top.PushKey(key)
-			}
-			if leads || !inside {
-				s.cand.push(key)
 			}
 		}
 		if w.hops++; w.hops&15 == 0 && s.stopped() {
 			break
 		}
-		if !inside && allowed != nil && near > astrayAfter &&
-			float64(met) < astrayShare*float64(near)*float64(c)/float64(g.rows) {
-			if c <= astrayScan*full {
-				return false
-			}
-			inside = true
-			s.top.Widen(astrayWide * full)
-			g.goInside(sq, allowed, s)
+		if allowed != nil && near > astrayAfter && float64(met) < astrayShare*float64(near)*float64(c)/float64(g.rows) {
+			return false
 		}
 	}
-	s.stats.Distances += w.distances
-	s.stats.Hops += w.hops
 	return s.stats.Stopped || s.top.Len() >= min(ef, c)
-}
-
-// goInside leaves only allowed rows to walk on from, and adds some that are spread
-// over all of them.
-func (g *sqGraph) goInside(sq *sqQuery, allowed []uint64, s *Scratch) {
-	w := &s.walk
-	left := s.cand
-	s.cand = s.cand[:0]
-	for _, key := range left {
-		if has(allowed, uint32(key)) {
-			s.cand.push(key) // never past where left is read
-		}
-	}
-	ids := s.ids[:0]
-	words := min(len(allowed), (g.rows+63)/64)
-	for i := range astraySeeds {
-		for at := i * words / astraySeeds; at < (i+1)*words/astraySeeds; at++ {
-			if set := allowed[at] & wordMask(g.rows, at); set != 0 {
-				// A twin has no links: it is found with the row that it hangs on.
-				if row := uint32(at<<6 + bits.TrailingZeros64(set)); g.list(row, 0)[0] != 0 && w.seen.add(row) {
-					ids = append(ids, row)
-				}
-				break
-			}
-		}
-	}
-	g.fetch(ids)
-	out := s.dist[:len(ids)]
-	g.code.distances(sq, g.records, ids, out)
-	w.distances += len(ids)
-	for i, id := range ids {
-		key := vec.Key(out[i], id)
-		s.cand.push(key)
-		s.top.PushKey(key)
-	}
 }
 
 // leads reports whether a row or one of its twins is allowed (nil: all are).

@@ -21,6 +21,7 @@ type sqWalk struct {
 	dist      []float32
 	n         int // how many they are
 	seen      visited
+	open      []uint64 // with a filter, allowed rows that are new
 	distances int
 	hops      int
 }
