@@ -70,7 +70,7 @@
 // # Times
 //
 // A Timestamptz field is compared with ISO and a time in RFC 3339, or with such a
-// text alone; the offset decides the moment and is not kept. INTERVAL takes an ISO
+// text alone; the offset decides the moment and is not kept. Without one it is UTC. INTERVAL takes an ISO
 // 8601 duration of weeks to seconds; years and months have no fixed length and are refused.
 // A time plus or minus an interval is a time, a time minus a time is an interval.
 //

@@ -29,12 +29,15 @@ func (p *parser) temporal(word *node) (*node, error) {
 	return n, p.advance()
 }
 
+// parseTime reads a time; one without an offset is UTC, as that of a Milvus
+// collection without a time zone.
 func parseTime(s string) (value, string) {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return value{}, "a time is written 2026-01-02T15:04:05Z or with an offset such as +01:00, not " + strconv.Quote(clip(s))
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", time.DateTime} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return value{k: kTime, i: t.UnixMicro()}, ""
+		}
 	}
-	return value{k: kTime, i: t.UnixMicro()}, ""
+	return value{}, "a time is written 2026-01-02T15:04:05Z or with an offset such as +01:00, not " + strconv.Quote(clip(s))
 }
 
 // spanUnits are the units of an ISO 8601 duration in microseconds.
