@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/querynode/querynode/internal/analyze"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
@@ -81,11 +82,14 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 
 // fit arranges the columns of a batch as the schema says. Those of fields that
 // the schema does not have yet go: rows with values of them would have come with
-// the newer schema. What the batch lacks is absent.
+// the newer schema. What the batch lacks is absent, or what a function makes.
 func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 	out := &schema.Batch{Rows: b.Rows, Timestamps: b.Timestamps}
 	for _, f := range s.Columns() {
 		c := b.Column(f.ID)
+		if _, made := s.FunctionOf(f.ID); made && c == nil {
+			continue
+		}
 		if c == nil {
 			var err error
 			if c, err = schema.AbsentColumn(f, b.Rows); err != nil {
@@ -94,13 +98,13 @@ func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 		}
 		out.Columns = append(out.Columns, c)
 	}
-	return out, nil
+	return out, analyze.Fill(out, s)
 }
 
 func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field) (err error) {
 	ix := o.Info.index(f.ID)
 	if f.Type == schema.SparseFloatVector {
-		return buildSparse(w, f)
+		return buildSparse(w, f, ix.Metric == index.BM25)
 	}
 	if f.Type != schema.FloatVector || w.HasNulls(f.ID) {
 		return nil // searched exactly
@@ -132,16 +136,20 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 }
 
 // buildSparse writes the lists of a sparse field.
-func buildSparse(w *segfile.Writer, f schema.Field) error {
+func buildSparse(w *segfile.Writer, f schema.Field, texts bool) error {
 	rows, err := w.Sparse(f.ID)
 	if err != nil {
 		return err
 	}
-	x, err := sparse.Build(rows.Indptr, rows.Indices, rows.Data)
+	build, metric := sparse.Build, index.IP
+	if texts {
+		build, metric = sparse.BuildTexts, index.BM25
+	}
+	x, err := build(rows.Indptr, rows.Indices, rows.Data)
 	if err != nil {
 		return err
 	}
-	return w.WriteIndex(segfile.IndexMeta{FieldID: f.ID, Type: indexSparse, Metric: index.IP.String()}, func(out io.Writer) error {
+	return w.WriteIndex(segfile.IndexMeta{FieldID: f.ID, Type: indexSparse, Metric: metric.String()}, func(out io.Writer) error {
 		_, err := x.WriteTo(out)
 		return err
 	})

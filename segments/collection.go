@@ -17,9 +17,10 @@ import (
 type VectorIndex struct {
 	Type           string // an index.Kind
 	Metric         index.Metric
-	M              int // HNSW, HNSW_SQ; 0 = default
-	EfConstruction int // HNSW, HNSW_SQ; 0 = default
-	Lists          int // IVF_FLAT, IVF_SQ8, SCANN; 0 = chosen by rows
+	M              int     // HNSW, HNSW_SQ; 0 = default
+	EfConstruction int     // HNSW, HNSW_SQ; 0 = default
+	Lists          int     // IVF_FLAT, IVF_SQ8, SCANN; 0 = chosen by rows
+	K1, B          float64 // BM25; see sparse.NewBM25
 }
 
 // CollectionInfo says what a collection is on this node.
@@ -30,7 +31,7 @@ type CollectionInfo struct {
 	Version uint64
 	Name    string
 	Schema  *schema.Schema
-	Indexes map[int64]VectorIndex // by field id; a field without one is searched exactly with COSINE
+	Indexes map[int64]VectorIndex // by field id; a field without one is searched exactly with COSINE, words with BM25
 	// Scalars are types of indexes of other fields, by field id: sealed segments get
 	// them at once, not when filters have earned them.
 	Scalars map[int64]string
@@ -46,6 +47,12 @@ type CollectionInfo struct {
 // index says how a vector field is indexed.
 func (i *CollectionInfo) index(fieldID int64) VectorIndex {
 	x := i.Indexes[fieldID]
+	if ofTexts(i.Schema, fieldID) {
+		if x.Metric != index.BM25 {
+			return textIndex()
+		}
+		return x
+	}
 	if !x.Metric.Valid() && !x.Metric.OfBits() {
 		return VectorIndex{Type: indexFlat, Metric: index.Cosine}
 	}

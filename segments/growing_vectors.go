@@ -39,7 +39,7 @@ func newGrowingVectors(f schema.Field, ix VectorIndex, rows int, l *Ledger) (*gr
 		exact: ix.Type == indexFlat || f.Type != schema.FloatVector || f.Nullable, kernels: vec.Detect(), ledger: l,
 	}
 	if f.Type == schema.SparseFloatVector {
-		v.sparse = newGrowingSparse(f)
+		v.sparse = newGrowingSparse(f, ix.Metric == index.BM25)
 		return v, nil
 	}
 	var err error

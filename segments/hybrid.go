@@ -44,7 +44,8 @@ type SubSearch struct {
 //
 // With Weights a hit gets the weight of the search times its score. Distances,
 // which are better the smaller they are, count as 1 - 2*atan(d)/pi. Normalize
-// brings other scores between 0 and 1 too: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi.
+// brings other scores between 0 and 1 too: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi,
+// BM25 by 2*atan(s)/pi.
 type Ranker struct {
 	RRF       float32
 	Weights   []float32 // one per search; nil = by rank
@@ -58,8 +59,10 @@ func (r *Ranker) points(i, n int, m index.Metric, score float32) float64 {
 	}
 	s := float64(score)
 	switch {
-	case m != index.IP && m != index.Cosine:
+	case m.Ascends():
 		s = 1 - 2*math.Atan(s)/math.Pi
+	case r.Normalize && m == index.BM25:
+		s = 2 * math.Atan(s) / math.Pi
 	case r.Normalize && m == index.IP:
 		s = 0.5 + math.Atan(s)/math.Pi
 	case r.Normalize:
@@ -86,7 +89,9 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 	h := &hybrid{reader: x, req: r}
 	defer h.recycle()
 	for i := range r.Searches {
-		h.add(i)
+		if err := h.add(ctx, i); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.run(ctx); err != nil {
 		return nil, err
@@ -108,7 +113,7 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 
 // add makes search i one over the targets of the whole, but for those that its
 // filter rules out.
-func (h *hybrid) add(i int) {
+func (h *hybrid) add(ctx context.Context, i int) (err error) {
 	x, sub := h.reader, &h.req.Searches[i]
 	y := &reader{coll: x.coll, opened: x.opened, info: x.info, read: x.read, match: newMatch(sub.Plan, x.info.Schema), snap: x.snap,
 		channels: x.channels, targets: x.targets, at: x.at, memory: x.memory, trace: x.trace, sub: i}
@@ -127,6 +132,10 @@ func (h *hybrid) add(i int) {
 		}
 	}
 	h.subs = append(h.subs, s)
+	if sub.Metric == index.BM25 {
+		s.req, err = x.weighed(ctx, s.req)
+	}
+	return err
 }
 
 // run runs the searches: all together if the files that they need are on the local

@@ -28,12 +28,13 @@ type nearestQuery struct {
 	k       int
 	effort  Effort
 	metric  index.Metric
-	exact   bool    // scan even if there is an index
-	from    int     // first row that counts; used with exact
-	far     float32 // score: only rows that are no nearer than it count; used with exact
-	bounded bool    // far is set
-	limit   float32 // rows at a larger distance are not wanted; they may be found
-	limited bool    // limit is set
+	exact   bool         // scan even if there is an index
+	from    int          // first row that counts; used with exact
+	far     float32      // score: only rows that are no nearer than it count; used with exact
+	bounded bool         // far is set
+	limit   float32      // rows at a larger distance are not wanted; they may be found
+	limited bool         // limit is set
+	scores  *sparse.BM25 // of a search for words; else nil
 }
 
 // vectors is the memory of one vector field of a segment.
@@ -62,6 +63,8 @@ type scratch struct {
 	distance vec.Distance // of the vectors at hand, if they are not float32
 	lists    sparse.Searcher
 	terms    []sparse.Term
+	ends     []uint64 // of the rows of terms, if they are texts
+	bm25     sparse.BM25
 
 	work *work // what is done is noted here; nil = nobody asked
 }

@@ -48,6 +48,7 @@ type Sealed struct {
 type sealedVectors struct {
 	fieldID int64
 	typ     schema.Type
+	texts   bool // a function of type BM25 makes the field
 	dim     int
 	rows    int
 	valid   *bitset.Set // rows whose vector is not null; nil = all
@@ -138,7 +139,7 @@ func (s *Sealed) openVectors(info CollectionInfo) error {
 		if !f.Type.IsVector() {
 			continue
 		}
-		v := &sealedVectors{fieldID: f.ID, typ: f.Type, dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
+		v := &sealedVectors{fieldID: f.ID, typ: f.Type, texts: ofTexts(info.Schema, f.ID), dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
 			mapped: s.ledger.Force(KindMapped, 0), built: s.ledger.Force(KindSealed, 0)}
 		s.vectors = append(s.vectors, v)
 		if err := s.describeField(v); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/sparse"
 	"github.com/querynode/querynode/internal/vec"
 )
 
@@ -33,7 +34,7 @@ type SearchRequest struct {
 	Read
 	FieldID     int64
 	Vectors     []float32      // NQ vectors of the field's dimension; of a field of float32
-	Queries     *schema.Column // the same, of another vector field and of its type
+	Queries     *schema.Column // the same, of another vector field and of its type; BM25: how often words are in the queries
 	NQ          int
 	TopK        int
 	Offset      int
@@ -43,6 +44,8 @@ type SearchRequest struct {
 	RangeFilter *float32  // nil = unbounded
 	Group       *Grouping // nil = no groups
 	Page        *Paging   // nil = the nearest rows
+
+	scores *sparse.BM25 // of a search by BM25: once Queries are weighed
 }
 
 // vector sets query i of the request in q.
@@ -102,6 +105,11 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 		return nil, err
 	}
 	defer x.close()
+	if r.Metric == index.BM25 {
+		if r, err = x.weighed(ctx, r); err != nil {
+			return nil, err
+		}
+	}
 	s := &searching{reader: x, req: r, merger: c.set.merges.Get().(*merger)}
 	defer s.recycle()
 	if err := x.takes(s.estimate()); err != nil {
@@ -264,7 +272,7 @@ func (s *searching) bound(p *part) {
 
 // query is what is asked of each segment, without a vector.
 func (s *searching) query() nearestQuery {
-	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), effort: s.req.Effort, metric: s.req.Metric}
+	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), effort: s.req.Effort, metric: s.req.Metric, scores: s.req.scores}
 	if s.req.RangeFilter != nil {
 		q.bounded, q.far = true, *s.req.RangeFilter
 	}

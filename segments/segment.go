@@ -63,6 +63,7 @@ type rowReader interface {
 
 // searcher finds rows by what is in them.
 type searcher interface {
+	counter
 	// rulesOut returns what tells that no row matches; "" = some may.
 	rulesOut(m *match) string
 	// filter sets out to the rows among the first n that match.

@@ -25,7 +25,7 @@ type sparseVector struct {
 // scanSparse finds the nearest rows in [q.from, n) that share a dimension with the
 // terms. The result is valid until the next scan.
 func (sc *scratch) scanSparse(terms []sparse.Term, n int, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
-	sq := sparse.Query{K: q.k, From: q.from, To: n, Allowed: allowed, Stop: q.stop}
+	sq := sparse.Query{K: q.k, From: q.from, To: n, Allowed: allowed, Stop: q.stop, Scorer: sc.scorer(q)}
 	if q.bounded {
 		sq.Keeps = q.keeps
 	}
@@ -44,7 +44,7 @@ func (sc *scratch) scanSparse(terms []sparse.Term, n int, q *nearestQuery, allow
 // sparseDistances computes the distance of every allowed row in [q.from, n) that
 // shares a dimension with the terms.
 func (sc *scratch) sparseDistances(terms []sparse.Term, n int, q *nearestQuery, allowed *bitset.Set, see visit) error {
-	sq := sparse.Query{From: q.from, To: n, Allowed: allowed, Stop: q.stop}
+	sq := sparse.Query{From: q.from, To: n, Allowed: allowed, Stop: q.stop, Scorer: sc.scorer(q)}
 	if err := sc.lists.Each(terms, &sq, see); err != nil {
 		return err
 	}
@@ -55,11 +55,22 @@ func (sc *scratch) sparseDistances(terms []sparse.Term, n int, q *nearestQuery, 
 	return nil
 }
 
+// scorer scores the terms that were taken last; nil if they are no words.
+func (sc *scratch) scorer(q *nearestQuery) sparse.Scorer {
+	if q.scores == nil {
+		return nil
+	}
+	sc.bm25 = *q.scores
+	sc.bm25.Ends = sc.ends
+	return &sc.bm25
+}
+
 // growingSparse is a sparse field of a growing segment: its rows as they came, and
 // a list of rows for each dimension.
 type growingSparse struct {
 	// rows is replaced with each append: values grow behind those that readers know.
 	rows atomic.Pointer[schema.Column]
+	ends atomic.Pointer[[]uint64] // of texts: row i has ends[i+1]-ends[i] words; else nil
 
 	mu struct {
 		sync.RWMutex
@@ -67,8 +78,11 @@ type growingSparse struct {
 	}
 }
 
-func newGrowingSparse(f schema.Field) *growingSparse {
+func newGrowingSparse(f schema.Field, texts bool) *growingSparse {
 	s := &growingSparse{}
+	if texts {
+		s.ends.Store(&[]uint64{0})
+	}
 	s.rows.Store(schema.NewColumn(f, 0))
 	s.mu.lists = map[uint32]*sparse.List{}
 	return s
@@ -85,6 +99,9 @@ const (
 // needs is the memory that the rows of col take. The writer calls it.
 func (s *growingSparse) needs(col *schema.Column) int64 {
 	n := 10 * int64(col.Rows())
+	if s.ends.Load() != nil {
+		n += 16 * int64(col.Rows())
+	}
 	if col.Rows() == 0 {
 		return n
 	}
@@ -102,15 +119,18 @@ func (s *growingSparse) needs(col *schema.Column) int64 {
 func (s *growingSparse) append(col *schema.Column, first int) {
 	next := *s.rows.Load()
 	next.AppendRange(col, 0, col.Rows())
+	s.measure(col)
 	s.mu.Lock()
 	for i := range col.Rows() {
 		indices, values := col.Sparse(i)
+		length := s.words(first + i)
 		for k, d := range indices {
 			l := s.mu.lists[d]
 			if l == nil {
-				l = &sparse.List{}
+				l = &sparse.List{Shortest: length}
 				s.mu.lists[d] = l
 			}
+			l.Shortest = min(l.Shortest, length)
 			l.Rows, l.Values, l.Max = append(l.Rows, uint32(first+i)), append(l.Values, values[k]), max(l.Max, values[k])
 		}
 	}
@@ -118,12 +138,52 @@ func (s *growingSparse) append(col *schema.Column, first int) {
 	s.rows.Store(&next)
 }
 
+// measure notes how long the rows of col are, if they are texts.
+func (s *growingSparse) measure(col *schema.Column) {
+	old := s.ends.Load()
+	if old == nil {
+		return
+	}
+	ends := *old
+	for i := range col.Rows() {
+		end := ends[len(ends)-1]
+		_, times := col.Sparse(i)
+		for _, n := range times {
+			end += uint64(n)
+		}
+		ends = append(ends, end)
+	}
+	s.ends.Store(&ends)
+}
+
+// words is how long a row is; 0 if it is no text.
+func (s *growingSparse) words(row int) uint32 {
+	ends := s.ends.Load()
+	if ends == nil {
+		return 0
+	}
+	return uint32((*ends)[row+1] - (*ends)[row])
+}
+
+// list is the list of a dimension as it is now.
+func (s *growingSparse) list(d uint32) sparse.List {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if l := s.mu.lists[d]; l != nil {
+		return *l
+	}
+	return sparse.List{}
+}
+
 // terms are the lists of the query's dimensions, as they are now: rows that a read
 // must not see may be in them, at the end.
 func (s *growingSparse) terms(q *nearestQuery, sc *scratch) []sparse.Term {
-	sc.terms = sc.terms[:0]
+	sc.terms, sc.ends = sc.terms[:0], nil
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if ends := s.ends.Load(); ends != nil {
+		sc.ends = *ends // stored before the lists, so that it has all their rows
+	}
 	for i, d := range q.sparse.indices {
 		if l := s.mu.lists[d]; l != nil {
 			sc.terms = append(sc.terms, sparse.Term{List: *l, Weight: q.sparse.values[i]})
@@ -149,9 +209,13 @@ func (v *sealedVectors) openSparse() error {
 	var err error
 	if x, image, ok := v.file.Index(v.fieldID); ok && x.Type == indexSparse {
 		v.sparse.index, err = sparse.Open(image)
-	} else {
-		v.sparse.index, err = sparse.Build(rows.Indptr, rows.Indices, rows.Data)
-		if err == nil {
+	}
+	if x := v.sparse.index; err == nil && (x == nil || v.texts && x.Ends() == nil) {
+		build := sparse.Build
+		if v.texts {
+			build = sparse.BuildTexts
+		}
+		if v.sparse.index, err = build(rows.Indptr, rows.Indices, rows.Data); err == nil {
 			v.built.Commit(v.sparse.index.Bytes())
 		}
 	}
@@ -163,7 +227,7 @@ func (v *sealedVectors) openSparse() error {
 
 // terms are the lists of the query's dimensions.
 func (v *sealedVectors) terms(q *nearestQuery, sc *scratch) []sparse.Term {
-	sc.terms = sc.terms[:0]
+	sc.terms, sc.ends = sc.terms[:0], v.sparse.index.Ends()
 	for i, d := range q.sparse.indices {
 		sc.terms = append(sc.terms, sparse.Term{List: v.sparse.index.List(d), Weight: q.sparse.values[i]})
 	}

@@ -33,8 +33,8 @@ type Appended struct {
 }
 
 // Insert adds rows to a partition ("" = the default one), durably. The batch has
-// a column for each field of the schema, except an auto_id key, which is added, and
-// fields that the caller did not know of yet.
+// a column for each field that rows are written with, except an auto_id key, which is
+// added, and fields that the caller did not know of yet.
 // With upsert, older rows of the same keys are deleted by the same change; of
 // rows with the same key in the batch the last one stays.
 //
@@ -57,7 +57,7 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 	if b.Rows < 1 {
 		return Appended{}, errclass.New(errclass.Invalid, "insert: no rows")
 	}
-	if err := b.Check(&coll.Schema); err != nil {
+	if err := b.CheckGiven(&coll.Schema); err != nil {
 		return Appended{}, err
 	}
 	keys := b.Column(coll.Schema.Primary().ID)
@@ -145,7 +145,7 @@ func (n *Node) roomForRows() error {
 // batch by it: rows have them as those have that were written before.
 func complete(b *schema.Batch, s *schema.Schema) *schema.Batch {
 	out, added := &schema.Batch{Rows: b.Rows}, 0
-	for _, f := range s.Columns() {
+	for _, f := range s.Given() {
 		c := b.Column(f.ID)
 		if c == nil && !f.PrimaryKey {
 			absent, err := schema.AbsentColumn(f, max(b.Rows, 0))

@@ -271,7 +271,7 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 	info := segments.CollectionInfo{ID: c.ID, Version: c.Version, Name: c.Name, Schema: &c.Schema, Indexes: map[int64]segments.VectorIndex{}}
 	for _, f := range c.Schema.Fields {
 		if f.Type.IsVector() {
-			info.Indexes[f.ID] = segments.VectorIndex{Type: catalog.IndexFlat, Metric: index.Cosine}
+			info.Indexes[f.ID] = withoutIndex(&c.Schema, f)
 		}
 	}
 	for _, x := range c.Indexes {
@@ -296,10 +296,41 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 		if v.Lists, err = intParam(x.Params, "nlist"); err != nil {
 			return info, err
 		}
+		if v.K1, err = floatParam(x.Params, catalog.ParamK1, segments.DefaultK1); err != nil {
+			return info, err
+		}
+		if v.B, err = floatParam(x.Params, catalog.ParamB, segments.DefaultB); err != nil {
+			return info, err
+		}
 		info.Indexes[x.FieldID] = v
 	}
 	lifetimes(&info, c.Properties)
 	return info, nil
+}
+
+// withoutIndex is how a field is searched that has no index: exactly, by the metric
+// that its type has by default.
+func withoutIndex(s *schema.Schema, f schema.Field) segments.VectorIndex {
+	x := segments.VectorIndex{Type: catalog.IndexFlat, Metric: index.Cosine}
+	switch f.Type {
+	case schema.BinaryVector:
+		x.Metric = index.Hamming
+	case schema.SparseFloatVector:
+		x.Metric = index.IP
+		if _, made := s.FunctionOf(f.ID); made {
+			x.Metric, x.K1, x.B = index.BM25, segments.DefaultK1, segments.DefaultB
+		}
+	}
+	return x
+}
+
+func floatParam(params map[string]string, name string, otherwise float64) (float64, error) {
+	s, ok := params[name]
+	if !ok {
+		return otherwise, nil
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	return v, errclass.Wrap(err, errclass.Invalid, "index parameter %s", name)
 }
 
 func intParam(params map[string]string, name string) (int, error) {

@@ -91,7 +91,7 @@ func (r *readable) subSearch(q *Search) (s *segments.SubSearch, nq int, err erro
 	if err != nil {
 		return nil, 0, err
 	}
-	nq, other, err := checkSearch(q, field)
+	nq, other, err := checkSearch(&r.coll.Schema, q, field)
 	if err != nil {
 		return nil, 0, err
 	}

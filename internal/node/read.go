@@ -9,6 +9,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/rowpb"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/segments"
@@ -61,6 +62,7 @@ type Search struct {
 	// Queries returns the vectors for a field of another type. It knows what the
 	// request has.
 	Queries     func(schema.Field) (*schema.Column, error)
+	Texts       []string // for a field that a function of type BM25 makes, instead of vectors
 	TopK        int64
 	Offset      int64
 	Metric      string // "" = the index's
@@ -120,7 +122,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.NQ, req.Queries, err = checkSearch(q, field); err != nil {
+	if req.NQ, req.Queries, err = checkSearch(&r.coll.Schema, q, field); err != nil {
 		return nil, err
 	}
 	req.FieldID, req.TopK, req.Offset = field.ID, int(q.TopK), int(q.Offset)
@@ -199,24 +201,44 @@ func groupField(s *schema.Schema, q *Search) (schema.Field, error) {
 
 // checkSearch returns the number of vectors, and these themselves if the field is
 // not of float32.
-func checkSearch(q *Search, field schema.Field) (nq int, other *schema.Column, err error) {
+func checkSearch(s *schema.Schema, q *Search, field schema.Field) (nq int, other *schema.Column, err error) {
 	if err := checkTopK(q.TopK, q.Offset); err != nil {
 		return 0, nil, err
 	}
-	if field.Type == schema.FloatVector {
-		nq, err = checkVectors(q, field)
-	} else if other, err = q.Queries(field); err == nil {
-		nq = other.Rows()
+	if nq, other, err = queriesOf(s, q, field); err != nil {
+		return 0, nil, err
 	}
 	switch {
-	case err != nil:
-		return 0, nil, err
 	case nq == 0:
 		return 0, nil, errclass.New(errclass.Invalid, "vectors: send at least one")
 	case nq > MaxNQ:
 		return 0, nil, errclass.New(errclass.Invalid, "%d vectors in one search, at most %d: send them in several", nq, MaxNQ)
 	}
 	return nq, other, nil
+}
+
+// queriesOf returns the number of queries, and these themselves if the field is not
+// of float32.
+func queriesOf(s *schema.Schema, q *Search, field schema.Field) (nq int, other *schema.Column, err error) {
+	fn, made := s.FunctionOf(field.ID)
+	switch {
+	case made && len(q.Texts) == 0:
+		in, _ := s.FieldByID(fn.Input)
+		return 0, nil, errclass.New(errclass.Invalid, "field %q holds the words of %q: send texts, not vectors", field.Name, in.Name)
+	case len(q.Texts) > MaxNQ:
+		return len(q.Texts), nil, nil // too many to be cut into words
+	case len(q.Texts) > 0:
+		other, err = rowpb.Texts(s, field, q.Texts)
+	case field.Type == schema.FloatVector:
+		nq, err = checkVectors(q, field)
+		return nq, nil, err
+	default:
+		other, err = q.Queries(field)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return other.Rows(), other, nil
 }
 
 func checkVectors(q *Search, field schema.Field) (nq int, err error) {
@@ -337,7 +359,7 @@ func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool
 	}
 	for _, name := range names {
 		if name == "*" {
-			for _, f := range s.Columns() {
+			for _, f := range s.Given() {
 				if star(f) {
 					add(f)
 				}
@@ -345,6 +367,9 @@ func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool
 			continue
 		}
 		f, ok := s.Field(name)
+		if fn, made := s.FunctionOf(f.ID); ok && made {
+			return nil, errclass.New(errclass.Invalid, "output field %q: it holds what function %q makes for searches, and is not returned", name, fn.Name)
+		}
 		if !ok {
 			return nil, errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name)
 		}

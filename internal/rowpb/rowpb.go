@@ -8,6 +8,7 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/querynode/querynode/internal/analyze"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
@@ -184,10 +185,10 @@ func FromIDs(ids *qnpb.Ids, pk schema.Field) (*schema.Column, error) {
 // FromBatch returns all columns of b in their API form, for the write-ahead log.
 // Vectors are packed as raw.
 func FromBatch(b *schema.Batch, s *schema.Schema) []*qnpb.FieldData {
-	fields := s.Columns()
 	out := make([]*qnpb.FieldData, len(b.Columns))
 	for i, c := range b.Columns {
-		out[i] = FromColumn(c, fields[i])
+		f, _ := s.FieldByID(c.FieldID)
+		out[i] = FromColumn(c, f)
 		if c.Type == schema.FloatVector {
 			out[i].Values = &qnpb.FieldData_Vectors{Vectors: RawVectors(c.Float, c.Dim)}
 		}
@@ -198,8 +199,9 @@ func FromBatch(b *schema.Batch, s *schema.Schema) []*qnpb.FieldData {
 
 // ToBatch returns the rows of a message of the write-ahead log for schema s.
 // Fields are found by id; one that the schema has and the message lacks, because
-// it was added later, becomes its default value or nulls; one that the schema lacks is dropped. The
-// number of rows is compared with the columns there are before it is believed.
+// it was added later, becomes its default value or nulls; one that the schema lacks is dropped.
+// Functions make their fields, whatever the message has of them. The number of rows is compared with
+// the columns there are before it is believed.
 func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch, error) {
 	if rows <= 0 {
 		return nil, errclass.New(errclass.Invalid, "message has %d rows", rows)
@@ -219,7 +221,7 @@ func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch,
 		return nil, errclass.New(errclass.Invalid, "message of %d rows has %d keys", rows, c.Rows())
 	}
 	b := &schema.Batch{Rows: rows}
-	for _, f := range s.Columns() {
+	for _, f := range s.Given() {
 		d, ok := byID[f.ID]
 		if !ok {
 			c, err := schema.AbsentColumn(f, rows)
@@ -235,5 +237,8 @@ func ToBatch(rows int, data []*qnpb.FieldData, s *schema.Schema) (*schema.Batch,
 		}
 		b.Columns = append(b.Columns, c)
 	}
-	return b, b.Check(s)
+	if err := b.CheckGiven(s); err != nil {
+		return nil, err
+	}
+	return b, analyze.Fill(b, s)
 }

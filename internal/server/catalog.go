@@ -246,6 +246,14 @@ func toSchema(p *qnpb.CollectionSchema) (s schema.Schema, bad []error) {
 		f.ID = schema.FirstFieldID + int64(i)
 		s.Fields = append(s.Fields, f)
 	}
+	for _, p := range p.GetFunctions() {
+		f, err := rowpb.ToFunction(p, s.Fields)
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		s.Functions = append(s.Functions, f)
+	}
 	return s, bad
 }
 
@@ -253,6 +261,9 @@ func fromSchema(s *schema.Schema) *qnpb.CollectionSchema {
 	out := &qnpb.CollectionSchema{Dynamic: s.Dynamic, Version: s.Version}
 	for _, f := range s.Fields {
 		out.Fields = append(out.Fields, rowpb.FromField(f))
+	}
+	for _, f := range s.Functions {
+		out.Functions = append(out.Functions, rowpb.FromFunction(f, s))
 	}
 	return out
 }

@@ -40,7 +40,7 @@ func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb
 			Collection: r.GetCollection(), Partitions: r.GetPartitions(), Filter: r.GetFilter(), Values: values, OutputFields: r.GetOutputFields(),
 			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
 		},
-		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), TopK: r.GetTopK(), Offset: r.GetOffset(),
+		Field: r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), Texts: r.GetTexts(), TopK: r.GetTopK(), Offset: r.GetOffset(),
 		Metric: r.GetMetric(), Effort: effortOf(r), Radius: r.Radius, RangeFilter: r.RangeFilter,
 		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(), StrictGroup: r.GetStrictGroupSize(),
 		Iterate: r.GetIterate(), Token: r.GetToken(),
@@ -108,7 +108,7 @@ func toSubSearch(r *qnpb.SubSearch) (*node.Search, error) {
 	}
 	return &node.Search{
 		Select: node.Select{Filter: r.GetFilter(), Values: values},
-		Field:  r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), TopK: r.GetTopK(),
+		Field:  r.GetField(), Vectors: vectors, Dim: int(r.GetVectors().GetDim()), Queries: queriesOf(r), Texts: r.GetTexts(), TopK: r.GetTopK(),
 		Metric: r.GetMetric(), Effort: effortOf(r), Radius: r.Radius, RangeFilter: r.RangeFilter,
 	}, nil
 }
@@ -122,22 +122,26 @@ func effortOf(r interface {
 	return segments.Effort{EF: int(r.GetEf()), Lists: int(r.GetNprobe()), Reorder: int(r.GetReorderK())}
 }
 
-// vectorsOf is a request with query vectors in one of three forms.
+// vectorsOf is a request with queries in one of four forms.
 type vectorsOf interface {
 	GetVectors() *qnpb.FloatVectors
 	GetByteVectors() *qnpb.ByteVectors
 	GetSparseVectors() *qnpb.SparseVectors
+	GetTexts() []string
 }
 
 // toVectors returns the query vectors if they are of float32.
 func toVectors(r vectorsOf) ([]float32, error) {
+	if len(r.GetTexts()) > 0 && (r.GetByteVectors() != nil || r.GetSparseVectors() != nil) {
+		return nil, errclass.New(errclass.Invalid, "send texts or query vectors, not both")
+	}
 	if r.GetVectors() == nil {
-		if r.GetByteVectors() == nil && r.GetSparseVectors() == nil {
-			return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector")
+		if r.GetByteVectors() == nil && r.GetSparseVectors() == nil && len(r.GetTexts()) == 0 {
+			return nil, errclass.New(errclass.Invalid, "vectors: missing, send at least one query vector or text")
 		}
 		return nil, nil
 	}
-	if r.GetByteVectors() != nil || r.GetSparseVectors() != nil {
+	if r.GetByteVectors() != nil || r.GetSparseVectors() != nil || len(r.GetTexts()) > 0 {
 		return nil, errclass.New(errclass.Invalid, "vectors: send query vectors in one form, not in several")
 	}
 	vectors, _, err := rowpb.Vectors(r.GetVectors())

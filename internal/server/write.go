@@ -66,6 +66,9 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 		if _, ok := sc.Field(d.GetField()); !ok {
 			return nil, errclass.New(errclass.NotFound, "the collection has no field %q", d.GetField())
 		}
+		if f, _ := sc.Field(d.GetField()); isMade(sc, f) {
+			return nil, errclass.New(errclass.Invalid, "field %q is made by a function: leave it out", f.Name)
+		}
 		if byName[d.GetField()] != nil {
 			return nil, errclass.New(errclass.Invalid, "field %q is there twice", d.GetField())
 		}
@@ -73,7 +76,7 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 	}
 	// What the client says is believed only once a column that it sent has that many rows.
 	b := &schema.Batch{}
-	for _, f := range sc.Columns() {
+	for _, f := range sc.Given() {
 		if d := byName[f.Name]; d != nil {
 			c, err := rowpb.ToColumn(d, f)
 			if err != nil {
@@ -100,6 +103,12 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 	return fillMissing(sc, b, upsert)
 }
 
+// isMade reports whether a function makes the field.
+func isMade(sc *schema.Schema, f schema.Field) bool {
+	_, made := sc.FunctionOf(f.ID)
+	return made
+}
+
 // checkJSON refuses text that is not JSON; filters could only pass over it. Keys
 // of the dynamic field need an object to be in.
 func checkJSON(f schema.Field, c *schema.Column) error {
@@ -123,7 +132,7 @@ func notSpace(r rune) bool { return !strings.ContainsRune(" \t\r\n", r) }
 func fillMissing(sc *schema.Schema, b *schema.Batch, upsert bool) (*schema.Batch, error) {
 	out := &schema.Batch{Rows: b.Rows}
 	var missing []string
-	for _, f := range sc.Columns() {
+	for _, f := range sc.Given() {
 		c := b.Column(f.ID)
 		if c == nil && f.AutoID && !upsert {
 			continue

@@ -232,7 +232,7 @@ type CreateCollectionRequest struct {
 	Schema *CollectionSchema `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
 	// Number of shards, 1 to 64; 0 = 1.
 	Shards int32 `protobuf:"varint,3,opt,name=shards,proto3" json:"shards,omitempty"`
-	// Indexes of its vector fields; a vector field without one gets AUTOINDEX with COSINE.
+	// Indexes of its vector fields; a vector field without one gets AUTOINDEX with the metric that IndexSpec gives its type.
 	Indexes []*IndexSpec `protobuf:"bytes,4,rep,name=indexes,proto3" json:"indexes,omitempty"`
 	// Free properties, kept as they are.
 	Properties    map[string]string `protobuf:"bytes,5,rep,name=properties,proto3" json:"properties,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

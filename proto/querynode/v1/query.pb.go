@@ -32,13 +32,13 @@ type SearchRequest struct {
 	Partitions []string `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	// Vector field to search; empty = the collection's only one.
 	Field string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
-	// The query vectors, 1 to 16384 (the node's max_nq); required: these, byte_vectors or sparse_vectors, by the field's type.
+	// The query vectors, 1 to 16384 (the node's max_nq); required: these, byte_vectors, sparse_vectors or texts, by the field's type.
 	Vectors *FloatVectors `protobuf:"bytes,4,opt,name=vectors,proto3" json:"vectors,omitempty"`
 	// Rows wanted per query vector, 1 to 16384; required.
 	TopK int64 `protobuf:"varint,5,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
 	// Rows to leave out at the front; top_k + offset is at most 16384. Default 0.
 	Offset int64 `protobuf:"varint,6,opt,name=offset,proto3" json:"offset,omitempty"`
-	// L2, IP or COSINE; empty = the index's. Another metric than the index's is refused.
+	// L2, IP, COSINE, HAMMING, JACCARD or BM25; empty = the index's. Another metric than the index's is refused.
 	Metric string `protobuf:"bytes,7,opt,name=metric,proto3" json:"metric,omitempty"`
 	// Filter expression; empty = all rows.
 	Filter string `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -49,9 +49,9 @@ type SearchRequest struct {
 	// How much work a search does: the size of the candidate list of a graph (HNSW, HNSW_SQ), at least top_k, at most 32768; for
 	// other indexes the number of lists, if nprobe is 0. 0 = chosen by the node.
 	Ef int32 `protobuf:"varint,11,opt,name=ef,proto3" json:"ef,omitempty"`
-	// Range search: only rows on the near side of radius (L2: distance < radius; IP, COSINE: score > radius).
+	// Range search: only rows on the near side of radius (L2: distance < radius; IP, COSINE, BM25: score > radius).
 	Radius *float32 `protobuf:"fixed32,12,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
-	// Range search: only rows on the far side (L2: distance >= range_filter; IP, COSINE: score <= range_filter).
+	// Range search: only rows on the far side (L2: distance >= range_filter; IP, COSINE, BM25: score <= range_filter).
 	RangeFilter *float32 `protobuf:"fixed32,13,opt,name=range_filter,json=rangeFilter,proto3,oneof" json:"range_filter,omitempty"`
 	// Decimals that scores are rounded to; 0 to 6, not set = no rounding.
 	RoundDecimal *int32 `protobuf:"varint,14,opt,name=round_decimal,json=roundDecimal,proto3,oneof" json:"round_decimal,omitempty"`
@@ -82,7 +82,10 @@ type SearchRequest struct {
 	// IVF_FLAT, IVF_SQ8, SCANN, AUTOINDEX: lists to read, 1 to 65536; 0 = chosen by the node. Graphs know none.
 	Nprobe int32 `protobuf:"varint,26,opt,name=nprobe,proto3" json:"nprobe,omitempty"`
 	// SCANN, AUTOINDEX: rows to compare exactly at least, top_k to 32768; 0 = chosen by the node.
-	ReorderK      int32 `protobuf:"varint,27,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
+	ReorderK int32 `protobuf:"varint,27,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
+	// The queries for a field that a BM25 function makes: texts of at most 65535 bytes, cut into words as the function's field is. A
+	// row that shares no word with a query is not found.
+	Texts         []string `protobuf:"bytes,28,rep,name=texts,proto3" json:"texts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +309,13 @@ func (x *SearchRequest) GetReorderK() int32 {
 	return 0
 }
 
+func (x *SearchRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
 // SearchResponse is columnar: the hits of query 0, then those of query 1, and so on.
 type SearchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -313,7 +323,7 @@ type SearchResponse struct {
 	Counts []int64 `protobuf:"varint,1,rep,packed,name=counts,proto3" json:"counts,omitempty"`
 	// Primary keys of all hits.
 	Ids *Ids `protobuf:"bytes,2,opt,name=ids,proto3" json:"ids,omitempty"`
-	// Scores of all hits: L2 = squared distance, smaller is nearer; IP and COSINE: larger is nearer.
+	// Scores of all hits: L2 = squared distance, smaller is nearer; IP, COSINE and BM25: larger is nearer.
 	Scores []float32 `protobuf:"fixed32,3,rep,packed,name=scores,proto3" json:"scores,omitempty"`
 	// The output fields of all hits.
 	Fields []*FieldData `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
@@ -706,11 +716,11 @@ type SubSearch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Vector field to search; empty = the collection's only one.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// The query vectors, 1 to 16384; required: these, byte_vectors or sparse_vectors, by the field's type.
+	// The query vectors, 1 to 16384; required: these, byte_vectors, sparse_vectors or texts, by the field's type.
 	Vectors *FloatVectors `protobuf:"bytes,2,opt,name=vectors,proto3" json:"vectors,omitempty"`
 	// Hits of this search that are ranked, 1 to 16384; 0 = top_k + offset of the whole.
 	TopK int64 `protobuf:"varint,3,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
-	// L2, IP or COSINE; empty = the index's. Another metric than the index's is refused.
+	// L2, IP, COSINE, HAMMING, JACCARD or BM25; empty = the index's. Another metric than the index's is refused.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
 	// Filter expression; empty = all rows.
 	Filter string `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -718,9 +728,9 @@ type SubSearch struct {
 	FilterValues map[string]*Value `protobuf:"bytes,6,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How much work a search does, as in SearchRequest.ef.
 	Ef int32 `protobuf:"varint,7,opt,name=ef,proto3" json:"ef,omitempty"`
-	// Only rows on the near side of radius (L2: distance < radius; IP, COSINE: score > radius).
+	// Only rows on the near side of radius (L2: distance < radius; IP, COSINE, BM25: score > radius).
 	Radius *float32 `protobuf:"fixed32,8,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
-	// Only rows on the far side (L2: distance >= range_filter; IP, COSINE: score <= range_filter).
+	// Only rows on the far side (L2: distance >= range_filter; IP, COSINE, BM25: score <= range_filter).
 	RangeFilter *float32 `protobuf:"fixed32,9,opt,name=range_filter,json=rangeFilter,proto3,oneof" json:"range_filter,omitempty"`
 	// The query vectors, as in SearchRequest.byte_vectors.
 	ByteVectors *ByteVectors `protobuf:"bytes,10,opt,name=byte_vectors,json=byteVectors,proto3" json:"byte_vectors,omitempty"`
@@ -729,7 +739,9 @@ type SubSearch struct {
 	// Lists to read, as in SearchRequest.nprobe.
 	Nprobe int32 `protobuf:"varint,12,opt,name=nprobe,proto3" json:"nprobe,omitempty"`
 	// Rows to compare exactly, as in SearchRequest.reorder_k.
-	ReorderK      int32 `protobuf:"varint,13,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
+	ReorderK int32 `protobuf:"varint,13,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
+	// The queries, as in SearchRequest.texts.
+	Texts         []string `protobuf:"bytes,14,rep,name=texts,proto3" json:"texts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -855,6 +867,13 @@ func (x *SubSearch) GetReorderK() int32 {
 	return 0
 }
 
+func (x *SubSearch) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
 // RrfRanker is reciprocal rank fusion: a hit that is number n of a search, counted from 1, gets 1/(k+n) for it.
 type RrfRanker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -906,8 +925,8 @@ type WeightedRanker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One weight per search, 0 to 1; required.
 	Weights []float32 `protobuf:"fixed32,1,rep,packed,name=weights,proto3" json:"weights,omitempty"`
-	// True = scores are first brought into 0 to 1: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi, L2 by 1 - 2 atan(s)/pi.
-	// False = IP and COSINE count as they are, and L2 as above: larger is always better. Default false.
+	// True = scores are first brought into 0 to 1: COSINE by (1+s)/2, IP by 1/2 + atan(s)/pi, BM25 by 2 atan(s)/pi,
+	// L2 by 1 - 2 atan(s)/pi. False = IP, COSINE and BM25 count as they are, and L2 as above: larger is always better. Default false.
 	NormScore     bool `protobuf:"varint,2,opt,name=norm_score,json=normScore,proto3" json:"norm_score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1773,7 +1792,7 @@ var File_querynode_v1_query_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xe9\b\n" +
+	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xff\b\n" +
 	"\rSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1807,7 +1826,8 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\fbyte_vectors\x18\x18 \x01(\v2\x19.querynode.v1.ByteVectorsR\vbyteVectors\x12B\n" +
 	"\x0esparse_vectors\x18\x19 \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x12\x16\n" +
 	"\x06nprobe\x18\x1a \x01(\x05R\x06nprobe\x12\x1b\n" +
-	"\treorder_k\x18\x1b \x01(\x05R\breorderK\x1aT\n" +
+	"\treorder_k\x18\x1b \x01(\x05R\breorderK\x12\x14\n" +
+	"\x05texts\x18\x1c \x03(\tR\x05texts\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
@@ -1852,7 +1872,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xea\x04\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\x80\x05\n" +
 	"\tSubSearch\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
 	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
@@ -1867,7 +1887,8 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	" \x01(\v2\x19.querynode.v1.ByteVectorsR\vbyteVectors\x12B\n" +
 	"\x0esparse_vectors\x18\v \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x12\x16\n" +
 	"\x06nprobe\x18\f \x01(\x05R\x06nprobe\x12\x1b\n" +
-	"\treorder_k\x18\r \x01(\x05R\breorderK\x1aT\n" +
+	"\treorder_k\x18\r \x01(\x05R\breorderK\x12\x14\n" +
+	"\x05texts\x18\x0e \x03(\tR\x05texts\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +

@@ -136,6 +136,55 @@ func (DataType) EnumDescriptor() ([]byte, []int) {
 	return file_querynode_v1_types_proto_rawDescGZIP(), []int{0}
 }
 
+// FunctionType is what a function makes. The numbers are those of Milvus.
+type FunctionType int32
+
+const (
+	// Not set; refused.
+	FunctionType_FUNCTION_TYPE_UNSPECIFIED FunctionType = 0
+	// Counts the words of a VARCHAR field, cut by its analyzer, into a SPARSE_FLOAT_VECTOR field, which is searched by BM25.
+	FunctionType_FUNCTION_TYPE_BM25 FunctionType = 1
+)
+
+// Enum value maps for FunctionType.
+var (
+	FunctionType_name = map[int32]string{
+		0: "FUNCTION_TYPE_UNSPECIFIED",
+		1: "FUNCTION_TYPE_BM25",
+	}
+	FunctionType_value = map[string]int32{
+		"FUNCTION_TYPE_UNSPECIFIED": 0,
+		"FUNCTION_TYPE_BM25":        1,
+	}
+)
+
+func (x FunctionType) Enum() *FunctionType {
+	p := new(FunctionType)
+	*p = x
+	return p
+}
+
+func (x FunctionType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FunctionType) Descriptor() protoreflect.EnumDescriptor {
+	return file_querynode_v1_types_proto_enumTypes[1].Descriptor()
+}
+
+func (FunctionType) Type() protoreflect.EnumType {
+	return &file_querynode_v1_types_proto_enumTypes[1]
+}
+
+func (x FunctionType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FunctionType.Descriptor instead.
+func (FunctionType) EnumDescriptor() ([]byte, []int) {
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{1}
+}
+
 // ConsistencyLevel says how fresh an answer has to be.
 type ConsistencyLevel int32
 
@@ -181,11 +230,11 @@ func (x ConsistencyLevel) String() string {
 }
 
 func (ConsistencyLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_querynode_v1_types_proto_enumTypes[1].Descriptor()
+	return file_querynode_v1_types_proto_enumTypes[2].Descriptor()
 }
 
 func (ConsistencyLevel) Type() protoreflect.EnumType {
-	return &file_querynode_v1_types_proto_enumTypes[1]
+	return &file_querynode_v1_types_proto_enumTypes[2]
 }
 
 func (x ConsistencyLevel) Number() protoreflect.EnumNumber {
@@ -194,7 +243,7 @@ func (x ConsistencyLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConsistencyLevel.Descriptor instead.
 func (ConsistencyLevel) EnumDescriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{1}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
 // FieldSchema describes one field of a collection.
@@ -352,7 +401,9 @@ type CollectionSchema struct {
 	// True = rows may carry keys beyond the fields; they are kept in a hidden JSON field "$meta". Default false.
 	Dynamic bool `protobuf:"varint,2,opt,name=dynamic,proto3" json:"dynamic,omitempty"`
 	// Grows with each change of the schema; set by the node.
-	Version       int32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version int32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// What the node makes of fields; empty = nothing. They are given when the collection is created.
+	Functions     []*FunctionSchema `protobuf:"bytes,4,rep,name=functions,proto3" json:"functions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -408,6 +459,87 @@ func (x *CollectionSchema) GetVersion() int32 {
 	return 0
 }
 
+func (x *CollectionSchema) GetFunctions() []*FunctionSchema {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+// FunctionSchema makes the values of a field of those of another. The field that it makes is not sent with rows and is not an
+// output field.
+type FunctionSchema struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name: a letter or "_", then letters, digits or "_"; at most 255 bytes; required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it makes; required.
+	Type FunctionType `protobuf:"varint,2,opt,name=type,proto3,enum=querynode.v1.FunctionType" json:"type,omitempty"`
+	// Names of the fields it reads; BM25: one VARCHAR field. A null is a text without words.
+	InputFields []string `protobuf:"bytes,3,rep,name=input_fields,json=inputFields,proto3" json:"input_fields,omitempty"`
+	// Names of the fields it makes; BM25: one SPARSE_FLOAT_VECTOR field that is not nullable.
+	OutputFields  []string `protobuf:"bytes,4,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionSchema) Reset() {
+	*x = FunctionSchema{}
+	mi := &file_querynode_v1_types_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionSchema) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionSchema) ProtoMessage() {}
+
+func (x *FunctionSchema) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_types_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionSchema.ProtoReflect.Descriptor instead.
+func (*FunctionSchema) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FunctionSchema) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FunctionSchema) GetType() FunctionType {
+	if x != nil {
+		return x.Type
+	}
+	return FunctionType_FUNCTION_TYPE_UNSPECIFIED
+}
+
+func (x *FunctionSchema) GetInputFields() []string {
+	if x != nil {
+		return x.InputFields
+	}
+	return nil
+}
+
+func (x *FunctionSchema) GetOutputFields() []string {
+	if x != nil {
+		return x.OutputFields
+	}
+	return nil
+}
+
 // FieldData holds the values of one field for a number of rows.
 type FieldData struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -437,7 +569,7 @@ type FieldData struct {
 
 func (x *FieldData) Reset() {
 	*x = FieldData{}
-	mi := &file_querynode_v1_types_proto_msgTypes[2]
+	mi := &file_querynode_v1_types_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +581,7 @@ func (x *FieldData) String() string {
 func (*FieldData) ProtoMessage() {}
 
 func (x *FieldData) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[2]
+	mi := &file_querynode_v1_types_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +594,7 @@ func (x *FieldData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldData.ProtoReflect.Descriptor instead.
 func (*FieldData) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FieldData) GetField() string {
@@ -652,7 +784,7 @@ type BoolArray struct {
 
 func (x *BoolArray) Reset() {
 	*x = BoolArray{}
-	mi := &file_querynode_v1_types_proto_msgTypes[3]
+	mi := &file_querynode_v1_types_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +796,7 @@ func (x *BoolArray) String() string {
 func (*BoolArray) ProtoMessage() {}
 
 func (x *BoolArray) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[3]
+	mi := &file_querynode_v1_types_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +809,7 @@ func (x *BoolArray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BoolArray.ProtoReflect.Descriptor instead.
 func (*BoolArray) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BoolArray) GetValues() []bool {
@@ -698,7 +830,7 @@ type Int64Array struct {
 
 func (x *Int64Array) Reset() {
 	*x = Int64Array{}
-	mi := &file_querynode_v1_types_proto_msgTypes[4]
+	mi := &file_querynode_v1_types_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +842,7 @@ func (x *Int64Array) String() string {
 func (*Int64Array) ProtoMessage() {}
 
 func (x *Int64Array) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[4]
+	mi := &file_querynode_v1_types_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +855,7 @@ func (x *Int64Array) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Int64Array.ProtoReflect.Descriptor instead.
 func (*Int64Array) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Int64Array) GetValues() []int64 {
@@ -744,7 +876,7 @@ type FloatArray struct {
 
 func (x *FloatArray) Reset() {
 	*x = FloatArray{}
-	mi := &file_querynode_v1_types_proto_msgTypes[5]
+	mi := &file_querynode_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +888,7 @@ func (x *FloatArray) String() string {
 func (*FloatArray) ProtoMessage() {}
 
 func (x *FloatArray) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[5]
+	mi := &file_querynode_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +901,7 @@ func (x *FloatArray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FloatArray.ProtoReflect.Descriptor instead.
 func (*FloatArray) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FloatArray) GetValues() []float32 {
@@ -790,7 +922,7 @@ type DoubleArray struct {
 
 func (x *DoubleArray) Reset() {
 	*x = DoubleArray{}
-	mi := &file_querynode_v1_types_proto_msgTypes[6]
+	mi := &file_querynode_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +934,7 @@ func (x *DoubleArray) String() string {
 func (*DoubleArray) ProtoMessage() {}
 
 func (x *DoubleArray) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[6]
+	mi := &file_querynode_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +947,7 @@ func (x *DoubleArray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoubleArray.ProtoReflect.Descriptor instead.
 func (*DoubleArray) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DoubleArray) GetValues() []float64 {
@@ -836,7 +968,7 @@ type StringArray struct {
 
 func (x *StringArray) Reset() {
 	*x = StringArray{}
-	mi := &file_querynode_v1_types_proto_msgTypes[7]
+	mi := &file_querynode_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +980,7 @@ func (x *StringArray) String() string {
 func (*StringArray) ProtoMessage() {}
 
 func (x *StringArray) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[7]
+	mi := &file_querynode_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +993,7 @@ func (x *StringArray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringArray.ProtoReflect.Descriptor instead.
 func (*StringArray) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StringArray) GetValues() []string {
@@ -892,7 +1024,7 @@ type Arrays struct {
 
 func (x *Arrays) Reset() {
 	*x = Arrays{}
-	mi := &file_querynode_v1_types_proto_msgTypes[8]
+	mi := &file_querynode_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1036,7 @@ func (x *Arrays) String() string {
 func (*Arrays) ProtoMessage() {}
 
 func (x *Arrays) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[8]
+	mi := &file_querynode_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1049,7 @@ func (x *Arrays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arrays.ProtoReflect.Descriptor instead.
 func (*Arrays) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Arrays) GetLengths() []uint32 {
@@ -1033,7 +1165,7 @@ type FloatVectors struct {
 
 func (x *FloatVectors) Reset() {
 	*x = FloatVectors{}
-	mi := &file_querynode_v1_types_proto_msgTypes[9]
+	mi := &file_querynode_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1177,7 @@ func (x *FloatVectors) String() string {
 func (*FloatVectors) ProtoMessage() {}
 
 func (x *FloatVectors) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[9]
+	mi := &file_querynode_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1190,7 @@ func (x *FloatVectors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FloatVectors.ProtoReflect.Descriptor instead.
 func (*FloatVectors) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FloatVectors) GetDim() int32 {
@@ -1095,7 +1227,7 @@ type ByteVectors struct {
 
 func (x *ByteVectors) Reset() {
 	*x = ByteVectors{}
-	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	mi := &file_querynode_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1239,7 @@ func (x *ByteVectors) String() string {
 func (*ByteVectors) ProtoMessage() {}
 
 func (x *ByteVectors) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[10]
+	mi := &file_querynode_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1252,7 @@ func (x *ByteVectors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ByteVectors.ProtoReflect.Descriptor instead.
 func (*ByteVectors) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ByteVectors) GetDim() int32 {
@@ -1152,7 +1284,7 @@ type SparseVectors struct {
 
 func (x *SparseVectors) Reset() {
 	*x = SparseVectors{}
-	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	mi := &file_querynode_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1296,7 @@ func (x *SparseVectors) String() string {
 func (*SparseVectors) ProtoMessage() {}
 
 func (x *SparseVectors) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[11]
+	mi := &file_querynode_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1309,7 @@ func (x *SparseVectors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SparseVectors.ProtoReflect.Descriptor instead.
 func (*SparseVectors) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SparseVectors) GetLengths() []uint32 {
@@ -1217,7 +1349,7 @@ type Ids struct {
 
 func (x *Ids) Reset() {
 	*x = Ids{}
-	mi := &file_querynode_v1_types_proto_msgTypes[12]
+	mi := &file_querynode_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1361,7 @@ func (x *Ids) String() string {
 func (*Ids) ProtoMessage() {}
 
 func (x *Ids) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[12]
+	mi := &file_querynode_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1374,7 @@ func (x *Ids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ids.ProtoReflect.Descriptor instead.
 func (*Ids) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ids) GetKeys() isIds_Keys {
@@ -1310,7 +1442,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_querynode_v1_types_proto_msgTypes[13]
+	mi := &file_querynode_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1454,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[13]
+	mi := &file_querynode_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1467,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Value) GetKind() isValue_Kind {
@@ -1498,7 +1630,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_querynode_v1_types_proto_msgTypes[14]
+	mi := &file_querynode_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1642,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[14]
+	mi := &file_querynode_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1655,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Freshness) GetLevel() ConsistencyLevel {
@@ -1558,12 +1690,13 @@ type IndexSpec struct {
 	// AUTOINDEX. BIN_FLAT stands for FLAT of a BINARY_VECTOR, SPARSE_INVERTED_INDEX and SPARSE_WAND for AUTOINDEX of a SPARSE_FLOAT_VECTOR. For numbers, times and arrays INVERTED, BITMAP
 	// or AUTOINDEX, for texts also TRIE and NGRAM, for all but arrays also STL_SORT.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// L2, IP or COSINE, empty = COSINE; of a BINARY_VECTOR HAMMING or JACCARD, empty = HAMMING; of a SPARSE_FLOAT_VECTOR IP.
-	// Empty for scalar fields.
+	// L2, IP or COSINE, empty = COSINE; of a BINARY_VECTOR HAMMING or JACCARD, empty = HAMMING; of a SPARSE_FLOAT_VECTOR IP, or
+	// BM25 if a function makes it. Empty for scalar fields.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
 	// HNSW, HNSW_SQ: "M" (2 to 512, default 16) and "efConstruction" (1 to 65536, default 200); IVF_FLAT, IVF_SQ8, SCANN: "nlist" (1
 	// to 65536, default by rows). HNSW_SQ also takes "sq_type" (SQ8), "refine" (true) and "refine_type" (FP32), SCANN
-	// "with_raw_data" (true): no other value is there.
+	// "with_raw_data" (true): no other value is there. BM25: "bm25_k1" (0 to 3,
+	// default 1.2) and "bm25_b" (0 to 1, default 0.75).
 	Params        map[string]string `protobuf:"bytes,5,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1571,7 +1704,7 @@ type IndexSpec struct {
 
 func (x *IndexSpec) Reset() {
 	*x = IndexSpec{}
-	mi := &file_querynode_v1_types_proto_msgTypes[15]
+	mi := &file_querynode_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1716,7 @@ func (x *IndexSpec) String() string {
 func (*IndexSpec) ProtoMessage() {}
 
 func (x *IndexSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[15]
+	mi := &file_querynode_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1729,7 @@ func (x *IndexSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexSpec.ProtoReflect.Descriptor instead.
 func (*IndexSpec) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IndexSpec) GetName() string {
@@ -1647,7 +1780,7 @@ type ChannelRef struct {
 
 func (x *ChannelRef) Reset() {
 	*x = ChannelRef{}
-	mi := &file_querynode_v1_types_proto_msgTypes[16]
+	mi := &file_querynode_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1792,7 @@ func (x *ChannelRef) String() string {
 func (*ChannelRef) ProtoMessage() {}
 
 func (x *ChannelRef) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[16]
+	mi := &file_querynode_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1805,7 @@ func (x *ChannelRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRef.ProtoReflect.Descriptor instead.
 func (*ChannelRef) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ChannelRef) GetVchannel() string {
@@ -1708,7 +1841,7 @@ type SegmentFailure struct {
 
 func (x *SegmentFailure) Reset() {
 	*x = SegmentFailure{}
-	mi := &file_querynode_v1_types_proto_msgTypes[17]
+	mi := &file_querynode_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1853,7 @@ func (x *SegmentFailure) String() string {
 func (*SegmentFailure) ProtoMessage() {}
 
 func (x *SegmentFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_types_proto_msgTypes[17]
+	mi := &file_querynode_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1866,7 @@ func (x *SegmentFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentFailure.ProtoReflect.Descriptor instead.
 func (*SegmentFailure) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_querynode_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SegmentFailure) GetSegmentId() int64 {
@@ -1791,11 +1924,17 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\fmax_capacity\x18\n" +
 	" \x01(\x05R\vmaxCapacity\x128\n" +
 	"\rdefault_value\x18\v \x01(\v2\x13.querynode.v1.ValueR\fdefaultValue\x12\x1a\n" +
-	"\banalyzer\x18\f \x01(\tR\banalyzer\"y\n" +
+	"\banalyzer\x18\f \x01(\tR\banalyzer\"\xb5\x01\n" +
 	"\x10CollectionSchema\x121\n" +
 	"\x06fields\x18\x01 \x03(\v2\x19.querynode.v1.FieldSchemaR\x06fields\x12\x18\n" +
 	"\adynamic\x18\x02 \x01(\bR\adynamic\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x05R\aversion\"\xcd\x04\n" +
+	"\aversion\x18\x03 \x01(\x05R\aversion\x12:\n" +
+	"\tfunctions\x18\x04 \x03(\v2\x1c.querynode.v1.FunctionSchemaR\tfunctions\"\x9c\x01\n" +
+	"\x0eFunctionSchema\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x1a.querynode.v1.FunctionTypeR\x04type\x12!\n" +
+	"\finput_fields\x18\x03 \x03(\tR\vinputFields\x12#\n" +
+	"\routput_fields\x18\x04 \x03(\tR\foutputFields\"\xcd\x04\n" +
 	"\tFieldData\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x19\n" +
 	"\bfield_id\x18\x02 \x01(\x03R\afieldId\x12/\n" +
@@ -1901,7 +2040,10 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x18DATA_TYPE_FLOAT16_VECTOR\x10f\x12\x1d\n" +
 	"\x19DATA_TYPE_BFLOAT16_VECTOR\x10g\x12!\n" +
 	"\x1dDATA_TYPE_SPARSE_FLOAT_VECTOR\x10h\x12\x19\n" +
-	"\x15DATA_TYPE_INT8_VECTOR\x10i*\xb3\x01\n" +
+	"\x15DATA_TYPE_INT8_VECTOR\x10i*E\n" +
+	"\fFunctionType\x12\x1d\n" +
+	"\x19FUNCTION_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12FUNCTION_TYPE_BM25\x10\x01*\xb3\x01\n" +
 	"\x10ConsistencyLevel\x12!\n" +
 	"\x1dCONSISTENCY_LEVEL_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONSISTENCY_LEVEL_STRONG\x10\x01\x12\x1d\n" +
@@ -1921,63 +2063,67 @@ func file_querynode_v1_types_proto_rawDescGZIP() []byte {
 	return file_querynode_v1_types_proto_rawDescData
 }
 
-var file_querynode_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_querynode_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_querynode_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_querynode_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_querynode_v1_types_proto_goTypes = []any{
 	(DataType)(0),            // 0: querynode.v1.DataType
-	(ConsistencyLevel)(0),    // 1: querynode.v1.ConsistencyLevel
-	(*FieldSchema)(nil),      // 2: querynode.v1.FieldSchema
-	(*CollectionSchema)(nil), // 3: querynode.v1.CollectionSchema
-	(*FieldData)(nil),        // 4: querynode.v1.FieldData
-	(*BoolArray)(nil),        // 5: querynode.v1.BoolArray
-	(*Int64Array)(nil),       // 6: querynode.v1.Int64Array
-	(*FloatArray)(nil),       // 7: querynode.v1.FloatArray
-	(*DoubleArray)(nil),      // 8: querynode.v1.DoubleArray
-	(*StringArray)(nil),      // 9: querynode.v1.StringArray
-	(*Arrays)(nil),           // 10: querynode.v1.Arrays
-	(*FloatVectors)(nil),     // 11: querynode.v1.FloatVectors
-	(*ByteVectors)(nil),      // 12: querynode.v1.ByteVectors
-	(*SparseVectors)(nil),    // 13: querynode.v1.SparseVectors
-	(*Ids)(nil),              // 14: querynode.v1.Ids
-	(*Value)(nil),            // 15: querynode.v1.Value
-	(*Freshness)(nil),        // 16: querynode.v1.Freshness
-	(*IndexSpec)(nil),        // 17: querynode.v1.IndexSpec
-	(*ChannelRef)(nil),       // 18: querynode.v1.ChannelRef
-	(*SegmentFailure)(nil),   // 19: querynode.v1.SegmentFailure
-	nil,                      // 20: querynode.v1.IndexSpec.ParamsEntry
+	(FunctionType)(0),        // 1: querynode.v1.FunctionType
+	(ConsistencyLevel)(0),    // 2: querynode.v1.ConsistencyLevel
+	(*FieldSchema)(nil),      // 3: querynode.v1.FieldSchema
+	(*CollectionSchema)(nil), // 4: querynode.v1.CollectionSchema
+	(*FunctionSchema)(nil),   // 5: querynode.v1.FunctionSchema
+	(*FieldData)(nil),        // 6: querynode.v1.FieldData
+	(*BoolArray)(nil),        // 7: querynode.v1.BoolArray
+	(*Int64Array)(nil),       // 8: querynode.v1.Int64Array
+	(*FloatArray)(nil),       // 9: querynode.v1.FloatArray
+	(*DoubleArray)(nil),      // 10: querynode.v1.DoubleArray
+	(*StringArray)(nil),      // 11: querynode.v1.StringArray
+	(*Arrays)(nil),           // 12: querynode.v1.Arrays
+	(*FloatVectors)(nil),     // 13: querynode.v1.FloatVectors
+	(*ByteVectors)(nil),      // 14: querynode.v1.ByteVectors
+	(*SparseVectors)(nil),    // 15: querynode.v1.SparseVectors
+	(*Ids)(nil),              // 16: querynode.v1.Ids
+	(*Value)(nil),            // 17: querynode.v1.Value
+	(*Freshness)(nil),        // 18: querynode.v1.Freshness
+	(*IndexSpec)(nil),        // 19: querynode.v1.IndexSpec
+	(*ChannelRef)(nil),       // 20: querynode.v1.ChannelRef
+	(*SegmentFailure)(nil),   // 21: querynode.v1.SegmentFailure
+	nil,                      // 22: querynode.v1.IndexSpec.ParamsEntry
 }
 var file_querynode_v1_types_proto_depIdxs = []int32{
 	0,  // 0: querynode.v1.FieldSchema.type:type_name -> querynode.v1.DataType
 	0,  // 1: querynode.v1.FieldSchema.element_type:type_name -> querynode.v1.DataType
-	15, // 2: querynode.v1.FieldSchema.default_value:type_name -> querynode.v1.Value
-	2,  // 3: querynode.v1.CollectionSchema.fields:type_name -> querynode.v1.FieldSchema
-	5,  // 4: querynode.v1.FieldData.bools:type_name -> querynode.v1.BoolArray
-	6,  // 5: querynode.v1.FieldData.ints:type_name -> querynode.v1.Int64Array
-	7,  // 6: querynode.v1.FieldData.floats:type_name -> querynode.v1.FloatArray
-	8,  // 7: querynode.v1.FieldData.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 8: querynode.v1.FieldData.strings:type_name -> querynode.v1.StringArray
-	11, // 9: querynode.v1.FieldData.vectors:type_name -> querynode.v1.FloatVectors
-	10, // 10: querynode.v1.FieldData.arrays:type_name -> querynode.v1.Arrays
-	12, // 11: querynode.v1.FieldData.byte_vectors:type_name -> querynode.v1.ByteVectors
-	13, // 12: querynode.v1.FieldData.sparse_vectors:type_name -> querynode.v1.SparseVectors
-	5,  // 13: querynode.v1.Arrays.bools:type_name -> querynode.v1.BoolArray
-	6,  // 14: querynode.v1.Arrays.ints:type_name -> querynode.v1.Int64Array
-	7,  // 15: querynode.v1.Arrays.floats:type_name -> querynode.v1.FloatArray
-	8,  // 16: querynode.v1.Arrays.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 17: querynode.v1.Arrays.strings:type_name -> querynode.v1.StringArray
-	6,  // 18: querynode.v1.Ids.ints:type_name -> querynode.v1.Int64Array
-	9,  // 19: querynode.v1.Ids.strings:type_name -> querynode.v1.StringArray
-	6,  // 20: querynode.v1.Value.ints:type_name -> querynode.v1.Int64Array
-	8,  // 21: querynode.v1.Value.doubles:type_name -> querynode.v1.DoubleArray
-	9,  // 22: querynode.v1.Value.strings:type_name -> querynode.v1.StringArray
-	5,  // 23: querynode.v1.Value.bools:type_name -> querynode.v1.BoolArray
-	1,  // 24: querynode.v1.Freshness.level:type_name -> querynode.v1.ConsistencyLevel
-	20, // 25: querynode.v1.IndexSpec.params:type_name -> querynode.v1.IndexSpec.ParamsEntry
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	17, // 2: querynode.v1.FieldSchema.default_value:type_name -> querynode.v1.Value
+	3,  // 3: querynode.v1.CollectionSchema.fields:type_name -> querynode.v1.FieldSchema
+	5,  // 4: querynode.v1.CollectionSchema.functions:type_name -> querynode.v1.FunctionSchema
+	1,  // 5: querynode.v1.FunctionSchema.type:type_name -> querynode.v1.FunctionType
+	7,  // 6: querynode.v1.FieldData.bools:type_name -> querynode.v1.BoolArray
+	8,  // 7: querynode.v1.FieldData.ints:type_name -> querynode.v1.Int64Array
+	9,  // 8: querynode.v1.FieldData.floats:type_name -> querynode.v1.FloatArray
+	10, // 9: querynode.v1.FieldData.doubles:type_name -> querynode.v1.DoubleArray
+	11, // 10: querynode.v1.FieldData.strings:type_name -> querynode.v1.StringArray
+	13, // 11: querynode.v1.FieldData.vectors:type_name -> querynode.v1.FloatVectors
+	12, // 12: querynode.v1.FieldData.arrays:type_name -> querynode.v1.Arrays
+	14, // 13: querynode.v1.FieldData.byte_vectors:type_name -> querynode.v1.ByteVectors
+	15, // 14: querynode.v1.FieldData.sparse_vectors:type_name -> querynode.v1.SparseVectors
+	7,  // 15: querynode.v1.Arrays.bools:type_name -> querynode.v1.BoolArray
+	8,  // 16: querynode.v1.Arrays.ints:type_name -> querynode.v1.Int64Array
+	9,  // 17: querynode.v1.Arrays.floats:type_name -> querynode.v1.FloatArray
+	10, // 18: querynode.v1.Arrays.doubles:type_name -> querynode.v1.DoubleArray
+	11, // 19: querynode.v1.Arrays.strings:type_name -> querynode.v1.StringArray
+	8,  // 20: querynode.v1.Ids.ints:type_name -> querynode.v1.Int64Array
+	11, // 21: querynode.v1.Ids.strings:type_name -> querynode.v1.StringArray
+	8,  // 22: querynode.v1.Value.ints:type_name -> querynode.v1.Int64Array
+	10, // 23: querynode.v1.Value.doubles:type_name -> querynode.v1.DoubleArray
+	11, // 24: querynode.v1.Value.strings:type_name -> querynode.v1.StringArray
+	7,  // 25: querynode.v1.Value.bools:type_name -> querynode.v1.BoolArray
+	2,  // 26: querynode.v1.Freshness.level:type_name -> querynode.v1.ConsistencyLevel
+	22, // 27: querynode.v1.IndexSpec.params:type_name -> querynode.v1.IndexSpec.ParamsEntry
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_types_proto_init() }
@@ -1985,7 +2131,7 @@ func file_querynode_v1_types_proto_init() {
 	if File_querynode_v1_types_proto != nil {
 		return
 	}
-	file_querynode_v1_types_proto_msgTypes[2].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[3].OneofWrappers = []any{
 		(*FieldData_Bools)(nil),
 		(*FieldData_Ints)(nil),
 		(*FieldData_Floats)(nil),
@@ -1996,18 +2142,18 @@ func file_querynode_v1_types_proto_init() {
 		(*FieldData_ByteVectors)(nil),
 		(*FieldData_SparseVectors)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[8].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[9].OneofWrappers = []any{
 		(*Arrays_Bools)(nil),
 		(*Arrays_Ints)(nil),
 		(*Arrays_Floats)(nil),
 		(*Arrays_Doubles)(nil),
 		(*Arrays_Strings)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[12].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[13].OneofWrappers = []any{
 		(*Ids_Ints)(nil),
 		(*Ids_Strings)(nil),
 	}
-	file_querynode_v1_types_proto_msgTypes[13].OneofWrappers = []any{
+	file_querynode_v1_types_proto_msgTypes[14].OneofWrappers = []any{
 		(*Value_BoolValue)(nil),
 		(*Value_IntValue)(nil),
 		(*Value_DoubleValue)(nil),
@@ -2022,8 +2168,8 @@ func file_querynode_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_types_proto_rawDesc), len(file_querynode_v1_types_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   19,
+			NumEnums:      3,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,7 +34,7 @@ type WalRows struct {
 	SegmentId int64 `protobuf:"varint,3,opt,name=segment_id,json=segmentId,proto3" json:"segment_id,omitempty"`
 	// Rows in each field.
 	Rows int64 `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`
-	// One entry per stored field, by field_id.
+	// One entry per stored field, by field_id, without what functions make: whoever applies the rows makes it again.
 	Fields []*FieldData `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
 	// Version of the schema that the rows were checked against.
 	SchemaVersion int32 `protobuf:"varint,6,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`

@@ -150,7 +150,7 @@ type InsertOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows in each field; required, at least 1.
 	Rows int64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
-	// One entry per field of the schema; auto_id keys are left out, nullable fields may be.
+	// One entry per field of the schema; auto_id keys and what functions make are left out, nullable fields may be.
 	Fields        []*FieldData `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -205,7 +205,7 @@ type UpsertOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows in each field; required, at least 1.
 	Rows int64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
-	// One entry per field of the schema, the primary key among them.
+	// One entry per field of the schema, the primary key among them; what functions make is left out.
 	Fields        []*FieldData `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
