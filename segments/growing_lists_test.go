@@ -384,7 +384,7 @@ func TestListsFindWhatIsNear(t *testing.T) {
 				v, _ := growingField(t, m, c.dim, mix.rows(n), n/3)
 				recall, read := listRecall(t, v, n, mix.rows(50), nil)
 				t.Logf("recall %.3f, %.2f of the rows read, cosine %.2f", recall, read, v.lists.Load().cosine)
-				if recall < 0.95 || read > c.most && m != index.IP {
+				if recall < 0.95 || slower == 1 && read > c.most && m != index.IP { // of few rows all are read
 					t.Errorf("recall %.3f, %.2f of the rows read", recall, read)
 				}
 			})

@@ -60,6 +60,7 @@ type scratch struct {
 	merged  []index.Neighbor
 
 	coded    listScratch
+	batch    batchScratch
 	distance vec.Distance // of the vectors at hand, if they are not float32
 	lists    sparse.Searcher
 	terms    []sparse.Term
@@ -231,6 +232,44 @@ func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuer
 		sc.noteIndex(string(kind), allowed != nil)
 	}
 	return found[:min(q.k, len(found))], errors.Wrap(q.ctx.Err(), "search")
+}
+
+// searchIndexEach is searchIndex for each of the vectors, which lie one behind the
+// other. What is found is left in sc.batch.
+func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []float32, q *nearestQuery, allowed *bitset.Set) error {
+	ask := q.ask(kind, allowed)
+	sc.index.Stop = q.stop
+	x.SearchBatch(vectors, &ask, &sc.index, func(i int, found []index.Neighbor) {
+		sc.batch.add(i, found[:min(q.k, len(found))])
+	})
+	sc.index.Stop = nil // the scratch outlives the search
+	if sc.work != nil {
+		sc.noteIndex(string(kind), allowed != nil)
+	}
+	return errors.Wrap(q.ctx.Err(), "search")
+}
+
+// batchScratch is what a batch of queries has found, in the order in which it was.
+type batchScratch struct {
+	found []index.Neighbor
+	spans [][2]int // of each query in found
+}
+
+// reset readies b for n queries.
+func (b *batchScratch) reset(n int) {
+	b.found, b.spans = b.found[:0], grown(b.spans, n)
+	clear(b.spans)
+}
+
+func (b *batchScratch) add(query int, found []index.Neighbor) {
+	from := len(b.found)
+	b.found = append(b.found, found...)
+	b.spans[query] = [2]int{from, len(b.found)}
+}
+
+// of returns what was found for a query.
+func (b *batchScratch) of(query int) []index.Neighbor {
+	return b.found[b.spans[query][0]:b.spans[query][1]]
 }
 
 // noteIndex notes what a search of an index, called name, did.

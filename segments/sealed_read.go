@@ -210,6 +210,17 @@ func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratc
 	return sc.scan(s.vectorsFor(v, q), q.from, n, q, allowed)
 }
 
+// nearestEach finds the nearest rows of each of the vectors, which lie one behind the
+// other, by the index, and leaves them in sc.batch.
+func (s *Sealed) nearestEach(q *nearestQuery, vectors []float32, n int, allowed *bitset.Set, sc *scratch) error {
+	v := s.field(q.fieldID)
+	allowed = v.present(allowed, n, sc)
+	if allowed == nil && n < s.rows.Rows {
+		allowed = sc.prefix(n)
+	}
+	return sc.searchIndexEach(v.index, v.info.Kind, vectors, q, allowed)
+}
+
 // scans reports whether nearest looks at every row.
 func (s *Sealed) scans(q *nearestQuery) bool {
 	v := s.field(q.fieldID)
