@@ -43,7 +43,7 @@
 //
 // # Memory
 //
-// All that grows with data is in the Ledger: rows, vectors and graphs of growing
+// All that grows with data is in the Ledger: rows, vectors and lists of growing
 // segments, scalars, keys and delete bitmaps of sealed ones, delete buffers, files
 // of deletes while they are read, and results of reads on their way. Loads are refused
 // at the limit; deletes always pass. Rows are in the log already when they come here,

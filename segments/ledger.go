@@ -15,7 +15,7 @@ type Kind string
 const (
 	KindSealed   Kind = "sealed"   // heap of sealed segments: scalars, keys, delete bitmaps
 	KindMapped   Kind = "mapped"   // files mapped by sealed segments
-	KindGrowing  Kind = "growing"  // rows and graphs of growing segments
+	KindGrowing  Kind = "growing"  // rows and lists of growing segments
 	KindDeletes  Kind = "deletes"  // delete buffers of channels
 	KindDownload Kind = "download" // loads under way
 	KindScratch  Kind = "scratch"  // searches that run
