@@ -38,6 +38,8 @@ type rig struct {
 	bucket *objstore.Mem
 	faults *faults // of the bucket
 	runs   int
+	seal   int           // rows of a segment,
+	age    time.Duration // and how long it takes more
 
 	compacted compacted // in all runs
 
@@ -68,13 +70,15 @@ const (
 	// Reads in the past, of collections that do not say it themselves.
 	retention = 5 * time.Second
 	slack     = 2 * time.Second
+	// Of calls of the storage, which is in memory: a machine that does ten other things is no difference.
+	patience = 30 * time.Second
 )
 
 func newRig(dir string, log *slog.Logger) (*rig, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, errors.Wrap(err, "create the rig's folder")
 	}
-	g := &rig{dir: dir, log: log, bucket: objstore.NewMem(nil), faults: &faults{}}
+	g := &rig{dir: dir, log: log, bucket: objstore.NewMem(nil), faults: &faults{}, seal: 600, age: 2 * time.Second}
 	g.bucket.SetHook(g.faults.hook)
 	return g, nil
 }
@@ -96,7 +100,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 		return g.stack.Push(name, closer, 20*time.Second)
 	}
 	bucket := keep{g.bucket}
-	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: g.log, DropGrace: time.Minute, CallTimeout: 10 * time.Second, FileGrace: 20 * time.Second})
+	cat, err := catalog.Open(ctx, catalog.Options{Bucket: bucket, Logger: g.log, DropGrace: time.Minute, CallTimeout: patience, FileGrace: 2 * patience})
 	if err != nil {
 		return err
 	}
@@ -116,7 +120,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	}
 	g.runs++
 	run := filepath.Join(g.dir, fmt.Sprintf("run-%d", g.runs))
-	set, err := segments.New(segments.Options{Dir: filepath.Join(run, "segments"), Pool: p, Bucket: bucket, GrowingRows: 4_096, Logger: g.log})
+	set, err := segments.New(segments.Options{Dir: filepath.Join(run, "segments"), Pool: p, Bucket: bucket, GrowingRows: max(4_096, g.seal), Logger: g.log})
 	if err != nil {
 		return err
 	}
@@ -133,7 +137,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	}
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh, SweepInterval: 2 * time.Second,
-		Flush:   flush.Options{SealRows: 600, SealAge: 2 * time.Second, MaxDeleteBytes: 32 << 10, CheckpointInterval: 300 * time.Millisecond, Interval: interval, Workers: 1},
+		Flush:   flush.Options{SealRows: g.seal, SealAge: g.age, MaxDeleteBytes: 32 << 10, CheckpointInterval: 300 * time.Millisecond, Interval: interval, Workers: 1},
 		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
 		WAL:     wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
 	if err != nil {
