@@ -70,7 +70,7 @@ const (
 	// Reads in the past, of collections that do not say it themselves.
 	retention = 5 * time.Second
 	slack     = 2 * time.Second
-	// Of calls of the storage, which is in memory: a machine that does ten other things is no difference.
+	// Of calls of storage and queue, which are in memory: a machine that does ten other things is no difference.
 	patience = 30 * time.Second
 )
 
@@ -139,7 +139,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh, SweepInterval: 2 * time.Second,
 		Flush:   flush.Options{SealRows: g.seal, SealAge: g.age, MaxDeleteBytes: 32 << 10, CheckpointInterval: 300 * time.Millisecond, Interval: interval, Workers: 1},
 		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
-		WAL:     wal.Options{TimeTickInterval: timeTick}, Logger: g.log})
+		WAL:     wal.Options{TimeTickInterval: timeTick, AppendTimeout: patience}, Logger: g.log})
 	if err != nil {
 		return err
 	}
