@@ -238,6 +238,7 @@ type collectionCreateCmd struct {
 	Field      []string          `sep:"none" xor:"schema" placeholder:"NAME:TYPE[:pk][:auto][:nullable][:analyzer=NAME][:default=VALUE]" help:"A field. Types: bool, int8, int16, int32, int64, float, double, varchar(N), timestamptz, json, array(TYPE) or array(TYPE,N), vector(N), float16_vector(N), bfloat16_vector(N), int8_vector(N), binary_vector(N), sparse_float_vector. Repeat for each."`
 	Schema     string            `type:"existingfile" xor:"schema" placeholder:"FILE.json" help:"Fields and indexes from a file."`
 	From       string            `type:"existingfile" xor:"schema" placeholder:"FILE" help:"Fields as in a data file: .parquet, .npy, .fvecs or .bvecs. It is not inserted."`
+	BM25       []string          `name:"bm25" sep:"none" placeholder:"FIELD=TEXT_FIELD" help:"A field that holds the words of a text field, for full-text search. May be repeated."`
 	Index      []string          `sep:"none" placeholder:"FIELD:TYPE:METRIC[:M=16]..." help:"Index of a vector field: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, SCANN or AUTOINDEX with L2, IP or COSINE; see docs/indexes.md. Repeat for each."`
 	Shards     int32             `placeholder:"1" help:"Number of shards."`
 	Dynamic    bool              `help:"Rows may have keys beyond the fields."`
@@ -254,6 +255,7 @@ Example:
       --index vector:HNSW:COSINE:M=16:efConstruction=200
   querynode collection create words --from words.parquet --index vector:HNSW:COSINE
   querynode collection create words --schema words.json
+  querynode collection create posts --field id:int64:pk --field body:varchar:analyzer=english --bm25 words=body
 
 A schema file:
   {"fields": [{"name": "id", "type": "int64", "primary_key": true}, {"name": "vector", "type": "vector(100)"}],
@@ -310,6 +312,11 @@ func (k *collectionCreateCmd) request() (*qnpb.CreateCollectionRequest, error) {
 			return nil, err
 		}
 		req.Indexes = append(req.Indexes, ix)
+	}
+	for _, text := range k.BM25 {
+		if err := addBM25(text, req.Schema); err != nil {
+			return nil, err
+		}
 	}
 	req.Schema.Dynamic = req.Schema.Dynamic || k.Dynamic
 	if k.Shards != 0 {

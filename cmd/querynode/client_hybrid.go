@@ -16,7 +16,7 @@ import (
 
 type hybridCmd struct {
 	Collection   string    `arg:"" help:"Name or alias of the collection."`
-	Search       []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector. May be repeated, for the same field too."`
+	Search       []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector, or one that --bm25 made for these words. May be repeated, for the same field too."`
 	ID           string    `name:"id" xor:"what" placeholder:"KEY" help:"Search every vector field for what is near to the row with this key."`
 	TopK         int64     `short:"k" default:"10" help:"Rows wanted."`
 	Offset       int64     `help:"Rows to leave out at the front."`
@@ -80,15 +80,22 @@ func (h *hybridCmd) Run(a *app) error {
 
 // searches makes the searches that were asked for.
 func (h *hybridCmd) searches(ctx context.Context, c *client, coll *qnpb.Collection) (out []*qnpb.SubSearch, err error) {
+	values, err := parseParams(h.Param)
+	if err != nil {
+		return nil, err
+	}
 	add := func(f *qnpb.FieldSchema, v []float32) error {
 		if len(v) != int(f.GetDim()) {
 			return wrongDim(len(v), f)
 		}
-		out = append(out, &qnpb.SubSearch{Field: f.GetName(), Vectors: rowpb.RawVectors(v, len(v)), TopK: h.Ranked, Filter: h.Filter, Ef: h.EF})
+		out = append(out, &qnpb.SubSearch{Field: f.GetName(), Vectors: rowpb.RawVectors(v, len(v)), TopK: h.Ranked, Filter: h.Filter, FilterValues: values, Ef: h.EF})
 		return nil
 	}
 	if h.ID != "" {
 		for _, f := range vectorsOf(coll.GetSchema()) {
+			if ofWords(coll.GetSchema(), f) {
+				continue // a row has no words that could be searched for
+			}
 			v, err := c.vectorsOf(ctx, coll, f, []string{h.ID})
 			if err != nil {
 				return nil, err
@@ -107,6 +114,10 @@ func (h *hybridCmd) searches(ctx context.Context, c *client, coll *qnpb.Collecti
 		f, err := pickVector(coll, strings.TrimSpace(name))
 		if err != nil {
 			return nil, err
+		}
+		if ofWords(coll.GetSchema(), f) {
+			out = append(out, &qnpb.SubSearch{Field: f.GetName(), Texts: []string{numbers}, TopK: h.Ranked, Filter: h.Filter, FilterValues: values})
+			continue
 		}
 		v, err := parseVector(numbers)
 		if err != nil {

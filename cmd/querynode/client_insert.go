@@ -176,13 +176,19 @@ func mapColumns(r *dataset.Reader, sc *schema.Schema, upsert bool) (*mapping, er
 		got[to.ID] = true
 		m.to = append(m.to, to)
 	}
-	for _, f := range sc.Fields {
+	for _, f := range sc.Given() {
 		if !got[f.ID] && !f.MayBeAbsent() && (!f.AutoID || upsert) {
 			return nil, &problem{text: fmt.Sprintf("the file has no column for field %q (%s), which is not nullable and has no default value", f.Name, f.Type),
 				next: "the file's columns: " + columnNames(r)}
 		}
 	}
 	return m, nil
+}
+
+// isMade reports whether a function makes the field.
+func isMade(sc *schema.Schema, f schema.Field) bool {
+	_, made := sc.FunctionOf(f.ID)
+	return made
 }
 
 func target(f schema.Field, sc *schema.Schema, upsert bool) (to schema.Field, why string) {
@@ -193,6 +199,8 @@ func target(f schema.Field, sc *schema.Schema, upsert bool) (to schema.Field, wh
 	switch {
 	case !ok:
 		return schema.Field{}, "the collection has no such field"
+	case isMade(sc, to):
+		return schema.Field{}, "a function makes the field"
 	case to.AutoID && !upsert:
 		return schema.Field{}, "the node gives the keys"
 	case to.Type == schema.Array || f.Type == schema.Array:

@@ -54,7 +54,11 @@ func (q *queryCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		req := &qnpb.QueryRequest{Collection: q.Collection, Partitions: q.Partition, Filter: q.Filter, OutputFields: q.fields(coll),
+		values, err := parseParams(q.Param)
+		if err != nil {
+			return err
+		}
+		req := &qnpb.QueryRequest{FilterValues: values, Collection: q.Collection, Partitions: q.Partition, Filter: q.Filter, OutputFields: q.fields(coll),
 			Limit: q.Limit, Offset: q.Offset, Freshness: q.freshness(), OrderBy: order, GroupByFields: q.GroupBy, Iterate: q.paged(), Token: q.Token,
 			IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, Explain: q.Explain}
 		if q.Count {

@@ -11,6 +11,7 @@ import (
 // readFlags are what searches and queries have in common.
 type readFlags struct {
 	Filter        string   `placeholder:"EXPR" help:"Only rows that match, e.g. 'length > 5 and word like \"ab%\"'."`
+	Param         []string `sep:"none" placeholder:"NAME=VALUE" help:"Value of a {NAME} in --filter: a number, a text, true, false, or a list such as [1,2]. May be repeated."`
 	Partition     []string `placeholder:"NAME" help:"Only these partitions. May be repeated."`
 	OutputFields  []string `placeholder:"FIELD,..." help:"Fields to show; \"*\" = all."`
 	IgnoreGrowing bool     `help:"Leave out rows that are not in sealed segments yet."`

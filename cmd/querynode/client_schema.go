@@ -325,5 +325,12 @@ func schemaOf(p *qnpb.CollectionSchema) (schema.Schema, error) {
 		}
 		s.Fields = append(s.Fields, field)
 	}
+	for _, f := range p.GetFunctions() {
+		fn, err := rowpb.ToFunction(f, s.Fields)
+		if err != nil {
+			return s, errors.Wrap(err, "the node's answer")
+		}
+		s.Functions = append(s.Functions, fn)
+	}
 	return s, nil
 }

@@ -20,6 +20,7 @@ import (
 type searchCmd struct {
 	Collection      string   `arg:"" help:"Name or alias of the collection."`
 	Vector          []string `sep:"none" xor:"what" placeholder:"'1,2,3'" help:"Vector to search for: numbers with commas or spaces between. May be repeated."`
+	Text            []string `sep:"none" xor:"what" placeholder:"WORDS" help:"Words to search for, in a field that --bm25 made. May be repeated."`
 	Vectors         string   `xor:"what" type:"path" placeholder:"FILE" help:"Vectors to search for: .npy, .fvecs, .bvecs or .parquet."`
 	ID              []string `name:"id" sep:"none" xor:"what" placeholder:"KEY" help:"Search for what is near to the row with this key. May be repeated."`
 	Field           string   `placeholder:"NAME" help:"Vector field; needed if there are several."`
@@ -52,6 +53,8 @@ Example:
   querynode search words --vectors queries.npy -k 100 --ef 200 --json
   querynode search words --vector '0.1, 0.2, 0.3' --filter 'length < 6'
   querynode search words --id 375 --explain
+  querynode search words --id 375 --filter 'length < {most}' --param most=6
+  querynode search posts --field words --text 'dogs and rivers' --output-fields body
   querynode search words --id 375 --group-by length --group-size 2
   querynode search words --id 375 -k 1000 --all --json`
 }
@@ -61,11 +64,11 @@ func (s *searchCmd) Run(a *app) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if len(s.Vector) == 0 && s.Vectors == "" && len(s.ID) == 0 {
-		return usage(errors.New("say what to search for: --vector, --vectors or --id"))
+	if len(s.Vector) == 0 && s.Vectors == "" && len(s.ID) == 0 && len(s.Text) == 0 {
+		return usage(errors.New("say what to search for: --vector, --vectors, --text or --id"))
 	}
-	if s.paged() && len(s.Vector)+len(s.ID) != 1 {
-		return usage(errors.New("pages are of one --vector or --id"))
+	if s.paged() && len(s.Vector)+len(s.ID)+len(s.Text) != 1 {
+		return usage(errors.New("pages are of one --vector, --text or --id"))
 	}
 	return s.with(a, func(ctx context.Context, c *client) error {
 		coll, err := c.describe(ctx, s.Collection)
@@ -75,6 +78,12 @@ func (s *searchCmd) Run(a *app) error {
 		field, err := pickVector(coll, s.Field)
 		if err != nil {
 			return err
+		}
+		if len(s.Text) > 0 {
+			return s.search(ctx, c, coll, field, nil, s.Text)
+		}
+		if len(s.Vector) > 0 && field.GetType() == qnpb.DataType_DATA_TYPE_SPARSE_FLOAT_VECTOR {
+			return s.search(ctx, c, coll, field, nil, s.Vector)
 		}
 		for batch, labels := range s.batches(ctx, c, coll, field, &err) {
 			if serr := s.search(ctx, c, coll, field, batch, labels); serr != nil {
@@ -248,7 +257,7 @@ func packBits(values []float32, dim int32) *qnpb.ByteVectors {
 }
 
 // search sends one call, or one for each page, and shows the answer.
-func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) error {
+func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) (err error) {
 	req := &qnpb.SearchRequest{
 		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: rowpb.RawVectors(vectors, int(f.GetDim())),
 		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Nprobe: s.Nprobe, ReorderK: s.ReorderK, Freshness: s.freshness(),
@@ -257,6 +266,17 @@ func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection
 	}
 	if f.GetType() == qnpb.DataType_DATA_TYPE_BINARY_VECTOR {
 		req.Vectors, req.ByteVectors = nil, packBits(vectors, f.GetDim())
+	}
+	if req.FilterValues, err = parseParams(s.Param); err != nil {
+		return err
+	}
+	if vectors == nil {
+		req.Vectors, req.Texts = nil, s.Text
+	}
+	if vectors == nil && len(s.Text) == 0 {
+		if req.SparseVectors, err = parseSparse(s.Vector); err != nil {
+			return err
+		}
 	}
 	for page := 1; ; page++ {
 		got, err := s.call(ctx, c, req)

@@ -275,7 +275,7 @@ func (s *segmentBuildCmd) build(ctx context.Context, out *console.Console, p *pl
 func arrange(b *schema.Batch, p *plan, ts uint64) (*schema.Batch, error) {
 	out := &schema.Batch{Rows: b.Rows, Timestamps: slices.Repeat([]uint64{ts}, b.Rows)}
 	have := schema.Batch{Columns: p.cols.columns(b)}
-	for _, f := range p.info.Schema.Columns() {
+	for _, f := range p.info.Schema.Given() {
 		c := have.Column(f.ID)
 		if c == nil {
 			var err error
@@ -285,7 +285,7 @@ func arrange(b *schema.Batch, p *plan, ts uint64) (*schema.Batch, error) {
 		}
 		out.Columns = append(out.Columns, c)
 	}
-	return out, out.Check(p.info.Schema)
+	return out, out.CheckGiven(p.info.Schema)
 }
 
 // upload puts the segment into object storage and returns its folder there.

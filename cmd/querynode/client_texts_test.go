@@ -1,0 +1,65 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/credentials/insecure"
+
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// TestFullText is a search for words as a person types it, from the collection on.
+func TestFullText(t *testing.T) {
+	sh, r := served(t)
+	contains(t, sh.ok("collection", "create", "posts", "--field", "id:int64:pk", "--field", "body:varchar:analyzer=english:nullable",
+		"--field", "v:vector(2)", "--field", "s:sparse_float_vector", "--bm25", "words=body"), "words", "BM25")
+	c, err := dial(r.grpcLis.Addr().String(), 0, insecure.NewCredentials(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.conn.Close() }()
+	insert := func(more ...*qnpb.FieldData) error {
+		_, err := c.write.Append(t.Context(), &qnpb.AppendRequest{Collection: "posts", Operation: &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{
+			Rows: 4, Fields: append(more,
+				&qnpb.FieldData{Field: "id", Values: &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: []int64{1, 2, 3, 4}}}},
+				&qnpb.FieldData{Field: "body", Valid: []bool{true, true, true, false}, Values: &qnpb.FieldData_Strings{Strings: &qnpb.StringArray{
+					Values: []string{"dogs run", "the dog and the rivers", "a mountain", ""}}}},
+				&qnpb.FieldData{Field: "v", Values: &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: 2, Values: []float32{1, 0, 0, 1, 1, 1, 2, 1}}}},
+				&qnpb.FieldData{Field: "s", Values: &qnpb.FieldData_SparseVectors{SparseVectors: &qnpb.SparseVectors{
+					Lengths: []uint32{1, 1, 1, 0}, Indices: []uint32{7, 8, 7}, Values: []float32{1, 2, 3}}}}),
+		}}})
+		return err
+	}
+	words := &qnpb.FieldData{Field: "words", Values: &qnpb.FieldData_SparseVectors{SparseVectors: &qnpb.SparseVectors{Lengths: []uint32{0, 0, 0, 0}}}}
+	if err := insert(words); err == nil || !strings.Contains(err.Error(), "made by a function") {
+		t.Fatalf("words that were sent: %v", err)
+	}
+	if err := insert(); err != nil {
+		t.Fatal(err)
+	}
+	search := []string{"search", "posts", "--field", "words", "--consistency", "strong", "--output-fields", "body", "--json"}
+	with := func(more ...string) []string { return append(append([]string{}, search...), more...) }
+	before := sh.ok(with("--text", "river dog", "--round-decimal", "4")...)
+	contains(t, before, `"id":2,`, `"id":1,`, "the dog and the rivers")
+	if strings.Contains(before, `"id":3`) || strings.Contains(before, `"id":4`) || strings.Index(before, `"id":2`) > strings.Index(before, `"id":1`) {
+		t.Errorf("river dog: %s", before)
+	}
+	sh.ok("flush", "posts", "--wait")
+	after := sh.ok(with("--text", "river dog", "--round-decimal", "4")...)
+	hits := func(s string) string { s, _, _ = strings.Cut(s, `"query"`); return s }
+	if hits(before) != hits(after) {
+		t.Errorf("growing and sealed differ:\n%s%s", before, after)
+	}
+	contains(t, sh.ok(with("--text", "dog", "--filter", "id in {keys} and body like {pattern}", "--param", "keys=[2,3]", "--param", "pattern=%river%")...), `"id":2,`)
+	contains(t, sh.ok("search", "posts", "--field", "s", "--vector", "7:1, 9:2", "--consistency", "strong", "-k", "1", "--json"), `"id":3,"score":3`)
+	contains(t, sh.ok("hybrid", "posts", "--search", "words=mountain", "--search", "v=1,1", "-k", "1", "--consistency", "strong", "--json"), `"id":3`)
+	sh.fails(exitError, []string{"send texts"}, "search", "posts", "--field", "words", "--vector", "7:1")
+	sh.fails(exitError, []string{"BM25 function makes"}, "search", "posts", "--field", "v", "--text", "dog")
+	sh.fails(exitError, []string{"not returned"}, "query", "posts", "--output-fields", "words")
+	sh.fails(exitUsage, []string{"NAME=VALUE"}, with("--text", "dog", "--param", "x")...)
+	sh.fails(exitUsage, []string{"DIMENSION:VALUE"}, "search", "posts", "--field", "s", "--vector", "1,2")
+	sh.fails(exitUsage, []string{"FIELD=TEXT_FIELD"}, "collection", "create", "x", "--field", "id:int64:pk", "--bm25", "words")
+	contains(t, sh.ok("collection", "add-field", "posts", "year:int32:nullable"), "year")
+	contains(t, sh.ok(with("--text", "dog")...), `"id":1,`)
+}
