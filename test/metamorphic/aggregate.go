@@ -18,7 +18,7 @@ type aggregation struct {
 // function is one aggregate of a field; field "*" = of rows.
 type function struct{ name, field string }
 
-func (f function) String() string { return f.name + "(" + f.field + ")" }
+func (fn function) String() string { return fn.name + "(" + fn.field + ")" }
 
 // aggregation draws what is asked.
 func (s *spec) aggregation(r *rand.Rand) aggregation {

@@ -147,7 +147,7 @@ func (v *vector) better(a, b float64) bool {
 // another way, and lose some bits on it.
 func (v *vector) slack() float64 {
 	if v.index == "IVF_FLAT" || v.index == "IVF_SQ8" || v.index == "SCANN" || v.index == "HNSW_SQ" {
-		return 2e-3
+		return 1e-2
 	}
 	if v.metric == "COSINE" || v.metric == "JACCARD" {
 		return 2e-6
