@@ -35,8 +35,8 @@ def run(report, node, _):
     c.put(rows, batch=700)
     segments = c.flush()
     report.check("files: one segment", len(segments) == 1, str(segments))
-    dirs = glob.glob(os.path.join(node.data_dir, "objects", "segments", str(c.id), str(segments[0])))
-    report.check("files: its folder", len(dirs) == 1, str([os.path.basename(p) for p in glob.glob(dirs[0] + "/*")]))
+    dirs = glob.glob(os.path.join(node.data_dir, "objects", "segments", str(c.id), f"{segments[0]}-*"))
+    report.check("files: its folder", len(dirs) == 1, str([os.path.basename(p) for d in dirs for p in glob.glob(d + "/*")]))
     folder = dirs[0]
 
     table = pq.read_table(os.path.join(folder, "rows.parquet"))
