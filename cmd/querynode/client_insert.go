@@ -133,11 +133,12 @@ func (s *insertCmd) stopped(err error, addr string, done int64) error {
 
 // openFor opens a data file so that its columns have the names of the schema.
 func openFor(path string, sc *schema.Schema, limit int64) (*dataset.Reader, error) {
-	o := dataset.Options{Limit: limit}
+	o := dataset.Options{Limit: limit, NoVectors: true}
 	var vectors []schema.Field
-	for _, f := range sc.Fields {
+	for _, f := range sc.Given() {
 		if f.Type.IsVector() {
 			vectors = append(vectors, f)
+			o.NoVectors = o.NoVectors && f.MayBeAbsent()
 		}
 		if f.Type == schema.Array {
 			o.Arrays = append(o.Arrays, f.Name)

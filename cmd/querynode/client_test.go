@@ -172,7 +172,7 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{exitError, []string{"has not answered in time", "--timeout"}, []string{"status", "--timeout", "1ns"}},
 		{exitError, []string{"no vector field", "v"}, []string{"search", "points", "--field", "w", "--vector", "1"}},
 		{exitUsage, []string{"want a finite number"}, []string{"search", "points", "--vector", "1 2 x 4"}},
-		{exitUsage, []string{"--vector, --vectors or --id"}, []string{"search", "points"}},
+		{exitUsage, []string{"--vector, --vectors, --text or --id"}, []string{"search", "points"}},
 		{exitUsage, []string{"--ids or --filter"}, []string{"delete", "points"}},
 		{exitUsage, []string{"--consistency session"}, []string{"query", "points", "--guarantee", "7"}},
 		{exitUsage, []string{"--field, --schema or --from"}, []string{"collection", "create", "x"}},

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/errors"
@@ -40,6 +41,9 @@ type Options struct {
 	// Arrays are the columns of a Parquet file to read as arrays although they
 	// hold lists of floats; other lists are arrays anyway.
 	Arrays []string
+	// NoVectors allows a Parquet file without a column of vectors, for collections
+	// whose vectors are made from other columns.
+	NoVectors bool
 	// Limit is the number of rows to read at most; 0: all.
 	Limit int64
 }
@@ -170,7 +174,16 @@ func (r *Reader) makeSchema(o Options) error {
 	for i := range r.schema.Fields {
 		r.schema.Fields[i].ID = schema.FirstFieldID + int64(i)
 	}
-	return r.schema.Validate()
+	rules := r.schema
+	if o.NoVectors {
+		// What a collection has to have, but for this.
+		name := DefaultVector
+		for taken[name] {
+			name = "row_" + name
+		}
+		rules.Fields = append(slices.Clone(rules.Fields), schema.Field{ID: schema.FirstFieldID + int64(len(rules.Fields)), Name: name, Type: schema.SparseFloatVector})
+	}
+	return rules.Validate()
 }
 
 func names(fields []schema.Field, skipped []Skipped) string {

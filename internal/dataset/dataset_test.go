@@ -129,6 +129,22 @@ func TestVectorFilesBecomeRowsWithNumbersForKeys(t *testing.T) {
 	}
 }
 
+// TestATableWithoutVectors is for collections that make theirs from text.
+func TestATableWithoutVectors(t *testing.T) {
+	type row struct {
+		ID     int64  `parquet:"id"`
+		Vector string `parquet:"vector"`
+	}
+	path := table(t, []row{{1, "dogs run"}, {2, "a cat"}})
+	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), "no column with lists of floats") {
+		t.Errorf("a table without vectors: %v", err)
+	}
+	b, r, err := all(path, Options{NoVectors: true}, 10)
+	if err != nil || b.Rows != 2 || len(r.Schema().Fields) != 2 || b.Columns[1].Str[1] != "a cat" {
+		t.Fatalf("%+v, %v", b, err)
+	}
+}
+
 func TestHalfPrecisionIsExact(t *testing.T) {
 	for h, want := range map[uint16]float64{
 		0: 0, 0x0001: math.Ldexp(1, -24), 0x03ff: math.Ldexp(1023, -24), 0x0400: math.Ldexp(1, -14),

@@ -64,7 +64,7 @@ func (p *parquetFile) choose(o Options) error {
 	if vectors == 0 && o.Vector != "" {
 		return errclass.New(errclass.Invalid, "no column %q with lists of floats for the vectors; there are %s", o.Vector, names(p.fields(), p.skip))
 	}
-	if vectors == 0 {
+	if vectors == 0 && !o.NoVectors {
 		return errclass.New(errclass.Invalid, "no column with lists of floats for the vectors; there are %s", names(p.fields(), p.skip))
 	}
 	return nil
