@@ -19,6 +19,8 @@ type vector struct {
 	index    string
 	metric   string
 	nullable bool
+	searched bool // it has or had an index that finds nearly all: segments keep theirs
+	coded    bool // the same of one that computes scores by codes
 }
 
 // sparseDims are the dimensions that sparse vectors have.
@@ -64,6 +66,8 @@ func (v *vector) reindex(r *rand.Rand) {
 	default:
 		v.index = one("FLAT", "AUTOINDEX")
 	}
+	v.searched = v.searched || v.index != "FLAT" && v.index != "BIN_FLAT" && v.typ != sparse
+	v.coded = v.coded || v.typ == float32s && v.index != "FLAT" && v.index != "HNSW"
 }
 
 func (v *vector) indexSpec() *qnpb.IndexSpec {
@@ -78,7 +82,7 @@ func (v *vector) schemaDim() int32 {
 }
 
 // exact reports whether searches find what is nearest, and not nearly all of it.
-func (v *vector) exact() bool { return v.index == "FLAT" || v.index == "BIN_FLAT" || v.typ == sparse }
+func (v *vector) exact() bool { return !v.searched }
 
 // random has values whose products and sums a float32 holds exactly, in every type.
 func (v *vector) random(r *rand.Rand) []float64 {
@@ -143,10 +147,9 @@ func (v *vector) better(a, b float64) bool {
 }
 
 // slack is how far a score may be off: a float32 holds the vectors' sums and
-// products exactly, not their roots and quotients. Inverted files come to a score by
-// another way, and lose some bits on it.
+// products exactly, not their roots and quotients. Codes are off by some more.
 func (v *vector) slack() float64 {
-	if v.index == "IVF_FLAT" || v.index == "IVF_SQ8" || v.index == "SCANN" || v.index == "HNSW_SQ" {
+	if v.coded {
 		return 1e-2
 	}
 	if v.metric == "COSINE" || v.metric == "JACCARD" {
