@@ -419,6 +419,11 @@ func TestAReadWaitsForAChannelThatIsWatchedAnew(t *testing.T) {
 	cancel()
 	_, err := r.coll.Query(quick, &QueryRequest{CountOnly: true}, nil)
 	wantClass(t, err, errclass.Retryable)
+	select {
+	case err := <-answers:
+		t.Fatalf("a read did without the channel: %v", err)
+	case <-time.After(50 * time.Millisecond): // both reads have met its absence by now
+	}
 	r.ch, err = r.coll.Watch("v", Position{Timestamp: 1}, nil)
 	must(t, err)
 	over()
