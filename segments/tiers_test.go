@@ -431,3 +431,19 @@ func TestEvictionUnderReads(t *testing.T) {
 	r.check(r.now)
 	r.checkDisk()
 }
+
+// TestFilesThatAreReadDoNotLeave, also if the read has begun after they were chosen.
+func TestFilesThatAreReadDoNotLeave(t *testing.T) {
+	f := &fieldFiles{disk: &localDisk{}}
+	f.mu.local = true
+	if _, idle := f.idle(); !idle || !f.here(1) {
+		t.Fatal("nobody reads them, and they are not to be had")
+	}
+	if _, idle := f.idle(); idle || f.beginLeaving() {
+		t.Error("they leave under a read")
+	}
+	f.drop()
+	if !f.beginLeaving() || f.here(2) {
+		t.Error("they are to be had although they leave")
+	}
+}
