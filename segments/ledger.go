@@ -2,6 +2,7 @@ package segments
 
 import (
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -21,6 +22,8 @@ const (
 	KindScratch  Kind = "scratch"  // searches that run
 
 	KindCompaction Kind = "compaction" // segments that are being rewritten
+
+	KindCalls Kind = "calls" // requests that are read and answers that are sent
 )
 
 // Ledger accounts all memory that grows with data against one limit. Mapped
@@ -32,9 +35,9 @@ type Ledger struct {
 	mu    struct {
 		sync.Mutex
 		used   map[Kind]int64
-		total  int64 // of all kinds but KindMapped
-		refuse int64 // reservations refused
-		beyond int64 // what small reads have beyond the limit
+		total  int64          // of all kinds but KindMapped
+		refuse int64          // reservations refused
+		beyond map[Kind]int64 // what small reads, or calls, have beyond the limit
 
 		process int64 // memory of the process as last observed; 0 = never
 		ceiling int64 // what it may be
@@ -46,7 +49,7 @@ type Ledger struct {
 func NewLedger(limit int64) *Ledger {
 	l := &Ledger{short: make(chan struct{}, 1)}
 	l.limit.Store(limit)
-	l.mu.used = map[Kind]int64{}
+	l.mu.used, l.mu.beyond = map[Kind]int64{}, map[Kind]int64{}
 	return l
 }
 
@@ -142,11 +145,15 @@ type Reservation struct {
 }
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
-func (r *Reservation) Grow(n int64) error { return r.grow(n, 0, 0) }
+func (r *Reservation) Grow(n int64) error { return r.grow(n, 0, 0, 0) }
 
 // growBeyond is Grow that goes beyond the limit while the reservation holds no more
 // than free bytes, and all that have gone beyond it no more than beyondLimit.
-func (r *Reservation) growBeyond(n, free int64) error { return r.grow(n, free, 0) }
+func (r *Reservation) growBeyond(n, free int64) error { return r.grow(n, free, beyondLimit, 0) }
+
+// GrowBeyond is Grow that goes beyond the limit while all of the same kind have
+// gone no more than most bytes beyond it.
+func (r *Reservation) GrowBeyond(n, most int64) error { return r.grow(n, math.MaxInt64, most, 0) }
 
 // beyondLimit is what all small reads together may take beyond the limit.
 const beyondLimit = 16 << 20
@@ -156,20 +163,24 @@ const beyondLimit = 16 << 20
 const overdraft = 4
 
 // growForLog is Grow for rows from the log.
-func (r *Reservation) growForLog(n int64) error { return r.grow(n, 0, r.ledger.limit.Load()/overdraft) }
+func (r *Reservation) growForLog(n int64) error {
+	return r.grow(n, 0, 0, r.ledger.limit.Load()/overdraft)
+}
 
-func (r *Reservation) grow(n, free, over int64) error {
+// grow takes n bytes: under the limit and over bytes more; else beyond it, if the
+// reservation has no more than free bytes then, and its kind most beyond the limit.
+func (r *Reservation) grow(n, free, most, over int64) error {
 	l := r.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := r.refusalLocked(n, over); err != nil {
-		if n > free-r.bytes || n > beyondLimit-l.mu.beyond {
+		if n > free-r.bytes || n > most-l.mu.beyond[r.kind] {
 			l.mu.refuse++
 			l.runsShort()
 			return err
 		}
 		r.beyond += n
-		l.mu.beyond += n
+		l.mu.beyond[r.kind] += n
 	}
 	l.addLocked(r.kind, n)
 	r.bytes += n
@@ -202,12 +213,13 @@ func (r *Reservation) Commit(n int64) {
 	}
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	r.ledger.addLocked(r.kind, n-r.bytes)
+	l := r.ledger
+	l.addLocked(r.kind, n-r.bytes)
+	// What is beyond the limit goes first.
+	back := min(max(r.bytes-n, 0), r.beyond)
 	r.bytes = n
-	if r.beyond > max(n, 0) {
-		r.ledger.mu.beyond -= r.beyond - max(n, 0)
-		r.beyond = max(n, 0)
-	}
+	r.beyond -= back
+	l.mu.beyond[r.kind] -= back
 }
 
 // Release gives everything back. Releasing twice is harmless.

@@ -169,8 +169,8 @@ func TestWhatGoesBeyondTheLimitIsBounded(t *testing.T) {
 	for _, r := range append(reads, last) {
 		r.Release()
 	}
-	if l.mu.beyond != 0 || l.Total() != 5000 {
-		t.Fatalf("left: %d, %d in all", l.mu.beyond, l.Total())
+	if l.mu.beyond[KindScratch] != 0 || l.Total() != 5000 {
+		t.Fatalf("left: %v, %d in all", l.mu.beyond, l.Total())
 	}
 }
 
@@ -200,5 +200,27 @@ func TestReadsThatHaveNoRoomAreRefused(t *testing.T) {
 	r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10})
 	if keys, _ := r.prices(QueryRequest{Read: Read{Plan: r.plan("id < 10")}}); len(keys) != 10 {
 		t.Fatalf("%v", keys)
+	}
+}
+
+// TestEachKindHasItsOwnReserve beyond the limit, and what is given back first is
+// what lies there.
+func TestEachKindHasItsOwnReserve(t *testing.T) {
+	l := NewLedger(1000)
+	l.Force(KindGrowing, 900)
+	calls := l.Force(KindCalls, 0)
+	must(t, calls.GrowBeyond(100, 50)) // under the limit
+	must(t, calls.GrowBeyond(50, 50))
+	wantClass(t, calls.GrowBeyond(1, 50), errclass.Exhausted)
+	must(t, calls.GrowBeyond(1, 60)) // one that may take more
+	must(t, l.Force(KindScratch, 0).growBeyond(freeBytes, freeBytes))
+	wantClass(t, calls.GrowBeyond(math.MaxInt64, 60), errclass.Exhausted)
+	calls.Commit(140)
+	if got := l.mu.beyond[KindCalls]; got != 40 {
+		t.Fatalf("%d bytes beyond the limit, want 40", got)
+	}
+	calls.Release()
+	if l.mu.beyond[KindCalls] != 0 || l.Used()[KindCalls] != 0 {
+		t.Fatalf("left: %v, %v", l.mu.beyond, l.Used())
 	}
 }
