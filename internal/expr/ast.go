@@ -25,6 +25,8 @@ const (
 	nContains
 	nTextMatch   // text_match(name, text, minimum_should_match = n)
 	nPhraseMatch // phrase_match(name, text, n)
+	nFuzzyMatch  // text_match_fuzzy(name, text, max_edit_distance = n)
+	nMatch       // match_any(name, condition), ...
 	nRegex       // name =~ text, name !~ text
 	nSample      // random_sample(val)
 	nNot
@@ -57,9 +59,9 @@ type step struct {
 // field and typ. Constants are folded by the parser.
 type node struct {
 	kind  nodeKind
-	op    uint8 // cmpOp, arithOp or containsMode
+	op    uint8 // cmpOp, arithOp, containsMode or matchMode
 	typ   kind
-	not   bool // nIsNull: is not null; nIn, nLike: not in, not like
+	not   bool // nIsNull: is not null; nIn, nLike: not in, not like; nMatch: element_filter
 	depth int32
 	pos   int
 	kids  []*node
@@ -68,7 +70,7 @@ type node struct {
 	path  []step // nName: the steps; with the binder's name in front for a dynamic key
 	field schema.Field
 	base  *schema.Field // nName, nLength: the array that field is derived from; else nil
-	count int64         // nTextMatch: words wanted; nPhraseMatch: slop
+	count int64         // nTextMatch: words wanted; nPhraseMatch: slop; nFuzzyMatch: edits; nMatch: elements
 }
 
 func newNode(k nodeKind, pos int, kids ...*node) *node {
@@ -164,8 +166,10 @@ func (n *node) print(b *strings.Builder, outer int) {
 		b.WriteString("array_length(")
 		n.kids[0].print(b, 0)
 		b.WriteByte(')')
-	case nTextMatch, nPhraseMatch:
+	case nTextMatch, nPhraseMatch, nFuzzyMatch:
 		n.printText(b)
+	case nMatch:
+		n.printMatch(b)
 	case nCmp:
 		n.kids[0].print(b, bindAdd)
 		b.WriteString(" " + cmpOp(n.op).String() + " ")

@@ -12,6 +12,9 @@ type binder struct {
 	text   string
 	schema *schema.Schema
 	sample *node // the one random_sample that is in its place
+	last   *node // what the filter ends in, see lastTerm
+	// element is what $ stands for; nil outside of conditions on elements.
+	element *schema.Field
 }
 
 func (b *binder) fail(n *node, format string, args ...any) error {
@@ -42,8 +45,10 @@ func (b *binder) condition(n *node) (*node, error) {
 		return n, b.nullTest(n)
 	case nContains:
 		return n, b.contains(n)
-	case nTextMatch, nPhraseMatch:
+	case nTextMatch, nPhraseMatch, nFuzzyMatch:
 		return n, b.textMatch(n)
+	case nMatch:
+		return n, b.match(n)
 	case nRegex:
 		return n, b.regex(n)
 	case nSample:
@@ -130,6 +135,9 @@ func (b *binder) name(n *node) error {
 	if n.typ != kNone {
 		return nil // shared by the two comparisons of a range
 	}
+	if b.element != nil {
+		return b.elementOf(n)
+	}
 	f, ok := b.schema.Field(n.name)
 	if !ok {
 		if f, ok = b.schema.FieldByID(schema.DynamicFieldID); !ok || !b.schema.Dynamic {
@@ -186,6 +194,8 @@ func (b *binder) comparison(n *node) (*node, error) {
 	}
 	order := op != opEq && op != opNe
 	switch {
+	case l.val.months != 0 || r.val.months != 0:
+		return nil, b.fail(n, "an interval of years or months cannot be compared, only added to a time")
 	case l.typ == kArray && l.base != nil && !order:
 		return n, b.arrayConstant(n, l, r)
 	case order && (l.typ == kBool || r.typ == kBool), order && (l.typ == kArray || r.typ == kArray):
@@ -343,6 +353,8 @@ func (b *binder) describe(n *node) string {
 		var sb strings.Builder
 		n.print(&sb, 0)
 		return "JSON value " + clip(sb.String())
+	case n.kind == nName && n.field.ID == derivedID && n.field.Name == elementName:
+		return fmt.Sprintf("an element ($) of type %s", n.field.Type)
 	case n.kind == nName && n.base != nil && n.typ != kArray:
 		return fmt.Sprintf("an element of %s of Array field %q", n.field.Type, n.field.Name)
 	case n.kind == nName:

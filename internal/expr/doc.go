@@ -27,7 +27,11 @@
 //	tags[0], array_contains(tags, 1), array_contains_any(tags, [1, 2]),
 //	array_contains_all(..), array_length(tags), tags == [1, 2]
 //	at > ISO "2026-01-02T15:04:05Z", at + INTERVAL "P1DT2H" < ISO ".."
+//	match_any(tags, $ > 1), match_all(..), element_filter(tags, $ > 1),
+//	match_least(tags, $ > 1, threshold=2), match_most(..), match_exact(..)
 //	text_match(title, "red blue"), phrase_match(title, "red blue", 2)
+//	text_match_fuzzy(title, "bleu", max_edit_distance=1)
+//	starts_with(title, "red"), empty(title)
 //	random_sample(0.01)
 //
 // Words are case-insensitive; array_contains* are other names of
@@ -41,7 +45,8 @@
 // do those of a regular expression, such as \. and \d.
 // r"..." keeps every backslash. In like, % is any text, _ one character, and
 // \%, \_ and \\ stand for the character itself. Integers are decimal, 0x, 0b, 0o or
-// octal by a leading 0; one that does not fit 64 bits is an error.
+// octal by a leading 0; one that does not fit 64 bits is an error. Floats may be
+// hexadecimal (0x1.8p3).
 //
 // # Nulls and missing paths
 //
@@ -67,18 +72,26 @@
 // array_contains* and == of a null array are unknown, of an empty one they are not.
 // A value of another type than the elements' is an error.
 //
+// In match_any and its kind $ is an element, and nothing else can be named. They count the elements for
+// which the condition is true, and are unknown for a null array only: match_all is true
+// for an empty one. element_filter is match_any that, as in Milvus, stands alone or last.
+//
 // # Times
 //
 // A Timestamptz field is compared with ISO and a time in RFC 3339, or with such a
 // text alone; the offset decides the moment and is not kept. Without one it is UTC. INTERVAL takes an ISO
-// 8601 duration of weeks to seconds; years and months have no fixed length and are refused.
-// A time plus or minus an interval is a time, a time minus a time is an interval.
+// 8601 duration. A time plus or minus an interval is a time, a time minus a time is an
+// interval. Years and months are added to the date in UTC, where a day that the month
+// does not have counts on into the next: January 31 and a month is March 3, or 2. Having no
+// fixed length they can be added to a time only, not compared.
 //
 // # Text
 //
 // text_match is true where the text holds one of the words, or, with
 // minimum_should_match=n, n different ones of them; phrase_match where it holds all
-// words in their order, moved by at most the number that may follow. The
+// words in their order, moved by at most the number that may follow; text_match_fuzzy
+// where one of the words is there but for so many characters (0 to 2) that are added,
+// left out, replaced or swapped with their neighbour. The
 // field's analyzer cuts both texts into words (package analyze). Words of
 // nothing match nothing.
 //
@@ -86,7 +99,8 @@
 // not; for a JSON path, !~ is true as well for what is no text.
 //
 // random_sample(p) keeps each row that the rest of the filter leaves with the
-// probability p. It stands alone or is joined to the rest by and.
+// probability p. It stands alone or is joined to the rest by and (an or with a
+// constant does not count).
 //
 // # Numbers
 //

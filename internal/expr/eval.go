@@ -55,6 +55,8 @@ type scratch struct {
 	regs  []register
 	stack []value
 	rows  [3][]uint64 // bitmaps of a whole segment, see Narrow
+	subs  []*scratch  // of the plans for elements, see matchPred.sub
+	view  schema.Column
 	kern  vec.Kernels
 }
 
@@ -69,7 +71,7 @@ func (s *scratch) push(n int) []uint64 {
 
 func (s *scratch) pop() { s.top-- }
 
-func newScratch(columns []column, scans []analyze.Analyzer) *scratch {
+func newScratch(columns []column, scans []analyze.Analyzer, subs []*subPlan) *scratch {
 	s := &scratch{cols: make([]*schema.Column, len(columns)), own: make([]*schema.Column, len(columns)), kern: vec.Detect()}
 	for i := range columns {
 		if columns[i].derived() {
@@ -78,6 +80,9 @@ func newScratch(columns []column, scans []analyze.Analyzer) *scratch {
 	}
 	for _, a := range scans {
 		s.scans = append(s.scans, a.Scan())
+	}
+	for _, p := range subs {
+		s.subs = append(s.subs, newScratch(p.columns, p.scans, nil))
 	}
 	return s
 }
@@ -94,6 +99,10 @@ func (s *scratch) release() {
 	for _, sc := range s.scans {
 		sc.Reset("")
 	}
+	for _, e := range s.subs {
+		e.release()
+	}
+	s.view = schema.Column{}
 	s.top = 0
 	const keep = 1 << 20
 	if cap(s.buf) > keep {

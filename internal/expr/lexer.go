@@ -78,9 +78,6 @@ func (l *lexer) next() (token, error) {
 		for l.pos < len(l.text) && (isLetter(l.text[l.pos]) || isDigit(l.text[l.pos])) {
 			l.pos++
 		}
-		if l.pos == start+1 && c == '$' {
-			return token{}, errAt(l.text, start, []string{"$meta"}, `a lone "$"`)
-		}
 		return token{kind: tIdent, pos: start, end: l.pos, text: l.text[start:l.pos]}, nil
 	case isDigit(c), c == '.' && start+1 < len(l.text) && isDigit(l.text[start+1]):
 		return l.number(start)
@@ -101,7 +98,11 @@ func (l *lexer) number(start int) (token, error) {
 	hex := strings.HasPrefix(l.text[i:], "0x") || strings.HasPrefix(l.text[i:], "0X")
 	for ; i < len(l.text); i++ {
 		c := l.text[i]
-		sign := (c == '+' || c == '-') && !hex && i > start && (l.text[i-1] == 'e' || l.text[i-1] == 'E')
+		exponent := byte('e')
+		if hex {
+			exponent = 'p'
+		}
+		sign := (c == '+' || c == '-') && i > start && l.text[i-1]|0x20 == exponent
 		if !isLetter(c) && !isDigit(c) && c != '.' && !sign {
 			break
 		}
@@ -110,7 +111,7 @@ func (l *lexer) number(start int) (token, error) {
 	if strings.ContainsRune(t.text, '_') {
 		return token{}, errAt(l.text, start, nil, "invalid number %q", clip(t.text))
 	}
-	if !hex && strings.ContainsAny(t.text, ".eE") {
+	if !hex && strings.ContainsAny(t.text, ".eE") || hex && strings.ContainsAny(t.text, ".pP") {
 		f, err := strconv.ParseFloat(t.text, 64)
 		switch {
 		case err == nil:

@@ -15,6 +15,15 @@ func (p *parser) name() (*node, error) {
 	if p.tok.isOp("(") {
 		return p.call(n)
 	}
+	if n.name == elementName {
+		if p.tok.isOp("[") {
+			return nil, p.fail(n.pos, "arrays of structs are not supported; $ stands for an element of an array field")
+		}
+		if !p.element {
+			return nil, errAt(p.lex.text, n.pos, []string{"$meta"}, `a lone "$"`)
+		}
+		return n, nil
+	}
 	if p.tok.kind == tString && isTemporalWord(n.name) {
 		return p.temporal(n)
 	}
@@ -55,6 +64,9 @@ func newStep(key string, quoted bool) step {
 
 func (p *parser) call(n *node) (*node, error) {
 	fn := strings.ToLower(n.name)
+	if mode, ok := matchModeOf(fn); ok {
+		return p.match(n, fn, mode)
+	}
 	kind, mode, args := nContains, containsOne, 2
 	switch fn {
 	case "json_contains", "array_contains":
@@ -64,13 +76,16 @@ func (p *parser) call(n *node) (*node, error) {
 		mode = containsAll
 	case "array_length":
 		kind, args = nLength, 1
-	case "text_match", "phrase_match":
+	case "text_match", "phrase_match", "text_match_fuzzy":
 		return p.textCall(n, fn)
 	case "random_sample":
 		return p.sample(n)
-	case "element_filter", "match_all", "match_any":
-		return nil, p.fail(n.pos, "%s is not supported", fn)
+	case "empty", "starts_with":
+		return p.textTest(n, fn)
 	default:
+		if strings.HasPrefix(fn, "st_") {
+			return nil, p.fail(n.pos, "%s is not supported: there are no geometry fields", fn)
+		}
 		return nil, p.fail(n.pos, "unknown function %q", clip(n.name))
 	}
 	if err := p.nest(p.tok.pos); err != nil {
@@ -93,4 +108,34 @@ func (p *parser) call(n *node) (*node, error) {
 		c.depth = max(c.depth, a.depth+1)
 	}
 	return c, p.take(")")
+}
+
+// textTest parses empty(a), which is a == "", and starts_with(a, "x"), which is a like "x%".
+func (p *parser) textTest(name *node, fn string) (*node, error) {
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	field, err := p.primary()
+	if err != nil {
+		return nil, err
+	}
+	if fn == "empty" {
+		n := newNode(nCmp, name.pos, field, &node{kind: nConst, pos: name.pos, val: stringValue("")})
+		return n, p.take(")")
+	}
+	if !p.tok.isOp(",") {
+		return nil, p.expected(`"," and what starts_with looks for`)
+	}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	text, err := p.primary()
+	if err != nil {
+		return nil, err
+	}
+	if text.kind != nConst || text.val.k != kString {
+		return nil, p.fail(text.pos, "starts_with needs a text in quotes")
+	}
+	text.val.s = strings.NewReplacer("%", `\%`, "_", `\_`, `\`, `\\`).Replace(text.val.s) + "%"
+	return newNode(nLike, name.pos, field, text), p.take(")")
 }

@@ -9,9 +9,10 @@ type parser struct {
 	lex       lexer
 	tok       token // the one to look at
 	vars      map[string]any
-	depth     int // open prefixes and brackets
-	lists     int // open lists
-	listBytes int // text spent on lists that are closed
+	depth     int  // open prefixes and brackets
+	lists     int  // open lists
+	element   bool // inside of a condition on elements, where $ stands for one
+	listBytes int  // text spent on lists that are closed
 }
 
 // parse returns the syntax tree of text, nil when it is blank.

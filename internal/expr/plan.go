@@ -16,6 +16,7 @@ type Plan struct {
 	columns []column // what root reads, by slot
 	text    string
 	scans   []analyze.Analyzer // of the text conditions, see textPred.scan
+	subs    []*subPlan         // of the conditions on elements
 	scratch *sync.Pool         // of *scratch
 }
 
@@ -30,7 +31,7 @@ func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) 
 	}
 	p := &Plan{root: &constPred{value: true}}
 	if n != nil {
-		if n, err = (&binder{text: text, schema: s, sample: lastSample(n)}).condition(n); err != nil {
+		if n, err = (&binder{text: text, schema: s, sample: sampleOf(n), last: lastTerm(n)}).condition(n); err != nil {
 			return nil, err
 		}
 		var b strings.Builder
@@ -38,9 +39,9 @@ func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) 
 		p.text = b.String()
 		pl := &planner{}
 		p.root = pl.plan(n, false)
-		p.columns, p.scans = pl.used(p.root), pl.scans
+		p.columns, p.scans, p.subs = pl.used(p.root), pl.scans, pl.subs
 	}
-	p.scratch = &sync.Pool{New: func() any { return newScratch(p.columns, p.scans) }}
+	p.scratch = &sync.Pool{New: func() any { return newScratch(p.columns, p.scans, p.subs) }}
 	return p, nil
 }
 
@@ -75,6 +76,7 @@ func (p *Plan) String() string { return p.text }
 type planner struct {
 	columns []column
 	scans   []analyze.Analyzer
+	subs    []*subPlan
 }
 
 // ref gives the column of n, a field or what is derived from one, its slot.
@@ -134,8 +136,10 @@ func (pl *planner) plan(n *node, neg bool) pred {
 		return pl.isNull(n, neg == n.not)
 	case nContains:
 		return pl.contains(n, neg)
-	case nTextMatch, nPhraseMatch:
+	case nTextMatch, nPhraseMatch, nFuzzyMatch:
 		return pl.textMatch(n, neg)
+	case nMatch:
+		return pl.match(n, neg)
 	case nRegex:
 		return pl.regex(n, neg != n.not)
 	case nSample:
@@ -226,6 +230,9 @@ func (pl *planner) in(n *node, neg bool) pred {
 	if l.kind == nName && l.typ == kDyn {
 		return pl.json(l, neg, &jsonIn{set: newValueSet(list)})
 	}
+	if !l.isColumn() && l.typ == kTime {
+		return pl.inTimes(l, list, neg)
+	}
 	if !l.isColumn() {
 		p := &rowPred{set: newValueSet(list), neg: neg}
 		p.compile(pl, l)
@@ -251,6 +258,18 @@ func (pl *planner) in(n *node, neg bool) pred {
 		return newIntIn(f, ints, neg)
 	}
 	return newFloatIn(f, list, neg)
+}
+
+// inTimes plans in for a time that is calculated.
+func (pl *planner) inTimes(l *node, list []value, neg bool) pred {
+	terms := make([]pred, len(list))
+	for i, v := range list {
+		terms[i] = pl.newVector(l, opEq, &node{kind: nConst, typ: kTime, val: v}, neg)
+	}
+	if neg {
+		return joinAnd(terms)
+	}
+	return joinOr(terms)
 }
 
 func newBoolIn(f ref, list []value, neg bool) pred {

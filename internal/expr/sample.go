@@ -17,16 +17,20 @@ func (p *parser) sample(name *node) (*node, error) {
 	return &node{kind: nSample, pos: name.pos, depth: 1, val: a.val}, p.take(")")
 }
 
-// lastSample finds the random_sample of a filter where it has a meaning: alone, or a
-// term of the outermost and.
-func lastSample(n *node) *node {
-	if n.kind == nSample {
-		return n
+// sampleOf finds the random_sample of a filter where it has a meaning: alone, or a
+// term of the outermost and. An or with nothing but constants beside it is looked through.
+func sampleOf(n *node) *node {
+	rest := 0
+	for _, k := range n.kids {
+		rest += int(b2i(k.kind != nConst))
 	}
-	if n.kind == nAnd {
+	switch {
+	case n.kind == nSample:
+		return n
+	case n.kind == nAnd, n.kind == nOr && rest == 1:
 		for _, k := range n.kids {
-			if k.kind == nSample {
-				return k
+			if s := sampleOf(k); s != nil {
+				return s
 			}
 		}
 	}

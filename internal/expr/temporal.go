@@ -8,7 +8,8 @@ import (
 )
 
 // Times are written ISO "2026-01-02T15:04:05Z" and intervals INTERVAL "P3DT4H", as in
-// Milvus; both are microseconds inside.
+// Milvus; both are microseconds inside. Years and months have no fixed length, so an
+// interval that has some keeps them apart, and can only be added to a time.
 
 func isTemporalWord(w string) bool {
 	return strings.EqualFold(w, "iso") || strings.EqualFold(w, "interval")
@@ -32,22 +33,34 @@ func (p *parser) temporal(word *node) (*node, error) {
 // parseTime reads a time; one without an offset is UTC, as that of a Milvus
 // collection without a time zone.
 func parseTime(s string) (value, string) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", time.DateTime} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return value{k: kTime, i: t.UnixMicro()}, ""
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07", time.DateTime} {
+		t, err := time.Parse(layout, s)
+		if err != nil {
+			continue
 		}
+		if _, offset := t.Zone(); offset > 14*3600 || offset < -12*3600 {
+			return value{}, "an offset is between -12:00 and +14:00, not as in " + strconv.Quote(clip(s))
+		}
+		return value{k: kTime, i: t.UnixMicro()}, ""
 	}
 	return value{}, "a time is written 2026-01-02T15:04:05Z or with an offset such as +01:00, not " + strconv.Quote(clip(s))
 }
 
-// spanUnits are the units of an ISO 8601 duration in microseconds.
+// spanUnits are the units of an ISO 8601 duration in months or microseconds.
 var spanUnits = [...]struct {
 	unit   byte
 	time   bool // stands after the T
+	months float64
 	micros float64
-}{{'W', false, 7 * 86400e6}, {'D', false, 86400e6}, {'H', true, 3600e6}, {'M', true, 60e6}, {'S', true, 1e6}}
+}{
+	{'Y', false, 12, 0}, {'M', false, 1, 0}, {'W', false, 0, 7 * 86400e6}, {'D', false, 0, 86400e6},
+	{'H', true, 0, 3600e6}, {'M', true, 0, 60e6}, {'S', true, 0, 1e6},
+}
 
-// parseSpan reads an ISO 8601 duration of weeks, days, hours, minutes and seconds.
+// maxMonths bounds the months of an interval: all the time that 64 bits of microseconds hold.
+const maxMonths = 600_000 * 12
+
+// parseSpan reads an ISO 8601 duration.
 func parseSpan(text string) (value, string) {
 	bad := "an interval is written P3D, PT4H30M or P1DT0.5S, not " + strconv.Quote(clip(text))
 	s, negative := strings.CutPrefix(text, "-")
@@ -55,7 +68,7 @@ func parseSpan(text string) (value, string) {
 	if !ok || s == "" {
 		return value{}, bad
 	}
-	total, inTime := 0.0, false
+	total, months, inTime := 0.0, 0.0, false
 	for next := 0; s != ""; {
 		if s[0] == 'T' && !inTime && len(s) > 1 {
 			inTime, s = true, s[1:]
@@ -65,9 +78,6 @@ func parseSpan(text string) (value, string) {
 			return value{}, bad
 		}
 		x, err := strconv.ParseFloat(s[:end], 64)
-		if !inTime && (s[end] == 'Y' || s[end] == 'M') {
-			return value{}, "years and months have no fixed length, write the interval in days"
-		}
 		for next < len(spanUnits) && (spanUnits[next].unit != s[end] || spanUnits[next].time != inTime) {
 			next++
 		}
@@ -75,35 +85,63 @@ func parseSpan(text string) (value, string) {
 			return value{}, bad
 		}
 		total += x * spanUnits[next].micros
+		months += x * spanUnits[next].months
 		next, s = next+1, s[end+1:]
 	}
-	if total >= math.MaxInt64 {
+	switch {
+	case total >= math.MaxInt64 || months > maxMonths:
 		return value{}, "the interval is too long"
+	case months != math.Trunc(months):
+		return value{}, "a fraction of a month has no fixed length, write it in days"
+	case negative:
+		total, months = -total, -months
 	}
-	if negative {
-		total = -total
+	return value{k: kSpan, i: int64(math.Round(total)), months: int32(months)}, ""
+}
+
+// addMonths adds calendar months in UTC to a time in microseconds: a day that
+// the month does not have counts on into the next one, so that January 31 and a
+// month is March 3, or 2. Not ok if the result does not fit.
+func addMonths(micros int64, months int) (int64, bool) {
+	t := time.UnixMicro(micros).UTC().AddDate(0, months, 0)
+	const years = 292_000 // 64 bits of microseconds are a little more on both sides of 1970
+	if y := t.Year(); y < 1970-years || y > 1970+years {
+		return 0, false
 	}
-	return value{k: kSpan, i: int64(math.Round(total))}, ""
+	return t.UnixMicro(), true
 }
 
 func formatTemporal(v value) string {
 	if v.k == kTime {
 		return `ISO "` + time.UnixMicro(v.i).UTC().Format(time.RFC3339Nano) + `"`
 	}
-	sign, micros := "", uint64(v.i)
-	if v.i < 0 {
-		sign, micros = "-", -micros
+	sign, micros, months := "", uint64(v.i), v.months
+	if v.i < 0 || v.months < 0 {
+		sign, micros, months = "-", -micros, -months
+	}
+	date := "PT"
+	if months != 0 {
+		date = "P" + strconv.Itoa(int(months)) + "M"
+		if micros == 0 {
+			return `INTERVAL "` + sign + date + `"`
+		}
+		date += "T"
 	}
 	seconds := strconv.FormatUint(micros/1e6, 10)
 	if f := micros % 1e6; f != 0 {
 		seconds += "." + strings.TrimRight(strconv.FormatUint(1e6+f, 10)[1:], "0")
 	}
-	return `INTERVAL "` + sign + "PT" + seconds + `S"`
+	return `INTERVAL "` + sign + date + seconds + `S"`
 }
 
 // temporalArithmetic binds + and - of times and intervals.
 func (b *binder) temporalArithmetic(n *node) error {
 	l, r, op := n.kids[0].typ, n.kids[1].typ, arithOp(n.op)
+	for _, k := range n.kids {
+		if k.val.months != 0 && l == r {
+			return b.fail(k, "years and months can only be added to a time, or taken from one")
+		}
+	}
 	switch {
 	case l == kTime && r == kSpan && (op == opAdd || op == opSub), l == kSpan && r == kTime && op == opAdd:
 		n.typ = kTime

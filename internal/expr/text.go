@@ -8,12 +8,36 @@ import (
 	"github.com/querynode/querynode/internal/analyze"
 )
 
-// textCall parses the arguments of text_match and phrase_match; p.tok is at the bracket.
-func (p *parser) textCall(name *node, fn string) (*node, error) {
-	n := &node{kind: nTextMatch, pos: name.pos, depth: 1, count: 1}
-	if fn == "phrase_match" {
-		n.kind, n.count = nPhraseMatch, 0
+// textForm is what the three functions on words differ in, besides what they do.
+type textForm struct {
+	fn          string
+	kind        nodeKind
+	option      string // its name, "" if the third argument is the number alone
+	must        bool   // there has to be a third argument
+	count       int64  // if it is left out
+	least, most int64
+	words       int // how many the text may have
+}
+
+var textForms = [...]textForm{
+	{fn: "text_match", kind: nTextMatch, option: "minimum_should_match", count: 1, least: 1, most: maxTextWords, words: maxTextWords},
+	{fn: "phrase_match", kind: nPhraseMatch, most: maxTextWords, words: maxPhraseWords},
+	{fn: "text_match_fuzzy", kind: nFuzzyMatch, option: "max_edit_distance", must: true, most: maxEdits, words: maxPhraseWords},
+}
+
+func textFormOf(kind nodeKind) *textForm {
+	for i := range textForms {
+		if textForms[i].kind == kind {
+			return &textForms[i]
+		}
 	}
+	return nil
+}
+
+// textCall parses the arguments of a function on words; p.tok is at the bracket.
+func (p *parser) textCall(name *node, fn string) (*node, error) {
+	form := &textForms[slices.IndexFunc(textForms[:], func(f textForm) bool { return f.fn == fn })]
+	n := &node{kind: form.kind, pos: name.pos, depth: 1, count: form.count}
 	for i := range 2 {
 		if i > 0 && !p.tok.isOp(",") {
 			return nil, p.expected(`"," and the words that ` + fn + " looks for")
@@ -28,14 +52,17 @@ func (p *parser) textCall(name *node, fn string) (*node, error) {
 		n.kids = append(n.kids, a)
 	}
 	if !p.tok.isOp(",") {
+		if form.must {
+			return nil, p.expected(strconv.Quote(", " + form.option + "=N"))
+		}
 		return n, p.take(")")
 	}
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
-	if n.kind == nTextMatch {
-		if !p.tok.isWord("minimum_should_match") {
-			return nil, p.expected(`"minimum_should_match"`)
+	if form.option != "" {
+		if !p.tok.isWord(form.option) {
+			return nil, p.expected(strconv.Quote(form.option))
 		}
 		if err := p.advance(); err != nil {
 			return nil, err
@@ -48,8 +75,8 @@ func (p *parser) textCall(name *node, fn string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if least := b2i(n.kind == nTextMatch); c.kind != nConst || c.val.k != kInt || c.val.i < least || c.val.i > maxTextWords {
-		return nil, p.fail(c.pos, "want a number from %d to %d", least, maxTextWords)
+	if c.kind != nConst || c.val.k != kInt || c.val.i < form.least || c.val.i > form.most {
+		return nil, p.fail(c.pos, "want a number from %d to %d", form.least, form.most)
 	}
 	n.count = c.val.i
 	return n, p.take(")")
@@ -62,22 +89,21 @@ const (
 )
 
 func (n *node) printText(b *strings.Builder) {
-	b.WriteString(pick(n.kind == nTextMatch, "text_match(", "phrase_match("))
+	form := textFormOf(n.kind)
+	b.WriteString(form.fn + "(")
 	n.kids[0].print(b, 0)
 	b.WriteString(", ")
 	n.kids[1].print(b, 0)
-	switch {
-	case n.kind == nTextMatch && n.count > 1:
-		b.WriteString(", minimum_should_match=" + strconv.FormatInt(n.count, 10))
-	case n.kind == nPhraseMatch && n.count > 0:
-		b.WriteString(", " + strconv.FormatInt(n.count, 10))
+	if form.must || n.count != form.count {
+		b.WriteString(", " + pick(form.option == "", "", form.option+"=") + strconv.FormatInt(n.count, 10))
 	}
 	b.WriteByte(')')
 }
 
 func (b *binder) textMatch(n *node) error {
 	n.typ = kCond
-	fn := pick(n.kind == nTextMatch, "text_match", "phrase_match")
+	form := textFormOf(n.kind)
+	fn := form.fn
 	name, words := n.kids[0], n.kids[1]
 	if name.kind == nName {
 		if err := b.name(name); err != nil {
@@ -95,12 +121,8 @@ func (b *binder) textMatch(n *node) error {
 	if err != nil {
 		return b.fail(name, "field %q: %s", name.field.Name, err)
 	}
-	most := maxTextWords
-	if n.kind == nPhraseMatch {
-		most = maxPhraseWords
-	}
-	if k := len(a.Tokens(words.val.s)); k > most {
-		return b.fail(words, "%d words, at most %d are allowed", k, most)
+	if k := len(a.Tokens(words.val.s)); k > form.words {
+		return b.fail(words, "%d words, at most %d are allowed", k, form.words)
 	}
 	return nil
 }
@@ -111,8 +133,11 @@ func (pl *planner) textMatch(n *node, neg bool) pred {
 	words := n.kids[1].val.s
 	pl.scans = append(pl.scans, a)
 	scan := len(pl.scans) - 1
-	if n.kind == nPhraseMatch {
+	switch n.kind {
+	case nPhraseMatch:
 		return newPhrasePred(f, scan, a, words, n.count, neg)
+	case nFuzzyMatch:
+		return newFuzzyPred(f, scan, a, words, n.count, neg)
 	}
 	p := &textPred{ref: f, scan: scan, neg: neg, words: map[string]int{}}
 	for _, w := range a.Tokens(words) {

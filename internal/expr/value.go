@@ -21,7 +21,7 @@ const (
 	kArray              // constants: value.list; read from JSON: value.s, its text
 	kObject             // read from JSON only: value.s, its text
 	kTime               // value.i, microseconds since 1970-01-01 UTC
-	kSpan               // value.i, microseconds
+	kSpan               // value.i, microseconds, and value.months, which constants of their own kind have
 	kDyn                // nodes only: the type is known per row
 	kCond               // nodes only: a condition
 )
@@ -37,11 +37,12 @@ func (k kind) temporal() bool { return k == kTime || k == kSpan }
 
 // value is a constant, or what one row holds.
 type value struct {
-	k    kind
-	i    int64
-	f    float64
-	s    string
-	list []value
+	k      kind
+	months int32
+	i      int64
+	f      float64
+	s      string
+	list   []value
 }
 
 func intValue(i int64) value     { return value{k: kInt, i: i} }

@@ -35,6 +35,7 @@ const (
 	vUnder                     // the one below the top becomes float
 	vNeg                       // negate an integer
 	vNegF                      // negate a float
+	vMonths                    // add i months to a time
 	vArith                     // integer arithmetic of the two on top
 	vArithF                    // float arithmetic of the two on top
 )
@@ -120,6 +121,16 @@ func (v *vectorOp) run(s *scratch, top, lo, hi int) int {
 		r := &s.regs[top-1]
 		for i, x := range r.f {
 			r.f[i] = -x
+		}
+		return top
+	case vMonths:
+		r := &s.regs[top-1]
+		for m := r.valid; m != 0; {
+			i := nextBit(&m)
+			var ok bool
+			if r.i[i], ok = addMonths(r.i[i], int(v.i)); !ok {
+				r.valid &^= 1 << i
+			}
 		}
 		return top
 	}
@@ -313,7 +324,16 @@ func (p *vectorPred) compile(pl *planner, n *node, used int) {
 		p.code = append(p.code, vectorOp{code: code})
 	case nArith:
 		l, r := n.kids[0], n.kids[1]
+		if l.val.months != 0 {
+			l, r = r, l // an interval plus a time
+		}
 		p.compile(pl, l, used)
+		if m := int64(r.val.months); m != 0 {
+			if arithOp(n.op) == opSub {
+				m = -m
+			}
+			p.code = append(p.code, vectorOp{code: vMonths, i: m})
+		}
 		p.compile(pl, r, used+1)
 		code := vArith
 		if n.typ == kFloat {
