@@ -139,10 +139,11 @@ func (l *lane) aggregate(ctx context.Context, a *asking, req *qnpb.QueryRequest)
 		req.OrderBy = []*qnpb.OrderBy{{Field: names[a.r.IntN(len(names))], Descending: a.r.IntN(2) == 0, NullsFirst: a.r.IntN(2) == 0}}
 	}
 	got, err := l.ask(ctx, a.op, req)
-	if err != nil || !a.m.loaded || a.m.unclear(a.q) {
+	rows := a.m.see(a.q)
+	if err != nil || !a.m.loaded || a.m.unclear(a.q) || !a.whole(rows) {
 		return err
 	}
-	want := ag.groups(a.m.spec, a.m.see(a.q))
+	want := ag.groups(a.m.spec, rows)
 	slices.SortStableFunc(want, func(x, y shown) int {
 		for _, by := range req.GetOrderBy() {
 			if c := inOrder(by, x[by.GetField()], y[by.GetField()]); c != 0 {

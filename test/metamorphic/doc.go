@@ -7,14 +7,16 @@
 // An operation is one request, whatever number of rows it has. Some worlds, each a
 // node with lanes of its own, share the operations; each lane has a collection with a
 // random schema of scalars, times, arrays, JSON, dynamic fields and vectors of
-// every type, with nulls and defaults. In it there are inserts, upserts, deletes by key
+// every type, with nulls and defaults; a function may count the words of a text for
+// BM25, and the node may give the keys. In it there are inserts, upserts, deletes by key
 // and by filter, flushes, compactions, releases and loads, fields that are added, indexes
 // that are built, dropped and replaced, partitions that come and go, segments that cannot be
 // read. Between them searches (ranges, groups, pages, fused ones), queries (orders,
-// aggregates, pages), gets and counts, with filters of all kinds, as of now, as of random
-// moments in the past, or as fresh as a level of consistency asks. All lanes of a world
-// meet at a barrier now and then, where the node is stopped and started again, sometimes
-// with an object storage that fails while it stops, as if the process had been killed.
+// aggregates, pages), gets and counts, with filters of all kinds, of all rows, of
+// sealed ones or of a sample, as of now, as of random moments in the past, or as fresh as
+// a level of consistency asks. All lanes of a world meet at a barrier now and then, where
+// the node is stopped and started again, sometimes with an object storage that fails while
+// it stops, as if the process had been killed.
 //
 // Exact searches are compared exactly: which keys may be in the answer, their
 // scores, their values; of rows at the same distance any will do. Searches by graph

@@ -322,7 +322,12 @@ func (d *draft) onKey() condition {
 		}
 		return d.against("id", get, draw)
 	}
-	return d.onInteger("id", keySpace, func(x *row) any { return x.key })
+	if d.s.auto { // which numbers there are is not known
+		n := 2 + d.r.Int64N(6)
+		op, limit := d.one(operators...), d.r.Int64N(n)
+		return given(fmt.Sprintf("id %% %d %s %s", n, op, d.literal(limit)), func(x *row) any { return x.id }, func(v any) bool { return holds(op, order(v.(int64)%n, limit)) })
+	}
+	return d.onInteger("id", keySpace, func(x *row) any { return x.id })
 }
 
 // comparable reports whether two fields can stand on the two sides of a comparison.

@@ -21,9 +21,9 @@ type points struct {
 func (l *lane) hybrid(ctx context.Context, a *asking) error {
 	m, r := a.m, a.r
 	req := &qnpb.HybridSearchRequest{Collection: m.spec.name, Partitions: a.Parts, TopK: int64(a.K), Offset: int64(a.Offset),
-		OutputFields: m.spec.outputs(r), Freshness: a.f, Explain: r.IntN(8) == 0}
+		OutputFields: m.spec.outputs(r), Freshness: a.f, IgnoreGrowing: a.Sealed, Explain: r.IntN(8) == 0}
 	all := map[*row]*points{}
-	exact := true
+	exact := a.whole(m.see(read{at: a.q.at, parts: a.q.parts, timestamp: a.q.timestamp}))
 	var weights []float32
 	normalize, weighted := r.IntN(2) == 0, r.IntN(2) == 0
 	n := 1 + r.IntN(3)
@@ -84,11 +84,11 @@ func (l *lane) hybrid(ctx context.Context, a *asking) error {
 func (a *asking) sub(r *rand.Rand, v *vector, q read, rows []*row) (*qnpb.SubSearch, []scored) {
 	query := a.aim(r, v, 1, rows)
 	form := v.query(query, r.IntN(2) == 0)
-	s := &qnpb.SubSearch{Field: v.name, Filter: q.text(), FilterValues: q.values(), Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse}
+	s := &qnpb.SubSearch{Field: v.name, Filter: q.text(), FilterValues: q.values(), Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse, Texts: form.texts}
 	if r.IntN(3) > 0 {
 		s.TopK = 1 + r.Int64N(100)
 	}
-	return s, a.m.nearest(v, query[0], rows)
+	return s, a.m.nearest(q, v, query[0], rows)
 }
 
 // ties are the first and the last place that hit i can have.
@@ -111,6 +111,8 @@ func weigh(v *vector, score float64, normalize bool) float64 {
 		return 1 - 2*math.Atan(score)/math.Pi
 	case !normalize:
 		return score
+	case v.metric == "BM25":
+		return 2 * math.Atan(score) / math.Pi
 	case v.metric == "IP":
 		return 0.5 + math.Atan(score)/math.Pi
 	}
@@ -126,7 +128,7 @@ func (a *asking) compareFused(all map[*row]*points, outputs []string, res *qnpb.
 	sure, possible := 0, 0
 	for _, p := range all {
 		if p.possibly {
-			byKey[a.m.keyOf(p.row.key)] = p
+			byKey[a.m.keyOf(p.row)] = p
 			possible++
 		}
 		if p.surely {
@@ -156,7 +158,7 @@ func (a *asking) compareFused(all map[*row]*points, outputs []string, res *qnpb.
 	if len(hits) == a.K {
 		last, more := float64(scores[len(scores)-1]), 0
 		for _, p := range all {
-			if p.surely && p.lo > last+2*slack(last) && !slices.Contains(ids, a.m.keyOf(p.row.key)) {
+			if p.surely && p.lo > last+2*slack(last) && !slices.Contains(ids, a.m.keyOf(p.row)) {
 				more++
 			}
 		}

@@ -110,11 +110,12 @@ func (l *lane) move(ctx context.Context, o *op) error {
 	m := l.model
 	switch o.Do {
 	case opFlush:
-		if !m.loaded {
-			return nil
+		return l.flush(ctx, o)
+	case opSettle:
+		if err := l.flush(ctx, o); err != nil || !m.loaded {
+			return err
 		}
-		_, err := l.rig.write.Flush(ctx, &qnpb.FlushRequest{Collection: m.spec.name, Wait: o.Wait})
-		return err
+		return l.load(ctx)
 	case opCompact: // besides those that the node does by itself
 		if !m.loaded {
 			return nil
@@ -129,12 +130,34 @@ func (l *lane) move(ctx context.Context, o *op) error {
 		return err
 	case opLoad:
 		m.loaded = true
-		_, err := l.rig.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: m.spec.name})
-		return err
+		return l.load(ctx)
 	case opPartial:
 		return l.partial(ctx, o)
 	}
 	return errors.Newf("unknown operation %q", o.Do)
+}
+
+// flush has growing segments sealed; with o.Wait they are in the catalog then.
+func (l *lane) flush(ctx context.Context, o *op) error {
+	m := l.model
+	if !m.loaded {
+		return nil
+	}
+	_, err := l.rig.write.Flush(ctx, &qnpb.FlushRequest{Collection: m.spec.name, Wait: o.Wait})
+	if err == nil && o.Wait {
+		m.stored = o.ID
+	}
+	return err
+}
+
+// load has all served that the catalog has.
+func (l *lane) load(ctx context.Context) error {
+	m := l.model
+	_, err := l.rig.control.LoadSegments(ctx, &qnpb.LoadSegmentsRequest{Collection: m.spec.name})
+	if err == nil {
+		m.sealed = m.stored
+	}
+	return err
 }
 
 func (l *lane) create(ctx context.Context, o *op) error {
@@ -208,28 +231,9 @@ func (l *lane) append(ctx context.Context, o *op) error {
 	if o.Part != "" && !slices.Contains(m.parts, o.Part) {
 		return nil
 	}
-	req := &qnpb.AppendRequest{Collection: m.spec.name, Partition: o.Part}
-	var rows []*row
-	if o.Do == opDelete {
-		req.Operation = &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Ids: m.spec.ids(o.Keys)}}
-	} else {
-		omit := m.spec.omitted(o.Omit)
-		for _, k := range o.Keys {
-			if o.Do == opInsert && m.live[k] != nil {
-				continue
-			}
-			rows = append(rows, m.spec.newRow(k, o.Ver, o.Part, omit))
-		}
-		if len(rows) == 0 {
-			return nil
-		}
-		data, n := m.spec.data(rows, omit), int64(len(rows))
-		m.spec.fill(rows)
-		if o.Do == opInsert {
-			req.Operation = &qnpb.AppendRequest_Insert{Insert: &qnpb.InsertOperation{Rows: n, Fields: data}}
-		} else {
-			req.Operation = &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{Rows: n, Fields: data}}
-		}
+	req, rows := m.appendRequest(o)
+	if req == nil {
+		return nil
 	}
 	after := hybrid(time.Now())
 	res, err := l.rig.write.Append(ctx, req)
@@ -237,6 +241,11 @@ func (l *lane) append(ctx context.Context, o *op) error {
 		return err
 	}
 	m.last = max(m.last, res.GetTimestamp())
+	if m.spec.auto && o.Do == opInsert {
+		if err := m.given(o, rows, res.GetIds().GetInts().GetValues()); err != nil {
+			return err
+		}
+	}
 	for _, x := range rows {
 		x.after, x.upTo = min(after, m.last), m.last
 	}
@@ -249,6 +258,37 @@ func (l *lane) append(ctx context.Context, o *op) error {
 		}
 	}
 	return nil
+}
+
+// appendRequest makes a request and the rows that it writes; nil = there is nothing to do.
+func (m *model) appendRequest(o *op) (req *qnpb.AppendRequest, rows []*row) {
+	req = &qnpb.AppendRequest{Collection: m.spec.name, Partition: o.Part}
+	if o.Do == opDelete {
+		req.Operation = &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Ids: m.idsOf(o.Keys)}}
+		return req, nil
+	}
+	omit := m.spec.omitted(o.Omit)
+	for _, k := range o.Keys {
+		if o.Do == opUpsert || m.live[k] == nil {
+			rows = append(rows, m.spec.newRow(k, o.Ver, o.Part, omit))
+		}
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	if m.spec.auto && o.Do == opInsert {
+		omit["id"] = true
+	} else if m.spec.auto {
+		m.replaces(rows)
+	}
+	data, n := m.spec.data(rows, omit), int64(len(rows))
+	m.spec.fill(rows)
+	if o.Do == opInsert {
+		req.Operation = &qnpb.AppendRequest_Insert{Insert: &qnpb.InsertOperation{Rows: n, Fields: data}}
+	} else {
+		req.Operation = &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{Rows: n, Fields: data}}
+	}
+	return req, rows
 }
 
 func (l *lane) deleteBy(ctx context.Context, o *op) error {

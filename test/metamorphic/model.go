@@ -18,6 +18,8 @@ type model struct {
 	marks   map[int]uint64 // moments: operation to read timestamp
 	pages   map[int]*pages // what is read page by page, by operation
 	loaded  bool
+	stored  int // all rows up to this operation are in the catalog,
+	sealed  int // and those up to this one are served from there
 	version int64
 	born    int    // operation that created it
 	last    uint64 // highest timestamp that an operation returned
@@ -99,7 +101,7 @@ func (m *model) see(q read) []*row {
 			out = append(out, x)
 		}
 	}
-	slices.SortFunc(out, func(a, b *row) int { return order(a.key, b.key) }) // textKey keeps the order
+	slices.SortFunc(out, func(a, b *row) int { return order(a.id, b.id) }) // textKey keeps the order
 	return out
 }
 
@@ -110,15 +112,20 @@ type scored struct {
 }
 
 // nearest lists rows from the nearest to the farthest, without those that a
-// search does not find.
-func (m *model) nearest(v *vector, query []float64, rows []*row) []scored {
-	at := slices.IndexFunc(m.spec.vectors, func(x vector) bool { return x.name == v.name })
+// search does not find. q is the read that sees them.
+func (m *model) nearest(q read, v *vector, query []float64, rows []*row) []scored {
+	score := v.score
+	if v.of != "" {
+		c := m.corpus(v, q)
+		score = func(a, b []float64) (float64, bool) { return v.bm25(c, a, b) }
+	}
 	var out []scored
 	for _, x := range rows {
-		if x.vectors[at] == nil {
+		value := m.vectorOf(v, x)
+		if value == nil {
 			continue
 		}
-		if s, ok := v.score(query, x.vectors[at]); ok {
+		if s, ok := score(query, value); ok {
 			out = append(out, scored{x, s})
 		}
 	}

@@ -48,6 +48,7 @@ const (
 	opDelete    = "delete"
 	opDeleteBy  = "delete_by_filter"
 	opFlush     = "flush"
+	opSettle    = "settle" // what was written is served as sealed from now on
 	opCompact   = "compact"
 	opCool      = "cool" // its segments are served from mapped files
 	opRelease   = "release"
@@ -72,6 +73,7 @@ const (
 	formPages     = "pages"
 	formOrder     = "order"
 	formAggregate = "aggregate"
+	formSample    = "sample"
 )
 
 // The levels of consistency that may show less than what was written.
@@ -85,7 +87,7 @@ var weights = []struct {
 	do string
 	w  int
 }{
-	{opInsert, 18}, {opUpsert, 15}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 2}, {opCompact, 1}, {opCool, 1}, {opRelease, 1},
+	{opInsert, 18}, {opUpsert, 15}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 2}, {opSettle, 1}, {opCompact, 1}, {opCool, 1}, {opRelease, 1},
 	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opIndex, 2}, {opReindex, 1}, {opPartial, 1},
 	{opSearch, 34}, {opHybrid, 5}, {opQuery, 24}, {opCount, 5}, {opGet, 6}, {opPage, 8},
 }
@@ -148,6 +150,8 @@ func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 		}
 	case opFlush:
 		o.Wait = r.IntN(3) > 0
+	case opSettle:
+		o.Wait = true
 	case opPartition, opDropPart:
 		o.Part = []string{"p1", "p2"}[r.IntN(2)]
 	case opAddField, opIndex, opReindex, opPartial:
@@ -190,19 +194,25 @@ func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
 		if r.IntN(6) == 0 {
 			o.Offset = 1 + r.IntN(8)
 		}
-		o.Form = []string{"", "", "", "", formRange, formGroups, formPages}[r.IntN(7)]
-		o.Sealed = o.Form == "" && r.IntN(10) == 0
+		o.Form = []string{"", "", "", "", "", "", "", "", formRange, formRange, formGroups, formGroups, formPages, formPages, formSample}[r.IntN(15)]
+		o.Sealed = r.IntN(10) == 0
 	case opHybrid:
 		o.NQ, o.K = 1, 1+r.IntN(40)
 		if r.IntN(4) == 0 {
 			o.Offset = 1 + r.IntN(8)
 		}
+		o.Sealed = r.IntN(10) == 0
 	case opQuery:
-		o.Form = []string{"", "", formOrder, formAggregate, formAggregate, formPages}[r.IntN(6)]
-		if o.Form == formPages || r.IntN(3) == 0 {
+		o.Form = []string{"", "", "", "", formOrder, formOrder, formAggregate, formAggregate, formAggregate, formPages, formPages, formSample}[r.IntN(12)]
+		if o.Form == formPages || o.Form != formSample && r.IntN(3) == 0 {
 			o.K, o.Offset = 1+r.IntN(40), r.IntN(2)*r.IntN(10)
 		}
-		o.Sealed = o.Form == "" && o.K == 0 && r.IntN(8) == 0
+		o.Sealed = o.Form != formSample && r.IntN(8) == 0
+	case opCount:
+		o.Sealed = r.IntN(8) == 0
+		if !o.Sealed && r.IntN(6) == 0 {
+			o.Form = formSample
+		}
 	}
 	if o.Do == opSearch && o.Form == formPages || o.Do == opQuery && o.Form == formPages {
 		o.NQ, o.Offset = 1, 0

@@ -22,7 +22,11 @@ type pages struct {
 func (l *lane) firstRows(ctx context.Context, a *asking, req *qnpb.QueryRequest) error {
 	req.OutputFields, req.Limit, req.Iterate = a.m.spec.outputs(a.r), int64(a.K), true
 	p := &pages{asking: a, query: req}
-	for _, x := range a.m.see(a.q) {
+	rows := a.m.see(a.q)
+	if !a.whole(rows) {
+		return errNotAsked
+	}
+	for _, x := range rows {
 		p.left = append(p.left, scored{row: x})
 	}
 	return l.begin(ctx, p)
@@ -37,7 +41,8 @@ func (l *lane) firstHits(ctx context.Context, a *asking, v *vector, query []floa
 		req.Radius, req.RangeFilter = p.limits.radius, p.limits.filter
 	}
 	var clear bool
-	if p.left, clear = v.within(p.limits, a.m.nearest(v, query, a.m.see(a.q))); !clear {
+	rows := a.m.see(a.q)
+	if p.left, clear = v.within(p.limits, a.m.nearest(a.q, v, query, rows)); !clear || !a.whole(rows) {
 		return errNotAsked
 	}
 	return l.begin(ctx, p)
@@ -132,15 +137,15 @@ func (p *pages) compareOne(i int, got shown, scores []float32, outputs []string)
 	first := p.left[0]
 	at := 0
 	if p.v != nil && p.v.slack() > 0 {
-		at = slices.IndexFunc(p.left, func(s scored) bool { return p.m.keyOf(s.key) == got["id"] })
+		at = slices.IndexFunc(p.left, func(s scored) bool { return p.m.keyOf(s.row) == got["id"] })
 		at = max(0, at)
 		if math.Abs(p.left[at].score-first.score) > 2*p.v.slack() {
 			at = 0
 		}
 	}
 	want := p.left[at]
-	if got["id"] != p.m.keyOf(want.key) {
-		return p.differs("%v %v: row %d of the page is %v, want %v", &p.q, p.v, i, got["id"], p.m.keyOf(want.key))
+	if got["id"] != p.m.keyOf(want.row) {
+		return p.differs("%v %v: row %d of the page is %v, want %v", &p.q, p.v, i, got["id"], p.m.keyOf(want.row))
 	}
 	if p.v != nil && math.Abs(float64(scores[i])-want.score) > p.v.slack() {
 		return p.differs("%v %v: row %v has the score %v, want %v", &p.q, p.v, got["id"], scores[i], want.score)

@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
 // aim draws vectors to search for: of rows, or any.
 func (a *asking) aim(r *rand.Rand, v *vector, n int, rows []*row) (out [][]float64) {
-	at := slices.IndexFunc(a.m.spec.vectors, func(x vector) bool { return x.name == v.name })
 	near := r.IntN(2) == 0
 	for range n {
 		x := v.random(r)
-		if i := r.IntN(1 << 20); near && len(rows) > 0 && rows[i%len(rows)].vectors[at] != nil {
-			x = rows[i%len(rows)].vectors[at]
+		if i := r.IntN(1 << 20); near && len(rows) > 0 {
+			if there := a.m.vectorOf(v, rows[i%len(rows)]); there != nil {
+				x = there
+			}
 		}
 		out = append(out, x)
 	}
@@ -34,6 +34,8 @@ func (v *vector) limits(r *rand.Rand) limits {
 			return float32(r.IntN(100))/100 + 0.003
 		case "HAMMING":
 			return float32(r.IntN(v.dim))
+		case "BM25":
+			return float32(r.IntN(800))/100 + 0.003
 		}
 		return float32(r.IntN(200)-60) * pick[float32](v.typ == int8s, 128, 1)
 	}
@@ -61,11 +63,14 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 	form := v.query(queries, r.IntN(2) == 0)
 	req := &qnpb.SearchRequest{Collection: m.spec.name, Partitions: a.Parts, Field: v.name, TopK: int64(a.K), Offset: int64(a.Offset),
 		Filter: a.q.text(), FilterValues: a.q.values(), OutputFields: m.spec.outputs(r), Freshness: a.f, IgnoreGrowing: a.Sealed,
-		Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse, Explain: r.IntN(8) == 0}
+		Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse, Texts: form.texts, Explain: r.IntN(8) == 0}
 	if r.IntN(2) == 0 {
 		req.Metric = v.metric
 	}
-	f := &found{asking: a, v: v, outputs: req.OutputFields}
+	if a.Form == formSample {
+		req.Filter, _ = a.sample()
+	}
+	f := &found{asking: a, v: v, outputs: req.OutputFields, some: a.Form == formSample || !a.whole(rows)}
 	if r.IntN(10) == 0 && a.Form != formPages {
 		f.round = new(int32)
 		*f.round = r.Int32N(4)
@@ -101,6 +106,7 @@ type found struct {
 	by      *field // of groups; nil = none
 	size    int    // of a group
 	strict  bool
+	some    bool // which of the rows are found is not known
 }
 
 // String says what was searched for, in differences.
@@ -126,6 +132,9 @@ func (f *found) slack(score float64) float64 {
 	return f.v.slack()
 }
 
+// exact reports whether it is known which scores are found.
+func (f *found) exact() bool { return f.v.exact() && !f.some }
+
 // compare takes the hits of one vector after the other.
 func (f *found) compare(l *lane, queries [][]float64, rows []*row, res *qnpb.SearchResponse) error {
 	if len(res.GetCounts()) != len(queries) {
@@ -139,7 +148,7 @@ func (f *found) compare(l *lane, queries [][]float64, rows []*row, res *qnpb.Sea
 		if n > len(hits) {
 			return f.differs("%v: %d hits for vector %d, %d are left", f, n, i, len(hits))
 		}
-		all, clear := f.v.within(f.limits, f.m.nearest(f.v, x, rows))
+		all, clear := f.v.within(f.limits, f.m.nearest(f.q, f.v, x, rows))
 		if !clear {
 			return nil
 		}
@@ -150,7 +159,7 @@ func (f *found) compare(l *lane, queries [][]float64, rows []*row, res *qnpb.Sea
 		if f.by != nil {
 			groups, err = f.compareGroups(all, hits[:n], values[:n], scores[:n], groups)
 		} else {
-			err = f.compareNearest(l, cut(all, f.Offset, f.K), scores[:n])
+			err = f.compareNearest(l, all, hits[:n], scores[:n])
 		}
 		if err != nil {
 			return err
@@ -164,7 +173,7 @@ func (f *found) compare(l *lane, queries [][]float64, rows []*row, res *qnpb.Sea
 func (f *found) compareHits(all []scored, hits []shown, scores []float32) error {
 	byKey := map[any]scored{}
 	for _, s := range all {
-		byKey[f.m.keyOf(s.key)] = s
+		byKey[f.m.keyOf(s.row)] = s
 	}
 	seen := map[any]bool{}
 	for i, h := range hits {
@@ -190,10 +199,11 @@ func (f *found) compareHits(all []scored, hits []shown, scores []float32) error 
 
 // compareNearest: an exact search has the nearest rows; of rows at the same
 // distance any will do. What others found is counted.
-func (f *found) compareNearest(l *lane, want []scored, scores []float32) error {
+func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []float32) error {
+	want := cut(all, f.Offset, f.K)
 	switch {
-	case f.Sealed:
-		return nil // which rows are sealed is not known
+	case f.some:
+		return f.compareSealedHits(all, hits, scores)
 	case !f.v.exact():
 		l.recall.Wanted += int64(len(want))
 		for _, s := range scores[:min(len(scores), len(want))] {
@@ -208,7 +218,7 @@ func (f *found) compareNearest(l *lane, want []scored, scores []float32) error {
 	}
 	for i, w := range want {
 		if math.Abs(float64(scores[i])-w.score) > f.slack(w.score) {
-			return f.differs("%v: hit %d has the score %v, want %v (row %v): got %v", f, i, scores[i], w.score, f.m.keyOf(w.key), scores)
+			return f.differs("%v: hit %d has the score %v, want %v (row %v): got %v", f, i, scores[i], w.score, f.m.keyOf(w.row), scores)
 		}
 	}
 	return nil
@@ -225,7 +235,7 @@ func (f *found) compareGroups(all []scored, hits, values []shown, scores []float
 	}
 	byKey := map[any]scored{}
 	for _, s := range all {
-		byKey[f.m.keyOf(s.key)] = s
+		byKey[f.m.keyOf(s.row)] = s
 	}
 	seen := map[any]bool{}
 	number := 0
@@ -240,23 +250,23 @@ func (f *found) compareGroups(all []scored, hits, values []shown, scores []float
 			return nil, f.differs("%v: the group of %v is there twice", f, value)
 		}
 		seen[value] = true
-		if f.strict && f.v.exact() && n != min(f.size, len(g.rows)) {
+		if f.strict && f.exact() && n != min(f.size, len(g.rows)) {
 			return nil, f.differs("%v: the group of %v has %d rows, want %d", f, value, n, min(f.size, len(g.rows)))
 		}
 		for i := range n {
 			if v := wanted(byKey[hits[i]["id"]].values[at]); v != value || values[i][f.by.name] != value {
 				return nil, f.differs("%v: row %v, of value %v, said to be %v, stands in the group of %v", f, hits[i]["id"], v, values[i][f.by.name], value)
 			}
-			if (f.strict || i == 0) && f.v.exact() && math.Abs(float64(scores[i])-g.rows[i].score) > f.slack(g.rows[i].score) {
+			if (f.strict || i == 0) && f.exact() && math.Abs(float64(scores[i])-g.rows[i].score) > f.slack(g.rows[i].score) {
 				return nil, f.differs("%v: row %d of the group of %v has the score %v, want %v", f, i, value, scores[i], g.rows[i].score)
 			}
 		}
-		if f.v.exact() && number < len(want) && math.Abs(float64(scores[0])-want[number].rows[0].score) > f.slack(want[number].rows[0].score) {
+		if f.exact() && number < len(want) && math.Abs(float64(scores[0])-want[number].rows[0].score) > f.slack(want[number].rows[0].score) {
 			return nil, f.differs("%v: group %d begins with the score %v, want %v", f, number, scores[0], want[number].rows[0].score)
 		}
 		hits, values, scores = hits[n:], values[n:], scores[n:]
 	}
-	if f.v.exact() && number != len(want) || number > len(want) {
+	if f.exact() && number != len(want) || number > len(want) {
 		return nil, f.differs("%v: %d groups, want %d", f, number, len(want))
 	}
 	return counts[number:], nil

@@ -16,6 +16,7 @@ type spec struct {
 	name    string
 	seed    uint64
 	text    bool // keys are text
+	auto    bool // the node gives keys
 	fields  []field
 	vectors []vector
 	shards  int32
@@ -115,6 +116,8 @@ func newSpec(name string, seed uint64) *spec {
 	for i, n := 0, []int{1, 1, 1, 2, 2, 3}[r.IntN(6)]; i < n; i++ {
 		s.vectors = append(s.vectors, newVector(r, i))
 	}
+	s.addTexts(r)
+	s.auto = !s.text && r.IntN(4) == 0
 	s.retain = retention
 	if r.IntN(3) == 0 {
 		n := r.IntN(3)
@@ -129,7 +132,7 @@ func newSpec(name string, seed uint64) *spec {
 
 // create is the request that makes the collection.
 func (s *spec) create() *qnpb.CreateCollectionRequest {
-	key := &qnpb.FieldSchema{Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true}
+	key := &qnpb.FieldSchema{Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true, AutoId: s.auto}
 	if s.text {
 		key.Type, key.MaxLength = qnpb.DataType_DATA_TYPE_VARCHAR, 64
 	}
@@ -144,6 +147,9 @@ func (s *spec) create() *qnpb.CreateCollectionRequest {
 		v := &s.vectors[i]
 		c.Schema.Fields = append(c.Schema.Fields, &qnpb.FieldSchema{Name: v.name, Type: v.typ, Dim: v.schemaDim(), Nullable: v.nullable})
 		c.Indexes = append(c.Indexes, v.indexSpec())
+		if v.of != "" {
+			c.Schema.Functions = append(c.Schema.Functions, v.function())
+		}
 	}
 	return c
 }
@@ -180,7 +186,8 @@ func (f *field) scalarIndexes() []string {
 
 // row is one row of the model. It is what the node must show of it.
 type row struct {
-	key     int64
+	key     int64 // of the model: operations name rows by it
+	id      int64 // of the node: the same, unless it gives keys; of text keys see textKey
 	part    string
 	version int64
 	values  []any       // by field; nil = null
@@ -195,9 +202,13 @@ type row struct {
 // been replaced by defaults yet.
 func (s *spec) newRow(key, version int64, part string, omit map[string]bool) *row {
 	r := rand.New(rand.NewPCG(s.seed^uint64(key)*0x9e3779b97f4a7c15, uint64(version)))
-	x := &row{key: key, part: part, version: version}
+	x := &row{key: key, id: key, part: part, version: version}
 	for i := range s.vectors {
 		v := &s.vectors[i]
+		if v.of != "" {
+			x.vectors = append(x.vectors, nil)
+			continue
+		}
 		value := v.random(r)
 		if v.nullable && (r.IntN(4) == 0 || omit[v.name]) {
 			value = nil
@@ -232,6 +243,10 @@ func (s *spec) omitted(seed uint64) map[string]bool {
 			out[s.vectors[i].name] = true
 		}
 	}
+	written := func(v vector) bool { return v.of == "" && !out[v.name] }
+	if s.auto && !slices.ContainsFunc(s.vectors, written) && !slices.ContainsFunc(s.fields, func(f field) bool { return !out[f.name] }) {
+		clear(out) // of rows without a key, something has to be sent
+	}
 	return out
 }
 
@@ -248,7 +263,7 @@ func (s *spec) fill(rows []*row) {
 
 func textKey(key int64) string { return fmt.Sprintf("k%04d", key) }
 
-// ids are keys as the API wants them.
+// ids are ids of rows as the API wants them.
 func (s *spec) ids(keys []int64) *qnpb.Ids {
 	if !s.text {
 		return &qnpb.Ids{Keys: &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: keys}}}
@@ -274,18 +289,21 @@ func idData(ids *qnpb.Ids) *qnpb.FieldData {
 
 // data are rows as the API wants them, without the fields that are left out.
 func (s *spec) data(rows []*row, omit map[string]bool) []*qnpb.FieldData {
-	var keys []int64
-	for _, x := range rows {
-		keys = append(keys, x.key)
+	var out []*qnpb.FieldData
+	if !omit["id"] {
+		var ids []int64
+		for _, x := range rows {
+			ids = append(ids, x.id)
+		}
+		out = append(out, idData(s.ids(ids)))
 	}
-	out := []*qnpb.FieldData{idData(s.ids(keys))}
 	for i := range s.fields {
 		if f := &s.fields[i]; !omit[f.name] {
 			out = append(out, f.data(rows, i))
 		}
 	}
 	for i := range s.vectors {
-		if v := &s.vectors[i]; !omit[v.name] {
+		if v := &s.vectors[i]; !omit[v.name] && v.of == "" {
 			out = append(out, v.data(rows, i))
 		}
 	}
@@ -304,7 +322,7 @@ func (s *spec) outputs(r *rand.Rand) []string {
 		}
 	}
 	for i := range s.vectors {
-		if r.IntN(3) == 0 {
+		if s.vectors[i].of == "" && r.IntN(3) == 0 {
 			out = append(out, s.vectors[i].name)
 		}
 	}
@@ -318,9 +336,9 @@ func (s *spec) describe() string {
 		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %v %v", f.name, f.index, f.nullable, f.def)))
 	}
 	for _, v := range s.vectors {
-		out = append(out, fmt.Sprintf("%s %s(%d) %s %s", v.name, v.typ, v.dim, v.index, v.metric))
+		out = append(out, fmt.Sprintf("%s %s(%d) %s %s %v", v.name, v.typ, v.dim, v.index, v.metric, v.params))
 	}
-	return fmt.Sprintf("%d shards, ttl %v, retention %v: %s", s.shards, s.ttl, s.retain, strings.Join(out, ", "))
+	return fmt.Sprintf("%d shards, ttl %v, retention %v, auto_id %v: %s", s.shards, s.ttl, s.retain, s.auto, strings.Join(out, ", "))
 }
 
 // pick draws one of the fields that pass; nil if none does.

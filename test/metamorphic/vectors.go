@@ -21,6 +21,12 @@ type vector struct {
 	nullable bool
 	searched bool // it has or had an index that finds nearly all: segments keep theirs
 	coded    bool // the same of one that computes scores by codes
+
+	// Of one that a function counts from a text:
+	of       string // the text field; "" = it is written as it is
+	analyzer string
+	k1, b    float64
+	params   map[string]string // of its index
 }
 
 // sparseDims are the dimensions that sparse vectors have.
@@ -52,6 +58,11 @@ func newVector(r *rand.Rand, number int) vector {
 // reindex draws an index and a metric.
 func (v *vector) reindex(r *rand.Rand) {
 	one := func(of ...string) string { return of[r.IntN(len(of))] }
+	if v.of != "" {
+		v.index = one("SPARSE_INVERTED_INDEX", "SPARSE_WAND", "AUTOINDEX")
+		v.reindexTexts(r)
+		return
+	}
 	v.metric = one("L2", "IP", "COSINE")
 	switch v.typ {
 	case float32s:
@@ -71,7 +82,7 @@ func (v *vector) reindex(r *rand.Rand) {
 }
 
 func (v *vector) indexSpec() *qnpb.IndexSpec {
-	return &qnpb.IndexSpec{Field: v.name, Type: v.index, Metric: v.metric}
+	return &qnpb.IndexSpec{Field: v.name, Type: v.index, Metric: v.metric, Params: v.params}
 }
 
 func (v *vector) schemaDim() int32 {
@@ -86,6 +97,9 @@ func (v *vector) exact() bool { return !v.searched }
 
 // random has values whose products and sums a float32 holds exactly, in every type.
 func (v *vector) random(r *rand.Rand) []float64 {
+	if v.of != "" {
+		return randomWords(r)
+	}
 	x := make([]float64, v.dim)
 	for i := range x {
 		switch v.typ {
@@ -149,6 +163,9 @@ func (v *vector) better(a, b float64) bool {
 // slack is how far a score may be off: a float32 holds the vectors' sums and
 // products exactly, not their roots and quotients. Codes are off by some more.
 func (v *vector) slack() float64 {
+	if v.of != "" {
+		return 5e-4 // of some hundreds at most
+	}
 	if v.coded {
 		return 1e-2
 	}
@@ -300,11 +317,18 @@ type query struct {
 	floats *qnpb.FloatVectors
 	bytes  *qnpb.ByteVectors
 	sparse *qnpb.SparseVectors
+	texts  []string
 }
 
 // query puts vectors into their form; float16 and bfloat16 may be sent as float32 too.
 func (v *vector) query(vectors [][]float64, asFloats bool) query {
 	switch {
+	case v.of != "":
+		var q query
+		for _, x := range vectors {
+			q.texts = append(q.texts, v.queryText(x))
+		}
+		return q
 	case v.typ == sparse:
 		return query{sparse: sparseOf(vectors)}
 	case v.typ == float32s, asFloats && v.typ != binaries:
