@@ -161,7 +161,9 @@ func (m *model) any() operand {
 }
 
 func (m *model) leaf() term {
-	switch m.r.IntN(13) {
+	switch m.r.IntN(14) {
+	case 13:
+		return m.elementLeaf()
 	case 11:
 		return m.arrayLeaf()
 	case 12:
