@@ -58,10 +58,12 @@ type step struct {
 // node is a node of the syntax tree. The parser makes it, the binder fills in
 // field and typ. Constants are folded by the parser.
 type node struct {
-	kind  nodeKind
-	op    uint8 // cmpOp, arithOp, containsMode or matchMode
-	typ   kind
-	not   bool // nIsNull: is not null; nIn, nLike: not in, not like; nMatch: element_filter
+	kind nodeKind
+	op   uint8 // cmpOp, arithOp, containsMode or matchMode
+	typ  kind
+	// nIsNull: is not null; nIn, nLike: not in, not like. How it was written, for errors
+	// only: nMatch: element_filter; nContains: array_contains.
+	not   bool
 	depth int32
 	pos   int
 	kids  []*node

@@ -296,7 +296,7 @@ func (b *binder) nullTest(n *node) error {
 
 func (b *binder) contains(n *node) error {
 	n.typ = kCond
-	fn := containsNames[n.op]
+	fn := pick(n.not, arrayContainsNames[n.op], containsNames[n.op])
 	name, arg := n.kids[0], n.kids[1]
 	if name.kind == nName {
 		if err := b.name(name); err != nil {

@@ -92,7 +92,7 @@ func (p *parser) call(n *node) (*node, error) {
 		return nil, err
 	}
 	defer func() { p.depth-- }()
-	c := &node{kind: kind, op: uint8(mode), pos: n.pos, depth: 1}
+	c := &node{kind: kind, op: uint8(mode), pos: n.pos, depth: 1, not: strings.HasPrefix(fn, "array_")}
 	for i := range args {
 		if i > 0 && !p.tok.isOp(",") {
 			return nil, p.expected(fmt.Sprintf("\",\" and argument %d of %s", i+1, fn))
