@@ -258,7 +258,9 @@ Example:
   querynode collection create posts --field id:int64:pk --field body:varchar:analyzer=english --bm25 words=body
 
 A schema file:
-  {"fields": [{"name": "id", "type": "int64", "primary_key": true}, {"name": "vector", "type": "vector(100)"}],
+  {"fields": [{"name": "id", "type": "int64", "primary_key": true}, {"name": "vector", "type": "vector(100)"},
+              {"name": "body", "type": "varchar", "analyzer": "english"}],
+   "functions": [{"type": "BM25", "input_fields": ["body"], "output_fields": ["words"]}],
    "indexes": [{"field": "vector", "type": "HNSW", "metric": "COSINE", "params": {"M": "16"}}]}`
 }
 

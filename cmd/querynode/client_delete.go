@@ -13,6 +13,7 @@ type deleteCmd struct {
 	Collection string   `arg:"" help:"Name or alias of the collection."`
 	IDs        []string `name:"ids" placeholder:"KEY,..." xor:"what" help:"Keys of the rows to delete."`
 	Filter     string   `placeholder:"EXPR" xor:"what" help:"Delete the rows that match now."`
+	Param      []string `sep:"none" placeholder:"NAME=VALUE" help:"Value of a {NAME} in the filter. May be repeated."`
 	Partition  string   `placeholder:"NAME" help:"Only in this partition."`
 	clientFlags
 }
@@ -23,7 +24,8 @@ func (deleteCmd) Help() string {
 
 Example:
   querynode delete words --ids 17,18
-  querynode delete words --filter 'length > 12'`
+  querynode delete words --filter 'length > 12'
+  querynode delete words --filter 'word in {words}' --param 'words=["the", "a"]'`
 }
 
 // Run deletes.
@@ -31,8 +33,12 @@ func (d *deleteCmd) Run(a *app) error {
 	if len(d.IDs) == 0 && d.Filter == "" {
 		return usage(errors.New("say what to delete: --ids or --filter"))
 	}
+	values, err := parseParams(d.Param)
+	if err != nil {
+		return err
+	}
 	return d.with(a, func(ctx context.Context, c *client) error {
-		op := &qnpb.DeleteOperation{Filter: d.Filter}
+		op := &qnpb.DeleteOperation{Filter: d.Filter, FilterValues: values}
 		if len(d.IDs) > 0 {
 			coll, err := c.describe(ctx, d.Collection)
 			if err != nil {

@@ -16,7 +16,7 @@ import (
 
 type hybridCmd struct {
 	Collection   string    `arg:"" help:"Name or alias of the collection."`
-	Search       []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector, or one that --bm25 made for these words. May be repeated, for the same field too."`
+	Search       []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector (FIELD=3:0.5,17:1 if it is sparse), or one that --bm25 made for these words. May be repeated, for the same field too."`
 	ID           string    `name:"id" xor:"what" placeholder:"KEY" help:"Search every vector field for what is near to the row with this key."`
 	TopK         int64     `short:"k" default:"10" help:"Rows wanted."`
 	Offset       int64     `help:"Rows to leave out at the front."`
@@ -84,25 +84,23 @@ func (h *hybridCmd) searches(ctx context.Context, c *client, coll *qnpb.Collecti
 	if err != nil {
 		return nil, err
 	}
-	add := func(f *qnpb.FieldSchema, v []float32) error {
-		if len(v) != int(f.GetDim()) {
-			return wrongDim(len(v), f)
+	add := func(f *qnpb.FieldSchema, what *qnpb.SubSearch) {
+		what.Field, what.TopK, what.Filter, what.FilterValues = f.GetName(), h.Ranked, h.Filter, values
+		if what.Vectors != nil {
+			what.Ef = h.EF
 		}
-		out = append(out, &qnpb.SubSearch{Field: f.GetName(), Vectors: rowpb.RawVectors(v, len(v)), TopK: h.Ranked, Filter: h.Filter, FilterValues: values, Ef: h.EF})
-		return nil
+		out = append(out, what)
 	}
 	if h.ID != "" {
 		for _, f := range vectorsOf(coll.GetSchema()) {
 			if ofWords(coll.GetSchema(), f) {
 				continue // a row has no words that could be searched for
 			}
-			v, err := c.vectorsOf(ctx, coll, f, []string{h.ID})
+			what, err := h.ofRow(ctx, c, coll, f)
 			if err != nil {
 				return nil, err
 			}
-			if err := add(f, v); err != nil {
-				return nil, err
-			}
+			add(f, what)
 		}
 		return out, nil
 	}
@@ -116,18 +114,52 @@ func (h *hybridCmd) searches(ctx context.Context, c *client, coll *qnpb.Collecti
 			return nil, err
 		}
 		if ofWords(coll.GetSchema(), f) {
-			out = append(out, &qnpb.SubSearch{Field: f.GetName(), Texts: []string{numbers}, TopK: h.Ranked, Filter: h.Filter, FilterValues: values})
+			add(f, &qnpb.SubSearch{Texts: []string{numbers}})
 			continue
 		}
-		v, err := parseVector(numbers)
+		what, err := typedVector(f, numbers)
 		if err != nil {
 			return nil, err
 		}
-		if err := add(f, v); err != nil {
-			return nil, err
-		}
+		add(f, what)
 	}
 	return out, nil
+}
+
+// ofRow searches for the vector of the row --id.
+func (h *hybridCmd) ofRow(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema) (*qnpb.SubSearch, error) {
+	if isSparse(f) {
+		v, err := c.sparseOf(ctx, coll, f, []string{h.ID})
+		return &qnpb.SubSearch{SparseVectors: v}, err
+	}
+	v, err := c.vectorsOf(ctx, coll, f, []string{h.ID})
+	if err != nil {
+		return nil, err
+	}
+	return denseSearch(f, v)
+}
+
+// typedVector searches for a vector as it is typed.
+func typedVector(f *qnpb.FieldSchema, text string) (*qnpb.SubSearch, error) {
+	if isSparse(f) {
+		v, err := parseSparse("--search", []string{text})
+		return &qnpb.SubSearch{SparseVectors: v}, err
+	}
+	v, err := parseVector(text)
+	if err != nil {
+		return nil, err
+	}
+	return denseSearch(f, v)
+}
+
+func denseSearch(f *qnpb.FieldSchema, v []float32) (*qnpb.SubSearch, error) {
+	if len(v) != int(f.GetDim()) {
+		return nil, wrongDim(len(v), f)
+	}
+	if f.GetType() == qnpb.DataType_DATA_TYPE_BINARY_VECTOR {
+		return &qnpb.SubSearch{ByteVectors: packBits(v, f.GetDim())}, nil
+	}
+	return &qnpb.SubSearch{Vectors: rowpb.RawVectors(v, len(v))}, nil
 }
 
 func (h *hybridCmd) show(c *client, coll *qnpb.Collection, got *qnpb.HybridSearchResponse) error {

@@ -230,6 +230,7 @@ type fileSchema struct {
 		Metric string            `json:"metric"`
 		Params map[string]string `json:"params"`
 	} `json:"indexes"`
+	Functions  []fileFunction    `json:"functions"`
 	Dynamic    bool              `json:"dynamic"`
 	Version    int32             `json:"version"` // as in a manifest
 	Shards     int32             `json:"shards"`
@@ -249,6 +250,11 @@ func parseSchema(raw []byte, req *qnpb.CreateCollectionRequest) error {
 			return errors.Wrapf(err, "field %q", file.Fields[i].Name)
 		}
 		req.Schema.Fields = append(req.Schema.Fields, p)
+	}
+	for i := range file.Functions {
+		if err := file.Functions[i].add(req.Schema); err != nil {
+			return err
+		}
 	}
 	for _, x := range file.Indexes {
 		req.Indexes = append(req.Indexes, &qnpb.IndexSpec{Name: x.Name, Field: x.Field, Type: x.Type, Metric: x.Metric, Params: x.Params})

@@ -80,13 +80,17 @@ func (s *searchCmd) Run(a *app) error {
 			return err
 		}
 		if len(s.Text) > 0 {
-			return s.search(ctx, c, coll, field, nil, s.Text)
+			return s.search(ctx, c, coll, field, &qnpb.SearchRequest{Texts: s.Text}, s.Text)
 		}
-		if len(s.Vector) > 0 && field.GetType() == qnpb.DataType_DATA_TYPE_SPARSE_FLOAT_VECTOR {
-			return s.search(ctx, c, coll, field, nil, s.Vector)
+		if isSparse(field) && s.Vectors == "" && !(ofWords(coll.GetSchema(), field) && len(s.ID) > 0) {
+			return s.sparse(ctx, c, coll, field)
 		}
 		for batch, labels := range s.batches(ctx, c, coll, field, &err) {
-			if serr := s.search(ctx, c, coll, field, batch, labels); serr != nil {
+			what := &qnpb.SearchRequest{Vectors: rowpb.RawVectors(batch, int(field.GetDim()))}
+			if field.GetType() == qnpb.DataType_DATA_TYPE_BINARY_VECTOR {
+				what = &qnpb.SearchRequest{ByteVectors: packBits(batch, field.GetDim())}
+			}
+			if serr := s.search(ctx, c, coll, field, what, labels); serr != nil {
 				return serr
 			}
 		}
@@ -207,76 +211,35 @@ func vectorColumn(b *schema.Batch, f *qnpb.FieldSchema) *schema.Column {
 	return first
 }
 
-// vectorsOf fetches the vectors of rows by key.
-func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string) ([]float32, error) {
-	ids, err := keys(coll.GetSchema(), texts)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := c.answer(ctx)
-	defer cancel()
-	var out []float32
-	for i, text := range texts {
-		// One by one: an answer comes in the order of the keys and leaves out those that are not there.
-		one := &qnpb.Ids{Keys: &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: ids.GetInts().GetValues()[min(i, len(ids.GetInts().GetValues())):min(i+1, len(ids.GetInts().GetValues()))]}}}
-		if s := ids.GetStrings(); s != nil {
-			one = &qnpb.Ids{Keys: &qnpb.Ids_Strings{Strings: &qnpb.StringArray{Values: s.GetValues()[i : i+1]}}}
-		}
-		got, err := c.query.Get(ctx, &qnpb.GetRequest{Collection: coll.GetName(), Ids: one, OutputFields: []string{f.GetName()}})
-		if err != nil {
-			return nil, err
-		}
-		if got.GetRows() == 0 {
-			return nil, &problem{text: fmt.Sprintf("%s has no row with the key %s", coll.GetName(), text)}
-		}
-		for _, d := range got.GetFields() {
-			if d.GetField() == f.GetName() {
-				v, _, err := rowpb.Vectors(d.GetVectors())
-				if err != nil {
-					return nil, err
-				}
-				out = append(out, v...)
-			}
-		}
-	}
-	return out, nil
-}
-
 // paged reports whether the search goes page by page.
 func (s *searchCmd) paged() bool { return s.Pages != 0 || s.All || s.Token != "" }
 
-// packBits makes vectors of bits of numbers, of which those that are not 0 are set.
-func packBits(values []float32, dim int32) *qnpb.ByteVectors {
-	v := &qnpb.ByteVectors{Dim: dim, Raw: make([]byte, (len(values)+7)/8)}
-	for i, x := range values {
-		if x != 0 {
-			v.Raw[i/8] |= 0x80 >> (i % 8)
+// sparse searches a field of sparse vectors.
+func (s *searchCmd) sparse(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema) error {
+	if len(s.ID) > 0 {
+		v, err := c.sparseOf(ctx, coll, f, s.ID)
+		if err != nil {
+			return err
 		}
+		return s.search(ctx, c, coll, f, &qnpb.SearchRequest{SparseVectors: v}, s.ID)
 	}
-	return v
+	v, err := parseSparse("--vector", s.Vector)
+	if err != nil {
+		return err
+	}
+	return s.search(ctx, c, coll, f, &qnpb.SearchRequest{SparseVectors: v}, s.Vector)
 }
 
-// search sends one call, or one for each page, and shows the answer.
-func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, vectors []float32, labels []string) (err error) {
+// search sends what is searched for in one call, or one for each page, and shows the answer.
+func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, what *qnpb.SearchRequest, labels []string) (err error) {
 	req := &qnpb.SearchRequest{
-		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: rowpb.RawVectors(vectors, int(f.GetDim())),
+		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: what.GetVectors(), ByteVectors: what.GetByteVectors(), SparseVectors: what.GetSparseVectors(), Texts: what.GetTexts(),
 		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Nprobe: s.Nprobe, ReorderK: s.ReorderK, Freshness: s.freshness(),
 		Radius: s.Radius, RangeFilter: s.RangeFilter, RoundDecimal: s.RoundDecimal, IgnoreGrowing: s.IgnoreGrowing, AllowPartial: s.AllowPartial,
 		GroupByField: s.GroupBy, GroupSize: s.GroupSize, StrictGroupSize: s.StrictGroupSize, Iterate: s.paged(), Token: s.Token, Explain: s.Explain,
 	}
-	if f.GetType() == qnpb.DataType_DATA_TYPE_BINARY_VECTOR {
-		req.Vectors, req.ByteVectors = nil, packBits(vectors, f.GetDim())
-	}
 	if req.FilterValues, err = parseParams(s.Param); err != nil {
 		return err
-	}
-	if vectors == nil {
-		req.Vectors, req.Texts = nil, s.Text
-	}
-	if vectors == nil && len(s.Text) == 0 {
-		if req.SparseVectors, err = parseSparse(s.Vector); err != nil {
-			return err
-		}
 	}
 	for page := 1; ; page++ {
 		got, err := s.call(ctx, c, req)

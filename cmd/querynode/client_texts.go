@@ -19,16 +19,47 @@ func addBM25(text string, s *qnpb.CollectionSchema) error {
 	if !ok || out == "" || in == "" {
 		return errors.Newf("--bm25 %q: want FIELD=TEXT_FIELD", text)
 	}
-	if !slices.ContainsFunc(s.GetFields(), func(f *qnpb.FieldSchema) bool { return f.GetName() == out }) {
-		s.Fields = append(s.Fields, &qnpb.FieldSchema{Name: out, Type: qnpb.DataType_DATA_TYPE_SPARSE_FLOAT_VECTOR})
-	}
+	makeField(out, s)
 	s.Functions = append(s.Functions, &qnpb.FunctionSchema{Name: out + "_bm25", Type: qnpb.FunctionType_FUNCTION_TYPE_BM25,
 		InputFields: []string{in}, OutputFields: []string{out}})
 	return nil
 }
 
-// parseSparse reads sparse vectors as typed: "3:0.5, 17:1".
-func parseSparse(texts []string) (*qnpb.SparseVectors, error) {
+// makeField adds the field that a function makes if the schema does not have it.
+func makeField(name string, s *qnpb.CollectionSchema) {
+	if !slices.ContainsFunc(s.GetFields(), func(f *qnpb.FieldSchema) bool { return f.GetName() == name }) {
+		s.Fields = append(s.Fields, &qnpb.FieldSchema{Name: name, Type: qnpb.DataType_DATA_TYPE_SPARSE_FLOAT_VECTOR})
+	}
+}
+
+// fileFunction is a function in a schema file. A field that it makes and that is not
+// among the fields is added.
+type fileFunction struct {
+	Name   string   `json:"name"`
+	Type   string   `json:"type"`
+	Input  []string `json:"input_fields"`
+	Output []string `json:"output_fields"`
+}
+
+// add adds the function to the schema.
+func (f *fileFunction) add(s *qnpb.CollectionSchema) error {
+	if f.Type != "" && !strings.EqualFold(f.Type, "BM25") {
+		return errors.Newf("function %q: type %q, want BM25", f.Name, f.Type)
+	}
+	if len(f.Input) != 1 || len(f.Output) != 1 {
+		return errors.Newf("function %q: want one of input_fields and one of output_fields", f.Name)
+	}
+	fn := &qnpb.FunctionSchema{Name: f.Name, Type: qnpb.FunctionType_FUNCTION_TYPE_BM25, InputFields: f.Input, OutputFields: f.Output}
+	if fn.Name == "" {
+		fn.Name = f.Output[0] + "_bm25"
+	}
+	makeField(f.Output[0], s)
+	s.Functions = append(s.Functions, fn)
+	return nil
+}
+
+// parseSparse reads sparse vectors as typed after flag: "3:0.5, 17:1".
+func parseSparse(flag string, texts []string) (*qnpb.SparseVectors, error) {
 	out := &qnpb.SparseVectors{}
 	for _, text := range texts {
 		pairs := strings.FieldsFunc(strings.Trim(strings.TrimSpace(text), "{}"), func(r rune) bool { return r == ',' || r == ' ' })
@@ -37,7 +68,7 @@ func parseSparse(texts []string) (*qnpb.SparseVectors, error) {
 			dim, derr := strconv.ParseUint(d, 10, 32)
 			v, verr := strconv.ParseFloat(x, 32)
 			if !ok || derr != nil || verr != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-				return nil, usage(errors.Newf("--vector %q: %q is no DIMENSION:VALUE; a sparse vector is '3:0.5,17:1'", text, pair))
+				return nil, usage(errors.Newf("%s %q: %q is no DIMENSION:VALUE; a sparse vector is '3:0.5,17:1'", flag, text, pair))
 			}
 			out.Indices, out.Values = append(out.Indices, uint32(dim)), append(out.Values, float32(v))
 		}

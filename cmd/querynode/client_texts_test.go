@@ -54,6 +54,10 @@ func TestFullText(t *testing.T) {
 	contains(t, sh.ok(with("--text", "dog", "--filter", "id in {keys} and body like {pattern}", "--param", "keys=[2,3]", "--param", "pattern=%river%")...), `"id":2,`)
 	contains(t, sh.ok("search", "posts", "--field", "s", "--vector", "7:1, 9:2", "--consistency", "strong", "-k", "1", "--json"), `"id":3,"score":3`)
 	contains(t, sh.ok("hybrid", "posts", "--search", "words=mountain", "--search", "v=1,1", "-k", "1", "--consistency", "strong", "--json"), `"id":3`)
+	contains(t, sh.ok("search", "posts", "--field", "s", "--id", "2", "--consistency", "strong", "-k", "1", "--json"), `"id":2,"score":4`)
+	contains(t, sh.ok("hybrid", "posts", "--search", "s=7:1 9:2", "--search", "v=1,1", "--weights", "1,0", "-k", "1", "--consistency", "strong", "--json"), `"id":3,"score":3`)
+	contains(t, sh.ok("hybrid", "posts", "--id", "2", "--weights", "0,1", "-k", "1", "--consistency", "strong", "--json"), `"id":2,"score":4`)
+	sh.fails(exitUsage, []string{"--search", "DIMENSION:VALUE"}, "hybrid", "posts", "--search", "s=1,2")
 	sh.fails(exitError, []string{"send texts"}, "search", "posts", "--field", "words", "--vector", "7:1")
 	sh.fails(exitError, []string{"BM25 function makes"}, "search", "posts", "--field", "v", "--text", "dog")
 	sh.fails(exitError, []string{"not returned"}, "query", "posts", "--output-fields", "words")
@@ -62,4 +66,44 @@ func TestFullText(t *testing.T) {
 	sh.fails(exitUsage, []string{"FIELD=TEXT_FIELD"}, "collection", "create", "x", "--field", "id:int64:pk", "--bm25", "words")
 	contains(t, sh.ok("collection", "add-field", "posts", "year:int32:nullable"), "year")
 	contains(t, sh.ok(with("--text", "dog")...), `"id":1,`)
+	sh.fails(exitUsage, []string{"NAME=VALUE"}, "delete", "posts", "--filter", "id in {keys}", "--param", "keys")
+	sh.fails(exitError, []string{"no value given for {keys}"}, "delete", "posts", "--filter", "id in {keys}")
+	contains(t, sh.ok("delete", "posts", "--filter", "id in {keys}", "--param", "keys=[1,9]"), "deleted 1 keys")
+	if out := sh.ok(with("--text", "dog")...); strings.Contains(out, `"id":1,`) {
+		t.Errorf("after the delete: %s", out)
+	}
+}
+
+// A schema file says which field's words another one holds.
+func TestFunctionsOfASchemaFile(t *testing.T) {
+	fields := `{"fields": [{"name": "id", "type": "int64", "primary_key": true}, {"name": "body", "type": "varchar", "analyzer": "english"}`
+	var req qnpb.CreateCollectionRequest
+	read := func(text string) error {
+		req = qnpb.CreateCollectionRequest{Schema: &qnpb.CollectionSchema{}}
+		return parseSchema([]byte(text), &req)
+	}
+	for _, text := range []string{
+		fields + `], "functions": [{"type": "BM25", "input_fields": ["body"], "output_fields": ["words"]}]}`,
+		fields + `, {"name": "words", "type": "sparse_float_vector"}], "functions": [{"name": "words_bm25", "input_fields": ["body"], "output_fields": ["words"]}]}`,
+	} {
+		if err := read(text); err != nil {
+			t.Fatal(err)
+		}
+		s, err := schemaOf(req.GetSchema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Fields) != 3 || s.Fields[2].Name != "words" || len(s.Functions) != 1 || s.Functions[0].Name != "words_bm25" {
+			t.Errorf("%s: %+v", text, s)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"type": "RERANK", "input_fields": ["body"], "output_fields": ["words"]}`: "want BM25",
+		`{"type": "BM25", "input_fields": ["body"]}`:                               "one of output_fields",
+		`{"type": "BM25", "inputs": ["body"]}`:                                     "unknown field",
+	} {
+		if err := read(fields + `], "functions": [` + text + `]}`); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
 }
