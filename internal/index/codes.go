@@ -192,8 +192,8 @@ func (c *coder) record(v []float32, w *coded, record []byte) {
 
 // query readies halves for distances from a query, and returns their scale. They
 // differ from the exact distances (from twice those, for Cosine) by a term that
-// is the same for all rows, besides the codes' error.
-func (c *coder) query(v []float32, w *coded, halves []int8) (scale float32) {
+// is the same for all rows, besides the codes' error: add, and what fineQuery.add is.
+func (c *coder) query(v []float32, w *coded, halves []int8) (scale, add float32) {
 	c.turn(v, w)
 	if c.metric != IP {
 		factor := float32(1)
@@ -205,8 +205,7 @@ func (c *coder) query(v []float32, w *coded, halves []int8) (scale float32) {
 			w.head[i] = x*factor - mean[i]
 		}
 	}
-	scale, _ = c.weigh(w, halves, 0)
-	return scale
+	return c.weigh(w, halves, 0)
 }
 
 // weigh is the end of query, for the head in w.

@@ -68,7 +68,7 @@ func (g *sqGraph) Info() Info {
 type sqQuery struct {
 	halves []int8
 	scale  float32
-	add    float32 // of a row as a query: makes distances from different rows comparable
+	add    float32 // makes distances from different queries comparable
 }
 
 // sqScratch is the part of a Scratch that only searches by code need.
@@ -85,7 +85,7 @@ func (g *sqGraph) prepare(vector []float32, s *Scratch) sqQuery {
 		s.sq = sqScratch{coded: c.newCoded(), of: c, halves: make([]int8, c.queryLen())}
 	}
 	q := sqQuery{halves: s.sq.halves}
-	q.scale = c.query(vector, s.sq.coded, q.halves)
+	q.scale, q.add = c.query(vector, s.sq.coded, q.halves)
 	return q
 }
 
@@ -180,5 +180,5 @@ func (g *sqGraph) end(vector []float32, w *sqWalk, k int, allowed []uint64, s *S
 	for i, key := range w.pool {
 		w.pool[i] = vec.Key(poolDistance(key), poolRow(key))
 	}
-	return g.rank(vector, w.pool, k, allowed, s)
+	return g.rank(vector, &w.q, w.pool, k, allowed, s)
 }

@@ -22,6 +22,7 @@ type sqBuilder struct {
 	keep    int       // links of level 0 in the end
 	order   []uint32  // rows in the order in which they enter the graph
 	weights []int8    // each row as a query: the halves of its weights
+	lengths []float32 // by what a row's length makes it nearer to a shorter one, see lengthPart; IP only
 	terms   []float32 // and its scale and what is to be added
 	locks   []sync.Mutex
 	regions []region // what is not part of the graph
@@ -138,6 +139,9 @@ func (b *sqBuilder) reserve() error {
 	if g.metric == Cosine {
 		g.inv = make([]float32, g.rows)
 	}
+	if g.metric == IP {
+		b.lengths = make([]float32, g.rows)
+	}
 	return nil
 }
 
@@ -152,6 +156,9 @@ func (b *sqBuilder) encode(ctx context.Context, workers int) error {
 				v := g.vector(uint32(row))
 				if i := notFinite(v); i >= 0 {
 					return errclass.New(errclass.Invalid, "build index: row %d: value %d is %v", row, i, v[i])
+				}
+				if b.lengths != nil {
+					b.lengths[row] = lengthPart * g.kern.Dot(v, v)
 				}
 				if g.inv != nil {
 					g.inv[row] = g.kern.InvNorm(v)
@@ -258,7 +265,7 @@ func (b *sqBuilder) insert(row uint32, s *Scratch) {
 		for _, key := range w.pool {
 			s.keys = append(s.keys, vec.Key(poolDistance(key), poolRow(key)))
 		}
-		b.selectLinks(&q, g.m, s)
+		b.selectLinks(row, &q, g.m, s)
 		s.chosen[l] = append(s.chosen[l][:0], s.kept...)
 		links := g.list(row, l)
 		for i, to := range s.chosen[l] {
@@ -311,7 +318,7 @@ func (b *sqBuilder) cut(row uint32, links []uint32, more uint32, most int, s *Sc
 		s.keys = append(s.keys, vec.Key(s.dist[i], id))
 	}
 	slices.Sort(s.keys)
-	b.selectLinks(&q, most, s)
+	b.selectLinks(row, &q, most, s)
 	for i := range links {
 		link := uint32(0)
 		if i < len(s.kept) {
@@ -324,7 +331,7 @@ func (b *sqBuilder) cut(row uint32, links []uint32, more uint32, most int, s *Sc
 // selectLinks picks at most m of the rows in s.keys, which are sorted by their
 // distance to the row that is to be linked, and leaves them in s.kept; see
 // HNSW.selectLinks.
-func (b *sqBuilder) selectLinks(q *sqQuery, m int, s *Scratch) {
+func (b *sqBuilder) selectLinks(row uint32, q *sqQuery, m int, s *Scratch) {
 	s.kept = s.kept[:0]
 	s.keptDist = grown(s.keptDist, max(m, 16))
 	for _, key := range s.keys {
@@ -332,10 +339,25 @@ func (b *sqBuilder) selectLinks(q *sqQuery, m int, s *Scratch) {
 			return
 		}
 		c := vec.Unkey(key)
-		if !b.shadowed(c.Row, c.Distance+q.add, s.kept, s.keptDist) {
+		if !b.shadowed(c.Row, c.Distance+q.add+b.length(row), s.kept, s.keptDist) {
 			s.kept = append(s.kept, c.Row)
 		}
 	}
+}
+
+// lengthPart is what part of its square a row's length counts for where links are
+// chosen by dot products. With none of it, long rows shadow all others: rows link to
+// a few of them only, and of the others half are led to by one row at most. With
+// half of the square, the distance is Euclidean but for the length of the row
+// asked, and links between long rows, where the answers are, get fewer. Measured on 200,000
+// rows of rank 32, lengths 1.8 to 9.2: 0.15 to 0.33 are about as good.
+const lengthPart = 0.25
+
+func (b *sqBuilder) length(row uint32) float32 {
+	if b.lengths == nil {
+		return 0
+	}
+	return b.lengths[row]
 }
 
 // shadowed reports whether row is nearer to one of the kept rows than distance.
@@ -345,8 +367,8 @@ func (b *sqBuilder) shadowed(row uint32, distance float32, kept []uint32, dist [
 	for len(kept) > 0 {
 		n := min(batch, len(kept))
 		b.g.code.distances(&q, b.g.records, kept[:n], dist)
-		for _, d := range dist[:n] {
-			if d+q.add < distance {
+		for i, d := range dist[:n] {
+			if d+q.add+b.length(kept[i]) < distance {
 				return true
 			}
 		}

@@ -12,7 +12,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		if !g.cheaperToScan(g.rows, ef) {
 			row, d := g.descend(sq, 0, s)
 			g.walkThrough(sq, vec.Key(d, row), ef, nil, g.rows, s)
-			return g.rank(vector, g.sorted(s), k, nil, s)
+			return g.rank(vector, sq, g.sorted(s), k, nil, s)
 		}
 		return g.scanCodes(vector, sq, k, nil, s)
 	}
@@ -23,7 +23,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		from := vec.Key(d, row)
 		if float64(c) >= mostAllowed*float64(g.rows) || ef > poolMost/hopsWide {
 			if g.walkThrough(sq, from, filteredEf(k, ef, c, g.rows), allowed, c, s) {
-				return g.rank(vector, g.sorted(s), k, allowed, s)
+				return g.rank(vector, sq, g.sorted(s), k, allowed, s)
 			}
 		}
 		if ef <= poolMost/hopsWide && !s.stats.Stopped && g.walkTwoHop(sq, from, k, max(k, filteredPart(ef, c, g.rows)), ef, c, allowed, s) {
@@ -79,11 +79,11 @@ func (g *sqGraph) scanCodes(vector []float32, sq *sqQuery, k int, allowed []uint
 	// Twins are rows of their own here.
 	twins := g.twins
 	if twins == nil {
-		return g.rank(vector, keys, k, nil, s)
+		return g.rank(vector, sq, keys, k, nil, s)
 	}
 	alone := *g
 	alone.twins = nil
-	return alone.rank(vector, keys, k, nil, s)
+	return alone.rank(vector, sq, keys, k, nil, s)
 }
 
 // scanStep is how many rows are scanned at once, while the next ones are on their way.

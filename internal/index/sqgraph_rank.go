@@ -20,13 +20,14 @@ const (
 // are sorted by distance by code; allowed (nil: all) tells which twins count. It
 // goes on until no row left is likely to be nearer: how far the codes are off is
 // learnt from the rows ranked before.
-func (g *sqGraph) rank(vector []float32, keys []uint64, k int, allowed []uint64, s *Scratch) []Neighbor {
+func (g *sqGraph) rank(vector []float32, sq *sqQuery, keys []uint64, k int, allowed []uint64, s *Scratch) []Neighbor {
 	scale := g.scale(vector)
+	var off deviation
 	if g.fine.exists() {
 		g.fine.prepare(vector, &s.fine)
+		off.known, off.zero = s.fine.usable, float64(g.estimate(sq.add+float32(s.fine.add)))
 	}
 	s.top.Reset(k)
-	var off deviation
 	want := k + rankMore
 	for at := 0; at < len(keys); {
 		n := 0
@@ -70,8 +71,12 @@ func (g *sqGraph) follow(row uint32, s *Scratch) (uint32, bool) {
 	return next, int(next) < g.rows
 }
 
-// deviation is a running mean and spread (Welford, 1962).
-type deviation struct{ n, mean, m2 float64 }
+// deviation is a running mean and spread (Welford, 1962) of what codes say too much.
+type deviation struct {
+	n, mean, m2 float64
+	zero        float64 // what codes say too little without being off
+	known       bool    // that zero is known
+}
 
 func (d *deviation) add(x float64) {
 	d.n++
@@ -80,5 +85,13 @@ func (d *deviation) add(x float64) {
 	d.m2 += by * (x - d.mean)
 }
 
-// most is how much a code is likely to say too much.
-func (d *deviation) most() float64 { return d.mean + rankSure*math.Sqrt(d.m2/max(d.n-1, 1)) }
+// most is how much a code is likely to say too much. The rows seen are those that
+// codes took for the nearest: if codes say too little of them, that need not be so of
+// others, and spread is what they are off in either direction.
+func (d *deviation) most() float64 {
+	square := d.m2 / max(d.n-1, 1)
+	if by := d.mean + d.zero; d.known && by < 0 {
+		return rankSure*math.Sqrt(square+by*by) - d.zero
+	}
+	return d.mean + rankSure*math.Sqrt(square)
+}

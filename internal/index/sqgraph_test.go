@@ -5,11 +5,13 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // flattish returns vectors that vary in a few directions much more than in the
@@ -307,5 +309,36 @@ func TestOpenSaysWhatIsWrongWithAnImage(t *testing.T) {
 	}
 	if _, err := Open(alignedCopy(append([]byte{0}, good...))[1:], bases[1]); errclass.Of(err) != errclass.Invalid {
 		t.Errorf("an odd address: %v", err)
+	}
+}
+
+func TestCodesForDotProductsReachRowsLongerThanTheSample(t *testing.T) {
+	const n, dim, long = trainRows + 500, 16, 1.3
+	base := make([]float32, n*dim)
+	r := rng(31)
+	for i := range base {
+		// Most values are small, a few are not.
+		base[i] = float32(r.NormFloat64() * math.Exp(r.NormFloat64()/4))
+	}
+	row, most := 0, slices.Max(base)
+	for i := 0; i*n/trainRows == row; i++ {
+		row++ // the first that is not part of the sample
+	}
+	v := base[row*dim:][:dim]
+	v[3] = long * most
+	k := vec.Detect()
+	got, err := trainCoder(t.Context(), base, dim, IP, BuildOptions{Workers: 1, Kernels: &k})
+	if err != nil || !got.ok {
+		t.Fatal(got.why, err)
+	}
+	c := got.coder
+	w, record, q := c.newCoded(), make([]byte, c.stride), sqQuery{halves: make([]int8, c.queryLen())}
+	c.record(v, w, record)
+	q.scale, q.add = c.query(v, w, q.halves)
+	out := make([]float32, 1)
+	c.distances(&q, record, []uint32{0}, out)
+	by, is := float64(out[0]+q.add-k.Dot(v, c.mean)), -float64(k.Dot(v, v))
+	if math.Abs(by-is) > 0.03*math.Abs(is) {
+		t.Errorf("distance by code %v, by vector %v", by, is)
 	}
 }

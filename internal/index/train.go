@@ -138,6 +138,10 @@ func (c *coder) findMean(rows []float32) {
 const (
 	reachOfWide   = 4.5
 	reachOfNarrow = 2.9
+	// What is found by dot products are the longest rows: codes reach farther, and
+	// beyond the sample, of which the longest are not likely to be part.
+	reachOfIP = 2.2
+	reachPast = 1.5
 )
 
 // train sets low and step from the rows, and the turned mean, and returns c.
@@ -172,7 +176,12 @@ func (c *coder) train(rows []float32) *coder {
 			reach, steps = reachOfNarrow, 15
 		}
 		reach *= math.Sqrt(max(square[i]/float64(n)-mean*mean, 0))
-		low, high := max(float64(lo[i]), mean-reach), min(float64(hi[i]), mean+reach)
+		low, high := float64(lo[i]), float64(hi[i])
+		if c.metric == IP {
+			low, high = mean-reachPast*(mean-low), mean+reachPast*(high-mean)
+			reach *= reachOfIP
+		}
+		low, high = max(low, mean-reach), min(high, mean+reach)
 		c.low[i] = float32(low)
 		if c.step[i] = float32((high - low) / steps); !(c.step[i] > 1e-30) {
 			c.step[i] = 1e-30 // one value only
@@ -246,7 +255,7 @@ func (c *coder) finds(rows []float32, known []truth) float64 {
 	var top vec.TopK
 	hits, total := 0, 0
 	for i, row := range asked(n) {
-		q.scale = c.query(rows[row*c.dim:(row+1)*c.dim], w, q.halves)
+		q.scale, _ = c.query(rows[row*c.dim:(row+1)*c.dim], w, q.halves)
 		c.distances(&q, records, ids, out)
 		want, have := min(10, n-1), 0
 		for _, near := range nearestOf(&top, out, row, 20) {
