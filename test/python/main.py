@@ -7,6 +7,7 @@ import time
 import traceback
 
 import files
+import kinds
 import scalars
 import words
 from node import Node
@@ -34,7 +35,7 @@ class Report:
         self.check(name, not wrong, wrong)
 
 
-PARTS = {"words": words.run, "scalars": scalars.run, "files": files.run}
+PARTS = {"words": words.run, "scalars": scalars.run, "kinds": kinds.run, "files": files.run}
 
 
 def main():
