@@ -88,12 +88,13 @@ func (o *Options) Validate() error {
 }
 
 // Catalog is the view of one process on a catalog. It is safe for concurrent
-// use, holds nothing but a block of ids, and runs nothing in the background:
-// there is no Close.
+// use, holds nothing but a block of ids and manifests that it has read, and runs
+// nothing in the background: there is no Close.
 type Catalog struct {
 	o         Options
 	conflicts atomic.Int64
 	retries   atomic.Int64
+	kept      kept
 
 	refill chan struct{} // one slot: who holds it fetches ids
 	mu     struct {

@@ -195,13 +195,7 @@ func (c *Catalog) Collection(ctx context.Context, nameOrAlias string) (*Collecti
 func (c *Catalog) CollectionByID(ctx context.Context, id int64) (*Collection, error) {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
-	col, err := c.loadLive(ctx, id)
-	if err == nil {
-		var ok bool
-		if ok, err = c.committed(ctx, col); err == nil && !ok {
-			err = errclass.New(errclass.NotFound, "collection %d (%s) is not finished", id, col.Name)
-		}
-	}
+	col, err := c.loadCommitted(ctx, id)
 	if errclass.Is(err, errclass.NotFound) {
 		return nil, errclass.Wrap(err, errclass.NotFound, "there is no collection with id %d", id)
 	}
@@ -209,6 +203,25 @@ func (c *Catalog) CollectionByID(ctx context.Context, id int64) (*Collection, er
 		return nil, err
 	}
 	return col, nil
+}
+
+// loadCommitted reads a live collection that its name leads to.
+func (c *Catalog) loadCommitted(ctx context.Context, id int64) (*Collection, error) {
+	for name := ""; ; {
+		col, err := c.loadLive(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		switch ok, err := c.committed(ctx, col); {
+		case ok || err != nil:
+			return col, err
+		case col.Name == name:
+			return nil, errclass.New(errclass.NotFound, "collection %d (%s) is not finished", id, col.Name)
+		}
+		// Or it was renamed, and its old name freed, between the two reads: then its
+		// manifest has another name by now.
+		name = col.Name
+	}
 }
 
 // committed reports whether the collection's name leads to it.
@@ -221,21 +234,39 @@ func (c *Catalog) committed(ctx context.Context, col *Collection) (bool, error) 
 // that cannot be read is left out and its error joined to the one returned, so
 // that one bad manifest does not hide the others.
 func (c *Catalog) ListCollections(ctx context.Context) ([]*Collection, error) {
+	all, err := c.collections(ctx)
+	for i, col := range all {
+		all[i], _ = col.copied().(*Collection)
+	}
+	return all, err
+}
+
+// collections is ListCollections of manifests that the caller does not change. It
+// reads those that have changed since they were read last, if the storage's listings
+// tell.
+func (c *Catalog) collections(ctx context.Context) ([]*Collection, error) {
 	found, err := c.list(ctx, "collections/")
 	if err != nil {
 		return nil, err
 	}
+	names := map[string]string{} // key to ETag
+	if len(found) > 0 && found[0].ETag != "" {
+		listed, err := c.list(ctx, "names/")
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range listed {
+			names[info.Key] = info.ETag
+		}
+	}
 	var all []*Collection
 	var errs []error
 	for _, info := range found {
-		id, ok := c.collectionID(info.Key)
-		if !ok {
-			continue
-		}
-		col, err := c.CollectionByID(ctx, id)
+		col, err := c.listed(ctx, info, names)
 		switch {
-		case err == nil:
+		case err == nil && col != nil:
 			all = append(all, col)
+		case err == nil:
 		case ctx.Err() != nil:
 			return nil, err
 		case !errclass.Is(err, errclass.NotFound):
@@ -247,6 +278,27 @@ func (c *Catalog) ListCollections(ctx context.Context) ([]*Collection, error) {
 		return all, errclass.Mark(errors.Join(errs...), errclass.Of(errs[0]))
 	}
 	return all, nil
+}
+
+// listed is CollectionByID of one that a listing has shown, by what the listings of
+// collections and names say if that is enough; nil if the key is not of a collection.
+func (c *Catalog) listed(ctx context.Context, info objstore.Info, names map[string]string) (*Collection, error) {
+	id, ok := c.collectionID(info.Key)
+	if !ok {
+		return nil, nil
+	}
+	col := keptOf[Collection](&c.kept, info.Key, info.ETag)
+	if col == nil {
+		return c.CollectionByID(ctx, id)
+	}
+	if err := col.checkLive(info.Key, id); err != nil {
+		return nil, err
+	}
+	key := c.nameKey(col.Name)
+	if e := keptOf[nameEntry](&c.kept, key, names[key]); e != nil && e.Name == col.Name && e.CollectionID == id {
+		return col, nil
+	}
+	return c.CollectionByID(ctx, id) // its name is not known, or was given away between the listings
 }
 
 // changeLive changes the manifest of a live collection.

@@ -77,8 +77,20 @@ func encode(key string, m manifest, limit int64) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// load reads the manifest at key and its ETag.
+// load reads the manifest at key and its ETag. It belongs to the caller.
 func load[T any, M interface {
+	*T
+	manifest
+}](ctx context.Context, c *Catalog, key string, limit int64) (M, string, error) {
+	m, etag, err := loadShared[T, M](ctx, c, key, limit)
+	if k, ok := any(m).(copier); ok && err == nil {
+		m, _ = k.copied().(M)
+	}
+	return m, etag, err
+}
+
+// loadShared is load of a manifest that the caller does not change.
+func loadShared[T any, M interface {
 	*T
 	manifest
 }](ctx context.Context, c *Catalog, key string, limit int64) (M, string, error) {
@@ -87,9 +99,18 @@ func load[T any, M interface {
 		return nil, "", errclass.Wrap(err, errclass.Corrupt, "manifest %s is too large to be one", key)
 	}
 	if err != nil {
+		if errclass.Is(err, errclass.NotFound) {
+			c.kept.drop(key)
+		}
 		return nil, "", err
 	}
+	if m := keptOf[T, M](&c.kept, key, info.ETag); m != nil {
+		return m, info.ETag, nil
+	}
 	m, err := decode[T, M](key, data)
+	if k, ok := any(m).(copier); ok && err == nil {
+		c.kept.put(key, keptManifest{etag: info.ETag, m: k, bytes: int64(len(data))})
+	}
 	return m, info.ETag, err
 }
 
@@ -104,7 +125,10 @@ func (c *Catalog) put(ctx context.Context, key string, m manifest, limit int64, 
 	if err != nil {
 		return err
 	}
-	_, err = c.o.Bucket.Put(ctx, key, bytes.NewReader(data), int64(len(data)), objstore.PutOptions{IfNoneMatch: etag == "", IfMatch: etag})
+	info, err := c.o.Bucket.Put(ctx, key, bytes.NewReader(data), int64(len(data)), objstore.PutOptions{IfNoneMatch: etag == "", IfMatch: etag})
+	if _, ok := m.(copier); ok && err == nil {
+		c.kept.put(key, keptManifest{etag: info.ETag, raw: data, bytes: int64(len(data))})
+	}
 	return err
 }
 

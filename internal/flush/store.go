@@ -312,29 +312,20 @@ func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
 // LowestCheckpoint returns the position from which every vchannel on the
 // pchannel can be rebuilt; ok is false while one of them has no checkpoint yet.
 func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest mq.Position, ok bool, err error) {
-	colls, err := c.ListCollections(ctx)
+	all, err := c.Checkpoints(ctx, pchannel)
 	if err != nil {
 		return mq.Position{}, false, err
 	}
-	for _, coll := range colls {
-		for _, v := range coll.VChannels {
-			if v.PChannel != pchannel {
-				continue
-			}
-			ch, err := c.Channel(ctx, v.Name)
-			if err != nil {
-				return mq.Position{}, false, err
-			}
-			if ch.Checkpoint == "" {
-				return mq.Position{}, false, nil
-			}
-			var p mq.Position
-			if err := p.UnmarshalText([]byte(ch.Checkpoint)); err != nil {
-				return mq.Position{}, false, errclass.Wrap(err, errclass.Corrupt, "checkpoint of %s", v.Name)
-			}
-			if !ok || p.Before(lowest) {
-				lowest, ok = p, true
-			}
+	for _, ch := range all {
+		if ch.Position == "" {
+			return mq.Position{}, false, nil
+		}
+		var p mq.Position
+		if err := p.UnmarshalText([]byte(ch.Position)); err != nil {
+			return mq.Position{}, false, errclass.Wrap(err, errclass.Corrupt, "checkpoint of %s", ch.VChannel)
+		}
+		if !ok || p.Before(lowest) {
+			lowest, ok = p, true
 		}
 	}
 	return lowest, ok, nil
