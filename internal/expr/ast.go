@@ -203,13 +203,17 @@ func (n *node) print(b *strings.Builder, outer int) {
 		b.WriteString("not ")
 		n.kids[0].print(b, bindNot)
 	case nAnd, nOr:
-		word := pick(n.kind == nAnd, " and ", " or ")
-		for i, k := range n.kids {
-			if i > 0 {
-				b.WriteString(word)
-			}
-			k.print(b, n.binding()+1)
+		n.printJoined(b)
+	}
+}
+
+func (n *node) printJoined(b *strings.Builder) {
+	word := pick(n.kind == nAnd, " and ", " or ")
+	for i, k := range n.kids {
+		if i > 0 {
+			b.WriteString(word)
 		}
+		k.print(b, n.binding()+1)
 	}
 }
 

@@ -56,7 +56,7 @@ func (p *fuzzyPred) holds(e *editor, sc *analyze.Scanner, text string) bool {
 	return false
 }
 
-func (p *fuzzyPred) cost() int { return 1000 + 500*min(len(p.words), 20) }
+func (p *fuzzyPred) cost() int { return 500 + 60*min(len(p.words), 20) }
 
 func (p *fuzzyPred) mayMatch(st statistics) bool {
 	_, _, some, _ := p.bounds(st)
