@@ -149,13 +149,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	}
 	row, d := g.descend(&sq, 0, s)
 	s.walk.begin(g, sq, row, d, ef, 0)
-	for s.walk.next(g) {
-		s.walk.guess(g)
-		s.walk.score(g)
-		if s.walk.hops&15 == 0 && s.stopped() {
-			break
-		}
-	}
+	s.walk.run(g, s)
 	return q.within(g.end(vector, &s.walk, k, nil, s))
 }
 

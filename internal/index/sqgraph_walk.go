@@ -18,6 +18,7 @@ type sqWalk struct {
 	at    int // rows of the pool before it have been followed
 
 	ids       []uint32 // linked rows that are new
+	ahead     []uint32 // those of the row after, see run
 	dist      []float32
 	n         int // how many they are
 	seen      visited
@@ -70,19 +71,25 @@ func (w *sqWalk) next(g *sqGraph) bool {
 	return true
 }
 
-// guess asks for the records that the next row in the pool leads to: unless a
-// nearer one is found now, they are wanted next.
-func (w *sqWalk) guess(g *sqGraph) {
-	pool := w.pool
-	for at := w.at; at < min(len(pool), w.ef); at++ {
-		if pool[at]&1 == 0 {
-			links := g.list(poolRow(pool[at]), w.level)
-			n := 0
-			for n < len(links) && atomic.LoadUint32(&links[n]) != 0 {
-				n++
-			}
-			g.kern.PrefetchRows(g.records, g.code.stride, min(g.code.stride/vec.SQ8Line, fetchLines), links[:n], -1)
+// run walks until there is nothing left to follow, or Stop. A row is followed before
+// it is known whether the one before leads to a nearer one: what it leads to is on its
+// way meanwhile, and nearly all rows of the pool are followed sooner or later.
+func (w *sqWalk) run(g *sqGraph, s *Scratch) {
+	w.ahead = grown(w.ahead, len(w.ids))
+	for more := w.next(g); more; {
+		n := w.n
+		w.ids, w.ahead = w.ahead, w.ids
+		more = w.next(g)
+		ahead := w.n
+		w.ids, w.ahead, w.n = w.ahead, w.ids, n
+		w.score(g)
+		if w.hops&15 < 2 && s.stopped() {
 			return
+		}
+		if more {
+			w.ids, w.ahead, w.n = w.ahead, w.ids, ahead
+		} else {
+			more = w.next(g)
 		}
 	}
 }
