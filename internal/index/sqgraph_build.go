@@ -231,7 +231,54 @@ func (b *sqBuilder) insertAll(ctx context.Context, workers int, told *progress) 
 	if err := parallel(ctx, 1, first, buildStep, insert(b.order[:first])); err != nil {
 		return err
 	}
-	return parallel(ctx, workers, len(b.order)-first, buildStep, insert(b.order[first:]))
+	// Rows of the upper levels, then the others place by place.
+	upper := first
+	for upper < len(b.order) && b.g.level(b.order[upper]) > 0 {
+		upper++
+	}
+	if err := parallel(ctx, workers, upper-first, buildStep, insert(b.order[first:upper])); err != nil {
+		return err
+	}
+	rest := b.order[upper:]
+	if err := b.sortByPlace(ctx, workers, rest); err != nil {
+		return err
+	}
+	return parallel(ctx, workers, len(rest), placeStep, insert(rest))
+}
+
+// placeStep is how many rows, near to one another, a builder takes at a time.
+const placeStep = 512
+
+// sortByPlace puts rows that are on level 0 only in an order in which near ones follow
+// one another: what one leads to is then in the processor's caches when the next one comes.
+func (b *sqBuilder) sortByPlace(ctx context.Context, workers int, rows []uint32) error {
+	g := b.g
+	type place struct {
+		cell uint64 // the nearest rows of the levels 2 and 1
+		row  uint32
+	}
+	places := make([]place, len(rows))
+	err := parallel(ctx, workers, len(rows), buildStep, func() func(from, to int) error {
+		s := &Scratch{}
+		s.begin(g.m0 + 1)
+		return func(from, to int) error {
+			for i, row := range rows[from:to] {
+				q := b.query(row)
+				far, _ := g.descend(&q, 1, s)
+				near, _ := g.descend(&q, 0, s)
+				places[from+i] = place{uint64(far)<<32 | uint64(near), row}
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(places, func(x, y place) int { return cmp.Or(cmp.Compare(x.cell, y.cell), cmp.Compare(x.row, y.row)) })
+	for i, p := range places {
+		rows[i] = p.row
+	}
+	return nil
 }
 
 // query is a row as a query.
@@ -258,7 +305,6 @@ func (b *sqBuilder) insert(row uint32, s *Scratch) {
 		w.again(g, q, g.ef, l)
 		w.seen.add(row)
 		for w.next(g) {
-			w.guess(g)
 			w.score(g)
 		}
 		s.keys = s.keys[:0]
