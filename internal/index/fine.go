@@ -152,6 +152,8 @@ type fineQuery struct {
 	low     []byte // the lower halves for high bytes, for low bytes of 16 bits the upper ones
 	rows    []byte // low halves of bytes, unpacked
 	a, b, c []float32
+	weights vec.FineWeights // in place of high, low and rows, where there is a kernel for it
+	sums    []int32
 	scale   float64
 	add     float64 // what all distances have in common
 	square  float64 // |v|²
@@ -159,7 +161,7 @@ type fineQuery struct {
 }
 
 func (q *fineQuery) size() int {
-	return 4*(cap(q.flat)+cap(q.a)+cap(q.b)+cap(q.c)) + cap(q.halves) + cap(q.high) + cap(q.low) + cap(q.rows)
+	return 4*(cap(q.flat)+cap(q.a)+cap(q.b)+cap(q.c)) + cap(q.halves) + cap(q.high) + cap(q.low) + cap(q.rows) + 4*cap(q.sums) + q.weights.Bytes()
 }
 
 // prepare readies q for a vector.
@@ -190,6 +192,9 @@ func (f *fine) prepare(vector []float32, q *fineQuery) {
 	q.high, q.low = grown(q.high, f.stride), grown(q.low, f.stride)
 	clear(q.high[copy(q.high, bytesOf(high)):])
 	clear(q.low[copy(q.low, bytesOf(low)):])
+	if sp.kern.FineFast() {
+		q.weights.Set(high, low, f.bits)
+	}
 	if f.bits == 16 {
 		double(q.low[:n])
 		copy(q.low[n:], q.high[:n])
@@ -199,6 +204,10 @@ func (f *fine) prepare(vector []float32, q *fineQuery) {
 // distances writes the distances of a query and the rows ids to out, in which
 // those it cannot tell are not a number.
 func (f *fine) distances(q *fineQuery, ids []uint32, out []float32) {
+	if f.space.kern.FineFast() {
+		f.distancesAtOnce(q, ids, out)
+		return
+	}
 	q.a, q.b = grown(q.a, len(ids)), grown(q.b, len(ids))
 	f.dist.IDs(q.high, f.bytes, ids, q.a)
 	f.dist.IDs(q.low, f.bytes, ids, q.b)
@@ -215,15 +224,36 @@ func (f *fine) distances(q *fineQuery, ids []uint32, out []float32) {
 		} else {
 			sum = 128 * (256*float64(q.a[i]) + float64(q.b[i]))
 		}
-		dot := q.scale * float64(step) * sum
-		switch f.space.metric {
-		case IP:
-			out[i] = float32(q.add + float64(bias) - dot)
-		case Cosine:
-			out[i] = float32((q.add + float64(bias) - 2*dot) / 2)
-		default:
-			out[i] = float32(q.add + float64(bias) - 2*dot)
+		out[i] = f.distance(q, step, bias, sum)
+	}
+}
+
+// distance makes a distance of the product of a row and the query's weights.
+func (f *fine) distance(q *fineQuery, step, bias float32, sum float64) float32 {
+	dot := q.scale * float64(step) * sum
+	switch f.space.metric {
+	case IP:
+		return float32(q.add + float64(bias) - dot)
+	case Cosine:
+		return float32((q.add + float64(bias) - 2*dot) / 2)
+	}
+	return float32(q.add + float64(bias) - 2*dot)
+}
+
+// distancesAtOnce is distances by a kernel that reads each row once.
+func (f *fine) distancesAtOnce(q *fineQuery, ids []uint32, out []float32) {
+	q.sums = grown(q.sums, 2*len(ids))
+	f.space.kern.FineIDs(&q.weights, f.bytes, f.stride, ids, q.sums)
+	for i, id := range ids {
+		tail := f.bytes[int(id)*f.stride+f.stride-fineTail:][:fineTail]
+		step := math.Float32frombits(binary.LittleEndian.Uint32(tail))
+		bias := math.Float32frombits(binary.LittleEndian.Uint32(tail[4:]))
+		high, rest := float64(q.sums[2*i]), float64(q.sums[2*i+1])
+		sum := 16 * (128*high + rest)
+		if f.bits == 16 {
+			sum = 128 * (256*high + rest)
 		}
+		out[i] = f.distance(q, step, bias, sum)
 	}
 }
 
