@@ -69,6 +69,9 @@ func (x *ivf) Info() Info {
 	if x.pq != nil {
 		bytes += int64(len(x.blocks)) + 4*int64(len(x.pqBias)+len(x.pq.points))
 	}
+	if s := x.lists.short; s != nil {
+		bytes += int64(len(s.blocks)) + 4*int64(len(s.bias)+len(s.exact)+len(s.pq.points))
+	}
 	bytes += int64(len(x.fine.bytes))
 	return Info{
 		Kind: x.kind, Metric: x.metric, Dim: x.dim, Rows: x.n, Bytes: bytes,

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math"
 	"slices"
 
 	"github.com/querynode/querynode/internal/vec"
@@ -54,7 +55,7 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 		one(x, x.dim, vectors, q, s, found)
 		return
 	}
-	p.rank = x.byteRank(p.k)
+	p.rank, p.short = x.byteRank(p.k), false
 	p.enough = min(p.enough, p.rank)
 	for from := 0; from < n; from += batchQueries {
 		to := min(from+batchQueries, n)
@@ -102,12 +103,16 @@ func (x *ivf) beginBatch(vectors []float32, p *plan, s *Scratch) {
 				x.kern.Normalize(unit, unit)
 			}
 			b.aff[q] = x.bytes.prepare(x.kern, b.z[q*width:][:width], unit, x.metric)
-			aff[i] = c.prepare(x.kern, v.z[i*4*c.quads:][:4*c.quads], unit, x.metric)
+			length := float32(1)
+			if x.metric == IP {
+				length = float32(math.Sqrt(float64(x.kern.Dot(unit, unit))))
+			}
+			aff[i] = x.forLists(c.prepare(x.kern, v.z[i*4*c.quads:][:4*c.quads], unit, x.metric), length)
 			b.cands[q].reset(p.rank)
 		}
 		x.kern.Panels(v.z, run, c.quads, c.panels, all/vec.PanelRows, v.sums)
 		for i := range run {
-			x.selectLists(v.sums[i*all:][:all], aff[i], p.lists, s)
+			x.selectLists(v.sums[i*all:][:all], c.bias, aff[i], p.lists, s)
 			x.useLists(uint32(from+i), s)
 		}
 	}

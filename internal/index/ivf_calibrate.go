@@ -49,8 +49,8 @@ func (b *ivfBuilder) calibrate(int) error {
 			for i, found := range near {
 				b.normalise(vectors[i*b.dim:][:b.dim], &s)
 				b.nearestLists(&plan{lists: b.lists.n}, &s)
-				for j, key := range s.ivf.near {
-					place[uint32(key)] = j
+				for j, l := range s.ivf.lists {
+					place[l] = j
 				}
 				mu.Lock()
 				for _, f := range found {

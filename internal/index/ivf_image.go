@@ -32,6 +32,9 @@ import (
 //	centres     lists * dimension, f32
 //	            their codes: lowest values and steps, dimension f32 each; panels (see
 //	            package vec); biases, f32
+//	            from version 3 on, if there are codes and 512 lists or more: points, as
+//	            below; short codes, blocks for fast-scan; their biases, f32; those of the
+//	            centres, lists f32
 //	first       lists + 1, u32 number of the list's first block
 //	ids         blocks * 32, u32 row, or all ones where a list has none
 //	norms       rows, f32 inverse norm; Cosine only
@@ -41,7 +44,7 @@ import (
 //	fine        dimension f32 mean; rows, see fine; only if there are any
 const (
 	ivfMagic   = "QNIVF1\r\n"
-	ivfVersion = 2 // version 1 had no fine codes
+	ivfVersion = 3 // version 1 had no fine codes, version 2 no short codes of centres
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
@@ -50,6 +53,7 @@ var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
 type ivfHeader struct {
 	dim, metric, kind, lists, effort, fine uint32
 	rows, blocks                           uint64
+	version                                uint32
 }
 
 // Sections of an image.
@@ -59,6 +63,10 @@ const (
 	ivfCentreStep
 	ivfCentrePanels
 	ivfCentreBias
+	ivfCentrePoints
+	ivfCentreBlocks
+	ivfCentreShortBias
+	ivfCentreExact
 	ivfFirst
 	ivfIDs
 	ivfNorms
@@ -82,6 +90,14 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 	s[ivfCentreLo], s[ivfCentreStep] = dim*4, dim*4
 	s[ivfCentrePanels] = uint64(numPanels(int(h.lists))) * panel
 	s[ivfCentreBias] = uint64(numPanels(int(h.lists))) * vec.PanelRows * 4
+	parts := (dim + pqDims - 1) / pqDims
+	points, block := parts*pqDims*pqCodes*4, uint64(vec.FastScanQuads(int(parts)))*vec.FastScanQuad
+	if h.version >= 3 && hasShort(ivfKinds[h.kind], int(h.dim), int(h.lists)) {
+		s[ivfCentrePoints] = points
+		s[ivfCentreBlocks] = uint64(numPanels(int(h.lists))) * block
+		s[ivfCentreShortBias] = uint64(numPanels(int(h.lists))) * vec.FastScanBlock * 4
+		s[ivfCentreExact] = lists * 4
+	}
 	s[ivfFirst] = (lists + 1) * 4
 	s[ivfIDs] = positions * 4
 	if Metric(h.metric) == Cosine {
@@ -92,9 +108,8 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 		s[ivfPanels] = h.blocks * panel
 		s[ivfBias] = positions * 4
 		if kind == KindScaNN {
-			parts := (dim + pqDims - 1) / pqDims
-			s[ivfPoints] = parts * pqDims * pqCodes * 4
-			s[ivfBlocks] = h.blocks * uint64(vec.FastScanQuads(int(parts))) * vec.FastScanQuad
+			s[ivfPoints] = points
+			s[ivfBlocks] = h.blocks * block
 			if Metric(h.metric) == L2 {
 				s[ivfPQBias] = positions * 4
 			}
@@ -119,7 +134,7 @@ func (h *ivfHeader) encode() []byte {
 	b := make([]byte, headerBytes)
 	le := binary.LittleEndian
 	copy(b, ivfMagic)
-	for i, x := range []uint32{ivfVersion, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, h.fine} {
+	for i, x := range []uint32{h.version, headerBytes, h.dim, h.metric, h.kind, h.lists, h.effort, h.fine} {
 		le.PutUint32(b[8+4*i:], x)
 	}
 	for i, x := range []uint64{h.rows, h.blocks, h.size()} {
@@ -148,6 +163,7 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 	h := &ivfHeader{
 		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), kind: le.Uint32(b[24:]), lists: le.Uint32(b[28:]),
 		effort: le.Uint32(b[32:]), fine: le.Uint32(b[36:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
+		version: version,
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -171,6 +187,10 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	h := ivfHeader{
 		dim: uint32(x.dim), metric: uint32(x.metric), lists: uint32(x.lists.n), effort: uint32(x.effort),
 		rows: uint64(x.n), blocks: uint64(x.numBlocks()), fine: uint32(x.fine.bits),
+		version: ivfVersion,
+	}
+	if x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n) {
+		h.version = 2
 	}
 	for i, k := range ivfKinds {
 		if k == x.kind {
@@ -191,6 +211,12 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	out.write(h.encode())
 	out.floats(x.lists.vectors)
 	codes(x.lists.codes)
+	if c := x.lists.short; c != nil {
+		out.floats(c.pq.points)
+		bytes(c.blocks)
+		out.floats(c.bias)
+		out.floats(c.exact)
+	}
 	out.words(x.first)
 	out.words(x.ids)
 	out.floats(x.inv)
@@ -247,6 +273,12 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),
 	}
+	if blocks := parts[ivfCentreBlocks]; len(blocks) > 0 {
+		x.lists.short = &shortCentres{
+			pq: openProducts(dim, parts[ivfCentrePoints]), blocks: blocks,
+			bias: asFloats(parts[ivfCentreShortBias]), exact: asFloats(parts[ivfCentreExact]),
+		}
+	}
 	last := uint32(0)
 	for l, first := range x.first {
 		if first < last || uint64(first) > h.blocks {
@@ -260,7 +292,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 	}
 	x.bytes = codes(ivfLo)
 	if x.kind == KindScaNN {
-		x.pq = &products{dim: dim, parts: (dim + pqDims - 1) / pqDims, points: asFloats(parts[ivfPoints])}
+		x.pq = openProducts(dim, parts[ivfPoints])
 		x.blocks, x.pqBias = parts[ivfBlocks], x.bytes.bias
 		if x.metric == L2 {
 			x.pqBias = asFloats(parts[ivfPQBias])
@@ -275,4 +307,8 @@ func asWords(b []byte) []uint32 {
 
 func asFloats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+}
+
+func openProducts(dim int, points []byte) *products {
+	return &products{dim: dim, parts: (dim + pqDims - 1) / pqDims, points: asFloats(points)}
 }

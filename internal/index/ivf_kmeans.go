@@ -21,6 +21,7 @@ type centres struct {
 	dim, n  int
 	vectors []float32 // n*dim
 	codes   *byteCodes
+	short   *shortCentres // nil: few centres, or an image from before they were
 }
 
 // pack makes codes of the centres, to compare many vectors with all of them.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
-
-	"github.com/querynode/querynode/internal/vec"
 )
 
 // Of product quantisation.
@@ -206,39 +204,4 @@ func (e *pqEncoder) descend(code []byte, along float32) {
 			return
 		}
 	}
-}
-
-// tables writes the tables of a query for fast-scan to lut, and returns what
-// makes products of their sums: about the product of the query and what codes
-// stand for, times factor. lut has room for whole quads, what is past the parts
-// is not touched. values is room for parts*16 values.
-func (pq *products) tables(lut []byte, values, q []float32, factor float32) vec.Affine {
-	most, base := float32(0), float32(0)
-	for p := range pq.parts {
-		x, y := pq.part(q, p)
-		x, y = x*factor, y*factor
-		points := pq.points[p*pqDims*pqCodes:][:pqDims*pqCodes]
-		px, py := points[:pqCodes], points[pqCodes:][:pqCodes]
-		out := values[p*pqCodes:][:pqCodes]
-		lo, hi := float32(math.Inf(1)), float32(math.Inf(-1))
-		for c := range out {
-			v := x*px[c] + y*py[c]
-			out[c] = v
-			lo, hi = min(lo, v), max(hi, v)
-		}
-		for c := range out {
-			out[c] -= lo
-		}
-		base += lo
-		most = max(most, hi-lo)
-	}
-	if !(most > 0) {
-		clear(lut[:pq.parts*pqCodes])
-		return vec.Affine{Base: base}
-	}
-	inv := 255 / most
-	for i, v := range values[:pq.parts*pqCodes] {
-		lut[i] = byte(v*inv + 0.5)
-	}
-	return vec.Affine{Scale: most / 255, Base: base}
 }

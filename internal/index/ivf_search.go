@@ -12,14 +12,15 @@ import (
 
 // ivfScratch is what a search of an inverted file works in.
 type ivfScratch struct {
-	unit   []float32 // the query, at length 1 if the metric is Cosine
+	unit   []float32 // the query, at length 1 if the metric is Cosine; room for one more
+	length float32   // of the query if the metric is IP, or 1
 	z      []int8    // what stands for it in products with byteCodes
 	sums   []int32
-	near   []uint64 // keys of lists, nearest first
+	near   []uint64 // keys of lists
 	rows   []uint32 // places of hits in a list
 	dist   []float32
-	lists  []uint32
-	dots   []float32 // products with the centres of those
+	lists  []uint32  // nearest first
+	dots   []float32 // products with the centres of the first of those
 	values []float32 // of tables
 	lut    []byte
 	cands  candidates
@@ -116,6 +117,7 @@ type plan struct {
 	k, lists, rank int
 	enough         int      // candidates that are worth ranking; fewer, and more lists are read
 	allowed        []uint64 // nil: all
+	short          bool     // candidates are by short codes
 	scan           bool     // look at all allowed rows
 	least, target  int      // with a filter: lists read at least, allowed rows met at least
 	part           float64  // of the rows that is allowed
@@ -149,7 +151,10 @@ func (x *ivf) plan(q *Query) plan {
 	p.lists = min(p.lists, x.lists.n)
 	p.rank = x.byteRank(p.k)
 	if x.pq != nil {
-		p.rank = 48 + 8*p.k
+		// Of more lists, more candidates promise more than they hold.
+		least := 48 + 8*p.k
+		p.short = true
+		p.rank = least + min(p.lists/2, least)
 	}
 	p.enough = min((p.k+p.rank)/2, selected)
 	ratio := rowRows
@@ -323,29 +328,18 @@ func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
 // normalise writes the query to s.ivf.unit.
 func (x *ivf) normalise(vector []float32, s *Scratch) {
 	v := &s.ivf
-	v.unit = grown(v.unit, x.dim)
+	v.unit = grown(v.unit, x.dim+1) // tables take whole parts
+	v.unit[x.dim] = 0
+	v.unit = v.unit[:x.dim]
+	v.length = 1
 	if x.metric == Cosine {
 		x.kern.Normalize(v.unit, vector)
-	} else {
-		copy(v.unit, vector)
+		return
 	}
-}
-
-// queriesRoom is what Panels wants room for, where there is one query.
-const queriesRoom = 16
-
-// nearestLists leaves the lists to read in s.ivf.near, nearest first.
-func (x *ivf) nearestLists(p *plan, s *Scratch) {
-	v, c := &s.ivf, x.lists.codes
-	all := len(c.bias)
-	v.z = grown(v.z, queriesRoom*4*max(c.quads, x.quads()))
-	v.sums = grown(v.sums, queriesRoom*max(all, chunkPanels*vec.PanelRows))
-	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
-	v.dist = grown(v.dist, len(v.rows))
-	aff := c.prepare(x.kern, v.z[:4*c.quads], v.unit, x.metric)
-	x.kern.Panels(v.z, 1, c.quads, c.panels, all/vec.PanelRows, v.sums)
-	x.selectLists(v.sums[:all], aff, p.lists, s)
-	slices.Sort(v.near)
+	copy(v.unit, vector)
+	if x.metric == IP {
+		v.length = float32(math.Sqrt(float64(x.kern.Dot(vector, vector))))
+	}
 }
 
 func (x *ivf) quads() int {
@@ -353,42 +347,6 @@ func (x *ivf) quads() int {
 		return 0
 	}
 	return x.bytes.quads
-}
-
-// listSample is one of how many centres are looked at to guess how near the
-// nearest are.
-const listSample = 8
-
-// selectLists leaves the n nearest lists in s.ivf.near, in no order.
-func (x *ivf) selectLists(sums []int32, aff vec.Affine, n int, s *Scratch) {
-	v, bias := &s.ivf, x.lists.codes.bias
-	limit := float32(math.MaxFloat32)
-	if n < x.lists.n/2 && x.lists.n > 16*listSample {
-		// The bias has the squared norm, or nothing: it is no order of its own.
-		v.near = v.near[:0]
-		for i := 0; i < x.lists.n; i += listSample {
-			v.near = append(v.near, vec.Key(float32(sums[i])*aff.Scale+aff.Base+bias[i], 0))
-		}
-		at := n/listSample + n/(2*listSample) + 4
-		if at < len(v.near) {
-			partition(v.near, at)
-			limit = vec.Unkey(slices.Max(v.near[:at])).Distance
-		}
-	}
-	hits := x.kern.SumsBelow(sums, bias, aff, limit, v.rows, v.dist)
-	if hits < n && limit < math.MaxFloat32 {
-		hits = x.kern.SumsBelow(sums, bias, aff, math.MaxFloat32, v.rows, v.dist)
-	}
-	v.near = v.near[:0]
-	for i, l := range v.rows[:hits] {
-		if int(l) < x.lists.n { // what fills the last panel is only near in a damaged image
-			v.near = append(v.near, vec.Key(v.dist[i], l))
-		}
-	}
-	if len(v.near) > n {
-		partition(v.near, n)
-		v.near = v.near[:n]
-	}
 }
 
 // chunkPanels is how many panels are multiplied in one go.
@@ -401,29 +359,22 @@ const dotsStep = 128
 // returns how many these are.
 func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 	v := &s.ivf
-	quads := vec.FastScanQuads(x.pq.parts)
-	v.lut = grown(v.lut, quads*vec.FastScanQuad)
-	clear(v.lut[x.pq.parts*pqCodes:])
-	v.values = grown(v.values, x.pq.parts*pqCodes)
-	factor, base := float32(-1), float32(0)
+	quads, factor, base := vec.FastScanQuads(x.pq.parts), x.factor(), float32(0)
 	switch x.metric {
 	case L2:
-		factor = -2
 		base = x.kern.Dot(v.unit, v.unit)
 	case Cosine:
 		base = 1
 	}
-	aff := x.pq.tables(v.lut, v.values, v.unit, factor)
+	aff := x.tables(x.pq, factor, s)
 	aff.Base += base
-	v.lists = v.lists[:0]
-	for _, key := range v.near {
-		v.lists = append(v.lists, uint32(key))
-	}
-	v.dots = grown(v.dots, len(v.lists))
+	known := len(v.dots)
+	v.dots = slices.Grow(v.dots, len(v.lists)-known)[:len(v.lists)]
 	size, look := x.blockBytes(), looker{p: p}
 	for i, l := range v.lists {
-		if i%dotsStep == 0 {
+		if i == known {
 			to := min(i+dotsStep, len(v.lists))
+			known = to
 			x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists[i:to], v.dots[i:to])
 		}
 		if !look.wants(x, i, l) {
@@ -453,11 +404,11 @@ func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 	v, size := &s.ivf, x.bytes.panelBytes()
 	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
 	look := looker{p: p}
-	for i, key := range v.near {
-		if !look.wants(x, i, uint32(key)) {
+	for i, l := range v.lists {
+		if !look.wants(x, i, l) {
 			break
 		}
-		from, to := int(x.first[uint32(key)]), int(x.first[uint32(key)+1])
+		from, to := int(x.first[l]), int(x.first[l+1])
 		for from < to {
 			n := min(to-from, chunkPanels)
 			x.kern.Panels(v.z, 1, x.bytes.quads, x.bytes.panels[from*size:], n, v.sums)
@@ -511,8 +462,7 @@ func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) int {
 		ids = ids[:0]
 	}
 	look := looker{p: p}
-	for i, key := range v.near {
-		l := uint32(key)
+	for i, l := range v.lists {
 		if !look.wants(x, i, l) {
 			break
 		}
@@ -547,6 +497,8 @@ func (x *ivf) ranked(vector []float32, p *plan, s *Scratch) []Neighbor {
 // Of ranking.
 const (
 	weighStep = 4
+	// So many candidates are put in order at once: most are never weighed.
+	weighSort = 32
 	// weighDoubt is how many standard deviations of the estimates' errors a
 	// candidate may have to gain.
 	weighDoubt = 3.0
@@ -556,15 +508,21 @@ const (
 // until none of the others is likely to be among the k nearest.
 func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
 	c.cut()
-	slices.Sort(c.keys)
 	scale := x.scale(vector)
 	if x.fine.exists() {
 		x.fine.prepare(vector, &s.fine)
 	}
 	s.top.Reset(p.k)
 	var sum, squares, count float64
-	step := p.k + weighStep
-	for from := 0; from < len(c.keys); step = weighStep {
+	// By short codes, three times as many as wanted are always weighed.
+	step, next := p.k+weighStep, weighStep
+	if p.short {
+		step, next = 2*p.k+3*weighStep, 2*weighStep
+	}
+	for from, sorted := 0, 0; from < len(c.keys); step = next {
+		if from+step > sorted {
+			sorted = sortNext(c.keys, sorted, from+step)
+		}
 		keys := c.keys[from:min(from+min(step, scanChunk), len(c.keys))]
 		if from > p.k {
 			mean := sum / count
@@ -594,4 +552,16 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 		}
 	}
 	return x.ranked(vector, p, s)
+}
+
+// sortNext puts keys in order as far as want at least, where the first ones are
+// already, and returns how far.
+func sortNext(keys []uint64, sorted, want int) int {
+	to := min(max(want, sorted+weighSort), len(keys))
+	rest := keys[sorted:]
+	if to < len(keys) {
+		partition(rest, to-sorted)
+	}
+	slices.Sort(rest[:to-sorted])
+	return to
 }

@@ -409,3 +409,94 @@ func BenchmarkIVF(b *testing.B) {
 		})
 	}
 }
+
+// manyLists builds an inverted file with short codes of its centres.
+func manyLists(t *testing.T, m Metric, dim, n int) (*ivf, []float32) {
+	t.Helper()
+	base := clustered(rng(31), n+20, dim)
+	x := buildIVFFor(t, KindScaNN, m, dim, shortLeast, base[:n*dim])
+	if x.lists.short == nil {
+		t.Fatal("no short codes of centres")
+	}
+	return x, base
+}
+
+func TestListsAreFoundByShortCodes(t *testing.T) {
+	const dim, n, want = 33, 6000, 40
+	for _, m := range []Metric{L2, IP, Cosine} {
+		x, base := manyLists(t, m, dim, n)
+		var s Scratch
+		same := 0
+		for v := range slices.Chunk(base[n*dim:], dim) {
+			x.normalise(v, &s)
+			short := x.lists.short
+			x.lists.short = nil
+			x.nearestLists(&plan{lists: want}, &s)
+			by := slices.Clone(s.ivf.lists)
+			x.lists.short = short
+			x.nearestLists(&plan{lists: want}, &s)
+			if len(s.ivf.lists) != want || len(s.ivf.dots) != want {
+				t.Fatalf("%s: %d lists, %d products, want %d", m, len(s.ivf.lists), len(s.ivf.dots), want)
+			}
+			for i, l := range s.ivf.lists {
+				if dot := x.kern.Dot(s.ivf.unit, x.lists.vectors[int(l)*dim:][:dim]); math.Abs(float64(dot-s.ivf.dots[i])) > 1e-4*(1+math.Abs(float64(dot))) {
+					t.Fatalf("%s: product %v with centre %d, which is %v", m, s.ivf.dots[i], l, dot)
+				}
+				if slices.Contains(by, l) {
+					same++
+				}
+			}
+			slices.Sort(s.ivf.lists)
+			if len(slices.Compact(s.ivf.lists)) != want {
+				t.Fatalf("%s: a list comes twice", m)
+			}
+		}
+		if same < 20*want*9/10 {
+			t.Errorf("%s: %d of %d lists are those that bytes find", m, same, 20*want)
+		}
+	}
+}
+
+func TestAnImageOfTheVersionBeforeIsSearched(t *testing.T) {
+	const dim, n = 20, 4000
+	x, base := manyLists(t, Cosine, dim, n)
+	f := newFlat(t, dim, Cosine, base[:n*dim])
+	x.lists.short = nil
+	var out bytes.Buffer
+	if _, err := x.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	if v := binary.LittleEndian.Uint32(out.Bytes()[8:]); v != 2 {
+		t.Fatalf("an image without short codes has version %d", v)
+	}
+	old, err := Open(alignedCopy(out.Bytes()), base[:n*dim])
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRecall(t, old, f, base[n*dim:], Query{K: 10}, 0.95)
+}
+
+func TestNoAllocationWhileAnInvertedFileIsSearched(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	const dim, n = 40, 6000
+	x, base := manyLists(t, L2, dim, n)
+	some := bitset.New(n)
+	for row := 0; row < n; row += 3 {
+		some.Add(row)
+	}
+	for _, allowed := range []*bitset.Set{nil, some} {
+		var s Scratch
+		q := &Query{K: 10, Effort: 30, Allowed: allowed}
+		queries := base[n*dim:]
+		search := func() { x.Search(queries[:dim], q, &s) }
+		batch := func() { x.SearchBatch(queries, q, &s, func(int, []Neighbor) {}) }
+		for _, run := range []func(){search, batch} {
+			run()
+			if got := testing.AllocsPerRun(5, run); got > 0 {
+				t.Errorf("%v allocations in a search", got)
+			}
+		}
+	}
+}

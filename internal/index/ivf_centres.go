@@ -1,0 +1,279 @@
+package index
+
+import (
+	"context"
+	"math"
+	"slices"
+	"unsafe"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// shortCentres are four bits for each two dimensions of centres: a search for one
+// vector reads them to find the centres that are worth a product, a tenth of
+// the bytes of the centres themselves.
+type shortCentres struct {
+	pq     *products
+	blocks []byte // for fast-scan
+	// bias is what an estimate by codes gets added, as that of byteCodes; +Inf
+	// where a block has no centre.
+	bias  []float32
+	exact []float32 // as bias, of the centres themselves; n
+}
+
+// Of short codes of centres.
+const (
+	// shortLeast is the number of centres from which on they have short codes.
+	shortLeast = 512
+	// shortMore and shortSlack say how many centres are looked at for a number
+	// wanted: half as many more, and some.
+	shortMore, shortSlack = 2, 24
+)
+
+// hasShort says whether so many centres have short codes.
+func hasShort(kind Kind, dim, lists int) bool {
+	return hasCodes(kind, dim) && lists >= shortLeast
+}
+
+// reachShare is the part of a list's reach, the root of its mean squared distance
+// to the centre, by which its centre counts as nearer, for products of vectors of
+// length 1: of two lists whose centres have the same product with a query, the one
+// with the wider spread is likelier to have the rows with the largest ones. It
+// saves a quarter of the rows that are read on word vectors.
+const reachShare = 0.3
+
+// reach returns how much nearer each list is than its centre.
+func (b *ivfBuilder) reach() ([]float32, error) {
+	reach := make([]float32, b.lists.n)
+	if b.metric == L2 {
+		return reach, nil // measured: nothing gained
+	}
+	err := parallel(b.ctx, b.o.Workers, b.lists.n, 1, func() func(from, to int) error {
+		v := make([]float32, b.dim)
+		return func(from, to int) error {
+			for l := from; l < to; l++ {
+				sum, n := 0.0, 0
+				for _, row := range b.ids[b.first[l]*vec.PanelRows : b.first[l+1]*vec.PanelRows] {
+					if row != noRow {
+						b.unit(v, row)
+						sum, n = sum+float64(b.kern.L2(v, b.lists.vectors[l*b.dim:][:b.dim])), n+1
+					}
+				}
+				reach[l] = reachShare * float32(math.Sqrt(sum/float64(max(n, 1))))
+			}
+			return nil
+		}
+	})
+	return reach, err
+}
+
+// pack makes the codes by which centres are compared with queries.
+func (b *ivfBuilder) packLists() error {
+	c := b.lists
+	reach, err := b.reach()
+	if err != nil {
+		return err
+	}
+	c.pack(b.metric)
+	for l, r := range reach {
+		c.codes.bias[l] -= r
+	}
+	if hasShort(b.kind, b.dim, c.n) {
+		c.short, err = newShortCentres(b.ctx, b.o.Workers, c, b.metric, reach)
+	}
+	return err
+}
+
+func newShortCentres(ctx context.Context, workers int, c *centres, metric Metric, reach []float32) (*shortCentres, error) {
+	pq := newProducts(c.dim)
+	if err := pq.train(ctx, workers, c.vectors); err != nil {
+		return nil, err
+	}
+	blocks := numPanels(c.n)
+	size := vec.FastScanQuads(pq.parts) * vec.FastScanQuad
+	s := &shortCentres{
+		pq: pq, blocks: make([]byte, blocks*size), bias: make([]float32, blocks*vec.FastScanBlock), exact: make([]float32, c.n),
+	}
+	e, zero, code := newPQEncoder(pq, L2), make([]float32, c.dim), make([]byte, pq.parts)
+	for i := range s.bias {
+		if i >= c.n {
+			s.bias[i] = float32(math.Inf(1))
+			continue
+		}
+		v := c.vectors[i*c.dim:][:c.dim]
+		about := e.encode(code, v, v, zero)
+		vec.PutFastScan(s.blocks[i/vec.FastScanBlock*size:], i%vec.FastScanBlock, code)
+		s.bias[i], s.exact[i] = -reach[i], -reach[i]
+		if metric == L2 {
+			s.bias[i] += about
+			for _, x := range v {
+				s.exact[i] += x * x
+			}
+		}
+	}
+	return s, nil
+}
+
+// queriesRoom is what Panels wants room for, where there is one query.
+const queriesRoom = 16
+
+// nearestLists leaves the lists to read in s.ivf.lists, nearest first, and the
+// products with as many of their centres as are known in s.ivf.dots.
+func (x *ivf) nearestLists(p *plan, s *Scratch) {
+	v, c := &s.ivf, x.lists.codes
+	all := len(c.bias)
+	v.z = grown(v.z, queriesRoom*4*max(c.quads, x.quads()))
+	v.sums = grown(v.sums, queriesRoom*max(all, chunkPanels*vec.PanelRows))
+	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
+	v.dist = grown(v.dist, len(v.rows))
+	if want := p.lists + p.lists/shortMore + shortSlack; x.lists.short != nil && want <= x.lists.n/2 {
+		x.nearestByShort(p.lists, want, s)
+		return
+	}
+	aff := c.prepare(x.kern, v.z[:4*c.quads], v.unit, x.metric)
+	x.kern.Panels(v.z, 1, c.quads, c.panels, all/vec.PanelRows, v.sums)
+	x.selectLists(v.sums[:all], c.bias, x.forLists(aff, v.length), p.lists, s)
+	slices.Sort(v.near)
+	v.lists, v.dots = v.lists[:0], v.dots[:0]
+	for _, key := range v.near {
+		v.lists = append(v.lists, uint32(key))
+	}
+}
+
+// forLists makes an estimate one of a query of length 1: reach is for such.
+func (x *ivf) forLists(aff vec.Affine, length float32) vec.Affine {
+	if x.metric == IP && length > 0 {
+		aff.Scale, aff.Base = aff.Scale/length, aff.Base/length
+	}
+	return aff
+}
+
+// nearestByShort finds n lists among the nearest ones by short codes.
+func (x *ivf) nearestByShort(n, want int, s *Scratch) {
+	v, c := &s.ivf, x.lists.short
+	quads := vec.FastScanQuads(c.pq.parts)
+	factor := x.factor()
+	aff := x.tables(c.pq, factor, s)
+	aff = x.forLists(aff, v.length)
+	blocks := len(c.bias) / vec.FastScanBlock
+	limit := x.shortLimit(want, aff, s)
+	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, aff, limit, v.rows, v.dist)
+	if hits < n {
+		hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, aff, math.MaxFloat32, v.rows, v.dist)
+	}
+	x.keepLists(hits, want, s)
+	ids, dots := v.rows[:len(v.near)], v.dist[:len(v.near)]
+	for i, key := range v.near {
+		ids[i] = uint32(key)
+	}
+	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, ids, dots)
+	scale := x.forLists(vec.Affine{Scale: factor}, v.length).Scale
+	for i, l := range ids {
+		v.near[i] = vec.Key(scale*dots[i]+c.exact[l], uint32(i))
+	}
+	if len(v.near) > n {
+		partition(v.near, n)
+		v.near = v.near[:n]
+	}
+	slices.Sort(v.near)
+	v.lists, v.dots = grown(v.lists, len(v.near)), grown(v.dots, len(v.near))
+	for i, key := range v.near {
+		v.lists[i], v.dots[i] = ids[uint32(key)], dots[uint32(key)]
+	}
+}
+
+// Of shortLimit.
+const (
+	shortStep   = 8  // one of how many blocks is looked at
+	shortGroups = 64 // groups of centres there of which the nearest are known
+)
+
+// shortLimit guesses below which estimate there are a few more centres than wanted.
+func (x *ivf) shortLimit(want int, aff vec.Affine, s *Scratch) float32 {
+	v, c := &s.ivf, x.lists.short
+	var nearest [shortGroups]uint64
+	for i := range nearest {
+		nearest[i] = math.MaxUint64
+	}
+	quads := vec.FastScanQuads(c.pq.parts)
+	size, seen := quads*vec.FastScanQuad, 0
+	var sums [vec.FastScanBlock]uint32
+	for from := 0; from < len(c.bias); from += shortStep * vec.FastScanBlock {
+		x.kern.FastScan(c.blocks[from/vec.FastScanBlock*size:], quads, v.lut, sums[:])
+		for i, sum := range sums {
+			key := vec.Key(float32(sum)*aff.Scale+aff.Base+c.bias[from+i], 0)
+			nearest[seen%shortGroups] = min(nearest[seen%shortGroups], key)
+			seen++
+		}
+	}
+	at := 2 + want*seen/len(c.bias)
+	at += at / 4
+	if at > shortGroups/2 {
+		return math.MaxFloat32 // so many are wanted that groups tell little
+	}
+	partition(nearest[:], at)
+	return vec.Unkey(slices.Max(nearest[:at])).Distance
+}
+
+// factor is by what a product with a query counts in a distance.
+func (x *ivf) factor() float32 {
+	if x.metric == L2 {
+		return -2
+	}
+	return -1
+}
+
+// tables makes the tables of the query for fast-scan.
+func (x *ivf) tables(pq *products, factor float32, s *Scratch) vec.Affine {
+	v := &s.ivf
+	v.lut = grown(v.lut, vec.FastScanQuads(pq.parts)*vec.FastScanQuad)
+	clear(v.lut[pq.parts*pqCodes:])
+	v.values = grown(v.values, pq.parts*pqCodes)
+	return x.kern.Tables(pq.points, v.unit[:2*pq.parts], factor, v.values, v.lut)
+}
+
+func asUnsigned(s []int32) []uint32 {
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(s))), len(s))
+}
+
+// listSample is one of how many centres are looked at to guess how near the
+// nearest are.
+const listSample = 8
+
+// selectLists leaves the n nearest lists in s.ivf.near, in no order.
+func (x *ivf) selectLists(sums []int32, bias []float32, aff vec.Affine, n int, s *Scratch) {
+	v := &s.ivf
+	limit := float32(math.MaxFloat32)
+	if n < x.lists.n/2 && x.lists.n > 16*listSample {
+		// The bias has the squared norm, or little: it is no order of its own.
+		v.near = v.near[:0]
+		for i := 0; i < x.lists.n; i += listSample {
+			v.near = append(v.near, vec.Key(float32(sums[i])*aff.Scale+aff.Base+bias[i], 0))
+		}
+		at := n/listSample + n/(2*listSample) + 4
+		if at < len(v.near) {
+			partition(v.near, at)
+			limit = vec.Unkey(slices.Max(v.near[:at])).Distance
+		}
+	}
+	hits := x.kern.SumsBelow(sums, bias, aff, limit, v.rows, v.dist)
+	if hits < n && limit < math.MaxFloat32 {
+		hits = x.kern.SumsBelow(sums, bias, aff, math.MaxFloat32, v.rows, v.dist)
+	}
+	x.keepLists(hits, n, s)
+}
+
+// keepLists leaves the n nearest of the first lists in s.ivf.rows in s.ivf.near.
+func (x *ivf) keepLists(hits, n int, s *Scratch) {
+	v := &s.ivf
+	v.near = v.near[:0]
+	for i, l := range v.rows[:hits] {
+		if int(l) < x.lists.n { // what fills the last panel is only near in a damaged image
+			v.near = append(v.near, vec.Key(v.dist[i], l))
+		}
+	}
+	if len(v.near) > n {
+		partition(v.near, n)
+		v.near = v.near[:n]
+	}
+}
