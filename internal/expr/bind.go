@@ -198,6 +198,8 @@ func (b *binder) comparison(n *node) (*node, error) {
 		return nil, b.fail(n, "an interval of years or months cannot be compared, only added to a time")
 	case l.typ == kArray && l.base != nil && !order:
 		return n, b.arrayConstant(n, l, r)
+	case r.typ == kArray && r.base != nil && !order:
+		return nil, b.fail(n, "cannot compare %s with %s, only with a list such as [1, 2]", b.describe(l), b.describe(r))
 	case order && (l.typ == kBool || r.typ == kBool), order && (l.typ == kArray || r.typ == kArray):
 		odd := l
 		if l.typ != kBool && l.typ != kArray {
