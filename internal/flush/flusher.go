@@ -24,6 +24,8 @@ type Flusher struct {
 	assigner *Assigner
 	group    *lifecycle.Group
 	kick     chan struct{} // capacity 1
+	room     chan struct{} // a slot for each step that may be under way
+	building chan struct{} // capacity 1: who has it builds a segment
 
 	mu struct {
 		sync.Mutex
@@ -33,15 +35,9 @@ type Flusher struct {
 		waiting map[*waiter]struct{}     // who waits for a segment to be flushed
 		failing map[string]time.Duration // back-off by vchannel
 		retryAt map[string]time.Time
-		work    *work // what the loop does now
+		steps   map[string]*step     // under way, by vchannel
+		trims   map[string]*trimming // by pchannel
 	}
-}
-
-// work is a step of the loop on one channel.
-type work struct {
-	vchannel string
-	cancel   context.CancelFunc
-	done     chan struct{}
 }
 
 // saved is the checkpoint of a channel as the catalog has it.
@@ -67,12 +63,14 @@ func New(o Options) (*Flusher, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, errors.Wrapf(err, "create flush folder %s", o.Dir)
 	}
-	f := &Flusher{o: o, kick: make(chan struct{}, 1)}
+	f := &Flusher{o: o, kick: make(chan struct{}, 1), room: make(chan struct{}, o.Parallel), building: make(chan struct{}, 1)}
 	f.mu.saved = map[string]saved{}
 	f.mu.claimed = map[string]claim{}
 	f.mu.waiting = map[*waiter]struct{}{}
 	f.mu.failing = map[string]time.Duration{}
 	f.mu.retryAt = map[string]time.Time{}
+	f.mu.steps = map[string]*step{}
+	f.mu.trims = map[string]*trimming{}
 	f.assigner = NewAssigner(f.nextID, func(rows int, bytes int64) bool { return rows >= o.SealRows || bytes >= o.SealBytes })
 	f.group = lifecycle.NewGroup(context.Background(), nil)
 	return f, f.group.Go("flush loop", f.loop)
@@ -175,7 +173,7 @@ func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) (at uint64,
 }
 
 // Forget is called once a channel is not among Channels any more and before it is
-// closed: it ends what the loop does with it and waits for that, so that nothing
+// closed: it ends the step that is under way on it and waits for that, so that nothing
 // is decided by a channel that has lost its rows. An error means that ctx ended
 // first; then the channel must not be closed yet.
 //
@@ -186,14 +184,14 @@ func (f *Flusher) Forget(ctx context.Context, vchannel string) error {
 	delete(f.mu.claimed, vchannel)
 	delete(f.mu.failing, vchannel)
 	delete(f.mu.retryAt, vchannel)
-	w := f.mu.work
+	s := f.mu.steps[vchannel]
 	f.mu.Unlock()
-	if w == nil || w.vchannel != vchannel {
+	if s == nil {
 		return nil
 	}
-	w.cancel()
+	s.cancel()
 	select {
-	case <-w.done:
+	case <-s.done:
 		return f.Forget(ctx, vchannel) // of what it has noted
 	case <-ctx.Done():
 		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the step of the flush of %s", vchannel)
@@ -203,8 +201,8 @@ func (f *Flusher) Forget(ctx context.Context, vchannel string) error {
 // Drop forgets all about a vchannel whose collection is gone.
 func (f *Flusher) Drop(vchannel string) { f.assigner.Forget(vchannel) }
 
-// Failing is the number of channels whose last step failed: what they have is not
-// stored for now, and their part of the log is not trimmed.
+// Failing is the number of channels whose last step failed, what they have is not
+// stored for now, and of topics whose last trim failed.
 func (f *Flusher) Failing() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -217,66 +215,6 @@ func (f *Flusher) Kick() {
 	case f.kick <- struct{}{}:
 	default:
 	}
-}
-
-func (f *Flusher) loop(ctx context.Context) error {
-	tick := time.NewTicker(f.o.Interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-f.kick:
-		}
-		for _, ch := range f.o.Channels() {
-			if ctx.Err() != nil {
-				return nil
-			}
-			f.channel(ctx, ch)
-		}
-		f.answer()
-	}
-}
-
-// channel does what is due on one channel. A failure is retried with back-off
-// and does not hold up other channels; a panic is a failure.
-func (f *Flusher) channel(ctx context.Context, ch Channel) {
-	name := ch.Name()
-	f.mu.Lock()
-	wait := time.Now().Before(f.mu.retryAt[name])
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := &work{vchannel: name, cancel: cancel, done: make(chan struct{})}
-	f.mu.work = w
-	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		f.mu.work = nil
-		f.mu.Unlock()
-		close(w.done)
-	}()
-	// The list may be older than a Forget that did not find this step.
-	if wait || !f.watched(ch) {
-		return
-	}
-	err := lifecycle.Call("flush "+name, func() error { return f.due(ctx, ch) })
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err == nil || ctx.Err() != nil {
-		delete(f.mu.failing, name)
-		delete(f.mu.retryAt, name)
-		return
-	}
-	delay := min(max(2*f.mu.failing[name], 250*time.Millisecond), 30*time.Second)
-	f.mu.failing[name] = delay
-	f.mu.retryAt[name] = time.Now().Add(delay)
-	f.o.Logger.Warn("flush: will be tried again", "vchannel", name, "in", delay, "error", err)
-}
-
-// watched reports whether the very channel is still to be flushed.
-func (f *Flusher) watched(ch Channel) bool {
-	return slices.ContainsFunc(f.o.Channels(), func(c Channel) bool { return c.Channel == ch.Channel })
 }
 
 // due seals what is full or old, flushes what is sealed, and moves the checkpoint.
@@ -336,8 +274,8 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 // tooManyDeletes reports whether the channel has more deletes in memory than it may.
 func (f *Flusher) tooManyDeletes(ch Channel) bool { return ch.DeleteBytes() > f.o.MaxDeleteBytes }
 
-// Close stops the loop and waits for the step under way until ctx ends. What is
-// not flushed stays in the log.
+// Close ends the steps that are under way and waits for them until ctx ends; its error
+// names the channels whose step has not ended. What is not flushed stays in the log.
 func (f *Flusher) Close(ctx context.Context) error {
 	err := f.group.Close(ctx)
 	if err != nil {

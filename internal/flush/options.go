@@ -44,6 +44,10 @@ type Options struct {
 	// StepTimeout bounds the upload of one file and each call of the log and the
 	// catalog. 0 = 2 minutes.
 	StepTimeout time.Duration
+	// Parallel is the number of channels that are worked on at the same time: one
+	// whose storage hangs does not hold up the others. Segments are built one after the
+	// other, and each channel can have one in Dir that is being uploaded. 0 = 8.
+	Parallel int
 	// Workers build an index. 0 = GOMAXPROCS.
 	Workers int
 	// OnFlushed is called when a segment is in the catalog. Nil = ignored.
@@ -97,6 +101,9 @@ func (o *Options) EnsureDefaults() {
 	if o.StepTimeout == 0 {
 		o.StepTimeout = 2 * time.Minute
 	}
+	if o.Parallel == 0 {
+		o.Parallel = 8
+	}
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -135,7 +142,7 @@ func (o *Options) Validate() error {
 		n    int64
 	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxDeleteBytes", o.MaxDeleteBytes},
 		{"Interval", int64(o.Interval)}, {"CheckpointInterval", int64(o.CheckpointInterval)},
-		{"StepTimeout", int64(o.StepTimeout)}, {"Workers", int64(o.Workers)}} {
+		{"StepTimeout", int64(o.StepTimeout)}, {"Parallel", int64(o.Parallel)}, {"Workers", int64(o.Workers)}} {
 		if v.n < 0 {
 			errs = append(errs, errors.Newf("flush: %s is %d, want 0 (default) or more", v.name, v.n))
 		}

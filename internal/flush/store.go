@@ -60,20 +60,7 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 		return errors.Wrapf(err, "remove leftovers %s", dir)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what stays is removed by the next try or the next start
-	at, total := 0, g.Rows()
-	m, err := segments.Build(ctx, segments.BuildOptions{
-		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
-		Progress: func(done, total int) {
-			f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "index", Done: int64(done), Total: int64(total)})
-		},
-	}, func() (*schema.Batch, error) {
-		if at == total {
-			return nil, io.EOF
-		}
-		b := g.Batch(at, min(at+batchRows, total))
-		at += b.Rows
-		return b, nil
-	})
+	m, err := f.build(ctx, ch, g, dir)
 	if err != nil {
 		return err
 	}
@@ -94,6 +81,31 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 	f.o.Logger.Info("flush: stored", "segment", meta.ID, "rows", m.Rows, "bytes", m.DiskBytes(), "took", time.Since(start))
 	f.flushed(ch, Flushed{CollectionID: info.ID, VChannel: meta.VChannel, SegmentID: meta.ID, Rows: m.Rows, Bytes: m.DiskBytes()})
 	return nil
+}
+
+// build writes the files of a growing segment to dir, once no other is being built:
+// its threads are all there are, and memory for one is enough.
+func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, dir string) (*segfile.Manifest, error) {
+	select {
+	case f.building <- struct{}{}:
+		defer func() { <-f.building }()
+	case <-ctx.Done():
+		return nil, errors.Wrap(ctx.Err(), "wait until another segment has been built")
+	}
+	meta, at, total := g.Meta(), 0, g.Rows()
+	return segments.Build(ctx, segments.BuildOptions{
+		Dir: dir, Meta: meta, Info: ch.Collection().Info(), Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
+		Progress: func(done, total int) {
+			f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "index", Done: int64(done), Total: int64(total)})
+		},
+	}, func() (*schema.Batch, error) {
+		if at == total {
+			return nil, io.EOF
+		}
+		b := g.Batch(at, min(at+batchRows, total))
+		at += b.Rows
+		return b, nil
+	})
 }
 
 // flushed tells everyone that the segment is in the catalog.
@@ -178,7 +190,7 @@ func putFile(ctx context.Context, b objstore.Bucket, key, name string) (n int64,
 }
 
 // checkpoint moves the channel's checkpoint as far as it can: deletes before it
-// go to a file, then one conditional put moves it, then the queue is trimmed.
+// go to a file, then one conditional put moves it; the queue is trimmed later.
 func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushed bool) error {
 	last, err := f.saved(ctx, ch)
 	if err != nil {
@@ -203,7 +215,8 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 	f.mu.saved[ch.Name()] = saved{timestamp: to.Timestamp, at: time.Now()}
 	f.mu.Unlock()
 	ch.TrimDeletes(to.Timestamp)
-	return f.trim(ctx, ch.PChannel, w)
+	f.trimLater(ch.PChannel)
+	return nil
 }
 
 // claim fences earlier owners in the catalog, once a term, before anything is
