@@ -342,3 +342,34 @@ func TestCodesForDotProductsReachRowsLongerThanTheSample(t *testing.T) {
 		t.Errorf("distance by code %v, by vector %v", by, is)
 	}
 }
+
+func TestSearchByCodesDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	const n, dim = 4000, 16
+	base := clustered(rng(12), n, dim)
+	g, _ := buildCodes(t, L2, dim, base)
+	some, half := bitset.New(n), bitset.New(n)
+	for i := range n {
+		if i%4 == 0 {
+			some.Add(i)
+		}
+		if i%2 == 0 {
+			half.Add(i)
+		}
+	}
+	var s Scratch
+	none, all := func(int, []Neighbor) {}, &Query{K: 5, Effort: 10}
+	for name, search := range map[string]func(){
+		"walk":                   func() { g.Search(base[:dim], all, &s) },
+		"batch":                  func() { g.SearchBatch(base[:8*dim], all, &s, none) },
+		"walk through others":    func() { g.Search(base[:dim], &Query{K: 5, Effort: 10, Allowed: half}, &s) },
+		"walk among the allowed": func() { g.Search(base[:dim], &Query{K: 5, Effort: 10, Allowed: some}, &s) },
+		"scan":                   func() { g.Search(base[:dim], &Query{K: 5, Effort: 100, Allowed: some}, &s) },
+	} {
+		if got := testing.AllocsPerRun(20, search); got > 0 {
+			t.Errorf("%s: %v allocations", name, got)
+		}
+	}
+}

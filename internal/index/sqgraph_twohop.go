@@ -114,6 +114,15 @@ func (w *sqWalk) gatherAllowed(g *sqGraph, row uint32, allowed []uint64, s *Scra
 // takeOpen adds the rows linked to that are allowed and new to w.ids.
 func (w *sqWalk) takeOpen(g *sqGraph, links []uint32, allowed []uint64, s *Scratch) {
 	n, ids, open := w.n, w.ids, w.open
+	if g.twins == nil {
+		if len(ids)-n >= len(links) {
+			w.n += g.kern.Links(links, g.rows, open, true, ids[n:])
+		}
+		for _, row := range ids[n:w.n] {
+			open[row>>6] &^= 1 << (row & 63)
+		}
+		return
+	}
 	for i := range links {
 		row := atomic.LoadUint32(&links[i]) - 1
 		if int(row) >= g.rows || n >= len(ids) {

@@ -31,7 +31,7 @@ func TestAFilteredWalkFindsTheNearestAllowedRows(t *testing.T) {
 		if c := allowed.Count(); g.scanFiltered(c, ef) {
 			t.Fatalf("%s: %d rows are scanned", name, c)
 		}
-		wantRecall(t, g, f, base[:40*dim], Query{K: 5, Effort: ef, Allowed: allowed}, 0.9)
+		wantRecall(t, g, f, base[:400*dim], Query{K: 5, Effort: ef, Allowed: allowed}, 0.9)
 		var s Scratch
 		g.Search(base[:dim], &Query{K: 5, Effort: ef, Allowed: allowed}, &s)
 		if st := s.Stats(); st.Distances == 0 || st.Hops == 0 {
