@@ -31,13 +31,17 @@ type sqBuilder struct {
 // slackOf is the room for links above what is kept.
 func slackOf(keep int) int { return keep / 2 }
 
+// sqEfConstruction is the default: with 200, a build takes a third longer, and of the data
+// sets measured one finds more at a recall of 0.99, none at 0.95.
+const sqEfConstruction = 140
+
 // sqDefaults fills in what a Spec leaves open.
 func sqDefaults(spec Spec) Spec {
 	if spec.M == 0 {
 		spec.M = 16
 	}
 	if spec.EfConstruction == 0 {
-		spec.EfConstruction = 200
+		spec.EfConstruction = sqEfConstruction
 	}
 	return spec
 }

@@ -1693,7 +1693,7 @@ type IndexSpec struct {
 	// L2, IP or COSINE, empty = COSINE; of a BINARY_VECTOR HAMMING or JACCARD, empty = HAMMING; of a SPARSE_FLOAT_VECTOR IP, or
 	// BM25 if a function makes it. Empty for scalar fields.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
-	// HNSW, HNSW_SQ: "M" (2 to 512, default 16) and "efConstruction" (1 to 65536, default 200); IVF_FLAT, IVF_SQ8, SCANN: "nlist" (1
+	// HNSW, HNSW_SQ: "M" (2 to 512, default 16) and "efConstruction" (1 to 65536, default 200, of HNSW_SQ 140); IVF_FLAT, IVF_SQ8, SCANN: "nlist" (1
 	// to 65536, default by rows). HNSW_SQ also takes "sq_type" (SQ8), "refine" (true) and "refine_type" (FP32), SCANN
 	// "with_raw_data" (true): no other value is there. BM25: "bm25_k1" (0 to 3,
 	// default 1.2) and "bm25_b" (0 to 1, default 0.75).
