@@ -24,34 +24,40 @@ const (
 
 // batchScratch is what a batch works in.
 type batchScratch struct {
-	units []float32    // the queries, at length 1 if the metric is Cosine
-	z     []int8       // what stands for them in products with codes of rows
-	aff   []vec.Affine // what makes distances of those
-	run   []int8       // those of a run
-	cands []candidates // of each query
-	pairs [2][]listUse // of the first lists, of all others
-	order []uint32     // queries in the order of the lists they want
-	start []uint32     // of each list in order
+	units  []float32    // the queries, at length 1 if the metric is Cosine
+	z      []int8       // what stands for them in products with codes of rows
+	aff    []vec.Affine // what makes distances of those
+	run    []int8       // those of a run
+	cands  []candidates // of each query
+	pairs  [2][]listUse // of the first lists, of all others
+	order  []uint32     // queries in the order of the lists they want
+	bias   []float32    // of some blocks, where there is a filter
+	filter batchFilter
+	start  []uint32 // of each list in order
 }
 
 // listUse says that a query wants a list.
 type listUse struct{ list, query uint32 }
 
 func (b *batchScratch) bytes() int {
-	n := 4*(cap(b.units)+cap(b.order)+cap(b.start)) + cap(b.z) + cap(b.run) + 8*(cap(b.aff)+cap(b.pairs[0])+cap(b.pairs[1]))
+	n := b.filter.bytes() + 4*(cap(b.units)+cap(b.order)+cap(b.start)+cap(b.bias)) + cap(b.z) + cap(b.run) + 8*(cap(b.aff)+cap(b.pairs[0])+cap(b.pairs[1]))
 	for i := range b.cands {
 		n += 8 * cap(b.cands[i].keys)
 	}
 	return n
 }
 
-// SearchBatch reads each list once for all vectors that want it. With a filter it is
-// not known before which lists those are.
+// SearchBatch reads each list once for all vectors that want it, or compares all with
+// every row that a filter allows, if these are few.
 func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / x.dim
 	p := x.plan(q)
-	if q.Allowed != nil || x.bytes == nil || x.kern.Level() != vec.AVX512 || p.scan || p.k <= 0 ||
-		float64(min(n, batchQueries)*p.lists) < batchShare*float64(x.lists.n) {
+	if x.bytes == nil || x.kern.Level() != vec.AVX512 || p.k <= 0 {
+		one(x, x.dim, vectors, q, s, found)
+		return
+	}
+	gather := x.gathers(min(n, batchQueries), &p)
+	if !gather && (p.scan || float64(min(n, batchQueries)*p.lists) < batchShare*float64(x.lists.n)) {
 		one(x, x.dim, vectors, q, s, found)
 		return
 	}
@@ -61,13 +67,23 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 		to := min(from+batchQueries, n)
 		block := vectors[from*x.dim : to*x.dim]
 		s.begin(0)
-		x.beginBatch(block, &p, s)
-		for _, uses := range s.ivf.batch.pairs {
-			x.readShared(uses, &p, s)
+		if gather {
+			s.stats.Scanned = true
+			x.beginBatch(block, &p, s)
+			x.compareAllowed(to-from, &p, s)
+		} else {
+			if p.allowed != nil {
+				s.ivf.batch.filter.mark(x, &p)
+			}
+			x.beginBatch(block, &p, s)
+			x.findUses(&p, to-from, s)
+			for _, uses := range s.ivf.batch.pairs {
+				x.readShared(uses, &p, s)
+			}
 		}
 		for i := range to - from {
 			v, c := block[i*x.dim:][:x.dim], &s.ivf.batch.cands[i]
-			if len(c.keys) < p.enough && p.lists < x.lists.n && !s.stats.Stopped {
+			if len(c.keys) < p.enough && p.lists < x.lists.n && !gather && !s.stats.Stopped {
 				found(from+i, x.Search(v, q, s)) // it reads more lists
 				continue
 			}
@@ -76,44 +92,55 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 	}
 }
 
-// beginBatch prepares the queries and finds the lists that they want.
+// beginBatch prepares the queries.
 func (x *ivf) beginBatch(vectors []float32, p *plan, s *Scratch) {
 	v, b, c := &s.ivf, &s.ivf.batch, x.lists.codes
-	n, all, width := len(vectors)/x.dim, len(c.bias), 4*x.bytes.quads
+	n, width := len(vectors)/x.dim, 4*x.bytes.quads
 	b.units = grown(b.units, n*x.dim)
-	b.z = grown(b.z, n*width)
+	b.z = grown(b.z, (n+queriesRoom)*width)
 	b.aff = grown(b.aff, n)
 	for len(b.cands) < n {
 		b.cands = append(b.cands, candidates{})
 	}
-	b.pairs = [2][]listUse{b.pairs[0][:0], b.pairs[1][:0]}
-	b.run = grown(b.run, batchRun*width)
-	v.z = grown(v.z, batchRun*4*c.quads)
-	v.sums = grown(v.sums, batchRun*max(all, chunkPanels*vec.PanelRows))
-	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
+	v.sums = grown(v.sums, batchRun*max(len(c.bias), chunkPanels*vec.PanelRows))
+	v.rows = grown(v.rows, max(len(c.bias), chunkPanels*vec.PanelRows))
 	v.dist = grown(v.dist, len(v.rows))
+	for q := range n {
+		unit := b.units[q*x.dim:][:x.dim]
+		copy(unit, vectors[q*x.dim:])
+		if x.metric == Cosine {
+			x.kern.Normalize(unit, unit)
+		}
+		b.aff[q] = x.bytes.prepare(x.kern, b.z[q*width:][:width], unit, x.metric)
+		b.cands[q].reset(p.rank)
+	}
+}
+
+// findUses finds the lists that n queries want.
+func (x *ivf) findUses(p *plan, n int, s *Scratch) {
+	v, b, c := &s.ivf, &s.ivf.batch, x.lists.codes
+	all := len(c.bias)
+	b.pairs = [2][]listUse{b.pairs[0][:0], b.pairs[1][:0]}
+	b.run = grown(b.run, batchRun*4*x.bytes.quads)
+	v.z = grown(v.z, batchRun*4*c.quads)
 	var aff [batchRun]vec.Affine
 	for from := 0; from < n; from += batchRun {
 		run := min(batchRun, n-from)
 		for i := range run {
-			q := from + i
-			unit := b.units[q*x.dim:][:x.dim]
-			copy(unit, vectors[q*x.dim:])
-			if x.metric == Cosine {
-				x.kern.Normalize(unit, unit)
-			}
-			b.aff[q] = x.bytes.prepare(x.kern, b.z[q*width:][:width], unit, x.metric)
-			length := float32(1)
+			unit, length := b.units[(from+i)*x.dim:][:x.dim], float32(1)
 			if x.metric == IP {
 				length = float32(math.Sqrt(float64(x.kern.Dot(unit, unit))))
 			}
 			aff[i] = x.forLists(c.prepare(x.kern, v.z[i*4*c.quads:][:4*c.quads], unit, x.metric), length)
-			b.cands[q].reset(p.rank)
 		}
 		x.kern.Panels(v.z, run, c.quads, c.panels, all/vec.PanelRows, v.sums)
 		for i := range run {
 			x.selectLists(v.sums[i*all:][:all], c.bias, aff[i], p.lists, s)
-			x.useLists(uint32(from+i), s)
+			if p.allowed != nil {
+				x.useNear(uint32(from+i), p, s)
+			} else {
+				x.useLists(uint32(from+i), s)
+			}
 		}
 	}
 }
@@ -182,10 +209,15 @@ func (x *ivf) readRun(l int, queries []uint32, p *plan, s *Scratch) {
 		rows := n * vec.PanelRows
 		x.kern.Panels(b.run, len(queries), quads, x.bytes.panels[from*size:], n, v.sums)
 		bias := x.bytes.bias[from*vec.PanelRows:]
+		if p.allowed != nil {
+			b.bias = grown(b.bias, rows)
+			b.filter.maskBias(b.bias, bias, from)
+			bias = b.bias
+		}
 		for i, q := range queries {
 			c := &b.cands[q]
 			if hits := x.kern.SumsBelow(v.sums[i*rows:][:rows], bias, b.aff[q], c.limit, v.rows, v.dist); hits > 0 {
-				x.take(c, from, hits, p.allowed, s)
+				x.take(c, from, hits, nil, s)
 			}
 		}
 	}

@@ -157,9 +157,9 @@ func (x *ivf) nearestByShort(n, want int, s *Scratch) {
 	aff = x.forLists(aff, v.length)
 	blocks := len(c.bias) / vec.FastScanBlock
 	limit := x.shortLimit(want, aff, s)
-	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, aff, limit, v.rows, v.dist)
+	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, limit, v.rows, v.dist)
 	if hits < n {
-		hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, aff, math.MaxFloat32, v.rows, v.dist)
+		hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, math.MaxFloat32, v.rows, v.dist)
 	}
 	x.keepLists(hits, want, s)
 	ids, dots := v.rows[:len(v.near)], v.dist[:len(v.near)]

@@ -24,12 +24,13 @@ type ivfScratch struct {
 	values []float32 // of tables
 	lut    []byte
 	cands  candidates
+	look   looker
 	batch  batchScratch
 }
 
 func (v *ivfScratch) bytes() int {
 	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)) +
-		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + v.batch.bytes()
+		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.masks[0])+cap(v.look.masks[1])) + v.batch.bytes()
 }
 
 // candidates are the best positions so far by an estimate.
@@ -115,18 +116,19 @@ func split(keys []uint64, pivot uint64) int {
 // plan is how a search goes about.
 type plan struct {
 	k, lists, rank int
+	selected       int      // rows that are allowed
 	enough         int      // candidates that are worth ranking; fewer, and more lists are read
 	allowed        []uint64 // nil: all
 	short          bool     // candidates are by short codes
 	scan           bool     // look at all allowed rows
+	dense          bool     // nearly all rows are allowed: hits are looked up, lists are not
 	least, target  int      // with a filter: lists read at least, allowed rows met at least
-	part           float64  // of the rows that is allowed
 }
 
 // How many codes of a list are read in the time of one row at random.
 const (
 	rowParts = 40 // of product quantisation
-	rowFine  = 12 // of the same, if rows are read by the first half of fine codes
+	rowFine  = 4  // of the same, if rows are read by the first half of fine codes
 	rowBytes = 12 // of a byte for each dimension
 	rowRows  = 2  // rows of lists themselves
 )
@@ -156,7 +158,7 @@ func (x *ivf) plan(q *Query) plan {
 		p.short = true
 		p.rank = least + min(p.lists/2, least)
 	}
-	p.enough = min((p.k+p.rank)/2, selected)
+	p.enough, p.selected = min((p.k+p.rank)/2, selected), selected
 	ratio := rowRows
 	switch {
 	case x.pq != nil:
@@ -176,10 +178,10 @@ func (x *ivf) plan(q *Query) plan {
 // allowed rows than their share: it reads more lists, and wants to meet more rows,
 // for from outside the nearest are less near to one another.
 const (
-	lookMost   = 3   // times the lists that would do
-	lookMore   = 3   // times the rows
-	lookSample = 64  // rows of a list that are looked at to tell how many are allowed
-	lookLess   = 0.7 // part of the rows expected below which more are wanted
+	lookMost  = 3   // times the lists that would do
+	lookMore  = 3   // times the rows
+	lookDense = 0.9 // part of all rows from which on they are not looked up before
+	lookLess  = 0.7 // part of the rows expected below which more are wanted
 )
 
 // look sets how far a search with a filter goes.
@@ -187,45 +189,10 @@ func (p *plan) look(selected int, x *ivf) {
 	if p.allowed == nil {
 		return
 	}
-	p.part = float64(selected) / float64(max(x.n, 1))
+	p.dense = float64(selected) >= lookDense*float64(x.n)
 	p.least = p.lists
-	p.target = int(float64(p.lists*x.size()) * p.part)
+	p.target = p.lists * selected / x.lists.n
 	p.lists = min(lookMost*p.lists, x.lists.n)
-}
-
-// looker follows a search with a filter from list to list.
-type looker struct {
-	p    *plan
-	met  float64
-	more bool
-}
-
-// wants reports whether list l, the i-th, is still to be read. One in which few rows
-// are allowed may have the nearest of them.
-func (k *looker) wants(x *ivf, i int, l uint32) bool {
-	p := k.p
-	if p.allowed == nil {
-		return true
-	}
-	if i == p.least && k.met < lookLess*float64(p.target) {
-		k.more = true
-	}
-	target := float64(p.target)
-	if k.more {
-		target *= lookMore
-	}
-	if i >= p.least && k.met >= target {
-		return false
-	}
-	rows := x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows]
-	sample, n := rows[:min(len(rows), lookSample)], 0
-	for _, row := range sample {
-		if int(row>>6) < len(p.allowed) {
-			n += int(p.allowed[row>>6] >> (row & 63) & 1)
-		}
-	}
-	k.met += float64(n) * float64(len(rows)) / float64(max(len(sample), 1))
-	return true
 }
 
 // byteRank is how many of the best rows by codes of a byte are looked at.
@@ -370,27 +337,34 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 	aff.Base += base
 	known := len(v.dots)
 	v.dots = slices.Grow(v.dots, len(v.lists)-known)[:len(v.lists)]
-	size, look := x.blockBytes(), looker{p: p}
+	var unmasked []uint64 // what hits are looked up in
+	if p.dense {
+		unmasked = p.allowed
+	}
+	size, look := x.blockBytes(), &v.look
+	look.begin(x, p, v.lists)
 	for i, l := range v.lists {
 		if i == known {
 			to := min(i+dotsStep, len(v.lists))
 			known = to
 			x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists[i:to], v.dots[i:to])
 		}
-		if !look.wants(x, i, l) {
+		masks, ok := look.wants(i, v.lists)
+		if !ok {
 			break
 		}
-		if i+1 < len(v.lists) {
-			next := v.lists[i+1]
-			vec.PrefetchBytes(x.blocks[int(x.first[next])*size : int(x.first[next+1])*size])
-		}
 		from, to := int(x.first[l]), int(x.first[l+1])
+		if masks != nil && len(masks) == 0 {
+			to = from
+		}
 		own := vec.Affine{Scale: aff.Scale, Base: aff.Base + factor*v.dots[i]}
 		for from < to {
 			n := min(to-from, len(v.rows)/vec.FastScanBlock)
-			hits := x.kern.FastScanBelow(x.blocks[from*size:], quads, n, v.lut, x.pqBias[from*vec.FastScanBlock:], own, v.cands.limit, v.rows, v.dist)
-			x.take(&v.cands, from, hits, p.allowed, s)
-			from += n
+			hits := x.kern.FastScanBelow(x.blocks[from*size:], quads, n, v.lut, x.pqBias[from*vec.FastScanBlock:], masks, own, v.cands.limit, v.rows, v.dist)
+			x.take(&v.cands, from, hits, unmasked, s)
+			if from += n; masks != nil {
+				masks = masks[n:]
+			}
 		}
 		if s.stats.Hops++; s.stopped() {
 			break
@@ -403,10 +377,15 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 	v, size := &s.ivf, x.bytes.panelBytes()
 	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
-	look := looker{p: p}
+	look := &v.look
+	look.begin(x, p, v.lists)
 	for i, l := range v.lists {
-		if !look.wants(x, i, l) {
+		masks, ok := look.wants(i, v.lists)
+		if !ok {
 			break
+		}
+		if masks != nil && len(masks) == 0 {
+			continue
 		}
 		from, to := int(x.first[l]), int(x.first[l+1])
 		for from < to {
@@ -461,10 +440,15 @@ func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) int {
 		s.stats.Distances += len(ids)
 		ids = ids[:0]
 	}
-	look := looker{p: p}
+	look := &v.look
+	look.begin(x, p, v.lists)
 	for i, l := range v.lists {
-		if !look.wants(x, i, l) {
+		masks, ok := look.wants(i, v.lists)
+		if !ok {
 			break
+		}
+		if masks != nil && len(masks) == 0 {
+			continue
 		}
 		for _, row := range x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows] {
 			if int(row) < x.n && (p.allowed == nil || has(p.allowed, row)) {

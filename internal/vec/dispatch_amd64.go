@@ -83,9 +83,9 @@ func (k Kernels) fastScan(codes []byte, quads, blocks int, lut []byte, out []uin
 	}
 }
 
-func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, masks []uint32, aff Affine, limit float32, rows []uint32, dist []float32) int {
 	if k.dots() {
-		return fastScanBelowAVX512(&codes[0], quads, blocks, &lut[0], firstOrNil(bias), aff.Scale, aff.Base, limit, &rows[0], &dist[0])
+		return fastScanBelowAVX512(&codes[0], quads, blocks, &lut[0], firstOrNil(bias), firstOrNil(masks), aff.Scale, aff.Base, limit, &rows[0], &dist[0])
 	}
-	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, aff, limit, rows, dist)
+	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, masks, aff, limit, rows, dist)
 }

@@ -6,8 +6,8 @@ func (Kernels) fastScan(codes []byte, quads, blocks int, lut []byte, out []uint3
 	fastScanPortable(codes, quads, blocks, lut, out)
 }
 
-func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
-	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, aff, limit, rows, dist)
+func (k Kernels) fastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, masks []uint32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+	return k.fastScanBelowBySums(codes, quads, blocks, lut, bias, masks, aff, limit, rows, dist)
 }
 
 func (Kernels) panels(queries []int8, nq, quads int, panels []byte, n int, out []int32) {

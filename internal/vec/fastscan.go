@@ -1,6 +1,7 @@
 package vec
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/cockroachdb/errors"
@@ -65,18 +66,19 @@ type Affine struct{ Scale, Base float32 }
 // sum, plus the code's bias, is less than limit. It writes their numbers and
 // distances to rows and dist, which have room for all codes, in ascending order
 // of the numbers, and returns how many they are. bias has a value for each code,
-// or is nil, which stands for zeros. A distance that is not a number is never
+// or is nil, which stands for zeros; masks has a word for each block, whose bit i is set
+// if code i may be found, or is nil: all may. A distance that is not a number is never
 // less.
-func (k Kernels) FastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+func (k Kernels) FastScanBelow(codes []byte, quads, blocks int, lut []byte, bias []float32, masks []uint32, aff Affine, limit float32, rows []uint32, dist []float32) int {
 	checkFastScan(codes, quads, blocks, lut)
 	n := blocks * FastScanBlock
-	if len(rows) < n || len(dist) < n || bias != nil && len(bias) < n {
-		panic(errors.AssertionFailedf("fast-scan of %d codes: room for %d rows, %d distances, %d biases", n, len(rows), len(dist), len(bias)))
+	if len(rows) < n || len(dist) < n || bias != nil && len(bias) < n || masks != nil && len(masks) < blocks {
+		panic(errors.AssertionFailedf("fast-scan of %d codes: room for %d rows, %d distances, %d biases, %d masks", n, len(rows), len(dist), len(bias), len(masks)))
 	}
 	if blocks == 0 {
 		return 0
 	}
-	return k.fastScanBelow(codes, quads, blocks, lut, bias, aff, limit, rows, dist)
+	return k.fastScanBelow(codes, quads, blocks, lut, bias, masks, aff, limit, rows, dist)
 }
 
 func checkFastScan(codes []byte, quads, blocks int, lut []byte) {
@@ -101,12 +103,21 @@ func fastScanPortable(codes []byte, quads, blocks int, lut []byte, out []uint32)
 }
 
 // fastScanBelowBySums is FastScanBelow for levels without a kernel for it.
-func (k Kernels) fastScanBelowBySums(codes []byte, quads, blocks int, lut []byte, bias []float32, aff Affine, limit float32, rows []uint32, dist []float32) int {
+func (k Kernels) fastScanBelowBySums(codes []byte, quads, blocks int, lut []byte, bias []float32, masks []uint32, aff Affine, limit float32, rows []uint32, dist []float32) int {
 	n := 0
 	var sums [FastScanBlock]uint32
 	for b := range blocks {
+		wanted := uint32(math.MaxUint32)
+		if masks != nil {
+			if wanted = masks[b]; wanted == 0 {
+				continue
+			}
+		}
 		k.fastScan(codes[b*quads*FastScanQuad:], quads, 1, lut, sums[:])
 		for i, s := range sums {
+			if wanted>>i&1 == 0 {
+				continue
+			}
 			d := float32(s)*aff.Scale + aff.Base
 			if bias != nil {
 				d += bias[b*FastScanBlock+i]
@@ -120,4 +131,4 @@ func (k Kernels) fastScanBelowBySums(codes []byte, quads, blocks int, lut []byte
 	return n
 }
 
-func firstOrNil(s []float32) *float32 { return unsafe.SliceData(s) }
+func firstOrNil[T any](s []T) *T { return unsafe.SliceData(s) }

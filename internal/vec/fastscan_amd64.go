@@ -9,10 +9,10 @@ package vec
 //go:noescape
 func fastScanAVX512(codes *byte, quads int, blocks int, lut *byte, out *uint32)
 
-// fastScanBelowAVX512 writes the rows below limit, and their distances, and returns how many they are. bias may be nil. It needs VBMI and VNNI.
+// fastScanBelowAVX512 writes the rows below limit, and their distances, and returns how many they are. bias and masks may be nil. It needs VBMI and VNNI.
 //
 //go:noescape
-func fastScanBelowAVX512(codes *byte, quads int, blocks int, lut *byte, bias *float32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int
+func fastScanBelowAVX512(codes *byte, quads int, blocks int, lut *byte, bias *float32, masks *uint32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int
 
 // fastScanAVX2 adds the sums of the codes of all blocks to out.
 //

@@ -76,9 +76,9 @@ summed:
 	VZEROUPPER
 	RET
 
-// func fastScanBelowAVX512(codes *byte, quads int, blocks int, lut *byte, bias *float32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int
+// func fastScanBelowAVX512(codes *byte, quads int, blocks int, lut *byte, bias *float32, masks *uint32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, POPCNT
-TEXT ·fastScanBelowAVX512(SB), NOSPLIT, $0-80
+TEXT ·fastScanBelowAVX512(SB), NOSPLIT, $0-88
 	MOVL         $0x0f0f0f0f, AX
 	VPBROADCASTD AX, Z0
 	MOVL         $0x30201000, AX
@@ -90,54 +90,71 @@ TEXT ·fastScanBelowAVX512(SB), NOSPLIT, $0-80
 	MOVQ         quads+8(FP), DX
 	SHLQ         $0x06, DX
 	MOVQ         bias+32(FP), BX
-	MOVQ         rows+56(FP), SI
-	MOVQ         dist+64(FP), DI
-	MOVQ         blocks+16(FP), R8
-	VBROADCASTSS scale+40(FP), Z3
-	VBROADCASTSS base+44(FP), Z4
-	VBROADCASTSS limit+48(FP), Z5
+	MOVQ         masks+40(FP), SI
+	MOVQ         rows+64(FP), DI
+	MOVQ         dist+72(FP), R8
+	MOVQ         blocks+16(FP), R9
+	VBROADCASTSS scale+48(FP), Z3
+	VBROADCASTSS base+52(FP), Z4
+	VBROADCASTSS limit+56(FP), Z5
 	VMOVDQU32    fastScanIota<>+0(SB), Z6
-	MOVL         $0x00000010, R9
-	VPBROADCASTD R9, Z7
-	MOVQ         SI, R9
+	MOVL         $0x00000010, R10
+	VPBROADCASTD R10, Z7
+	MOVQ         DI, R10
 
 block:
+	MOVL   $0xffffffff, R11
+	TESTQ  SI, SI
+	JZ     wanted
+	MOVL   (SI), R11
+	ADDQ   $0x04, SI
+	TESTL  R11, R11
+	JNZ    wanted
+	ADDQ   DX, AX
+	VPADDD Z7, Z6, Z6
+	VPADDD Z7, Z6, Z6
+	TESTQ  BX, BX
+	JZ     next
+	ADDQ   $0x00000080, BX
+	JMP    next
+
+wanted:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	XORQ   R10, R10
-	LEAQ   -64(DX), R11
+	XORQ   R12, R12
+	LEAQ   -64(DX), R13
 
 quads2:
-	CMPQ       R10, R11
+	CMPQ       R12, R13
 	JGE        quad1
-	VMOVDQU64  (AX)(R10*1), Z12
+	VMOVDQU64  (AX)(R12*1), Z12
 	VPSRLD     $0x04, Z12, Z13
-	VMOVDQU64  (CX)(R10*1), Z14
+	VMOVDQU64  (CX)(R12*1), Z14
 	VPTERNLOGD $0xea, Z1, Z0, Z12
 	VPTERNLOGD $0xea, Z1, Z0, Z13
 	VPERMB     Z14, Z12, Z12
 	VPERMB     Z14, Z13, Z13
 	VPDPBUSD   Z2, Z12, Z8
 	VPDPBUSD   Z2, Z13, Z9
-	VMOVDQU64  64(AX)(R10*1), Z12
+	VMOVDQU64  64(AX)(R12*1), Z12
 	VPSRLD     $0x04, Z12, Z13
-	VMOVDQU64  64(CX)(R10*1), Z14
+	VMOVDQU64  64(CX)(R12*1), Z14
 	VPTERNLOGD $0xea, Z1, Z0, Z12
 	VPTERNLOGD $0xea, Z1, Z0, Z13
 	VPERMB     Z14, Z12, Z12
 	VPERMB     Z14, Z13, Z13
 	VPDPBUSD   Z2, Z12, Z10
 	VPDPBUSD   Z2, Z13, Z11
-	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000080, R12
 	JMP        quads2
 
 quad1:
 	JG         summed
-	VMOVDQU64  (AX)(R10*1), Z12
+	VMOVDQU64  (AX)(R12*1), Z12
 	VPSRLD     $0x04, Z12, Z13
-	VMOVDQU64  (CX)(R10*1), Z14
+	VMOVDQU64  (CX)(R12*1), Z14
 	VPTERNLOGD $0xea, Z1, Z0, Z12
 	VPTERNLOGD $0xea, Z1, Z0, Z13
 	VPERMB     Z14, Z12, Z12
@@ -160,39 +177,45 @@ summed:
 	ADDQ        $0x00000080, BX
 
 compare:
-	VCMPPS        $0x01, Z5, Z8, K1
+	KMOVW         R11, K1
+	SHRL          $0x10, R11
+	VCMPPS        $0x01, Z5, Z8, K1, K1
 	KORTESTW      K1, K1
 	JZ            noneLow
 	VPCOMPRESSD.Z Z6, K1, Z12
-	VMOVDQU32     Z12, (SI)
+	VMOVDQU32     Z12, (DI)
 	VCOMPRESSPS.Z Z8, K1, Z8
-	VMOVUPS       Z8, (DI)
-	KMOVW         K1, R10
-	POPCNTL       R10, R10
-	LEAQ          (SI)(R10*4), SI
-	LEAQ          (DI)(R10*4), DI
+	VMOVUPS       Z8, (R8)
+	KMOVW         K1, R12
+	POPCNTL       R12, R12
+	LEAQ          (DI)(R12*4), DI
+	LEAQ          (R8)(R12*4), R8
 
 noneLow:
 	VPADDD        Z7, Z6, Z6
-	VCMPPS        $0x01, Z5, Z9, K1
+	KMOVW         R11, K1
+	SHRL          $0x10, R11
+	VCMPPS        $0x01, Z5, Z9, K1, K1
 	KORTESTW      K1, K1
 	JZ            noneHigh
 	VPCOMPRESSD.Z Z6, K1, Z12
-	VMOVDQU32     Z12, (SI)
+	VMOVDQU32     Z12, (DI)
 	VCOMPRESSPS.Z Z9, K1, Z9
-	VMOVUPS       Z9, (DI)
-	KMOVW         K1, R10
-	POPCNTL       R10, R10
-	LEAQ          (SI)(R10*4), SI
-	LEAQ          (DI)(R10*4), DI
+	VMOVUPS       Z9, (R8)
+	KMOVW         K1, R11
+	POPCNTL       R11, R11
+	LEAQ          (DI)(R11*4), DI
+	LEAQ          (R8)(R11*4), R8
 
 noneHigh:
 	VPADDD Z7, Z6, Z6
-	DECQ   R8
-	JNZ    block
-	SUBQ   R9, SI
-	SHRQ   $0x02, SI
-	MOVQ   SI, ret+72(FP)
+
+next:
+	DECQ R9
+	JNZ  block
+	SUBQ R10, DI
+	SHRQ $0x02, DI
+	MOVQ DI, ret+80(FP)
 	VZEROUPPER
 	RET
 

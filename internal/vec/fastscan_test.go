@@ -69,14 +69,22 @@ func checkFastScanAgainstSums(t *testing.T, k Kernels, r *rand.Rand, parts, bloc
 	sorted := slices.Sorted(slices.Values(all))
 	limit := sorted[r.IntN(len(sorted))]
 	rows, dist := make([]uint32, len(all)+1), make([]float32, len(all)+1)
-	for _, b := range [][]float32{bias, nil} {
-		n := k.FastScanBelow(packed, quads, blocks, lut, b, Affine{Scale: 0.5, Base: -100}, limit, rows, dist)
+	masks := make([]uint32, blocks)
+	for i := range masks {
+		masks[i] = r.Uint32() & r.Uint32() * uint32(i%2) // some have none
+	}
+	for i, b := range [][]float32{bias, nil, bias, nil} {
+		wanted := masks
+		if i < 2 {
+			wanted = nil
+		}
+		n := k.FastScanBelow(packed, quads, blocks, lut, b, wanted, Affine{Scale: 0.5, Base: -100}, limit, rows, dist)
 		at := 0
 		for i, d := range all {
 			if b == nil {
 				d -= bias[i]
 			}
-			if d < limit {
+			if d < limit && (wanted == nil || wanted[i/FastScanBlock]>>(i%FastScanBlock)&1 == 1) {
 				if at >= n || rows[at] != uint32(i) || dist[at] != d {
 					t.Fatalf("%s: hit %d of %d is %d at %v, want %d at %v", k.Level(), at, n, rows[at], dist[at], i, d)
 				}
@@ -139,9 +147,9 @@ func TestFastScanRefusesBadArguments(t *testing.T) {
 			"short table":     func() { k.FastScan(codes, 4, lut, out[:32]) },
 			"no quads":        func() { k.FastScan(codes, 0, lut, out[:32]) },
 			"part of a block": func() { k.FastScan(codes, 2, lut, out[:33]) },
-			"no room":         func() { k.FastScanBelow(codes, 2, 2, lut, nil, Affine{}, 0, rows[:63], dist) },
-			"few biases":      func() { k.FastScanBelow(codes, 2, 2, lut, dist[:63], Affine{}, 0, rows, dist) },
-			"negative":        func() { k.FastScanBelow(codes, 2, -1, lut, nil, Affine{}, 0, rows, dist) },
+			"no room":         func() { k.FastScanBelow(codes, 2, 2, lut, nil, nil, Affine{}, 0, rows[:63], dist) },
+			"few biases":      func() { k.FastScanBelow(codes, 2, 2, lut, dist[:63], nil, Affine{}, 0, rows, dist) },
+			"negative":        func() { k.FastScanBelow(codes, 2, -1, lut, nil, nil, Affine{}, 0, rows, dist) },
 		} {
 			func() {
 				defer func() {
@@ -172,7 +180,7 @@ func BenchmarkFastScan(b *testing.B) {
 			}
 			perCode("Sums", func() { k.FastScan(packed, FastScanQuads(parts), lut, out) })
 			perCode("Below", func() {
-				k.FastScanBelow(packed, FastScanQuads(parts), 32, lut, nil, Affine{Scale: 1}, 0, rows, dist)
+				k.FastScanBelow(packed, FastScanQuads(parts), 32, lut, nil, nil, Affine{Scale: 1}, 0, rows, dist)
 			})
 		}
 	}

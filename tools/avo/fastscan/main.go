@@ -101,11 +101,12 @@ func emitSums512() {
 }
 
 func emitBelow512() {
-	TEXT("fastScanBelowAVX512", NOSPLIT, "func(codes *byte, quads int, blocks int, lut *byte, bias *float32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int")
+	TEXT("fastScanBelowAVX512", NOSPLIT, "func(codes *byte, quads int, blocks int, lut *byte, bias *float32, masks *uint32, scale float32, base float32, limit float32, rows *uint32, dist *float32) int")
 	Pragma("noescape")
-	Doc("fastScanBelowAVX512 writes the rows below limit, and their distances, and returns how many they are. bias may be nil. It needs VBMI and VNNI.")
+	Doc("fastScanBelowAVX512 writes the rows below limit, and their distances, and returns how many they are. bias and masks may be nil. It needs VBMI and VNNI.")
 	v := newVBMI()
 	bias := Load(Param("bias"), GP64())
+	masks := Load(Param("masks"), GP64())
 	rows := Load(Param("rows"), GP64())
 	dist := Load(Param("dist"), GP64())
 	n := Load(Param("blocks"), GP64())
@@ -131,7 +132,23 @@ func emitBelow512() {
 	first := GP64()
 	MOVQ(rows, first)
 
+	wanted := GP32()
 	Label("block")
+	MOVL(U32(0xffffffff), wanted)
+	TESTQ(masks, masks)
+	JZ(LabelRef("wanted"))
+	MOVL(Mem{Base: masks}, wanted)
+	ADDQ(Imm(4), masks)
+	TESTL(wanted, wanted)
+	JNZ(LabelRef("wanted"))
+	ADDQ(v.bytes, v.codes)
+	VPADDD(sixteen, ids, ids)
+	VPADDD(sixteen, ids, ids)
+	TESTQ(bias, bias)
+	JZ(LabelRef("next"))
+	ADDQ(U32(128), bias)
+	JMP(LabelRef("next"))
+	Label("wanted")
 	lo, hi := v.sumBlock()
 	for _, s := range []reg.VecVirtual{lo, hi} {
 		VCVTDQ2PS(s, s)
@@ -146,7 +163,10 @@ func emitBelow512() {
 	for i, s := range []reg.VecVirtual{lo, hi} {
 		k := K()
 		none := []string{"noneLow", "noneHigh"}[i]
-		VCMPPS(U8(1), limit, s, k) // less than, false for NaN
+		in := K()
+		KMOVW(wanted, in)
+		SHRL(Imm(16), wanted)
+		VCMPPS(U8(1), limit, s, in, k) // less than, false for NaN
 		KORTESTW(k, k)
 		JZ(LabelRef(none))
 		// A whole register always fits: at most as many rows were written as were looked at.
@@ -163,6 +183,7 @@ func emitBelow512() {
 		Label(none)
 		VPADDD(sixteen, ids, ids)
 	}
+	Label("next")
 	DECQ(n)
 	JNZ(LabelRef("block"))
 	SUBQ(first, rows)

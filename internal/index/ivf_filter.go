@@ -1,0 +1,237 @@
+package index
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// Of batches with a filter.
+const (
+	// gatherRows is how many allowed rows are put together before they are compared
+	// with all queries: their codes fit the second cache.
+	gatherRows = 4096
+	// gatherMore is how many more rows than those of the lists that would be read
+	// are rather gathered: they lie together, and none is missed.
+	gatherMore = 4.5
+	// gatherLeast is how many queries rows are gathered for at least.
+	gatherLeast = 4
+)
+
+// looker follows a search with a filter from list to list.
+type looker struct {
+	x    *ivf
+	p    plan
+	met  int
+	more bool
+	// Of the list at hand and the next one, by turns: which rows are allowed, and
+	// how many.
+	masks [2][]uint32
+	count [2]int
+}
+
+// begin readies k for a search, of all lists without a filter.
+func (k *looker) begin(x *ivf, p *plan, lists []uint32) {
+	k.x, k.p, k.met, k.more = x, *p, 0, false
+	if p.allowed != nil && len(lists) > 0 {
+		k.look(0, lists[0])
+	}
+}
+
+// look finds the allowed rows of a list, and asks for its codes if there are any.
+func (k *looker) look(turn int, l uint32) {
+	x := k.x
+	from, to := int(x.first[l]), int(x.first[l+1])
+	if k.p.dense {
+		k.count[turn] = (to - from) * k.p.selected / x.numBlocks()
+		x.ask(l)
+		return
+	}
+	k.masks[turn] = grown(k.masks[turn], to-from)
+	k.count[turn] = x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], k.p.allowed, k.masks[turn])
+	if k.count[turn] > 0 {
+		x.ask(l)
+	}
+}
+
+// ask asks for the codes of a list that are read next.
+func (x *ivf) ask(l uint32) {
+	if x.pq != nil {
+		size := x.blockBytes()
+		vec.PrefetchBytes(x.blocks[int(x.first[l])*size : int(x.first[l+1])*size])
+	}
+}
+
+// wants reports whether the i-th list is still to be read, and which of its rows may be
+// found: nil stands for all (or those that a hit is looked up for), and there are none if it is empty. One in which few rows are
+// allowed may have the nearest of them.
+func (k *looker) wants(i int, lists []uint32) (masks []uint32, ok bool) {
+	p := &k.p
+	if p.allowed == nil {
+		if i+1 < len(lists) {
+			k.x.ask(lists[i+1])
+		}
+		return nil, true
+	}
+	if k.enough(i) {
+		return nil, false
+	}
+	if i+1 < len(lists) {
+		k.look((i+1)%2, lists[i+1])
+	}
+	k.met += k.count[i%2]
+	if p.dense {
+		return nil, true
+	}
+	if k.count[i%2] == 0 {
+		return k.masks[i%2][:0], true
+	}
+	return k.masks[i%2], true
+}
+
+// enough reports whether the lists before the i-th do.
+func (k *looker) enough(i int) bool {
+	p := &k.p
+	if i == p.least && float64(k.met) < lookLess*float64(p.target) {
+		k.more = true
+	}
+	target := p.target
+	if k.more {
+		target *= lookMore
+	}
+	return i >= p.least && k.met >= target
+}
+
+// batchFilter is what a batch with a filter works in.
+type batchFilter struct {
+	masks  []uint32 // of all blocks
+	counts []uint32 // allowed rows, by list
+	panels []byte   // codes of gathered rows
+	bias   []float32
+	at     []uint32 // their positions
+}
+
+func (f *batchFilter) bytes() int {
+	return 4*(cap(f.masks)+cap(f.counts)+cap(f.bias)+cap(f.at)) + cap(f.panels)
+}
+
+// gathers reports whether n queries are better compared with all allowed rows than
+// with those of the lists near them.
+func (x *ivf) gathers(n int, p *plan) bool {
+	return p.allowed != nil && n >= gatherLeast && float64(p.selected) <= gatherMore*float64(p.least*x.n/x.lists.n)
+}
+
+// mark finds the allowed rows of all lists.
+func (f *batchFilter) mark(x *ivf, p *plan) {
+	f.masks, f.counts = grown(f.masks, x.numBlocks()), grown(f.counts, x.lists.n)
+	for l := range x.lists.n {
+		from, to := x.first[l], x.first[l+1]
+		f.counts[l] = uint32(x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], p.allowed, f.masks[from:to]))
+	}
+}
+
+// useNear notes that a query wants the lists in s.ivf.near as far as a filter needs.
+func (x *ivf) useNear(query uint32, p *plan, s *Scratch) {
+	v, b := &s.ivf, &s.ivf.batch
+	slices.Sort(v.near)
+	look := looker{x: x, p: *p}
+	for i, key := range v.near {
+		if look.enough(i) {
+			break
+		}
+		l := uint32(key)
+		count := b.filter.counts[l]
+		if look.met += int(count); count == 0 {
+			continue
+		}
+		at := 0
+		if i >= batchFirst {
+			at = 1
+		}
+		b.pairs[at] = append(b.pairs[at], listUse{list: l, query: query})
+	}
+}
+
+// maskBias writes the biases of some blocks to out, +Inf for rows that may not be found.
+func (f *batchFilter) maskBias(out, bias []float32, from int) {
+	for b, mask := range f.masks[from : from+len(out)/vec.PanelRows] {
+		to := out[b*vec.PanelRows:][:vec.PanelRows]
+		copy(to, bias[b*vec.PanelRows:])
+		for not := ^mask; not != 0; not &= not - 1 {
+			to[bits.TrailingZeros32(not)&(vec.PanelRows-1)] = float32(math.Inf(1))
+		}
+	}
+}
+
+// compareAllowed compares n queries with all allowed rows.
+func (x *ivf) compareAllowed(n int, p *plan, s *Scratch) {
+	f, size := &s.ivf.batch.filter, x.bytes.panelBytes()
+	f.panels = grown(f.panels, gatherRows/vec.PanelRows*size)
+	f.bias, f.at = grown(f.bias, gatherRows), grown(f.at, gatherRows)
+	f.masks = grown(f.masks, chunkPanels)
+	rows := 0
+	for from := 0; from < x.numBlocks(); from += chunkPanels {
+		to := min(from+chunkPanels, x.numBlocks())
+		if x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], p.allowed, f.masks) == 0 {
+			continue
+		}
+		for b, mask := range f.masks[:to-from] {
+			for ; mask != 0; mask &= mask - 1 {
+				lane := bits.TrailingZeros32(mask)
+				copyLane(f.panels[rows/vec.PanelRows*size:][:size], rows%vec.PanelRows, x.bytes.panels[(from+b)*size:][:size], lane)
+				f.at[rows] = uint32((from+b)*vec.PanelRows + lane)
+				f.bias[rows] = x.bytes.bias[f.at[rows]]
+				if rows++; rows == gatherRows {
+					if x.compareGathered(n, rows, s); s.stopped() {
+						return
+					}
+					rows = 0
+				}
+			}
+		}
+	}
+	x.compareGathered(n, rows, s)
+}
+
+// copyLane copies the code of a vector from one panel to another.
+func copyLane(to []byte, lane int, from []byte, as int) {
+	const quad = 4 * vec.PanelRows
+	to, from = to[4*lane:], from[4*as:]
+	for {
+		binary.LittleEndian.PutUint32(to, binary.LittleEndian.Uint32(from))
+		if len(to) <= quad || len(from) <= quad {
+			return
+		}
+		to, from = to[quad:], from[quad:]
+	}
+}
+
+// compareGathered compares n queries with the rows that are gathered.
+func (x *ivf) compareGathered(n, rows int, s *Scratch) {
+	v, b := &s.ivf, &s.ivf.batch
+	f, size, width := &b.filter, x.bytes.panelBytes(), 4*x.bytes.quads
+	panels := numPanels(rows)
+	for i := rows; i < panels*vec.PanelRows; i++ {
+		f.bias[i] = float32(math.Inf(1))
+	}
+	for q := 0; q < n; q += batchRun {
+		run := min(batchRun, n-q)
+		for from := 0; from < panels; from += chunkPanels {
+			m := min(panels-from, chunkPanels)
+			x.kern.Panels(b.z[q*width:], run, x.bytes.quads, f.panels[from*size:], m, v.sums)
+			bias := f.bias[from*vec.PanelRows:]
+			for i := range run {
+				c := &b.cands[q+i]
+				hits := x.kern.SumsBelow(v.sums[i*m*vec.PanelRows:][:m*vec.PanelRows], bias, b.aff[q+i], c.limit, v.rows, v.dist)
+				for j, r := range v.rows[:hits] {
+					c.keys = append(c.keys, vec.Key(v.dist[j], f.at[from*vec.PanelRows+int(r)]))
+				}
+				c.trim()
+			}
+		}
+	}
+	s.stats.Hops++
+}
