@@ -9,7 +9,9 @@ import (
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/querynode/querynode/internal/errclass"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
@@ -24,18 +26,25 @@ func newCodec() *codec { return &codec{general: encoding.GetCodecV2(protocodec.N
 // Name is that of the encoding on the wire.
 func (c *codec) Name() string { return protocodec.Name }
 
-// Marshal encodes a message.
+// Marshal encodes a message; answers come encoded already, see call.encode.
 func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
-	if r, ok := v.(*qnpb.SearchResponse); ok {
-		if out, ok := marshalAnswer(r); ok {
-			return out, nil
-		}
+	if e, ok := v.(*encoded); ok {
+		return e.data, nil
 	}
 	return c.general.Marshal(v)
 }
 
-// Unmarshal decodes a message; data stays the caller's.
+// Unmarshal decodes a message; data stays the caller's. If v is an envelope, the
+// error is in it: gRPC would take it for one of its own.
 func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if e, ok := v.(*envelope); ok {
+		e.arrived(data, c.unmarshal)
+		return nil
+	}
+	return c.unmarshal(data, v)
+}
+
+func (c *codec) unmarshal(data mem.BufferSlice, v any) error {
 	if r, ok := v.(*qnpb.SearchRequest); ok && len(data) == 1 {
 		if unmarshalSearch(data[0].ReadOnlyData(), r) {
 			return nil
@@ -43,6 +52,42 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		r.Reset()
 	}
 	return c.general.Unmarshal(data, v)
+}
+
+// room makes room for an answer of n bytes.
+type room interface {
+	buffer(n int) (*[]byte, mem.BufferPool, error)
+}
+
+// marshal encodes an answer into a buffer that of has made room for. Small ones
+// need none.
+func (c *codec) marshal(v any, of room) (mem.BufferSlice, error) {
+	if r, ok := v.(*qnpb.SearchResponse); ok {
+		if out, err := marshalAnswer(r, of); out != nil || err != nil {
+			return out, err
+		}
+	}
+	m, ok := v.(proto.Message)
+	if !ok {
+		return c.general.Marshal(v)
+	}
+	o := proto.MarshalOptions{UseCachedSize: true}
+	size := proto.Size(m)
+	if size <= small {
+		b, err := o.Marshal(m)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, errclass.Wrap(err, errclass.Internal, "encode the answer")
+	}
+	buf, pool, err := of.buffer(size)
+	if err != nil {
+		return nil, err
+	}
+	out, err := o.MarshalAppend((*buf)[:0], m)
+	if err != nil {
+		pool.Put(buf)
+		return nil, errclass.Wrap(err, errclass.Internal, "encode the answer")
+	}
+	*buf = out
+	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
 }
 
 // decodedSearch is a request with the messages in it, so that they are one
@@ -200,15 +245,14 @@ func littleEndian() bool {
 	return *(*byte)(unsafe.Pointer(&x)) == 1
 }
 
-// marshalAnswer encodes an answer that has only the usual fields; it reports
-// whether it is one.
-func marshalAnswer(r *qnpb.SearchResponse) (mem.BufferSlice, bool) {
+// marshalAnswer encodes an answer that has only the usual fields; nil = it is not one.
+func marshalAnswer(r *qnpb.SearchResponse, of room) (mem.BufferSlice, error) {
 	if len(r.Fields) > 0 || r.GroupValues != nil || len(r.GroupCounts) > 0 || r.NextToken != "" || len(r.ProtoReflect().GetUnknown()) > 0 || !plainStats(r.Stats) {
-		return nil, false
+		return nil, nil
 	}
 	ids, ok := r.GetIds().GetKeys().(*qnpb.Ids_Ints)
 	if !ok || ids.Ints == nil || !littleEndian() {
-		return nil, false
+		return nil, nil
 	}
 	counts, keys := sizeInts(r.Counts), sizeInts(ids.Ints.Values)
 	keysArray := sizeField(keys)
@@ -218,13 +262,15 @@ func marshalAnswer(r *qnpb.SearchResponse) (mem.BufferSlice, bool) {
 		stats = sizeStats(r.Stats)
 		size += sizeMessage(stats)
 	}
-	if mem.IsBelowBufferPoolingThreshold(size) {
-		return mem.BufferSlice{mem.SliceBuffer(appendAnswer(make([]byte, 0, size), r, ids.Ints.Values, counts, keys, stats))}, true
+	if size <= small {
+		return mem.BufferSlice{mem.SliceBuffer(appendAnswer(make([]byte, 0, size), r, ids.Ints.Values, counts, keys, stats))}, nil
 	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(size)
+	buf, pool, err := of.buffer(size)
+	if err != nil {
+		return nil, err
+	}
 	*buf = appendAnswer((*buf)[:0], r, ids.Ints.Values, counts, keys, stats)
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, true
+	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
 }
 
 // appendAnswer appends an answer whose parts have these sizes.

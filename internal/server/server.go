@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -101,6 +103,12 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	metrics *metrics
+	guard   *guard
+	codec   *codec
+	sizes   sizes
+
+	receivers *receivers
+
 	closing context.Context // ends when Close begins
 	close   context.CancelFunc
 }
@@ -111,42 +119,63 @@ type Server struct {
 // pool, so there are more than can run at a time.
 const streamWorkers = 64
 
+// What a client may send before anybody has asked for it: on one call, and on all
+// of a connection together. A request that is longer than a call's window is let in
+// when it is being received. maxHeaders bounds the headers of a call.
+const (
+	window     = 64 << 10
+	connWindow = 4 << 20
+	maxHeaders = 16 << 10
+)
+
 // New returns a server that is not listening yet; see Serve.
 func New(o Options) (*Server, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, health: health.NewServer(), metrics: newMetrics()}
+	s := &Server{o: o, health: health.NewServer(), metrics: newMetrics(), codec: newCodec(), guard: newGuard(o.Node.Segments().Ledger())}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.metrics.register(o.Registerer); err != nil {
 		return nil, errors.Wrap(err, "register metrics")
 	}
-	opts := []grpc.ServerOption{
+	var err error
+	if s.receivers, err = newReceivers(streamWorkers * runtime.GOMAXPROCS(0)); err != nil {
+		return nil, err
+	}
+	creds := o.Credentials
+	if creds == nil {
+		creds = insecure.NewCredentials()
+	}
+	s.grpc = grpc.NewServer(
+		grpc.Creds(&guarded{creds, s.guard}),
 		grpc.MaxRecvMsgSize(o.MaxRecvBytes),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
-		grpc.NumStreamWorkers(uint32(streamWorkers * runtime.GOMAXPROCS(0))),
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(connWindow),
+		grpc.NumStreamWorkers(uint32(streamWorkers*runtime.GOMAXPROCS(0))),
+		grpc.ForceServerCodecV2(s.codec),
+		experimental.BufferPool(&s.guard.buffers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.MinPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: o.MaxConnectionAge}),
-		grpc.ChainUnaryInterceptor(s.unary),
-		grpc.ChainStreamInterceptor(s.stream),
-	}
-	if o.Credentials != nil {
-		opts = append(opts, grpc.Creds(o.Credentials))
-	}
-	s.grpc = grpc.NewServer(opts...)
-	qnpb.RegisterQueryServiceServer(s.grpc, &queryService{node: o.Node})
-	qnpb.RegisterWriteServiceServer(s.grpc, &writeService{node: o.Node})
-	qnpb.RegisterControlServiceServer(s.grpc, &controlService{node: o.Node, metrics: s.load})
-	qnpb.RegisterCatalogServiceServer(s.grpc, &catalogService{node: o.Node})
-	qnpb.RegisterAdminServiceServer(s.grpc, &adminService{o: &s.o, load: s.load})
-	healthpb.RegisterHealthServer(s.grpc, s.health)
-	if !o.NoReflection {
-		reflection.Register(s.grpc)
-	}
+	)
+	s.register(&registrar{s.grpc, s})
 	s.SetServing(false)
 	return s, nil
+}
+
+// register registers all services.
+func (s *Server) register(all reflection.GRPCServer) {
+	qnpb.RegisterQueryServiceServer(all, &queryService{node: s.o.Node})
+	qnpb.RegisterWriteServiceServer(all, &writeService{node: s.o.Node})
+	qnpb.RegisterControlServiceServer(all, &controlService{node: s.o.Node, metrics: s.load})
+	qnpb.RegisterCatalogServiceServer(all, &catalogService{node: s.o.Node})
+	qnpb.RegisterAdminServiceServer(all, &adminService{o: &s.o, load: s.load})
+	healthpb.RegisterHealthServer(all, s.health)
+	if !s.o.NoReflection {
+		reflection.Register(all)
+	}
 }
 
 // SetServing sets what the health service answers for each service.
@@ -183,12 +212,16 @@ func (s *Server) Close(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	var cut error
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
 		s.grpc.Stop() // makes GracefulStop return too
 		<-done
-		return errors.Wrap(ctx.Err(), "grpc: running calls were cut")
+		cut = errors.Wrap(ctx.Err(), "grpc: running calls were cut")
 	}
+	// Those who waited for requests have nothing to wait for now.
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return errors.CombineErrors(cut, s.receivers.group.Close(soon))
 }
