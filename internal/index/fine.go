@@ -191,10 +191,11 @@ func (f *fine) prepare(vector []float32, q *fineQuery) {
 	high, low := q.halves[vec.SQ8Bias:][:n], q.halves[half+vec.SQ8Bias:][:n]
 	q.high, q.low = grown(q.high, f.stride), grown(q.low, f.stride)
 	clear(q.high[copy(q.high, bytesOf(high)):])
-	clear(q.low[copy(q.low, bytesOf(low)):])
 	if sp.kern.FineFast() {
 		q.weights.Set(high, low, f.bits)
+		return
 	}
+	clear(q.low[copy(q.low, bytesOf(low)):])
 	if f.bits == 16 {
 		double(q.low[:n])
 		copy(q.low[n:], q.high[:n])

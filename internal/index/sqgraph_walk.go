@@ -1,6 +1,8 @@
 package index
 
 import (
+	"sync/atomic"
+
 	"github.com/querynode/querynode/internal/vec"
 )
 
@@ -122,14 +124,19 @@ func (w *sqWalk) score(g *sqGraph) {
 	w.pool = pool
 }
 
-// gather writes the linked rows that were not seen yet to w.ids and marks them as
-// seen.
 func (w *sqWalk) gather(g *sqGraph, links []uint32) {
-	seen := w.seen.words
-	w.n = g.kern.Links(links, g.rows, seen, false, w.ids)
-	ids := w.ids[:w.n]
-	for _, row := range ids {
-		seen[row>>6] |= 1 << (row & 63)
+	n, ids, seen := 0, w.ids, w.seen.words
+	for i := range links {
+		row := atomic.LoadUint32(&links[i]) - 1
+		if int(row) >= g.rows || n >= len(ids) {
+			break // the end, or a damaged image
+		}
+		word := &seen[row>>6]
+		old := *word
+		*word = old | 1<<(row&63)
+		ids[n] = row
+		n += int(^(old >> (row & 63)) & 1)
 	}
-	w.seen.touched = append(w.seen.touched, ids...)
+	w.seen.touched = append(w.seen.touched, ids[:n]...)
+	w.n = n
 }

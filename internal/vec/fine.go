@@ -1,6 +1,11 @@
 package vec
 
-import "github.com/cockroachdb/errors"
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"github.com/cockroachdb/errors"
+)
 
 //go:generate go -C ../../tools/avo run ./fine -out ../../internal/vec/fine_amd64.s -stubs ../../internal/vec/fine_amd64.go -pkg vec
 
@@ -10,7 +15,7 @@ const fineWide = 64
 // FineWeights are a query for rows of codes of 12 or 16 bits a value. A row starts
 // with the high byte of each value, signed. With 12 bits, signed halves of bytes
 // follow, of an even value in the lower half; with 16, signed low bytes. Weights have
-// two halves, high and low, each from -64 to 63; the product of a row and weights is
+// two halves, high, a signed byte, and low, from -64 to 63; the product of a row and weights is
 //
 //	12 bits   16*(128*high + rest)    rest = highs of the row by low weights, and 8 times its lows by high ones
 //	16 bits   128*(256*high + rest)   rest = twice highs by low weights, and lows by high ones
@@ -44,20 +49,18 @@ func (w *FineWeights) Set(high, low []int8, bits int) {
 	w.weights = w.weights[:size]
 	clear(w.weights)
 	// As the rows are read: of each 64 high bytes, high weights and low ones.
-	var sumHigh, sumLow int32
+	sumHigh, sumLow := sumOf(high), sumOf(low)
 	at := w.weights
 	for i := 0; i < n; i += fineWide {
-		m := copy(at[:fineWide], high[i:])
-		for j, x := range low[i : i+m] {
-			if bits == 16 {
-				x *= 2
-			}
-			at[fineWide+j] = x
-			sumHigh, sumLow = sumHigh+int32(high[i+j]), sumLow+int32(x)
+		copy(at[:fineWide], high[i:])
+		copy(at[fineWide:2*fineWide], low[i:])
+		if bits == 16 {
+			double(at[fineWide : 2*fineWide])
 		}
 		at = at[2*fineWide:]
 	}
 	if bits == 16 {
+		sumLow *= 2
 		copy(at, high)
 		w.high, w.rest = 128*sumHigh, 128*(sumLow+sumHigh)
 		return
@@ -67,6 +70,28 @@ func (w *FineWeights) Set(high, low []int8, bits int) {
 		at[j/fineWide*2*fineWide+i%2*fineWide+j%fineWide] = x
 	}
 	w.high, w.rest = 128*sumHigh, 128*sumLow+64*sumHigh
+}
+
+// sumOf adds up, eight at a time.
+func sumOf(h []int8) int32 {
+	const evens = 0x00ff00ff00ff00ff
+	sum, n := int32(0), len(h)
+	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(h))), n)
+	for ; len(b) >= 8; b = b[8:] {
+		x := binary.LittleEndian.Uint64(b) ^ 0x8080808080808080 // 128 more than they are
+		sum += int32((x&evens+x>>8&evens)*0x0001000100010001>>48) - 8*128
+	}
+	for _, x := range b {
+		sum += int32(int8(x))
+	}
+	return sum
+}
+
+// double doubles numbers from -64 to 63, of which there are a multiple of 8.
+func double(h []int8) {
+	for b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(h))), len(h)); len(b) >= 8; b = b[8:] {
+		binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)<<1&0xfefefefefefefefe)
+	}
 }
 
 // IDs writes the sums of row ids[i] of base, whose rows of stride bytes lie one behind

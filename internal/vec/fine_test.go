@@ -10,7 +10,7 @@ func checkFine(t *testing.T, k Kernels, r *rand.Rand, dim, bits, tail, rows int)
 	t.Helper()
 	high, low := make([]int8, dim), make([]int8, dim)
 	for i := range high {
-		high[i], low[i] = int8(r.IntN(128)-64), int8(r.IntN(128)-64)
+		high[i], low[i] = int8(r.IntN(255)-127), int8(r.IntN(128)-64)
 	}
 	var w FineWeights
 	w.Set(high, low, bits)
