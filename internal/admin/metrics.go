@@ -46,6 +46,7 @@ type collector struct {
 	evictions, evictedBytes                                         metric
 	broken, flushFailing                                            metric
 	compactions, compactionsFailed, compactionFailing, dropped      metric
+	compactionAside, catalogConflicts, catalogRetries               metric
 	walInfo, walState, walAttempts, walAppended, walBytes           metric
 	walRefused, walPending, walTick, walReplayed, walTickErrors     metric
 	walReplayedRows, walReplayedBytes                               metric
@@ -82,11 +83,14 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.loading = gauge("load_segment_concurrency", "Segments that are being loaded.")
 	c.quarantined = gauge("quarantined_segments", "Segments that are not searched any more because they panicked or are corrupt.")
 	c.broken = gauge("broken_segments", "Segments that the node is to serve and cannot load: damaged, gone, or too new.")
-	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed: it is tried again, and the log grows meanwhile.")
+	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed, and topics whose last trim did: it is tried again, and the log grows meanwhile.")
 	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
 	c.compactionsFailed = counter("compaction_failed_total", "Compactions that failed.")
 	c.compactionFailing = gauge("compaction_failing_channels", "Channels whose last compaction failed: it is tried again.")
+	c.compactionAside = gauge("compaction_files_aside", "Segments and files of deletes that compactions leave alone since they cannot be read.")
 	c.dropped = counter("compaction_rows_dropped_total", "Rows that compactions have dropped.")
+	c.catalogConflicts = counter("catalog_conflicts_total", "Changes of the catalog that were tried again because another process was faster.")
+	c.catalogRetries = counter("catalog_retries_total", "Changes of the catalog that were tried again because the storage failed.")
 	c.problem = gauge("keeper_problem", "1 while something that is to be served is not; /readyz and the log say what.")
 	c.vchannels = gauge("dml_vchannel_num", "Channels that the node follows.")
 	c.lag = gauge("consume_tt_lag_ms", "How far the applied timestamp of a channel is behind the clock.", "channel_name")
@@ -257,7 +261,11 @@ func (c *collector) collectStores(ch chan<- prometheus.Metric, p *Parts) {
 	c.compactions.emit(ch, float64(st.Stats.Jobs))
 	c.compactionsFailed.emit(ch, float64(st.Stats.Failed))
 	c.compactionFailing.emit(ch, float64(len(st.Failing)))
+	c.compactionAside.emit(ch, float64(len(st.Aside)))
 	c.dropped.emit(ch, float64(st.Stats.RowsIn-st.Stats.RowsOut))
+	k := p.Node.CatalogStats()
+	c.catalogConflicts.emit(ch, float64(k.Conflicts))
+	c.catalogRetries.emit(ch, float64(k.Retries))
 }
 
 func (c *collector) collectDispatcher(ch chan<- prometheus.Metric, p *Parts) {

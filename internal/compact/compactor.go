@@ -3,6 +3,7 @@ package compact
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -28,7 +29,7 @@ type Compactor struct {
 		stats   Stats
 		recent  []Done // the last few, oldest first
 		failing map[string]failing
-		aside   map[int64]time.Time // segments that cannot be read: left alone until then
+		aside   map[string]Aside // by path
 	}
 }
 
@@ -65,11 +66,15 @@ type Stats struct {
 type Status struct {
 	Running *Running          `json:"running,omitempty"`
 	Recent  []Done            `json:"recent"`
-	Failing map[string]string `json:"failing,omitempty"` // by vchannel: why
+	Failing map[string]string `json:"failing,omitempty"` // by vchannel: why, or what was done without
+	Aside   []Aside           `json:"aside,omitempty"`   // what is not compacted since it cannot be read
 	Stats   Stats             `json:"stats"`
 }
 
 const maxRecent = 32
+
+// maxAsides bounds the files that are set aside before a channel has to wait.
+const maxAsides = 100
 
 // New returns a running Compactor.
 func New(o Options) (*Compactor, error) {
@@ -82,7 +87,7 @@ func New(o Options) (*Compactor, error) {
 	}
 	c := &Compactor{o: o, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	c.mu.failing = map[string]failing{}
-	c.mu.aside = map[int64]time.Time{}
+	c.mu.aside = map[string]Aside{}
 	c.group = lifecycle.NewGroup(context.Background(), nil)
 	return c, c.group.Go("compaction loop", c.loop)
 }
@@ -133,7 +138,7 @@ func (c *Compactor) background(ctx context.Context, ch Channel) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err == nil {
+	if err == nil || errors.Is(err, errAside) { // which was done without
 		delete(c.mu.failing, ch.Name())
 		return
 	}
@@ -162,8 +167,11 @@ func (c *Compactor) Run(ctx context.Context, channels []Channel) (done []Done, e
 	return done, nil
 }
 
-// channel does jobs on a channel until none is left.
+// channel does jobs on a channel until none is left. If that was without files that
+// were set aside, the error says so.
 func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []Done, err error) {
+	var without error
+	asides := 0
 	for {
 		var d *Done
 		select {
@@ -186,8 +194,13 @@ func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []D
 			c.mu.stats.Failed++
 		}
 		c.mu.Unlock()
+		if errors.Is(err, errAside) && asides < maxAsides {
+			asides++
+			without = errors.CombineErrors(without, err)
+			continue
+		}
 		if err != nil || d == nil {
-			return done, err
+			return done, errors.CombineErrors(err, without)
 		}
 		c.note(*d)
 		done = append(done, *d)
@@ -225,12 +238,20 @@ func (c *Compactor) phase(ch Channel, j *job, phase string) {
 func (c *Compactor) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Running: c.mu.running, Recent: slices.Clone(c.mu.recent), Stats: c.mu.stats}
+	s := Status{Running: c.mu.running, Recent: slices.Clone(c.mu.recent), Aside: c.asideLocked(), Stats: c.mu.stats}
 	for name, f := range c.mu.failing {
 		if s.Failing == nil {
 			s.Failing = map[string]string{}
 		}
 		s.Failing[name] = f.err.Error()
+	}
+	for _, a := range s.Aside {
+		if s.Failing == nil {
+			s.Failing = map[string]string{}
+		}
+		if s.Failing[a.VChannel] == "" {
+			s.Failing[a.VChannel] = fmt.Sprintf("%s is set aside until %s: %s", a.Path, a.Until.UTC().Format(time.RFC3339), a.Error)
+		}
 	}
 	slices.SortStableFunc(s.Recent, func(a, b Done) int { return cmp.Compare(a.VChannel, b.VChannel) })
 	return s

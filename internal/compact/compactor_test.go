@@ -329,38 +329,6 @@ func TestAFailureAtAnyStepIsHarmless(t *testing.T) {
 	}
 }
 
-// TestADamagedSegmentIsSetAside: the others of its channel are compacted all the same.
-func TestADamagedSegmentIsSetAside(t *testing.T) {
-	r := newRig(t, 0)
-	r.segment(11, 1)
-	r.segment(12, 2)
-	r.segment(13, 3)
-	key := r.entry().Segments[1].Path + "/" + segfile.ManifestName
-	whole, err := objstore.ReadAll(t.Context(), r.bucket, key, 1<<20)
-	must(t, err)
-	put := func(raw []byte) {
-		t.Helper()
-		_, err := r.bucket.Put(t.Context(), key, bytes.NewReader(raw), int64(len(raw)), objstore.PutOptions{})
-		must(t, err)
-	}
-	put([]byte("nothing of the kind"))
-	if _, err := r.run(); !errclass.Is(err, errclass.Corrupt) {
-		t.Fatalf("%v, want class Corrupt", err)
-	}
-	done, err := r.run()
-	must(t, err)
-	if len(done) != 1 || !slices.Equal(done[0].Inputs, []int64{11, 13}) {
-		t.Fatalf("%+v", done)
-	}
-	put(whole)
-	r.now = r.now.Add(asideFor)
-	done, err = r.run()
-	must(t, err)
-	if len(done) != 1 || len(done[0].Inputs) != 2 || len(r.entry().Segments) != 1 {
-		t.Fatalf("it was not tried again: %+v, %+v", done, r.entry().Segments)
-	}
-}
-
 func TestNoMemoryIsNoHarm(t *testing.T) {
 	r := newRig(t, 100)
 	r.segment(11, 1, 2, 3, 4, 5, 6, 7, 8)

@@ -22,9 +22,10 @@ import (
 // left alone.
 const maxMergedDeletes = 1 << 20
 
-// readDelta reads a file of deletes. The memory it takes is released by free.
-func (c *Compactor) readDelta(ctx context.Context, ch *segments.Ledger, d catalog.Delta) (b *segments.DeleteBatch, free func(), err error) {
-	room, err := ch.Reserve(segments.KindCompaction, 4*d.Bytes)
+// readDelta reads a file of deletes of a channel, for keys of the type of pk. The memory
+// it takes is released by free.
+func (c *Compactor) readDelta(ctx context.Context, ledger *segments.Ledger, vchannel string, pk schema.Type, d catalog.Delta) (b *segments.DeleteBatch, free func(), err error) {
+	room, err := ledger.Reserve(segments.KindCompaction, 4*d.Bytes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -35,31 +36,38 @@ func (c *Compactor) readDelta(ctx context.Context, ch *segments.Ledger, d catalo
 	}()
 	ctx, cancel := c.o.step(ctx)
 	defer cancel()
-	raw, err := objstore.ReadAll(ctx, c.o.Bucket, d.Path, segfile.MaxDeletesBytes)
+	keys, ts, err := c.decodeDelta(ctx, pk, d.Path)
 	if err != nil {
-		return nil, nil, errors.Wrapf(err, "get deletes %s", d.Path)
-	}
-	keys, ts, err := segfile.DecodeDeletes(raw)
-	if err != nil {
-		return nil, nil, errors.Wrapf(err, "deletes %s", d.Path)
+		return nil, nil, c.setAside(Aside{VChannel: vchannel, Path: d.Path}, errors.Wrapf(err, "deletes %s", d.Path))
 	}
 	return &segments.DeleteBatch{Partition: d.PartitionID, Keys: keys, Timestamps: ts}, room.Release, nil
 }
 
+func (c *Compactor) decodeDelta(ctx context.Context, pk schema.Type, path string) (*schema.Column, []uint64, error) {
+	raw, err := objstore.ReadAll(ctx, c.o.Bucket, path, segfile.MaxDeletesBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, ts, err := segfile.DecodeDeletes(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if keys.Type != pk {
+		return nil, nil, errclass.New(errclass.Corrupt, "keys of type %s, want %s", keys.Type, pk)
+	}
+	return keys, ts, nil
+}
+
 // applyDeltas hides the rows of the sources that files of deletes name.
-func (c *Compactor) applyDeltas(ctx context.Context, entry *catalog.Channel, j *job, sources []*segments.Source) error {
+func (c *Compactor) applyDeltas(ctx context.Context, pk schema.Type, entry *catalog.Channel, j *job, sources []*segments.Source) error {
 	if len(sources) == 0 {
 		return nil
 	}
-	oldest := ^uint64(0) // of what is not in the inputs already
-	for _, in := range j.inputs {
-		oldest = min(oldest, max(in.FoldedTimestamp, in.MinTimestamp))
-	}
 	for _, d := range entry.Deltas {
-		if d.MaxTimestamp <= oldest || d.PartitionID != 0 && d.PartitionID != j.partition {
+		if !slices.ContainsFunc(j.inputs, func(s catalog.Segment) bool { return concerns(&d, &s) }) {
 			continue
 		}
-		b, free, err := c.readDelta(ctx, sources[0].Ledger(), d)
+		b, free, err := c.readDelta(ctx, sources[0].Ledger(), entry.VChannel, pk, d)
 		if err != nil {
 			return err
 		}
@@ -89,7 +97,7 @@ func (c *Compactor) freeDeltas(ctx context.Context, ch Channel, entry *catalog.C
 	}
 	byPartition := map[int64][]catalog.Delta{}
 	for _, d := range entry.Deltas {
-		if d.Rows <= maxMergedDeletes/2 {
+		if d.Rows <= maxMergedDeletes/2 && !c.isAside(d.Path) {
 			byPartition[d.PartitionID] = append(byPartition[d.PartitionID], d)
 		}
 	}
@@ -132,14 +140,11 @@ func (c *Compactor) mergeDeltas(ctx context.Context, ch Channel, entry *catalog.
 		if int64(len(all.Timestamps))+d.Rows > maxMergedDeletes {
 			break
 		}
-		b, free, err := c.readDelta(ctx, ch.Collection().Ledger(), d)
+		b, free, err := c.readDelta(ctx, ch.Collection().Ledger(), entry.VChannel, pk.Type, d)
 		if err != nil {
 			return commit, err
 		}
 		defer free() // its keys are in the merged ones
-		if b.Keys.Type != pk.Type {
-			return commit, errclass.New(errclass.Corrupt, "deletes %s: keys of type %s, want %s", d.Path, b.Keys.Type, pk.Type)
-		}
 		for i, ts := range b.Timestamps {
 			if ts > floor {
 				all.Keys.AppendRow(b.Keys, i)

@@ -82,10 +82,10 @@ const (
 // situation is what a plan is made from.
 type situation struct {
 	channel    *catalog.Channel
-	partitions []int64                    // of the collection, now
-	garbage    map[int64]segments.Garbage // by segment, of those that are loaded here
-	aside      func(id int64) bool        // segments that cannot be read; nil = all can
-	all        bool                       // an operator asks: whatever gets better is worth it
+	partitions []int64                     // of the collection, now
+	garbage    map[int64]segments.Garbage  // by segment, of those that are loaded here
+	usable     func(*catalog.Segment) bool // nil = all segments
+	all        bool                        // an operator asks: whatever gets better is worth it
 }
 
 // plan returns the next job, nil if nothing is worth one.
@@ -96,7 +96,7 @@ func (p *Policy) plan(s *situation) *job {
 			return &job{partition: seg.PartitionID, why: whyDropped, drop: true, inputs: slices.DeleteFunc(slices.Clone(s.channel.Segments),
 				func(o catalog.Segment) bool { return o.PartitionID != seg.PartitionID })}
 		}
-		if seg.MaxTimestamp <= s.channel.CheckpointTimestamp && (s.aside == nil || !s.aside(seg.ID)) {
+		if seg.MaxTimestamp <= s.channel.CheckpointTimestamp && (s.usable == nil || s.usable(&seg)) {
 			byPartition[seg.PartitionID] = append(byPartition[seg.PartitionID], seg)
 		}
 	}

@@ -33,13 +33,14 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 	if err != nil {
 		return nil, err
 	}
+	c.putBack(entry)
 	if entry, err = c.freeDeltas(ctx, ch, entry); err != nil {
 		return nil, err
 	}
 	horizon, expired := c.horizon(ch.Collection().Info())
 	// Deletes behind the checkpoint are all there is to apply.
 	horizon = min(horizon, entry.CheckpointTimestamp)
-	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: ch.Collection().Garbage(horizon, expired), aside: c.isAside, all: all})
+	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: ch.Collection().Garbage(horizon, expired), usable: c.usable(entry), all: all})
 	if j == nil {
 		return nil, nil
 	}
@@ -131,7 +132,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 	if err != nil {
 		return nil, err
 	}
-	if err := c.applyDeltas(ctx, entry, j, sources); err != nil {
+	if err := c.applyDeltas(ctx, ch.Collection().Info().Schema.Primary().Type, entry, j, sources); err != nil {
 		return nil, err
 	}
 	rows := 0
@@ -189,47 +190,19 @@ func (c *Compactor) open(ctx context.Context, ch Channel, j *job, dir string) (s
 	for _, in := range j.inputs {
 		to := filepath.Join(dir, strconv.FormatInt(in.ID, 10))
 		if err := c.fetch(ctx, in, to); err != nil {
-			c.setAside(in, err)
-			return sources, errors.Wrapf(err, "fetch segment %d from %s", in.ID, in.Path)
+			return sources, c.segmentAside(in, errors.Wrapf(err, "fetch segment %d from %s", in.ID, in.Path))
 		}
 		s, err := ch.Collection().OpenSource(ctx, to)
 		if err != nil {
-			c.setAside(in, err)
-			return sources, err
+			return sources, c.segmentAside(in, err)
 		}
 		sources = append(sources, s)
 	}
 	return sources, nil
 }
 
-// asideFor is how long a segment that cannot be read is left alone: somebody may
-// have put its files right by then.
-const asideFor = time.Hour
-
-// setAside remembers a segment whose files are damaged, gone or too new, so that the
-// others of its channel are compacted without it.
-func (c *Compactor) setAside(in catalog.Segment, err error) {
-	switch errclass.Of(err) {
-	case errclass.Corrupt, errclass.NotFound, errclass.Unimplemented:
-	default:
-		return // it may pass
-	}
-	c.o.Logger.Error("compact: a segment that cannot be read is set aside", "segment", in.ID, "path", in.Path, "for", asideFor, "error", err)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.aside[in.ID] = c.o.Now().Add(asideFor)
-}
-
-// isAside reports whether a segment is left alone for now.
-func (c *Compactor) isAside(id int64) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	until, ok := c.mu.aside[id]
-	if ok && !c.o.Now().Before(until) {
-		delete(c.mu.aside, id)
-		return false
-	}
-	return ok
+func (c *Compactor) segmentAside(in catalog.Segment, err error) error {
+	return c.setAside(Aside{VChannel: in.VChannel, SegmentID: in.ID, Path: in.Path}, err)
 }
 
 // fetch copies the files of a segment and verifies them on the way.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/mq/wal"
 )
 
@@ -55,6 +56,9 @@ func (n *Node) BrokenSegments() (all int) {
 
 // FlushesFailing is the number of channels that cannot be flushed for now.
 func (n *Node) FlushesFailing() int { return n.flusher.Failing() }
+
+// CatalogStats counts what the catalog had to try again.
+func (n *Node) CatalogStats() catalog.Stats { return n.o.Catalog.Stats() }
 
 // Version grows with each change of what is served: segments, channels, what is
 // broken. One of the channels is closed at the next change.
