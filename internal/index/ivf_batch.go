@@ -17,9 +17,12 @@ const (
 	// batchFirst is how many lists of each query, the nearest, are read before all
 	// others, so that these find few candidates that do not stay.
 	batchFirst = 2
-	// batchShare is how many queries have to want a list, on average, so that
-	// reading its large codes once is better than reading small ones for each.
-	batchShare = 2.5
+	// batchLeast is how many queries lists are shared by at least.
+	batchLeast = 8
+	// batchExtra is how many bytes of large codes are read in the time that a search for
+	// one query takes longer than its share of a batch, by less precise codes that need
+	// more ranking.
+	batchExtra = 300 << 10
 )
 
 // batchScratch is what a batch works in.
@@ -57,7 +60,7 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 		return
 	}
 	gather := x.gathers(min(n, batchQueries), &p)
-	if !gather && (p.scan || float64(min(n, batchQueries)*p.lists) < batchShare*float64(x.lists.n)) {
+	if !gather && (p.scan || !x.shares(min(n, batchQueries), &p)) {
 		one(x, x.dim, vectors, q, s, found)
 		return
 	}
@@ -90,6 +93,21 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 			found(from+i, q.within(x.rank(v, &p, c, s)))
 		}
 	}
+}
+
+// shares reports whether n queries that read lists together, by codes of a byte, are
+// faster than one by one.
+func (x *ivf) shares(n int, p *plan) bool {
+	if n < batchLeast || x.pq == nil {
+		return n >= batchLeast
+	}
+	lists := p.lists
+	if p.allowed != nil {
+		lists = p.least
+	}
+	bytes := float64(lists * x.size() * 4 * x.bytes.quads)
+	takers := max(1, float64(n*lists)/float64(x.lists.n))
+	return bytes/takers <= bytes/4+batchExtra // the codes of one query are a quarter the size
 }
 
 // beginBatch prepares the queries.
