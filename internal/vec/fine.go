@@ -94,7 +94,7 @@ func double(h []int8) {
 	}
 }
 
-// IDs writes the sums of row ids[i] of base, whose rows of stride bytes lie one behind
+// FineIDs writes the sums of row ids[i] of base, whose rows of stride bytes lie one behind
 // the other, to out[2*i] and out[2*i+1]: high and rest. It fetches rows ahead of use.
 func (k Kernels) FineIDs(w *FineWeights, base []byte, stride int, ids []uint32, out []int32) {
 	if least := w.rowBytes(); stride < max(least, 1) || len(out) < 2*len(ids) || w.dim < 1 {
