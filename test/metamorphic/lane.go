@@ -32,11 +32,29 @@ type lane struct {
 	tally  map[string]int
 	spent  map[string]time.Duration
 	recall recall
-	lie    bool // tests: the model forgets some deletes
+	crowd  recall // the same of collections with a crowd
+	crowds int    // one in how many collections has one
+	lie    bool   // tests: the model forgets some deletes
 }
 
 // recall sums up what graphs found of what there was.
-type recall struct{ Found, Wanted int64 }
+type recall struct {
+	Found  int64 `json:"found"`
+	Wanted int64 `json:"wanted"`
+}
+
+func (r *recall) add(o recall) {
+	r.Found += o.Found
+	r.Wanted += o.Wanted
+}
+
+// share is what was found of what was wanted; 1 if nothing was.
+func (r *recall) share() float64 {
+	if r.Wanted == 0 {
+		return 1
+	}
+	return float64(r.Found) / float64(r.Wanted)
+}
 
 // difference is an answer that is not what the model says.
 type difference struct {
@@ -93,7 +111,7 @@ func (l *lane) do(ctx context.Context, o *op) error {
 		return l.partition(ctx, o)
 	case opAddField, opIndex, opReindex:
 		return l.change(ctx, o)
-	case opInsert, opUpsert, opDelete:
+	case opInsert, opCrowd, opUpsert, opDelete:
 		return l.append(ctx, o)
 	case opDeleteBy:
 		return l.deleteBy(ctx, o)
@@ -166,6 +184,7 @@ func (l *lane) create(ctx context.Context, o *op) error {
 	}
 	l.made++
 	s := newSpec(fmt.Sprintf("lane%d_%d", l.number, l.made), o.Seed)
+	s.gather(min(o.Crowd, mostCrowd))
 	l.model, l.marks, l.open = newModel(s, o.ID), nil, nil
 	_, err := l.rig.catalog.CreateCollection(ctx, s.create())
 	return err
@@ -241,7 +260,7 @@ func (l *lane) append(ctx context.Context, o *op) error {
 		return err
 	}
 	m.last = max(m.last, res.GetTimestamp())
-	if m.spec.auto && o.Do == opInsert {
+	if m.spec.auto && o.Do != opUpsert && o.Do != opDelete {
 		if err := m.given(o, rows, res.GetIds().GetInts().GetValues()); err != nil {
 			return err
 		}
@@ -268,7 +287,7 @@ func (m *model) appendRequest(o *op) (req *qnpb.AppendRequest, rows []*row) {
 		return req, nil
 	}
 	omit := m.spec.omitted(o.Omit)
-	for _, k := range o.Keys {
+	for _, k := range o.keys() {
 		if o.Do == opUpsert || m.live[k] == nil {
 			rows = append(rows, m.spec.newRow(k, o.Ver, o.Part, omit))
 		}
@@ -276,14 +295,14 @@ func (m *model) appendRequest(o *op) (req *qnpb.AppendRequest, rows []*row) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	if m.spec.auto && o.Do == opInsert {
+	if m.spec.auto && o.Do != opUpsert {
 		omit["id"] = true
 	} else if m.spec.auto {
 		m.replaces(rows)
 	}
 	data, n := m.spec.data(rows, omit), int64(len(rows))
 	m.spec.fill(rows)
-	if o.Do == opInsert {
+	if o.Do != opUpsert {
 		req.Operation = &qnpb.AppendRequest_Insert{Insert: &qnpb.InsertOperation{Rows: n, Fields: data}}
 	} else {
 		req.Operation = &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{Rows: n, Fields: data}}

@@ -39,6 +39,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.Dir, "dir", "", "folder for the queue's files, best in memory; empty: a temporary one")
 	flags.DurationVar(&o.Shrink, "shrink", 5*time.Minute, "how long a failing script is cut down; 0 = not at all")
 	flags.StringVar(&o.Script, "script", "", "where a failing script is written; empty: metamorphic-<seed>.script")
+	flags.IntVar(&o.Crowds, "crowds", 25, "one in so many collections has thousands of rows, and an index that is walked")
 	replayFile := flags.String("replay", "", "run this script instead of new operations")
 	verbose := flags.Bool("v", false, "show what the node logs")
 	profile := flags.String("cpuprofile", "", "write a CPU profile there")
@@ -50,8 +51,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if *verbose {
 		o.Log = slog.New(slog.NewTextHandler(stderr, nil))
 	}
-	if o.Ops < 1 || o.Worlds < 1 || o.Worlds > maxLanes || o.Lanes < 1 || o.Lanes > maxLanes {
-		fmt.Fprintf(stderr, "metamorphic: --ops, --worlds and --lanes must be at least 1, the latter two at most %d\n", maxLanes)
+	if o.Ops < 1 || o.Crowds < 1 || o.Worlds < 1 || o.Worlds > maxLanes || o.Lanes < 1 || o.Lanes > maxLanes {
+		fmt.Fprintf(stderr, "metamorphic: --ops, --crowds, --worlds and --lanes must be at least 1, the latter two at most %d\n", maxLanes)
 		return exitNotRun
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -120,8 +121,8 @@ func start(ctx context.Context, o Options, script string) (*Report, error) {
 
 func (r *Report) write(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of graphs %.4f of %d hits\n",
-		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits)
+	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of indexes %.4f of %d hits, in crowds %.4f of %d\n",
+		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits, r.Crowd.share(), r.Crowd.Wanted)
 	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
 		fmt.Fprintf(&b, "  %-18s %8d %10.3f ms each\n", k, r.Kinds[k], r.Spent[k].Seconds()*1000/float64(r.Kinds[k]))
 	}

@@ -21,6 +21,7 @@ type model struct {
 	stored  int // all rows up to this operation are in the catalog,
 	sealed  int // and those up to this one are served from there
 	version int64
+	crowd   int    // how far its crowd is, while operations are drawn
 	born    int    // operation that created it
 	last    uint64 // highest timestamp that an operation returned
 }

@@ -32,6 +32,7 @@ type op struct {
 	Level  string   `json:"level,omitempty"` // of consistency; "" = all that was written is seen
 	Wait   bool     `json:"wait,omitempty"`
 	Sealed bool     `json:"sealed,omitempty"` // ignore_growing
+	Crowd  int      `json:"crowd,omitempty"`  // rows of the collection's crowd; see opCrowd
 }
 
 // The operations.
@@ -43,6 +44,7 @@ const (
 	opReindex   = "reindex" // of a vector field: another index, another metric
 	opPartition = "partition"
 	opDropPart  = "drop_partition"
+	opCrowd     = "crowd" // one insert of thousands of rows, for indexes that are worth it
 	opInsert    = "insert"
 	opUpsert    = "upsert"
 	opDelete    = "delete"
@@ -109,6 +111,19 @@ func (l *lane) next() op {
 	case m == nil:
 		o.Do, o.Seed = opCreate, r.Uint64()
 		l.left = 150 + r.IntN(900)
+		if r.IntN(l.crowds) == 0 {
+			o.Crowd = 2_500 + r.IntN(3_500)
+			l.left = 40 + r.IntN(160)
+		}
+		return o
+	case m.spec.crowd > 0 && m.crowd < crowdServed:
+		o.Do, o.Crowd, o.Part, o.Wait = opCrowd, m.spec.crowd, m.parts[0], m.crowd == crowdThere
+		if o.Wait {
+			o.Do, o.Crowd, o.Part = opSettle, 0, ""
+		}
+		m.crowd++
+		m.version++
+		o.Ver = m.version
 		return o
 	case l.left == 0 && m.loaded:
 		o.Do = opDrop
@@ -132,14 +147,14 @@ func (l *lane) next() op {
 func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 	switch o.Do {
 	case opInsert, opUpsert:
-		o.Keys, o.Part = someKeys(r), l.place(r, m)
+		o.Keys, o.Part = m.someKeys(r), l.place(r, m)
 		if r.IntN(4) == 0 {
 			o.Omit = 1 + r.Uint64N(1<<32)
 		}
 		m.version++
 		o.Ver = m.version
 	case opDelete:
-		o.Keys = someKeys(r)
+		o.Keys = m.someKeys(r)
 		if r.IntN(3) == 0 {
 			o.Part = l.place(r, m)
 		}
@@ -176,7 +191,7 @@ func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
 		o.At = l.marks[r.IntN(len(l.marks))]
 	}
 	if o.Do == opGet {
-		o.Keys = someKeys(r)
+		o.Keys = m.someKeys(r)
 		return
 	}
 	if r.IntN(2) == 0 {
@@ -224,14 +239,18 @@ func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
 
 func (l *lane) place(r *rand.Rand, m *model) string { return m.parts[r.IntN(len(m.parts))] }
 
-func someKeys(r *rand.Rand) []int64 {
+func (m *model) someKeys(r *rand.Rand) []int64 {
+	space := int64(keySpace)
+	if r.IntN(2) == 0 {
+		space += int64(m.spec.crowd)
+	}
 	n := 1 + r.IntN(4)
 	if r.IntN(4) == 0 {
 		n = 1 + r.IntN(60)
 	}
 	var keys []int64
 	for range n {
-		if k := r.Int64N(keySpace); !slices.Contains(keys, k) {
+		if k := r.Int64N(space); !slices.Contains(keys, k) {
 			keys = append(keys, k)
 		}
 	}

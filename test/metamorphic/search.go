@@ -205,11 +205,16 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 	case f.some:
 		return f.compareSealedHits(all, hits, scores)
 	case !f.v.exact():
-		l.recall.Wanted += int64(len(want))
+		counts := []*recall{&l.recall, &l.crowd}[:1+min(1, f.m.spec.crowd)]
+		for _, c := range counts {
+			c.Wanted += int64(len(want))
+		}
 		for _, s := range scores[:min(len(scores), len(want))] {
 			// What is as near as the last that is wanted counts.
 			if last := want[len(want)-1].score; math.Abs(float64(s)-last) <= f.slack(last) || f.v.better(float64(s), last) {
-				l.recall.Found++
+				for _, c := range counts {
+					c.Found++
+				}
 			}
 		}
 		return nil

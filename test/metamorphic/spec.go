@@ -20,6 +20,7 @@ type spec struct {
 	fields  []field
 	vectors []vector
 	shards  int32
+	crowd   int // rows of its crowd; 0 = it has none
 	dynamic bool
 	props   map[string]string
 	ttl     time.Duration // 0 = rows do not age

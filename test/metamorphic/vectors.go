@@ -167,7 +167,10 @@ func (v *vector) slack() float64 {
 		return 5e-4 // of some hundreds at most
 	}
 	if v.coded {
-		return 1e-2
+		if v.metric == "COSINE" {
+			return 1e-2
+		}
+		return 1e-2 * max(1, float64(v.dim)/4)
 	}
 	if v.metric == "COSINE" || v.metric == "JACCARD" {
 		return 2e-6
