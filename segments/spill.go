@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -334,30 +335,15 @@ const (
 	coolTo = 60
 )
 
-// tend makes segments cold while memory is short.
-func (s *Set) tend(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-s.o.Ledger.short:
-		}
-		if err := s.coolColdest(ctx); err != nil {
-			s.o.Logger.Warn("segments: memory is short and a segment could not be made cold", "error", err)
-		}
-	}
-}
-
 // coolColdest makes segments cold, the one that was read the longest time ago
-// first, until memory is not short any more or all are.
+// first, until memory is not short any more or all are. One that cannot be made cold
+// does not keep the others from it, unless the disk is full.
 func (s *Set) coolColdest(ctx context.Context) error {
 	l := s.o.Ledger
 	if !l.Above(coolAt) {
 		return nil
 	}
+	var failed error
 	type candidate struct {
 		coll *Collection
 		id   int64
@@ -379,8 +365,11 @@ func (s *Set) coolColdest(ctx context.Context) error {
 			return nil
 		}
 		if _, err := x.coll.Cool(x.id); err != nil {
-			return err
+			failed = errors.CombineErrors(failed, err)
+			if errors.Is(err, syscall.ENOSPC) {
+				break
+			}
 		}
 	}
-	return nil
+	return failed
 }
