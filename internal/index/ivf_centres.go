@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"unsafe"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -26,7 +25,7 @@ const (
 	// shortLeast is the number of centres from which on they have short codes.
 	shortLeast = 512
 	// shortMore and shortSlack say how many centres are looked at for a number
-	// wanted: half as many more, and some.
+	// wanted: that one, a part of it, and some.
 	shortMore, shortSlack = 2, 24
 )
 
@@ -230,10 +229,6 @@ func (x *ivf) tables(pq *products, factor float32, s *Scratch) vec.Affine {
 	clear(v.lut[pq.parts*pqCodes:])
 	v.values = grown(v.values, pq.parts*pqCodes)
 	return x.kern.Tables(pq.points, v.unit[:2*pq.parts], factor, v.values, v.lut)
-}
-
-func asUnsigned(s []int32) []uint32 {
-	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(s))), len(s))
 }
 
 // listSample is one of how many centres are looked at to guess how near the

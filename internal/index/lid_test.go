@@ -49,3 +49,22 @@ func TestAutoIndexSaysWhy(t *testing.T) {
 		}
 	}
 }
+
+func TestLargeSegmentsSuitListsEarlier(t *testing.T) {
+	for _, c := range []struct {
+		rows  int
+		local float64
+		want  bool
+	}{
+		{scannRows - 1, 60, false},
+		{scannRows, scannDimension, true},
+		{scannRows, 21, false},
+		{scannLargeRows - 1, 21, false},
+		{scannLargeRows, 21, true},
+		{scannLargeRows, 17, false},
+	} {
+		if got := suitsLists(c.rows, c.local); got != c.want {
+			t.Errorf("%d rows of dimension %.0f: %v", c.rows, c.local, got)
+		}
+	}
+}
