@@ -17,6 +17,7 @@ const memoryInterval = time.Second
 // Go heap what others do not take: growing vectors are outside of it.
 func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 	own := os.Getenv("GOMEMLIMIT") == "" // else somebody else has set it
+	pace := os.Getenv("GOGC") == ""
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
 	for {
@@ -25,6 +26,9 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 		l.Observe(process, limit)
 		if own {
 			debug.SetMemoryLimit(heapLimit(limit, process-goBytes))
+		}
+		if pace {
+			debug.SetGCPercent(gcPercent(limit, liveHeap()))
 		}
 		select {
 		case <-ctx.Done():
@@ -37,6 +41,25 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 // heapLimit is what the Go heap may take of the limit when others take so much. It
 // never gets so small that collecting garbage is all that is done.
 func heapLimit(limit, others int64) int64 { return max(limit-others, limit/4) }
+
+// gcPercent is by how much the heap may grow over what is live before garbage is
+// collected. A node whose data is in mapped files has little that is live and would
+// collect several times a second; 1/16 of its limit, at most 128 MiB, is left to
+// garbage instead.
+func gcPercent(limit, live int64) int {
+	const usual, most, spare = 100, 1000, 128 << 20
+	return int(max(usual, min(most, 100*min(limit/16, spare)/max(live, 1))))
+}
+
+// liveHeap is what the last collection of garbage left.
+func liveHeap() int64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	if s[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return int64(s[0].Value.Uint64())
+}
 
 // goMemory is the memory that the Go runtime has from the system.
 func goMemory() int64 {

@@ -21,3 +21,15 @@ func TestTheMemoryOfTheProcess(t *testing.T) {
 		t.Errorf("%d", got)
 	}
 }
+
+// TestGarbageMayTakeAPartOfTheLimit, not of what is live, while that is little.
+func TestGarbageMayTakeAPartOfTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		limit, live int64
+		want        int
+	}{{16 << 30, 20 << 20, 640}, {16 << 30, 1 << 20, 1000}, {16 << 30, 4 << 30, 100}, {172 << 20, 10 << 20, 107}, {172 << 20, 40 << 20, 100}, {0, 0, 100}} {
+		if got := gcPercent(c.limit, c.live); got != c.want {
+			t.Errorf("limit %d, live %d: %d, want %d", c.limit, c.live, got, c.want)
+		}
+	}
+}
