@@ -44,7 +44,7 @@ func (s *adminService) ListConsumers(context.Context, *qnpb.ListConsumersRequest
 // DumpState returns the state of every part as JSON.
 func (s *adminService) DumpState(ctx context.Context, _ *qnpb.DumpStateRequest) (*qnpb.DumpStateResponse, error) {
 	n := s.o.Node
-	control := &controlService{node: n, metrics: s.load}
+	control := newControlService(n, s.load)
 	dist, err := control.distribution(ctx, 0)
 	if err != nil {
 		return nil, err

@@ -3,8 +3,8 @@ package server
 import (
 	"context"
 	"slices"
+	"time"
 
-	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/node"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
@@ -16,6 +16,13 @@ type controlService struct {
 	qnpb.UnimplementedControlServiceServer
 	node    *node.Node
 	metrics func() *qnpb.GetMetricsResponse
+	watched *distributor
+}
+
+func newControlService(n *node.Node, metrics func() *qnpb.GetMetricsResponse) *controlService {
+	s := &controlService{node: n, metrics: metrics}
+	s.watched = newDistributor(n, s.known)
+	return s
 }
 
 // LoadSegments makes sealed segments searchable.
@@ -77,84 +84,47 @@ func (s *controlService) GetDistribution(ctx context.Context, r *qnpb.GetDistrib
 
 // WatchDistribution streams what this node serves.
 func (s *controlService) WatchDistribution(_ *qnpb.WatchDistributionRequest, out qnpb.ControlService_WatchDistributionServer) error {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
-		_, segments, others := s.node.Version()
-		d, err := s.distribution(out.Context(), 0)
+		version, segments, others := s.node.Version()
+		d, err := s.watched.since(out.Context(), version)
 		if err != nil {
 			return err
 		}
 		if err := out.Send(&qnpb.WatchDistributionResponse{Distribution: d}); err != nil {
 			return err
 		}
-		select {
-		case <-segments:
-		case <-others:
-		case <-out.Context().Done():
-			return nil
-		case <-s.node.Closing():
-			return errclass.New(errclass.Closed, "the node is closing")
+		pause.Reset(watchPause)
+		changed := false
+		for wait := (<-chan time.Time)(nil); !changed; {
+			select {
+			case <-segments:
+				segments, wait = nil, pause.C
+			case <-others:
+				others, wait = nil, pause.C
+			case <-wait:
+				changed = true
+			case <-out.Context().Done():
+				return nil
+			case <-s.node.Closing():
+				return errclass.New(errclass.Closed, "the node is closing")
+			}
 		}
 	}
 }
 
 func (s *controlService) distribution(ctx context.Context, since int64) (*qnpb.Distribution, error) {
 	version, _, _ := s.node.Version()
-	d := &qnpb.Distribution{Node: s.node.Name(), Version: version}
 	if since == version && since != 0 {
-		return d, nil
+		return &qnpb.Distribution{Node: s.node.Name(), Version: version}, nil
 	}
 	colls, err := s.known(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range colls {
-		d.Segments = append(d.Segments, s.segments(c)...)
-	}
-	for _, ch := range s.node.Channels() {
-		st := &qnpb.ChannelStatus{Vchannel: ch.VChannel, Pchannel: ch.PChannel, Collection: ch.Collection, State: ch.State,
-			Tsafe: ch.Tsafe, LagMillis: ch.Lag.Milliseconds()}
-		if ch.Err != nil {
-			st.Error = ch.Err.Error()
-		}
-		d.Channels = append(d.Channels, st)
-	}
+	d, _ := describe(s.node, colls)
 	return d, nil
-}
-
-func (s *controlService) segments(c *catalog.Collection) (out []*qnpb.SegmentStatus) {
-	served, ok := s.node.Segments().Collection(c.ID)
-	if !ok {
-		return nil
-	}
-	for _, st := range served.Segments() {
-		p := &qnpb.SegmentStatus{
-			Id: st.ID, Collection: c.Name, Vchannel: st.VChannel, State: st.State, Rows: int64(st.Rows), DeletedRows: int64(st.DeletedRows),
-			MemoryBytes: st.MemoryBytes, MappedBytes: st.MappedBytes, Indexes: map[string]string{}, Error: st.Error,
-			MinTimestamp: st.MinTimestamp, MaxTimestamp: st.MaxTimestamp, Partition: partitionName(c, st.PartitionID),
-			Tier: string(st.Tier), RemoteBytes: st.RemoteBytes,
-		}
-		for id, kind := range st.Indexes {
-			if f, ok := c.Schema.FieldByID(id); ok {
-				p.Indexes[f.Name] = kind
-			}
-		}
-		out = append(out, p)
-	}
-	for _, b := range s.node.Broken(c.ID) {
-		p := &qnpb.SegmentStatus{Id: b.SegmentID, Collection: c.Name, Vchannel: b.VChannel, State: "quarantined", Rows: b.Rows, Error: b.Err.Error(),
-			Partition: partitionName(c, b.PartitionID)}
-		out = append(out, p)
-	}
-	return out
-}
-
-func partitionName(c *catalog.Collection, id int64) string {
-	for _, p := range c.Partitions {
-		if p.ID == id {
-			return p.Name
-		}
-	}
-	return ""
 }
 
 // GetMetrics returns the node's load.

@@ -169,7 +169,7 @@ func New(o Options) (*Server, error) {
 func (s *Server) register(all reflection.GRPCServer) {
 	qnpb.RegisterQueryServiceServer(all, &queryService{node: s.o.Node})
 	qnpb.RegisterWriteServiceServer(all, &writeService{node: s.o.Node})
-	qnpb.RegisterControlServiceServer(all, &controlService{node: s.o.Node, metrics: s.load})
+	qnpb.RegisterControlServiceServer(all, newControlService(s.o.Node, s.load))
 	qnpb.RegisterCatalogServiceServer(all, &catalogService{node: s.o.Node})
 	qnpb.RegisterAdminServiceServer(all, &adminService{o: &s.o, load: s.load})
 	healthpb.RegisterHealthServer(all, s.health)
