@@ -21,7 +21,8 @@ func (s *spec) gather(n int) {
 		return
 	}
 	r := rand.New(rand.NewPCG(s.seed, 0xc40d))
-	s.ttl = 0 // which of so many rows are too old is never clear
+	s.shards = 1 // all in one segment: of fewer than some 6,000 rows all are looked at
+	s.ttl = 0    // which of so many rows are too old is never clear
 	delete(s.props, "collection.ttl.seconds")
 	v := vector{name: s.vectors[0].name, typ: float32s, dim: []int{24, 32, 48}[r.IntN(3)]}
 	for v.reindex(r); v.exact(); {

@@ -23,9 +23,10 @@
 // hundreds all are looked at.
 //
 // Exact searches are compared exactly: which keys may be in the answer, their
-// scores, their values; of rows at the same distance any will do. Searches by graph
-// have to find what is near with a recall of at least 0.95 over the run, crowds for themselves too, and must
-// not return anything that is not there or at another distance.
+// scores, their values; of rows at the same distance any will do. Searches by index
+// have to find what is near with a recall of at least 0.95 over the run, in crowds of
+// 0.97 by each kind of index, and must not return anything that is not there or at
+// another distance.
 //
 // When an answer differs, the operations are cut down to a short script that still
 // shows it, which --replay runs again. The exit status is 0 if nothing differed, 1

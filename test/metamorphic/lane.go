@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -32,9 +33,9 @@ type lane struct {
 	tally  map[string]int
 	spent  map[string]time.Duration
 	recall recall
-	crowd  recall // the same of collections with a crowd
-	crowds int    // one in how many collections has one
-	lie    bool   // tests: the model forgets some deletes
+	crowd  recalls // the same of collections with a crowd
+	crowds int     // one in how many collections has one
+	lie    bool    // tests: the model forgets some deletes
 }
 
 // recall sums up what graphs found of what there was.
@@ -46,6 +47,28 @@ type recall struct {
 func (r *recall) add(o recall) {
 	r.Found += o.Found
 	r.Wanted += o.Wanted
+}
+
+// recalls are those of kinds of indexes.
+type recalls map[string]*recall
+
+func (r recalls) of(kind string) *recall {
+	if r[kind] == nil {
+		r[kind] = new(recall)
+	}
+	return r[kind]
+}
+
+// worst is the kind that found least of what was wanted, of those with hits enough
+// to tell; "" = none has.
+func (r recalls) worst() string {
+	worst := ""
+	for _, kind := range slices.Sorted(maps.Keys(r)) {
+		if r[kind].Wanted >= recallEnough && (worst == "" || r[kind].share() < r[worst].share()) {
+			worst = kind
+		}
+	}
+	return worst
 }
 
 // share is what was found of what was wanted; 1 if nothing was.

@@ -121,8 +121,11 @@ func start(ctx context.Context, o Options, script string) (*Report, error) {
 
 func (r *Report) write(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of indexes %.4f of %d hits, in crowds %.4f of %d\n",
-		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits, r.Crowd.share(), r.Crowd.Wanted)
+	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of indexes %.4f of %d hits\n",
+		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits)
+	for _, kind := range slices.Sorted(maps.Keys(r.Crowd)) {
+		fmt.Fprintf(&b, "  in crowds, by %-10s %.4f of %d\n", kind, r.Crowd[kind].share(), r.Crowd[kind].Wanted)
+	}
 	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
 		fmt.Fprintf(&b, "  %-18s %8d %10.3f ms each\n", k, r.Kinds[k], r.Spent[k].Seconds()*1000/float64(r.Kinds[k]))
 	}

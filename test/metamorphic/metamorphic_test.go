@@ -25,7 +25,7 @@ func TestNothingDiffers(t *testing.T) {
 	if os.Getenv("QUERYNODE_TEST_LONG") != "" {
 		ops = 100_000
 	}
-	rep, err := Run(t.Context(), Options{Seed: seed, Ops: ops, Worlds: 2, Crowds: 6, Dir: t.TempDir(), Script: filepath.Join(t.TempDir(), "script"),
+	rep, err := Run(t.Context(), Options{Seed: seed, Ops: ops, Worlds: 2, Crowds: 12, Dir: t.TempDir(), Script: filepath.Join(t.TempDir(), "script"),
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		t.Fatalf("seed %d: %+v", seed, err)

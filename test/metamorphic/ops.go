@@ -112,7 +112,7 @@ func (l *lane) next() op {
 		o.Do, o.Seed = opCreate, r.Uint64()
 		l.left = 150 + r.IntN(900)
 		if r.IntN(l.crowds) == 0 {
-			o.Crowd = 2_500 + r.IntN(3_500)
+			o.Crowd = 7_000 + r.IntN(2_000)
 			l.left = 40 + r.IntN(160)
 		}
 		return o

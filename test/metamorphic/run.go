@@ -71,7 +71,7 @@ type Report struct {
 	Recall      float64                  `json:"hnsw_recall"`
 	RecallHits  int64                    `json:"hnsw_hits_wanted"`
 	RecallFound int64                    `json:"hnsw_hits_found"`
-	Crowd       recall                   `json:"crowd"` // of the hits above, those in collections with a crowd
+	Crowd       recalls                  `json:"crowd"` // of the hits above, those in collections with a crowd, by index
 	Compacted   compacted                `json:"compacted"`
 	Difference  string                   `json:"difference,omitempty"`
 	Script      string                   `json:"script,omitempty"`
@@ -82,6 +82,7 @@ type Report struct {
 // minRecall is what searches by graph must find, over a run with enough of them.
 const (
 	minRecall     = 0.95
+	minInCrowds   = 0.97 // of each kind of index: with the effort they choose they find more
 	recallEnough  = 500
 	opsPerSection = 150 // of a lane, between two barriers
 )
@@ -105,7 +106,7 @@ func newWorld(ctx context.Context, o *Options, dir string) (*world, error) {
 
 func (w *world) lane(number int) *lane {
 	for len(w.lanes) < number {
-		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, spent: map[string]time.Duration{}, lie: w.lie})
+		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, spent: map[string]time.Duration{}, crowd: recalls{}, lie: w.lie})
 	}
 	return w.lanes[number-1]
 }
@@ -180,7 +181,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	rep := &Report{Seed: o.Seed, Kinds: map[string]int{}, Spent: map[string]time.Duration{}, Recall: 1}
+	rep := &Report{Seed: o.Seed, Kinds: map[string]int{}, Spent: map[string]time.Duration{}, Recall: 1, Crowd: recalls{}}
 	var first *ended
 	for i := range ends {
 		rep.add(ends[i].rep)
@@ -196,10 +197,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	case first == nil && rep.RecallHits >= recallEnough && rep.Recall < minRecall:
 		rep.Difference = fmt.Sprintf("searches by graph found %.4f of %d, want %.2f", rep.Recall, rep.RecallHits, minRecall)
 		return rep, nil
-	case first == nil && rep.Crowd.Wanted >= recallEnough && rep.Crowd.share() < minRecall:
-		rep.Difference = fmt.Sprintf("searches in crowds found %.4f of %d, want %.2f", rep.Crowd.share(), rep.Crowd.Wanted, minRecall)
-		return rep, nil
 	case first == nil:
+		if kind := rep.Crowd.worst(); kind != "" && rep.Crowd[kind].share() < minInCrowds {
+			rep.Difference = fmt.Sprintf("searches in crowds by %s found %.4f of %d, want %.2f", kind, rep.Crowd[kind].share(), rep.Crowd[kind].Wanted, minInCrowds)
+		}
 		return rep, nil
 	}
 	var d *difference
@@ -353,7 +354,7 @@ func (w *world) forget() {
 }
 
 func (w *world) report() *Report {
-	rep := &Report{Kinds: maps.Clone(w.kinds), Spent: map[string]time.Duration{}, Recall: 1, Compacted: w.rig.compacted}
+	rep := &Report{Kinds: maps.Clone(w.kinds), Spent: map[string]time.Duration{}, Recall: 1, Crowd: recalls{}, Compacted: w.rig.compacted}
 	for _, l := range w.lanes {
 		for k, n := range l.tally {
 			rep.Kinds[k] += n
@@ -362,7 +363,9 @@ func (w *world) report() *Report {
 		}
 		rep.RecallFound += l.recall.Found
 		rep.RecallHits += l.recall.Wanted
-		rep.Crowd.add(l.crowd)
+		for kind, c := range l.crowd {
+			rep.Crowd.of(kind).add(*c)
+		}
 	}
 	return rep
 }
@@ -377,7 +380,9 @@ func (r *Report) add(o *Report) {
 		r.Kinds[k] += n
 		r.Spent[k] += o.Spent[k]
 	}
-	r.Crowd.add(o.Crowd)
+	for kind, c := range o.Crowd {
+		r.Crowd.of(kind).add(*c)
+	}
 	r.RecallFound += o.RecallFound
 	if r.RecallHits += o.RecallHits; r.RecallHits > 0 {
 		r.Recall = float64(r.RecallFound) / float64(r.RecallHits)

@@ -205,7 +205,7 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 	case f.some:
 		return f.compareSealedHits(all, hits, scores)
 	case !f.v.exact():
-		counts := []*recall{&l.recall, &l.crowd}[:1+min(1, f.m.spec.crowd)]
+		counts := []*recall{&l.recall, l.crowd.of(f.v.index)}[:1+min(1, f.m.spec.crowd)]
 		for _, c := range counts {
 			c.Wanted += int64(len(want))
 		}
