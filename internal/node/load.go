@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
@@ -66,8 +68,42 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 	return n.loadWarm(ctx, s, coll, ids, "")
 }
 
-// loadWarm is load with a policy of warm-up.
+// loadWarm is load with a policy of warm-up. A channel whose subscription fails
+// meanwhile begins anew before the loads go on: they may take long, and reads wait.
 func (n *Node) loadWarm(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64, how segments.Warmup) (loaded []int64, err error) {
+	for {
+		loaded, err = n.loadWatched(ctx, s, coll, ids, how)
+		if !errors.Is(err, errChannelFailed) {
+			return loaded, err
+		}
+		if err := n.watch(ctx, s, coll, n.watchedOf(s)); err != nil {
+			return loaded, err
+		}
+	}
+}
+
+// errChannelFailed ends loads, to be begun again.
+var errChannelFailed = errclass.New(errclass.Retryable, "a channel has to begin anew first")
+
+// failedLook is how often loads look whether a channel has failed.
+const failedLook = 100 * time.Millisecond
+
+// failed reports whether the subscription of a channel has ended for good.
+func (n *Node) failed(s *serving) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, w := range s.channels {
+		if w.handle.State() == dispatcher.Failed {
+			return true
+		}
+	}
+	return false
+}
+
+// loadWatched is loadWarm for as long as no channel fails.
+func (n *Node) loadWatched(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64, how segments.Warmup) (loaded []int64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	type result struct {
 		change
 		err error
@@ -110,8 +146,20 @@ func (n *Node) loadWarm(ctx context.Context, s *serving, coll *catalog.Collectio
 		}
 	}
 	var errs []error
+	look := time.NewTicker(failedLook)
+	defer look.Stop()
 	for range started {
-		r := <-results // a change returns when ctx ends
+		r, ok := result{}, false
+		for !ok {
+			select {
+			case r = <-results: // a change returns when ctx ends
+				ok = true
+			case <-look.C:
+				if n.failed(s) {
+					return loaded, errChannelFailed
+				}
+			}
+		}
 		for _, w := range r.load {
 			if len(r.drop) == 0 || r.err == nil {
 				n.noteLoad(s, w.LoadRequest, w.segment, r.err)
