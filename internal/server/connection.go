@@ -21,7 +21,9 @@ const (
 	// its goroutines, what gRPC keeps of it, and its headers, see maxHeaders.
 	streamCost = 32 << 10
 	// step is how much a connection takes from the ledger at a time.
-	step = 256 << 10
+	step = 64 << 10
+	// stalls is how much of answers has to wait for a client that is said to take nothing.
+	stalls = 256 << 10
 	// small is up to where an answer counts as part of streamCost.
 	small = 1 << 10
 )
@@ -117,7 +119,7 @@ func (c *connection) give(n int64) {
 	if n == 0 {
 		return
 	}
-	if need := c.need.Add(-n); c.reserved.Load()-need > 2*step || need <= 0 {
+	if need := c.need.Add(-n); c.reserved.Load()-need > step || need <= 0 {
 		c.mu.Lock()
 		c.shrinkLocked()
 		c.mu.Unlock()
@@ -313,7 +315,7 @@ func (c *connection) sent(n int64) {
 func (c *connection) stalledFor(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.unsent < step {
+	if c.mu.unsent < stalls {
 		return 0
 	}
 	return now.Sub(time.Unix(0, c.moved.Load()))

@@ -307,8 +307,8 @@ func TestWhoTakesNothingLosesItsConnectionWhenMemoryIsShort(t *testing.T) {
 	defer func() { _ = b.Close() }()
 	c, err := r.guard.accept(a)
 	must(t, err)
-	must(t, c.take(2*step, false))
-	c.sending(2 * step)
+	must(t, c.take(stalls, false))
+	c.sending(stalls)
 	now := time.Now()
 	if d := c.stalledFor(now.Add(stalled)); d > stalled+time.Second || d < stalled-time.Second {
 		t.Fatalf("stalled for %s", d)
@@ -322,7 +322,7 @@ func TestWhoTakesNothingLosesItsConnectionWhenMemoryIsShort(t *testing.T) {
 	if len(r.guard.connections()) != 0 || r.held() != 0 {
 		t.Fatalf("%d connections, %d bytes", len(r.guard.connections()), r.held())
 	}
-	c.sent(2 * step) // late, counts no more
+	c.sent(stalls) // late, counts no more
 	if r.held() != 0 {
 		t.Fatalf("%d bytes", r.held())
 	}

@@ -40,7 +40,7 @@ func TestNothingDiffers(t *testing.T) {
 func TestADifferenceIsFoundCutDownAndReplayed(t *testing.T) {
 	t.Parallel()
 	script := filepath.Join(t.TempDir(), "script")
-	o := Options{Seed: 3, Ops: 3_000, Worlds: 1, Lanes: 1, Dir: t.TempDir(), Script: script, Shrink: 20 * time.Second, lie: true}
+	o := Options{Seed: 3, Ops: 3_000, Worlds: 1, Lanes: 1, Crowds: 1 << 20, Dir: t.TempDir(), Script: script, Shrink: 20 * time.Second, lie: true}
 	rep, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatalf("%+v", err)
@@ -58,7 +58,11 @@ func TestADifferenceIsFoundCutDownAndReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d operations were run, %d are in the script", rep.Ops, len(ops))
-	if len(ops) != rep.ScriptLines || len(ops) > rep.Ops {
+	all := 0 // with the barriers
+	for _, n := range rep.Kinds {
+		all += n
+	}
+	if len(ops) != rep.ScriptLines || len(ops) > all {
 		t.Errorf("%d operations in the script, the report says %d", len(ops), rep.ScriptLines)
 	}
 	again, err := Replay(t.Context(), o, ops)
