@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
 )
@@ -37,6 +38,8 @@ type Ledger struct {
 		used   map[Kind]int64
 		total  int64          // of all kinds but KindMapped
 		refuse int64          // reservations refused
+		wanted int64          // bytes of calls or rows that were refused last,
+		until  time.Time      // and how long they count as wanted
 		beyond map[Kind]int64 // what small reads, or calls, have beyond the limit
 
 		process int64 // memory of the process as last observed; 0 = never
@@ -78,8 +81,36 @@ func (l *Ledger) Observed() (process, ceiling int64) {
 func (l *Ledger) Above(percent int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.aboveLocked(percent)
+}
+
+func (l *Ledger) aboveLocked(percent int64) bool {
 	return l.limit.Load() > 0 && l.mu.total > l.limit.Load()/100*percent ||
 		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, 90)
+}
+
+// Short is Above with what was refused a moment ago: a request of a client that comes
+// again must find room in the end, however large a part of the limit it is.
+func (l *Ledger) Short(percent int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if limit := l.limit.Load(); limit > 0 && l.mu.wanted > 0 && time.Now().Before(l.mu.until) && l.mu.total > limit-l.mu.wanted {
+		return true
+	}
+	return l.aboveLocked(percent)
+}
+
+// wantFor is how long what was refused counts as wanted.
+const wantFor = 5 * time.Second
+
+// wantLocked notes that there was no room for a call or rows. What is more than half
+// of the limit never will have any.
+func (l *Ledger) wantLocked(kind Kind, n int64) {
+	if kind == KindCalls || kind == KindGrowing {
+		if n <= l.limit.Load()/2 {
+			l.mu.wanted, l.mu.until = n, time.Now().Add(wantFor)
+		}
+	}
 }
 
 // runsShort wakes who makes room.
@@ -176,6 +207,7 @@ func (r *Reservation) grow(n, free, most, over int64) error {
 	if err := r.refusalLocked(n, over); err != nil {
 		if n > free-r.bytes || n > most-l.mu.beyond[r.kind] {
 			l.mu.refuse++
+			l.wantLocked(r.kind, n)
 			l.runsShort()
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
@@ -44,6 +46,29 @@ func TestTheLedgerRefusesAtItsLimit(t *testing.T) {
 	if _, err := NewLedger(0).Reserve(KindGrowing, math.MaxInt64/2); err != nil {
 		t.Fatalf("no limit: %v", err)
 	}
+}
+
+// TestWhatACallWasRefusedCountsAsWanted: with 650 of 1,000 bytes in use nobody would
+// make room, and a call that wants 400 be refused for ever.
+func TestWhatACallWasRefusedCountsAsWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLedger(1_000)
+		_, err := l.Reserve(KindGrowing, 650)
+		must(t, err)
+		calls := l.Force(KindCalls, 0)
+		wantClass(t, calls.GrowBeyond(501, 0), errclass.Exhausted)
+		if _, err := l.Reserve(KindSealed, 400); err == nil || l.Short(70) {
+			t.Errorf("memory is short because of what never fits, or of a load: %v", err)
+		}
+		wantClass(t, calls.GrowBeyond(400, 0), errclass.Exhausted)
+		if !l.Short(70) || l.Above(70) {
+			t.Errorf("short %v, above %v", l.Short(70), l.Above(70))
+		}
+		time.Sleep(wantFor + time.Second)
+		if l.Short(70) {
+			t.Error("it is wanted for ever")
+		}
+	})
 }
 
 func TestTheLedgerIsSafeForConcurrentUse(t *testing.T) {

@@ -340,7 +340,7 @@ const (
 // does not keep the others from it, unless the disk is full.
 func (s *Set) coolColdest(ctx context.Context) error {
 	l := s.o.Ledger
-	if !l.Above(coolAt) {
+	if !l.Short(coolAt) {
 		return nil
 	}
 	var failed error
@@ -361,7 +361,7 @@ func (s *Set) coolColdest(ctx context.Context) error {
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return int(min(max(a.used-b.used, -1), 1)) })
 	for _, x := range all {
-		if !l.Above(coolTo) || ctx.Err() != nil {
+		if !l.Short(coolTo) || ctx.Err() != nil {
 			return nil
 		}
 		if _, err := x.coll.Cool(x.id); err != nil {

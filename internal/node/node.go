@@ -181,7 +181,7 @@ func Open(o Options) (n *Node, err error) {
 // ones first, all when it is very short.
 func (n *Node) pressed(bytes int64) bool {
 	l := n.o.Segments.Ledger()
-	return l.Above(80) && (bytes >= l.Limit()/50 || l.Above(90))
+	return l.Short(80) && (bytes >= l.Limit()/50 || l.Above(90))
 }
 
 func (n *Node) ended(name string, err error) {
