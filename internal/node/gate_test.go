@@ -11,6 +11,7 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -224,4 +225,50 @@ func (r *rig) sealed() (ids []int64) {
 		ids = append(ids, s.ID)
 	}
 	return ids
+}
+
+// trimmedOnce is a queue that has lost the place of the first reader.
+type trimmedOnce struct {
+	mq.Queue
+	lost *atomic.Bool
+}
+
+func (q trimmedOnce) OpenReader(ctx context.Context, topic string, o mq.ReaderOptions) (mq.Reader, error) {
+	if !q.lost.Swap(true) {
+		return nil, mq.ErrTrimmed
+	}
+	return q.Queue.OpenReader(ctx, topic, o)
+}
+
+// TestAChannelThatFailsWhileSegmentsAreLoadedBeginsAnew: reads do not wait for loads
+// that take long, as they do when a checkpoint moves under a node that starts.
+func TestAChannelThatFailsWhileSegmentsAreLoadedBeginsAnew(t *testing.T) {
+	w := newWorld(t)
+	first := w.open(dispatched)
+	first.own()
+	first.create()
+	first.load()
+	first.insert(between(0, 100)...)
+	first.flush()
+	first.insert(between(100, 120)...)
+	release := w.slowLoads()
+	defer release()
+	lost := &atomic.Bool{}
+	w.queue = func() mq.Queue { return trimmedOnce{w.broker.Connect(), lost} }
+	n := w.open(dispatched)
+	loaded := make(chan error, 1)
+	go func() {
+		_, err := n.LoadCollection(within(t), things)
+		loaded <- err
+	}()
+	eventually(t, "the place is lost", lost.Load)
+	eventually(t, "a read of what is growing is answered", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		got, _, err := n.count(ctx, true)
+		return err == nil && got == 20
+	})
+	release()
+	must(t, <-loaded)
+	n.has(120)
 }

@@ -71,11 +71,21 @@ func (n *Node) load(ctx context.Context, s *serving, coll *catalog.Collection, i
 // loadWarm is load with a policy of warm-up. A channel whose subscription fails
 // meanwhile begins anew before the loads go on: they may take long, and reads wait.
 func (n *Node) loadWarm(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64, how segments.Warmup) (loaded []int64, err error) {
-	for {
+	const most = 3 // then others have their turn first
+	anew := false
+	for tries := 0; ; tries++ {
 		loaded, err = n.loadWatched(ctx, s, coll, ids, how)
-		if !errors.Is(err, errChannelFailed) {
+		switch {
+		case tries == most:
+			return loaded, err
+		case errors.Is(err, errChannelFailed):
+		case err != nil && anew && ctx.Err() == nil:
+			anew = false // a load that was under way was of the channel as it was before
+			continue
+		default:
 			return loaded, err
 		}
+		anew = true
 		if err := n.watch(ctx, s, coll, n.watchedOf(s)); err != nil {
 			return loaded, err
 		}
