@@ -179,14 +179,22 @@ func (c *call) take(what string, n int64, urgent bool) error {
 	if c.conn == nil || n == 0 {
 		return nil
 	}
+	err := c.hold(n, urgent)
+	if err != nil && errclass.Is(err, errclass.Exhausted) {
+		c.server.guard.hangUpOnStalled(time.Now()) // which may take a moment: not with a lock
+		return refused(err, what)
+	}
+	return err
+}
+
+func (c *call) hold(n int64, urgent bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.ended {
 		return errclass.New(errclass.Closed, "the call has ended")
 	}
 	if err := c.conn.take(n, urgent); err != nil {
-		c.server.guard.hangUpOnStalled(time.Now())
-		return refused(err, what)
+		return err
 	}
 	c.mu.held += n
 	return nil
