@@ -38,11 +38,11 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, _ any) error {
 	return nil
 }
 
-// request asks for the queries [from, from+nq).
-func (s *servedBench) request(from int, ef int32) *qnpb.SearchRequest {
+// request asks for the queries [from, from+nq), with the effort in s.fig.
+func (s *servedBench) request(from int) *qnpb.SearchRequest {
 	to := min(from+s.cmd.NQ, s.queries.rows())
 	return &qnpb.SearchRequest{
-		Collection: s.cmd.Collection, Field: s.cmd.Field, TopK: int64(s.cmd.TopK), Ef: ef, Filter: s.cmd.Filter,
+		Collection: s.cmd.Collection, Field: s.cmd.Field, TopK: int64(s.cmd.TopK), Ef: s.fig.EF, Nprobe: s.fig.Nprobe, Filter: s.cmd.Filter,
 		Vectors:   &qnpb.FloatVectors{Dim: int32(s.queries.dim), Raw: rawBytes(s.queries.values[from*s.queries.dim : to*s.queries.dim])},
 		Freshness: (&readFlags{Consistency: s.cmd.Consistency}).freshness(),
 	}
@@ -51,10 +51,10 @@ func (s *servedBench) request(from int, ef int32) *qnpb.SearchRequest {
 func rawBytes(v []float32) []byte { return rowpb.RawVectors(v, len(v)).GetRaw() }
 
 // encode encodes all requests.
-func (s *servedBench) encode(ef int32) ([][]byte, error) {
+func (s *servedBench) encode() ([][]byte, error) {
 	var out [][]byte
 	for from := 0; from+s.cmd.NQ <= s.queries.rows(); from += s.cmd.NQ {
-		raw, err := proto.Marshal(s.request(from, ef))
+		raw, err := proto.Marshal(s.request(from))
 		if err != nil {
 			return nil, errors.Wrap(err, "encode a search")
 		}

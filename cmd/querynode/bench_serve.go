@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/querynode/querynode/internal/console"
+	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/lifecycle"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -26,8 +27,9 @@ type benchServeCmd struct {
 	Field       string        `placeholder:"NAME" help:"Vector field; needed if there are several."`
 	TopK        int           `short:"k" default:"10" help:"Rows wanted for each vector."`
 	NQ          int           `name:"nq" default:"1" help:"Vectors in one call."`
-	EF          int32         `name:"ef" help:"Size of the candidate list; 0 = chosen by the node."`
-	Recall      float64       `placeholder:"0.95" help:"Use the smallest ef that finds this share of the nearest rows."`
+	EF          int32         `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
+	Nprobe      int32         `help:"IVF_FLAT, IVF_SQ8, SCANN: lists to read; 0 = chosen by the node."`
+	Recall      float64       `placeholder:"0.95" help:"Use the smallest ef, or nprobe where all segments have lists, that finds this share of the nearest rows."`
 	Concurrency int           `short:"c" default:"32" help:"Calls under way at a time."`
 	Connections int           `default:"1" help:"Connections they are spread over."`
 	Duration    time.Duration `default:"15s" help:"How long to send."`
@@ -64,7 +66,8 @@ type servedFigures struct {
 	Connections    int      `json:"connections"`
 	NQ             int      `json:"nq"`
 	TopK           int      `json:"top_k"`
-	EF             int32    `json:"ef"` // 0 = chosen by the node
+	EF             int32    `json:"ef"`     // 0 = chosen by the node
+	Nprobe         int32    `json:"nprobe"` // the same
 	Truth          string   `json:"truth"`
 	ServerVersion  string   `json:"server_version"`
 	ServerCPUs     int32    `json:"server_cpus"`
@@ -97,7 +100,7 @@ func (b *benchServeCmd) Run(a *app) error {
 	}
 	return b.with(a, func(ctx context.Context, c *client) error {
 		s := &servedBench{cmd: b, c: c, creds: creds, queries: queries, truth: truth}
-		s.fig = servedFigures{Concurrency: b.Concurrency, Connections: b.Connections, NQ: b.NQ, TopK: b.TopK, EF: b.EF, Truth: "file"}
+		s.fig = servedFigures{Concurrency: b.Concurrency, Connections: b.Connections, NQ: b.NQ, TopK: b.TopK, EF: b.EF, Nprobe: b.Nprobe, Truth: "file"}
 		if err := s.run(ctx); err != nil {
 			return err
 		}
@@ -119,8 +122,10 @@ func (b *benchServeCmd) check() error {
 		return usage(errors.New("--limit: want 0 or more"))
 	case b.Recall < 0 || b.Recall > 1:
 		return usage(errors.New("--recall: want 0 to 1"))
-	case b.Recall > 0 && b.EF > 0:
-		return usage(errors.New("--recall chooses --ef: give one of them"))
+	case b.EF < 0 || b.Nprobe < 0:
+		return usage(errors.New("--ef and --nprobe: want 0 or more"))
+	case b.Recall > 0 && (b.EF > 0 || b.Nprobe > 0):
+		return usage(errors.New("--recall chooses --ef or --nprobe: give one of them"))
 	}
 	return nil
 }
@@ -141,10 +146,10 @@ func (s *servedBench) run(ctx context.Context) error {
 	if err := s.findTruth(ctx); err != nil {
 		return errors.Wrap(err, "ask for exact answers")
 	}
-	if err := s.chooseEF(ctx); err != nil {
+	if err := s.chooseEffort(ctx); err != nil {
 		return err
 	}
-	requests, err := s.encode(s.fig.EF)
+	requests, err := s.encode()
 	if err != nil {
 		return err
 	}
@@ -152,10 +157,10 @@ func (s *servedBench) run(ctx context.Context) error {
 }
 
 // recallOf asks for all queries once and compares. It notes what was searched.
-func (s *servedBench) recallOf(ctx context.Context, ef int32) (float64, error) {
+func (s *servedBench) recallOf(ctx context.Context) (float64, error) {
 	found, wanted := 0, 0
 	for from := 0; from < s.queries.rows(); from += s.cmd.NQ {
-		req := s.request(from, ef)
+		req := s.request(from)
 		got, err := s.c.query.Search(ctx, req)
 		if err != nil {
 			return 0, err
@@ -231,7 +236,8 @@ func (s *servedBench) findTruth(ctx context.Context) error {
 	bar := s.c.out.Bar("exact answers", int64(s.queries.rows()), console.Steps)
 	defer bar.Fail()
 	for i := range s.queries.rows() {
-		req := s.request(i, 0)
+		req := s.request(i)
+		req.Ef, req.Nprobe = 0, 0
 		req.Vectors.Raw, req.RangeFilter = rawBytes(s.queries.row(i)), &far
 		cctx, cancel := s.c.work(ctx)
 		got, err := s.c.query.Search(cctx, req)
@@ -250,31 +256,66 @@ func (s *servedBench) findTruth(ctx context.Context) error {
 	return nil
 }
 
-// efs are tried, from small to large, for --recall.
-func efs(k int) []int32 {
+// serveEfforts are tried for --recall, from small to large, from least on.
+func serveEfforts(least int) []int32 {
 	var out []int32
-	for ef := float64(k); ef <= 4096; ef = max(ef+2, ef*1.1) {
-		out = append(out, int32(ef))
+	for e := float64(least); e <= 4096; e = max(e+min(2, float64(least)), e*1.1) {
+		out = append(out, int32(e))
 	}
 	return out
 }
 
-// chooseEF finds the smallest ef of enough recall, and the recall of the one in use.
-func (s *servedBench) chooseEF(ctx context.Context) error {
+// readsLists says whether all sealed segments that a search reads have lists, so
+// that nprobe is what it takes more or less of.
+func (s *servedBench) readsLists(ctx context.Context) (bool, error) {
+	req := s.request(0)
+	req.Explain = true
+	got, err := s.c.query.Search(ctx, req)
+	if err != nil {
+		return false, err
+	}
+	read := 0
+	for _, x := range got.GetStats().GetSegments() {
+		if x.GetGrowing() || x.GetPruned() != "" {
+			continue
+		}
+		for _, way := range x.GetStrategies() {
+			switch index.Kind(way) {
+			case index.KindIVFFlat, index.KindIVFSQ8, index.KindScaNN:
+				read++
+			default:
+				return false, nil
+			}
+		}
+	}
+	return read > 0, nil
+}
+
+// chooseEffort finds the smallest ef or nprobe of enough recall, and the recall of
+// the one in use.
+func (s *servedBench) chooseEffort(ctx context.Context) error {
 	if s.cmd.Recall == 0 {
-		r, err := s.recallOf(ctx, s.fig.EF)
+		r, err := s.recallOf(ctx)
 		s.fig.Recall = &r
 		return err
 	}
-	grid := efs(s.cmd.TopK)
+	lists, err := s.readsLists(ctx)
+	if err != nil {
+		return err
+	}
+	name, of, grid := "ef", &s.fig.EF, serveEfforts(s.cmd.TopK)
+	if lists {
+		name, of, grid = "nprobe", &s.fig.Nprobe, serveEfforts(1)
+	}
 	lo, hi, best := -1, len(grid), 0.0
 	for hi-lo > 1 {
 		mid := (lo + hi) / 2
-		r, err := s.recallOf(ctx, grid[mid])
+		*of = grid[mid]
+		r, err := s.recallOf(ctx)
 		if err != nil {
 			return err
 		}
-		s.c.out.Notef("ef %d: recall %.4f", grid[mid], r)
+		s.c.out.Notef("%s %d: recall %.4f", name, grid[mid], r)
 		if r >= s.cmd.Recall {
 			hi, best = mid, r
 		} else {
@@ -282,9 +323,9 @@ func (s *servedBench) chooseEF(ctx context.Context) error {
 		}
 	}
 	if hi == len(grid) {
-		return errors.Newf("recall %v is not reached with ef %d", s.cmd.Recall, grid[len(grid)-1])
+		return errors.Newf("recall %v is not reached with %s %d", s.cmd.Recall, name, grid[len(grid)-1])
 	}
-	s.fig.EF, s.fig.Recall = grid[hi], &best
+	*of, s.fig.Recall = grid[hi], &best
 	return nil
 }
 
@@ -421,8 +462,8 @@ func (s *servedBench) show() {
 	}
 	t := &console.Table{Columns: []console.Column{
 		console.Right("QPS"), console.Right("recall"), console.Right("p50 ms"), console.Right("p95 ms"), console.Right("p99 ms"),
-		console.Right("server CPU s/1k"), console.Right("ef"), console.Right("calls"),
+		console.Right("server CPU s/1k"), console.Right("ef"), console.Right("nprobe"), console.Right("calls"),
 	}}
-	t.Add(s.c.out.Paint(console.Strong, strconv.FormatFloat(f.QPS, 'f', 0, 64)), recall, f.P50, f.P95, f.P99, cpu, f.EF, console.Count(f.Calls))
+	t.Add(s.c.out.Paint(console.Strong, strconv.FormatFloat(f.QPS, 'f', 0, 64)), recall, f.P50, f.P95, f.P99, cpu, f.EF, f.Nprobe, console.Count(f.Calls))
 	s.c.out.Table(t)
 }

@@ -158,7 +158,40 @@ func TestBenchServeMeasuresANode(t *testing.T) {
 	contains(t, sh.ok(args...), "QPS", "SERVER_CPU_S/1K")
 	sh.fails(exitError, nil, "bench", "serve", "--collection", "nope", "--queries", queryFile, "--duration", "10ms")
 	sh.fails(exitUsage, []string{"--recall chooses --ef"}, append(args, "--recall", "0.9", "--ef", "5")...)
+	sh.fails(exitUsage, []string{"--recall chooses --ef or --nprobe"}, append(args, "--recall", "0.9", "--nprobe", "5")...)
+	sh.fails(exitUsage, []string{"--nprobe: want 0"}, append(args, "--nprobe=-5")...)
 	sh.fails(exitUsage, []string{"there are 12 query vectors"}, append(args, "--nq", "13")...)
+}
+
+// TestBenchServeReadsListsAsItsIndexHasThem: nprobe is what is chosen for
+// lists, not ef.
+func TestBenchServeReadsListsAsItsIndexHasThem(t *testing.T) {
+	sh, _ := served(t)
+	baseFile, base := cloud(t, 1, 3000, 16)
+	queryFile, queries := cloud(t, 2, 12, 16)
+	truth := ivecs(t, index.L2, base, queries, 10)
+	for name, c := range map[string]struct {
+		index string
+		lists bool
+	}{"lists": {"vector:SCANN:L2", true}, "graph": {"vector:HNSW_SQ:L2", false}} {
+		sh.ok("collection", "create", name, "--from", baseFile, "--index", c.index)
+		sh.ok("insert", name, baseFile)
+		sh.ok("flush", name, "--wait")
+		sh.ok("release", name)
+		sh.ok("load", name)
+		args := []string{"bench", "serve", "--collection", name, "--queries", queryFile, "--duration", "1ms", "--concurrency", "1", "--consistency", "strong", "--truth", truth}
+		got := sh.doc(append(args, "--recall", "0.9")...)
+		if n, ef := got["nprobe"].(float64), got["ef"].(float64); (n > 0) != c.lists || (ef > 0) == c.lists || got["recall"].(float64) < 0.9 {
+			t.Errorf("%s: %v", name, got)
+		}
+		if !c.lists {
+			continue
+		}
+		one, all := sh.doc(append(args, "--nprobe", "1")...), sh.doc(append(args, "--nprobe", "1000")...)
+		if few, most := one["recall"].(float64), all["recall"].(float64); few >= most || most < 0.95 {
+			t.Errorf("one list finds %v, all %v", few, most)
+		}
+	}
 }
 
 func TestTruthFilesOfAllKinds(t *testing.T) {
@@ -204,7 +237,10 @@ func TestQuantiles(t *testing.T) {
 	if e := efforts(); e[0] != 1 || e[1] != 2 || e[len(e)-1] < 10_000 {
 		t.Errorf("efforts %v", e)
 	}
-	if e := efs(10); e[0] != 10 || e[1] != 12 {
+	if e := serveEfforts(10); e[0] != 10 || e[1] != 12 {
 		t.Errorf("ef %v", e)
+	}
+	if e := serveEfforts(1); e[0] != 1 || e[1] != 2 || e[2] != 3 || e[len(e)-1] > 4096 {
+		t.Errorf("nprobe %v", e)
 	}
 }

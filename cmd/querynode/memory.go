@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -18,6 +19,7 @@ const memoryInterval = time.Second
 func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 	own := os.Getenv("GOMEMLIMIT") == "" // else somebody else has set it
 	pace := os.Getenv("GOGC") == ""
+	collector := newCollector()
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
 	for {
@@ -25,16 +27,46 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 		process := max(anonymousMemory(), goBytes)
 		l.Observe(process, limit)
 		if own {
-			debug.SetMemoryLimit(heapLimit(limit, process-goBytes))
+			collector.keepBelow(heapLimit(limit, process-goBytes))
 		}
 		if pace {
-			debug.SetGCPercent(gcPercent(limit, liveHeap()))
+			collector.keepTo(gcPercent(limit, liveHeap()))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// collector sets what the collector of garbage goes by. Each setting stops all
+// goroutines for a moment, so what is nearly in force already is not set again.
+type collector struct {
+	setPercent func(int) int
+	setLimit   func(int64) int64
+	percent    int   // in force
+	limit      int64 // in force
+}
+
+func newCollector() *collector {
+	const usual = 100 // what Go starts with
+	return &collector{setPercent: debug.SetGCPercent, setLimit: debug.SetMemoryLimit, percent: usual, limit: math.MaxInt64}
+}
+
+// keepTo sets by how much the heap may grow, unless that is about what it is.
+func (c *collector) keepTo(percent int) {
+	if by := percent - c.percent; max(by, -by) > c.percent/16 {
+		c.percent = percent
+		c.setPercent(percent)
+	}
+}
+
+// keepBelow sets the limit of the heap, unless that is about what it is.
+func (c *collector) keepBelow(limit int64) {
+	if by := limit - c.limit; max(by, -by) > c.limit/64 {
+		c.limit = limit
+		c.setLimit(limit)
 	}
 }
 

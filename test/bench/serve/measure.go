@@ -30,6 +30,7 @@ type report struct {
 	Concurrency int       `json:"concurrency"`
 	Recall      float64   `json:"recall"`
 	EF          int       `json:"ef"`
+	Nprobe      int       `json:"nprobe"`
 	Floor       []figures `json:"floor"`
 	Node        []figures `json:"node"`
 	Inserting   []figures `json:"node_while_inserting,omitempty"`
@@ -57,8 +58,8 @@ func measure(ctx context.Context, o *options) (_ *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	out.EF, out.Recall = first.EF, first.Recall
-	truthful := []string{"--ef", strconv.Itoa(first.EF), "--concurrency", strconv.Itoa(o.concurrency), "--duration", seconds(o.duration), "--limit", "1000"}
+	out.EF, out.Nprobe, out.Recall = first.EF, first.Nprobe, first.Recall
+	truthful := append(first.effort(), "--concurrency", strconv.Itoa(o.concurrency), "--duration", seconds(o.duration), "--limit", "1000")
 	for i := range o.rounds {
 		fmt.Fprintf(o.progress, "round %d of %d\n", i+1, o.rounds)
 		if err := r.round(ctx, out, truthful); err != nil {
@@ -249,7 +250,7 @@ func (r *report) write(out io.Writer) error {
 			fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%.4f\t%.4f\t\n", row.name, median(row.f, qpsOf), median(row.f, p50Of), median(row.f, p99Of), median(row.f, cpuOf), median(row.f, clientOf))
 		}
 	}
-	fmt.Fprintf(w, "\nrecall@10 %.4f at ef %d, concurrency %d; processor time per query: %.2f x the floor\n", r.Recall, r.EF, r.Concurrency, r.CPURatio)
+	fmt.Fprintf(w, "\nrecall@10 %.4f at ef %d, nprobe %d, concurrency %d; processor time per query: %.2f x the floor\n", r.Recall, r.EF, r.Nprobe, r.Concurrency, r.CPURatio)
 	if len(r.Inserting) > 0 {
 		fmt.Fprintf(w, "while %.0f rows/s are inserted: %.0f %% of the QPS\n", r.Inserted, 100*r.QPSRatio)
 	}

@@ -33,10 +33,19 @@ type figures struct {
 	CPU       float64 `json:"server_cpu_s_per_1k"`
 	ClientCPU float64 `json:"client_cpu_s_per_1k"`
 	EF        int     `json:"ef"`
+	Nprobe    int     `json:"nprobe"`
 	Calls     int64   `json:"calls"`
 	Errors    int64   `json:"errors"`
 	Growing   int     `json:"growing_segments"`
 	Sealed    int     `json:"sealed_segments"`
+}
+
+// effort is how the figures' searches are asked for again.
+func (f *figures) effort() []string {
+	if f.Nprobe > 0 {
+		return []string{"--nprobe", strconv.Itoa(f.Nprobe)}
+	}
+	return []string{"--ef", strconv.Itoa(f.EF)}
 }
 
 // rig is the processes of a measurement.
