@@ -219,3 +219,30 @@ func TestCellsOfATable(t *testing.T) {
 		t.Error("nulls and missing values are wrong")
 	}
 }
+
+// TestValuesOfFilters: lists of one type go as such, others as JSON, numbers as they
+// are written.
+func TestValuesOfFilters(t *testing.T) {
+	for text, want := range map[string]*qnpb.Value{
+		`3`:                       {Kind: &qnpb.Value_IntValue{IntValue: 3}},
+		`3.0`:                     {Kind: &qnpb.Value_DoubleValue{DoubleValue: 3}},
+		`true`:                    {Kind: &qnpb.Value_BoolValue{BoolValue: true}},
+		`a%`:                      {Kind: &qnpb.Value_StringValue{StringValue: "a%"}},
+		`[]`:                      {Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{}}},
+		`[9007199254740993]`:      {Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{Values: []int64{9007199254740993}}}},
+		`["1", "b"]`:              {Kind: &qnpb.Value_Strings{Strings: &qnpb.StringArray{Values: []string{"1", "b"}}}},
+		`[9007199254740993, 2.5]`: {Kind: &qnpb.Value_Json{Json: `[9007199254740993, 2.5]`}},
+		`[1, "a", true, [2]]`:     {Kind: &qnpb.Value_Json{Json: `[1, "a", true, [2]]`}},
+		`[1, null]`:               {Kind: &qnpb.Value_Json{Json: `[1, null]`}}, // for the node to refuse, not to be read as 0
+	} {
+		got, err := parseParams([]string{"x=" + text})
+		if err != nil || !proto.Equal(got["x"], want) {
+			t.Errorf("%s: %v, %v, want %v", text, got["x"], err, want)
+		}
+	}
+	for _, text := range []string{`null`, `{"a": 1}`} {
+		if got, err := parseParams([]string{"x=" + text}); err == nil {
+			t.Errorf("%s: %v, want an error", text, got)
+		}
+	}
+}

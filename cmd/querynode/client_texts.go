@@ -78,7 +78,7 @@ func parseSparse(flag string, texts []string) (*qnpb.SparseVectors, error) {
 }
 
 // parseParams reads the values of a filter's {placeholders}, as typed: "least=3",
-// "colors=[\"red\",\"blue\"]". What is no JSON is text.
+// "colors=[\"red\",\"blue\"]", "any=[1,2.5,\"a\"]". What is no JSON is text.
 func parseParams(texts []string) (map[string]*qnpb.Value, error) {
 	if len(texts) == 0 {
 		return nil, nil
@@ -117,21 +117,24 @@ func paramValue(text string) (*qnpb.Value, error) {
 	case string:
 		return &qnpb.Value{Kind: &qnpb.Value_StringValue{StringValue: v}}, nil
 	}
-	var ints []int64
-	var doubles []float64
-	var words []string
-	var flags []bool
-	switch raw := []byte(text); {
-	case json.Unmarshal(raw, &ints) == nil && ints != nil:
-		return &qnpb.Value{Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{Values: ints}}}, nil
-	case json.Unmarshal(raw, &doubles) == nil && doubles != nil:
-		return &qnpb.Value{Kind: &qnpb.Value_Doubles{Doubles: &qnpb.DoubleArray{Values: doubles}}}, nil
-	case json.Unmarshal(raw, &words) == nil && words != nil:
-		return &qnpb.Value{Kind: &qnpb.Value_Strings{Strings: &qnpb.StringArray{Values: words}}}, nil
-	case json.Unmarshal(raw, &flags) == nil && flags != nil:
-		return &qnpb.Value{Kind: &qnpb.Value_Bools{Bools: &qnpb.BoolArray{Values: flags}}}, nil
+	list, ok := v.([]any)
+	if !ok || len(list) == 0 {
+		if !ok {
+			return nil, errors.New("want a number, a text, true, false, or a list of these as JSON")
+		}
+		return &qnpb.Value{Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{}}}, nil
 	}
-	return nil, errors.New("want a number, a text, true, false, or a list of one of these")
+	// What cannot be read as a list of one type goes as it is; a null would be read as a 0.
+	var ints []int64
+	var words []string
+	switch raw := []byte(text); {
+	case slices.Contains(list, nil):
+	case json.Unmarshal(raw, &ints) == nil:
+		return &qnpb.Value{Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{Values: ints}}}, nil
+	case json.Unmarshal(raw, &words) == nil:
+		return &qnpb.Value{Kind: &qnpb.Value_Strings{Strings: &qnpb.StringArray{Values: words}}}, nil
+	}
+	return &qnpb.Value{Kind: &qnpb.Value_Json{Json: text}}, nil
 }
 
 // ofWords reports whether a function counts words into the field.

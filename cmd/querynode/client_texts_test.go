@@ -62,6 +62,7 @@ func TestFullText(t *testing.T) {
 	sh.fails(exitError, []string{"BM25 function makes"}, "search", "posts", "--field", "v", "--text", "dog")
 	sh.fails(exitError, []string{"not returned"}, "query", "posts", "--output-fields", "words")
 	sh.fails(exitUsage, []string{"NAME=VALUE"}, with("--text", "dog", "--param", "x")...)
+	sh.fails(exitError, []string{"null is no value"}, with("--text", "dog", "--filter", "id in {keys}", "--param", "keys=[1,null]")...)
 	sh.fails(exitUsage, []string{"DIMENSION:VALUE"}, "search", "posts", "--field", "s", "--vector", "1,2")
 	sh.fails(exitUsage, []string{"FIELD=TEXT_FIELD"}, "collection", "create", "x", "--field", "id:int64:pk", "--bm25", "words")
 	contains(t, sh.ok("collection", "add-field", "posts", "year:int32:nullable"), "year")

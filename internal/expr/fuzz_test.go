@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -32,6 +33,19 @@ func FuzzCompile(f *testing.F) {
 	m := newModel(f, 7, 100)
 	vars := map[string]any{"x": int64(1), "y": []any{int64(1), "a", 2.5}, "z": "a%"}
 	f.Fuzz(func(t *testing.T, text string) { checkFilter(t, m, text, vars) })
+}
+
+// FuzzValues compiles a filter with any JSON text for its list: no panic, and what
+// is taken has a normal form that means the same.
+func FuzzValues(f *testing.F) {
+	for _, text := range []string{`[1, 2.5, "a", true]`, `[[1], []]`, `-1e-3`, `null`, `{"a": [1]}`, `[1,`, `"\ud800"`, `[9223372036854775807]`} {
+		f.Add(text)
+	}
+	m := newModel(f, 7, 100)
+	f.Fuzz(func(t *testing.T, text string) {
+		checkFilter(t, m, `meta["a"] in {x}`, map[string]any{"x": json.RawMessage(text)})
+		checkFilter(t, m, `json_contains_any(meta["a"], {x})`, map[string]any{"x": json.RawMessage(text)})
+	})
 }
 
 // checkFilter compiles any text over the rows of m; false if it is no filter.

@@ -1,6 +1,9 @@
 package expr
 
 import (
+	"encoding/json"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -221,6 +224,7 @@ func TestDocumentedTemplatesCompile(t *testing.T) {
 		`json_contains_all(metadata["tags"], {tags})`: {"tags": []string{"x"}},
 		`{lo} < age <= {hi}`:                          {"lo": int64(1), "hi": int64(5)},
 		`name like {pattern}`:                         {"pattern": "a%"},
+		`metadata["x"] in {list}`:                     {"list": json.RawMessage(`[1, "a", 2.5, true]`)},
 	} {
 		mustCompile(t, s, filter, vars)
 	}
@@ -238,5 +242,55 @@ func TestDocumentedTemplatesCompile(t *testing.T) {
 			continue
 		}
 		explain(t, err, filter)
+	}
+}
+
+// TestListsOfMixedTypesAsJSON: a value in JSON text means what the same text means in
+// the filter.
+func TestListsOfMixedTypesAsJSON(t *testing.T) {
+	s := parseSchema(t, milvusSchema)
+	for text, filter := range map[string]string{
+		`[1, 2.5, "a", true]`: `metadata["x"] in {x}`,
+		`[1, 2]`:              `age in {x}`,
+		` [ 1.5, 2 ] `:        `rating in {x}`,
+		`[]`:                  `age in {x}`,
+		`[1, [2, "b"], []]`:   `json_contains_any(metadata["tags"], {x})`,
+		`[[1, 2], ["x"]]`:     `json_contains_all(metadata["tags"], {x})`,
+		`[3, 4]`:              `json_contains(metadata["tags"], {x})`,
+		`9007199254740993`:    `id > {x}`,
+		`"r\u00e9d \u65e5"`:   `color == {x}`,
+		`1e3`:                 `price < {x}`,
+		`-0.0`:                `metadata["x"] == {x}`,
+		`false`:               `is_active == {x}`,
+	} {
+		literal := strings.ReplaceAll(text, `"r\u00e9d \u65e5"`, `"réd 日"`)
+		got := mustCompile(t, s, filter, map[string]any{"x": json.RawMessage(text)}).String()
+		if want := mustCompile(t, s, strings.ReplaceAll(filter, "{x}", literal), nil).String(); got != want {
+			t.Errorf("%s with %s: %s, as a literal %s", filter, text, got, want)
+		}
+	}
+	many := "[" + strings.Repeat("[[1],2],", MaxList/4) + "1]"
+	for text, want := range map[string]string{
+		``:                          "no JSON",
+		`[1`:                        "no JSON",
+		`[1,]`:                      "no JSON",
+		`[1 2]`:                     "no JSON",
+		`1 2`:                       "more than one",
+		`[1] [2]`:                   "more than one",
+		`[1, null]`:                 "null",
+		`[{"a": 1}]`:                "object",
+		`[9223372036854775808]`:     "does not fit a 64-bit integer",
+		`[1e400]`:                   "does not fit a 64-bit float",
+		many:                        "at most 65536 elements",
+		strings.Repeat("[", 1000):   "256 levels",
+		strings.Repeat("[1,", 1000): "256 levels",
+		strconv.Quote(strings.Repeat("a", MaxTextWithLists)): "bytes, at most",
+	} {
+		_, err := Compile(`metadata["x"] in {x}`, s, map[string]any{"x": json.RawMessage(text)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40s: %v, want an error with %q", text, err, want)
+			continue
+		}
+		explain(t, err, `metadata["x"] in {x}`)
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -308,6 +309,8 @@ func toValues(m map[string]*qnpb.Value) (map[string]any, error) {
 			out[name] = k.Strings.GetValues()
 		case *qnpb.Value_Bools:
 			out[name] = k.Bools.GetValues()
+		case *qnpb.Value_Json:
+			out[name] = json.RawMessage(k.Json)
 		default:
 			return nil, errclass.New(errclass.Invalid, "filter value %q is not set", name)
 		}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -186,6 +189,11 @@ func apiValue(v any) *qnpb.Value {
 	}
 	if len(l) == 0 {
 		return &qnpb.Value{Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{}}}
+	}
+	if len(l)%2 == 0 || slices.ContainsFunc(l, func(e any) bool { return reflect.TypeOf(e) != reflect.TypeOf(l[0]) }) {
+		if text, err := json.Marshal(l); err == nil {
+			return &qnpb.Value{Kind: &qnpb.Value_Json{Json: string(text)}}
+		}
 	}
 	switch l[0].(type) {
 	case bool:

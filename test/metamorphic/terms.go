@@ -222,9 +222,11 @@ func deref[T any](p *T) any {
 
 func (d *draft) onNumberAt(path string, get func(*row) any) condition {
 	draw := func() any { return d.r.Int64N(21) - 10 }
-	switch d.r.IntN(5) {
+	switch d.r.IntN(6) {
 	case 0:
 		return d.among(path, get, draw)
+	case 4:
+		return d.amongTypes(path, get, draw)
 	case 1:
 		a := draw().(int64)
 		return d.between(path, get, a, a+d.r.Int64N(8))
@@ -235,6 +237,37 @@ func (d *draft) onNumberAt(path string, get func(*row) any) condition {
 		return d.against(path, get, func() any { return float64(d.r.IntN(40)-20) / 2 })
 	}
 	return d.against(path, get, draw)
+}
+
+// amongTypes makes "in" or "not in" of a list of several types, of which the path
+// holds one: the others change nothing.
+func (d *draft) amongTypes(path string, get func(*row) any, draw func() any) condition {
+	l := list{draw()}
+	for range d.r.IntN(5) {
+		switch d.r.IntN(4) {
+		case 0:
+			l = append(l, d.one("a", "3", "red"))
+		case 1:
+			l = append(l, d.r.IntN(2) == 0)
+		case 2:
+			l = append(l, float64(d.r.IntN(40)-20)/2)
+		default:
+			l = append(l, draw())
+		}
+	}
+	is := func(v any) bool {
+		return slices.ContainsFunc(l, func(e any) bool {
+			switch e.(type) {
+			case int64, float64:
+				return order(v, e) == 0
+			}
+			return false
+		})
+	}
+	if d.r.IntN(2) == 0 {
+		return given(path+" not in "+d.literal(l), get, func(v any) bool { return !is(v) })
+	}
+	return given(path+" in "+d.literal(l), get, is)
 }
 
 func (d *draft) onTextAt(path string, get func(*row) any) condition {

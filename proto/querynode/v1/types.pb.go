@@ -1435,6 +1435,7 @@ type Value struct {
 	//	*Value_Doubles
 	//	*Value_Strings
 	//	*Value_Bools
+	//	*Value_Json
 	Kind          isValue_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1549,6 +1550,15 @@ func (x *Value) GetBools() *BoolArray {
 	return nil
 }
 
+func (x *Value) GetJson() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Value_Json); ok {
+			return x.Json
+		}
+	}
+	return ""
+}
+
 type isValue_Kind interface {
 	isValue_Kind()
 }
@@ -1593,6 +1603,12 @@ type Value_Bools struct {
 	Bools *BoolArray `protobuf:"bytes,8,opt,name=bools,proto3,oneof"`
 }
 
+type Value_Json struct {
+	// A list of values of several types, or of lists, as JSON text: [1, 2.5, "a", true, [1, 2]]. At most 65536 values in all,
+	// numbers without "." and "e" being integers; null and objects are refused. Not for default values.
+	Json string `protobuf:"bytes,9,opt,name=json,proto3,oneof"`
+}
+
 func (*Value_BoolValue) isValue_Kind() {}
 
 func (*Value_IntValue) isValue_Kind() {}
@@ -1608,6 +1624,8 @@ func (*Value_Doubles) isValue_Kind() {}
 func (*Value_Strings) isValue_Kind() {}
 
 func (*Value_Bools) isValue_Kind() {}
+
+func (*Value_Json) isValue_Kind() {}
 
 // Freshness says at which point in time a request reads and how long it may wait for it.
 //
@@ -1985,7 +2003,7 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x03Ids\x12.\n" +
 	"\x04ints\x18\x01 \x01(\v2\x18.querynode.v1.Int64ArrayH\x00R\x04ints\x125\n" +
 	"\astrings\x18\x02 \x01(\v2\x19.querynode.v1.StringArrayH\x00R\astringsB\x06\n" +
-	"\x04keys\"\xe8\x02\n" +
+	"\x04keys\"\xfe\x02\n" +
 	"\x05Value\x12\x1f\n" +
 	"\n" +
 	"bool_value\x18\x01 \x01(\bH\x00R\tboolValue\x12\x1d\n" +
@@ -1995,7 +2013,8 @@ const file_querynode_v1_types_proto_rawDesc = "" +
 	"\x04ints\x18\x05 \x01(\v2\x18.querynode.v1.Int64ArrayH\x00R\x04ints\x125\n" +
 	"\adoubles\x18\x06 \x01(\v2\x19.querynode.v1.DoubleArrayH\x00R\adoubles\x125\n" +
 	"\astrings\x18\a \x01(\v2\x19.querynode.v1.StringArrayH\x00R\astrings\x12/\n" +
-	"\x05bools\x18\b \x01(\v2\x17.querynode.v1.BoolArrayH\x00R\x05boolsB\x06\n" +
+	"\x05bools\x18\b \x01(\v2\x17.querynode.v1.BoolArrayH\x00R\x05bools\x12\x14\n" +
+	"\x04json\x18\t \x01(\tH\x00R\x04jsonB\x06\n" +
 	"\x04kind\"\x99\x01\n" +
 	"\tFreshness\x124\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1e.querynode.v1.ConsistencyLevelR\x05level\x12/\n" +
@@ -2162,6 +2181,7 @@ func file_querynode_v1_types_proto_init() {
 		(*Value_Doubles)(nil),
 		(*Value_Strings)(nil),
 		(*Value_Bools)(nil),
+		(*Value_Json)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
