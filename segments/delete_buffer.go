@@ -37,7 +37,10 @@ func (b *deleteBuffer) add(d *DeleteBatch) {
 	b.bytes += d.bytes()
 }
 
-func (d *DeleteBatch) bytes() int64 { return d.Keys.Bytes() + 8*int64(len(d.Timestamps)) + 64 }
+// batchBytes is what a batch takes besides its values: its column, and places in lists.
+const batchBytes = 304
+
+func (d *DeleteBatch) bytes() int64 { return d.Keys.Bytes() + 8*int64(len(d.Timestamps)) + batchBytes }
 
 func (b *deleteBuffer) after(ts uint64) int {
 	return sort.Search(len(b.batches), func(i int) bool { return b.batches[i].Timestamps[0] > ts })

@@ -150,7 +150,7 @@ func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 	fields := g.fieldsWith(b)
 	chunks := len(*g.chunks.Load())
 	need = int64(b.Rows) * bytesPerKey
-	need += int64(max(0, chunksFor(first+b.Rows)-chunks)) * chunkBytes(fields)
+	need += int64(max(0, chunksFor(first+b.Rows)-chunks)) * (chunkBytes(fields) + chainBytes)
 	if chunks > 0 {
 		need += chunkBytes(fields) - chunkBytes(g.scalars) // columns that the last chunk gets
 	}

@@ -28,9 +28,13 @@ type keyIndex struct {
 	used  int                                  // slots; writer only
 }
 
-// bytesPerKey is what a row costs in the index: two to four slots, its place in
-// the chain, and a table that is being replaced.
-const bytesPerKey = 4*4 + 4 + 8
+const (
+	// bytesPerKey is what a row costs in the index: two to four slots, and a table
+	// that is being replaced.
+	bytesPerKey = 4*4 + 8
+	// chainBytes is what the places in the chains of chunkRows rows cost.
+	chainBytes = 4 * chunkRows
+)
 
 func newKeyIndex(text bool, key func(row uint32) (int64, string)) *keyIndex {
 	k := &keyIndex{key: key, text: text, seed: maphash.MakeSeed()}

@@ -247,7 +247,7 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 		return nil, err
 	}
 	// What the scalars take in memory is in the manifest; the keys' order is put right below.
-	heap, err := c.roomFor(r.SegmentID, m.ScalarBytes+4*m.Rows)
+	heap, err := c.roomFor(r.SegmentID, emptyBytes(m)+m.ScalarBytes+4*m.Rows)
 	if err != nil {
 		return nil, err
 	}

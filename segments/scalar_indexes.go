@@ -26,18 +26,34 @@ type scalarKey struct {
 	kind    scalarindex.Kind
 }
 
-// scalarCost is about what building an index costs, and the memory it takes meanwhile, for
-// each row.
-func scalarCost(kind scalarindex.Kind) (nanos, bytes int64) {
+// scalarCost is about what building an index costs for each row.
+func scalarCost(kind scalarindex.Kind) (nanos int64) {
 	switch kind {
 	case scalarindex.Words:
-		return 2500, 80
+		return 2500
 	case scalarindex.Elements:
-		return 400, 40
+		return 400
 	case scalarindex.Grams:
-		return 4000, 120
+		return 4000
 	}
-	return 200, 28
+	return 200
+}
+
+// scalarRoom is about the memory that building an index over c takes.
+func scalarRoom(kind scalarindex.Kind, c *schema.Column) int64 {
+	rows, text := int64(c.Rows()), int64(0)
+	for _, s := range c.Str {
+		text += int64(len(s))
+	}
+	switch kind {
+	case scalarindex.Words:
+		return 80*rows + 2*text
+	case scalarindex.Elements:
+		return 40*rows + 2*c.Elements(0, c.Rows()).Bytes()
+	case scalarindex.Grams:
+		return 120*rows + 2*text
+	}
+	return 28 * rows
 }
 
 // scalarIndexes are the indexes over the columns of a sealed segment. One is built when the
@@ -121,8 +137,7 @@ func (s *Set) wish(h *holder, m *match, n int) {
 		if sealed.scalars.has(k) || sealed.rows.Column(fieldID) == nil {
 			return
 		}
-		nanos, _ := scalarCost(kind)
-		if sealed.scalars.pay(k, int64(cost)*int64(n), nanos*int64(sealed.rows.Rows)) {
+		if sealed.scalars.pay(k, int64(cost)*int64(n), scalarCost(kind)*int64(sealed.rows.Rows)) {
 			s.scalars.put(h, k)
 		}
 	})
@@ -250,13 +265,13 @@ func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
 	if ctx.Err() != nil || s.scalars.has(k) {
 		return ctx.Err()
 	}
-	_, bytes := scalarCost(k.kind)
-	room, err := s.ledger.Reserve(KindSealed, bytes*int64(s.rows.Rows))
+	c := s.rows.Column(k.fieldID)
+	room, err := s.ledger.Reserve(KindSealed, scalarRoom(k.kind, c))
 	if err != nil {
 		return err
 	}
 	defer room.Release()
-	ix, err := newScalarIndex(ctx, k.kind, s.rows.Column(k.fieldID), s.latest())
+	ix, err := newScalarIndex(ctx, k.kind, c, s.latest())
 	if err != nil || ix == nil {
 		return err
 	}

@@ -347,9 +347,26 @@ func (s *Sealed) byKey(i int) uint32 {
 	return s.order[i]
 }
 
+// What a sealed segment takes however few rows it has, and each vector field of it.
+const (
+	segmentBytes = 6 << 10
+	fieldBytes   = 2 << 10
+)
+
+// emptyBytes is what a segment of m takes besides its rows.
+func emptyBytes(m *segfile.Manifest) int64 {
+	n := int64(segmentBytes)
+	for _, f := range m.Schema.Fields {
+		if f.Type.IsVector() {
+			n += fieldBytes
+		}
+	}
+	return n
+}
+
 // fixedBytes is the memory that does not change while the segment is open.
 func (s *Sealed) fixedBytes() int64 {
-	return max(0, s.rows.Bytes()+4*int64(len(s.order))-s.spilled)
+	return emptyBytes(s.file.Manifest()) + max(0, s.rows.Bytes()+4*int64(len(s.order))-s.spilled)
 }
 
 func (s *Sealed) bytes() int64 {

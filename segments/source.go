@@ -29,7 +29,7 @@ func (c *Collection) OpenSource(ctx context.Context, dir string) (_ *Source, err
 	if err != nil {
 		return nil, err
 	}
-	heap, err := c.set.o.Ledger.Reserve(KindCompaction, m.ScalarBytes+4*m.Rows)
+	heap, err := c.set.o.Ledger.Reserve(KindCompaction, emptyBytes(m)+m.ScalarBytes+4*m.Rows)
 	if err != nil {
 		return nil, err
 	}

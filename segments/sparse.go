@@ -107,12 +107,13 @@ func (s *growingSparse) needs(col *schema.Column) int64 {
 	}
 	from, to := col.Offsets[0], col.Offsets[col.Rows()]
 	n += sparseBytes * int64(to-from)
+	fresh := map[uint32]bool{}
 	for _, d := range col.Indices[from:to] {
 		if s.mu.lists[d] == nil { // only the writer changes the map, so it may look without the lock
-			n += listBytes
+			fresh[d] = true
 		}
 	}
-	return n
+	return n + listBytes*int64(len(fresh))
 }
 
 // append adds the rows of col as rows first and on.
