@@ -44,6 +44,8 @@ type benchIndexCmd struct {
 	Limit        int64     `help:"Rows of --base to take; 0 = all."`
 	QueryLimit   int64     `default:"1000" help:"Query vectors to take; 0 = all."`
 	Seconds      float64   `default:"0.5" help:"How long each of the three measurements of a setting takes at least."`
+	Bound        bool      `help:"Measure how long a query's reads of memory take if it does nothing else."`
+	CPUProfile   string    `name:"cpu-profile" type:"path" placeholder:"FILE" help:"Write a processor profile of the measured searches to this file."`
 	Dir          string    `type:"path" placeholder:"DIR" help:"Folder for the index while it is measured. Default: one for temporary files."`
 	outputFlags
 }
@@ -76,8 +78,10 @@ type indexFigures struct {
 	Effort   map[string]int      `json:"effort"`
 	P50      map[string]float64  `json:"p50_us"`
 	P99      map[string]float64  `json:"p99_us"`
-	Share    float64             `json:"filter_share"`
-	Shape    string              `json:"filter_shape,omitempty"`
+	// What a query does, one query a call.
+	Work  map[string]*effortFigures `json:"work"`
+	Share float64                   `json:"filter_share"`
+	Shape string                    `json:"filter_shape,omitempty"`
 
 	BuildSeconds  float64  `json:"build_s"`
 	BuildCPU      float64  `json:"build_cpu_s"`
@@ -109,7 +113,7 @@ func (b *benchIndexCmd) Run(a *app) error {
 	x.fig = indexFigures{
 		Metric: metric.String(), TopK: b.TopK, Threads: b.Threads, Batch: b.Batch, BuildThreads: b.BuildThreads, Share: 1, Truth: "exact",
 		QPS: map[string]*float64{}, QPSBatch: map[string]*float64{}, Found: map[string]float64{}, Effort: map[string]int{},
-		P50: map[string]float64{}, P99: map[string]float64{}, SIMD: x.kernels.Level().String(), Version: a.version,
+		P50: map[string]float64{}, P99: map[string]float64{}, Work: map[string]*effortFigures{}, SIMD: x.kernels.Level().String(), Version: a.version,
 	}
 	if x.fig.BuildThreads == 0 {
 		x.fig.BuildThreads = runtime.GOMAXPROCS(0)
@@ -134,6 +138,8 @@ func (b *benchIndexCmd) check() (index.Metric, error) {
 		return 0, usage(errors.New("--filter-share: want 0 to 1"))
 	case b.Seconds <= 0 || b.Seconds > 600:
 		return 0, usage(errors.New("--seconds: want more than 0, at most 600"))
+	case b.FilterShare > 0 && b.Bound:
+		return 0, usage(errors.New("--bound is of searches without --filter-share"))
 	case b.FilterShare > 0 && b.Truth != "":
 		return 0, usage(errors.New("--truth is of all rows: leave it out with --filter-share"))
 	case slices.ContainsFunc(b.Recall, func(r float64) bool { return r <= 0 || r > 1 }):
@@ -155,6 +161,7 @@ type indexBench struct {
 	search  index.Searcher
 	allowed *bitset.Set // nil = all
 	truth   *truth
+	stats   index.Stats // of the last pass that was not timed
 	fig     indexFigures
 }
 
@@ -186,7 +193,10 @@ func (x *indexBench) run(ctx context.Context) (err error) {
 	if err := x.findTruth(ctx); err != nil {
 		return err
 	}
-	return x.sweep(ctx)
+	if err := x.sweep(ctx); err != nil {
+		return err
+	}
+	return x.countAll(ctx)
 }
 
 func (x *indexBench) perVector(bytes int64) *float64 {
@@ -382,6 +392,7 @@ func (x *indexBench) show() {
 		console.Right("bytes/vector on disk"), console.Right("resident"), console.Right("load ms")}}
 	t.Add(f.BuildSeconds, f.BuildCPU, f.DiskBytes, orNone(f.ResidentBytes), strconv.FormatFloat(1000*f.LoadSeconds, 'f', 1, 64))
 	x.out.Table(t)
+	x.showWork()
 	if f.Why != "" {
 		x.out.Notef("%s: %s", f.Kind, f.Why)
 	}

@@ -70,11 +70,33 @@ func (x *indexBench) sweep(ctx context.Context) error {
 			continue
 		}
 		x.fig.Effort[k], x.fig.Found[k] = grid[hi], seen[grid[hi]]
-		if err := x.measure(ctx, k, grid[hi]); err != nil {
+	}
+	return x.profiled(func() error { return x.measureAll(ctx) })
+}
+
+// measureAll measures the effort found for each recall.
+func (x *indexBench) measureAll(ctx context.Context) error {
+	for _, want := range x.cmd.Recall {
+		k := recallKey(want)
+		effort, ok := x.fig.Effort[k]
+		if !ok {
+			continue
+		}
+		if err := x.measure(ctx, k, effort); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// countAll notes what a query does at the effort found for each recall.
+func (x *indexBench) countAll(ctx context.Context) (err error) {
+	for k, effort := range x.fig.Effort {
+		if x.fig.Work[k], err = x.count(ctx, effort); err != nil {
+			return err
+		}
+	}
+	return x.bounds(ctx)
 }
 
 // measure times one setting, one by one and in batches: the best of three.
@@ -131,15 +153,15 @@ func (x *indexBench) timed(ctx context.Context, pass func() error) (float64, err
 	return math.Round(float64(passes*x.queries.rows()) / took.Seconds()), nil
 }
 
-// workers runs fn on as many goroutines as are asked for and waits.
-func (x *indexBench) workers(ctx context.Context, fn func(worker int)) error {
-	if x.cmd.Threads == 1 {
+// inParallel runs fn on n goroutines and waits.
+func inParallel(ctx context.Context, n int, fn func(worker int)) error {
+	if n == 1 {
 		fn(0)
 		return nil
 	}
 	g := lifecycle.NewGroup(ctx, nil)
 	var running sync.WaitGroup
-	for i := range x.cmd.Threads {
+	for i := range n {
 		running.Add(1)
 		if err := g.Go("search", func(context.Context) error {
 			defer running.Done()
@@ -154,8 +176,8 @@ func (x *indexBench) workers(ctx context.Context, fn func(worker int)) error {
 	return g.Close(context.WithoutCancel(ctx))
 }
 
-// pass searches for each query once. It returns the rows found, and appends how
-// long each search took.
+// pass searches for each query once. It returns the rows found and notes what the
+// searches did, or appends how long each took.
 func (x *indexBench) pass(ctx context.Context, effort int, took *[]time.Duration) ([]uint32, error) {
 	k := x.cmd.TopK
 	var found []uint32
@@ -167,7 +189,8 @@ func (x *indexBench) pass(ctx context.Context, effort int, took *[]time.Duration
 	}
 	var next atomic.Int64
 	times := make([][]time.Duration, x.cmd.Threads)
-	err := x.workers(ctx, func(worker int) {
+	stats := make([]index.Stats, x.cmd.Threads)
+	err := inParallel(ctx, x.cmd.Threads, func(worker int) {
 		var s index.Scratch
 		q := index.Query{K: k, Effort: effort, Allowed: x.allowed}
 		mine := make([]time.Duration, 0, x.queries.rows())
@@ -178,6 +201,7 @@ func (x *indexBench) pass(ctx context.Context, effort int, took *[]time.Duration
 				for j, h := range hits[:min(len(hits), k)] {
 					found[i*k+j] = h.Row
 				}
+				stats[worker].Add(s.Stats())
 				continue
 			}
 			now := time.Now()
@@ -187,6 +211,11 @@ func (x *indexBench) pass(ctx context.Context, effort int, took *[]time.Duration
 	})
 	if took != nil {
 		*took = append(*took, slices.Concat(times...)...)
+		return found, err
+	}
+	x.stats = index.Stats{}
+	for _, s := range stats {
+		x.stats.Add(s)
 	}
 	return found, err
 }
@@ -196,7 +225,7 @@ func (x *indexBench) batches(ctx context.Context, effort int) error {
 	n, dim := x.queries.rows(), x.queries.dim
 	share := min(x.cmd.Batch, (n+x.cmd.Threads-1)/x.cmd.Threads)
 	var next atomic.Int64
-	return x.workers(ctx, func(int) {
+	return inParallel(ctx, x.cmd.Threads, func(int) {
 		var s index.Scratch
 		q := index.Query{K: x.cmd.TopK, Effort: effort, Allowed: x.allowed}
 		for from := int(next.Add(int64(share))) - share; from < n; from = int(next.Add(int64(share))) - share {

@@ -109,6 +109,58 @@ func TestBenchIndexMeasuresWhatItSays(t *testing.T) {
 	contains(t, sh.ok("bench", "index", "--base", baseFile, "--queries", queryFile, "--metric", "l2", "--seconds", "0.001", "--recall", "0.9"), "RECALL", "BUILD_S")
 }
 
+// TestBenchIndexSaysWhatAQueryReads, how fast that may be at best, and where the time goes.
+func TestBenchIndexSaysWhatAQueryReads(t *testing.T) {
+	sh := &shell{t: t}
+	baseFile, _ := cloud(t, 1, 3000, 16)
+	queryFile, _ := cloud(t, 2, 20, 16)
+	profile := filepath.Join(t.TempDir(), "cpu.prof")
+	out := sh.ok("bench", "index", "--base", baseFile, "--queries", queryFile, "--metric", "l2", "--recall", "0.9", "--seconds", "0.01", "--dir", t.TempDir(),
+		"--index", "hnsw_sq", "--threads", "2", "--bound", "--cpu-profile", profile, "--json")
+	var f indexFigures
+	if err := json.Unmarshal([]byte(out), &f); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	e := f.Work["0.9"]
+	if e == nil || e.Bound == nil || e.Share == nil || len(e.Reads) < 3 {
+		t.Fatalf("%s", out)
+	}
+	bytes, took := 0.0, 0.0
+	for _, r := range e.Reads {
+		bytes, took = bytes+r.Count*float64(r.Bytes), took+r.Count**r.NS
+	}
+	if e.Rows <= e.Ranked || e.Rows >= 3000 || e.Ranked < 10 || e.Hops < 1 || math.Abs(bytes-e.Bytes) > 0.05*bytes {
+		t.Errorf("%+v", e)
+	}
+	if bound := 2e9 / took; math.Abs(bound-*e.Bound) > 0.05*bound || math.Abs(*f.QPS["0.9"] / *e.Bound - *e.Share) > 0.001 {
+		t.Errorf("bound %v, share %v: %s", *e.Bound, *e.Share, out)
+	}
+	if raw, err := os.ReadFile(profile); err != nil || len(raw) == 0 {
+		t.Errorf("profile: %d bytes, %v", len(raw), err)
+	}
+	sh.fails(exitUsage, []string{"--bound"}, "bench", "index", "--base", baseFile, "--queries", queryFile, "--metric", "l2", "--bound", "--filter-share", "0.1")
+}
+
+func TestBenchMemory(t *testing.T) {
+	sh := &shell{t: t}
+	var f memoryFigures
+	out := sh.ok("bench", "memory", "--mib", "1", "--sizes", "64,4096", "--threads", "1", "--json")
+	if err := json.Unmarshal([]byte(out), &f); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(f.Reads) != 2 || len(f.Streams) != 1 || f.Streams[0].GB <= 0 {
+		t.Fatalf("%s", out)
+	}
+	for _, r := range f.Reads {
+		if r.Small <= 0 || r.Huge <= 0 || r.GB <= 0 || r.Threads != 1 {
+			t.Errorf("%+v", r)
+		}
+	}
+	for _, args := range [][]string{{"--mib", "0"}, {"--sizes", "0"}, {"--mib", "1", "--sizes", "2000000"}, {"--threads", "0"}} {
+		sh.fails(exitUsage, []string{args[len(args)-2]}, append([]string{"bench", "memory"}, args...)...)
+	}
+}
+
 func TestBenchIndexRefuses(t *testing.T) {
 	sh := &shell{t: t}
 	base, _ := cloud(t, 1, 30, 4)

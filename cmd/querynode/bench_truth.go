@@ -169,7 +169,7 @@ func (x *indexBench) exact(ctx context.Context, k int) ([][]int64, error) {
 			inv[r] = x.kernels.InvNorm(x.base.row(r))
 		}
 		var next atomic.Int64
-		if err := x.workers(ctx, func(int) {
+		if err := inParallel(ctx, x.cmd.Threads, func(int) {
 			out := make([]float32, to-from)
 			for q := int(next.Add(1) - 1); q < n; q = int(next.Add(1) - 1) {
 				x.offer(q, from, out, inv, &tops[q])

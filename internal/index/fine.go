@@ -339,6 +339,7 @@ func signed(half byte) byte { return half | half&8*0x1e }
 func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, out []float32, s *Scratch) {
 	q := &s.fine
 	if !f.exists() || !q.usable {
+		s.stats.Exact += len(ids)
 		sp.byID(vector, scale, ids, out)
 		return
 	}
@@ -352,6 +353,7 @@ func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, 
 	}
 	for i, d := range out[:len(ids)] {
 		if !(d >= limit) {
+			s.stats.Exact++
 			sp.byID(vector, scale, ids[i:i+1], out[i:i+1])
 		}
 	}

@@ -225,6 +225,7 @@ func (x *ivf) readRun(l int, queries []uint32, p *plan, s *Scratch) {
 	for from, to := int(x.first[l]), int(x.first[l+1]); from < to; from += chunkPanels {
 		n := min(to-from, chunkPanels)
 		rows := n * vec.PanelRows
+		s.stats.Codes += rows
 		x.kern.Panels(b.run, len(queries), quads, x.bytes.panels[from*size:], n, v.sums)
 		bias := x.bytes.bias[from*vec.PanelRows:]
 		if p.allowed != nil {

@@ -360,6 +360,7 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 		own := vec.Affine{Scale: aff.Scale, Base: aff.Base + factor*v.dots[i]}
 		for from < to {
 			n := min(to-from, len(v.rows)/vec.FastScanBlock)
+			s.stats.Codes += n * vec.FastScanBlock
 			hits := x.kern.FastScanBelow(x.blocks[from*size:], quads, n, v.lut, x.pqBias[from*vec.FastScanBlock:], masks, own, v.cands.limit, v.rows, v.dist)
 			x.take(&v.cands, from, hits, unmasked, s)
 			if from += n; masks != nil {
@@ -390,6 +391,7 @@ func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 		from, to := int(x.first[l]), int(x.first[l+1])
 		for from < to {
 			n := min(to-from, chunkPanels)
+			s.stats.Codes += n * vec.PanelRows
 			x.kern.Panels(v.z, 1, x.bytes.quads, x.bytes.panels[from*size:], n, v.sums)
 			sums := v.sums[:n*vec.PanelRows]
 			hits := x.kern.SumsBelow(sums, x.bytes.bias[from*vec.PanelRows:], aff, v.cands.limit, v.rows, v.dist)

@@ -46,8 +46,14 @@ type Stats struct {
 	// Ranked is the number of distances by vectors or fine codes among them, where
 	// shorter codes come first.
 	Ranked int
-	// Hops is the number of rows whose links were followed.
+	// Exact is the number of distances by float32 vectors where fine codes rank: these
+	// are not there, or the row is too near for them to tell.
+	Exact int
+	// Hops is the number of rows whose links were followed, or of lists read.
 	Hops int
+	// Codes is the number of rows whose codes were read in lists, those that fill
+	// blocks up included; once for all queries of a batch that read a list together.
+	Codes int
 	// Scanned says that rows were scanned exactly, instead of or after a walk.
 	Scanned bool
 	// Stopped says that Stop cut the search: the result may lack nearer rows.
