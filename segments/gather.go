@@ -20,7 +20,11 @@ type hit struct {
 // gather copies fields of hits out of the segments.
 func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*schema.Column, error) {
 	out := make([]*schema.Column, 0, len(fields))
-	for _, id := range fields {
+	for i, id := range fields {
+		if before := slices.Index(fields[:i], id); before >= 0 {
+			out = append(out, out[before])
+			continue
+		}
 		f, ok := x.info.Schema.FieldByID(id)
 		if !ok {
 			return nil, errclass.New(errclass.Invalid, "no field with id %d", id)

@@ -24,7 +24,7 @@ type hybridCmd struct {
 	RRFK         float32   `name:"rrf-k" placeholder:"60" help:"Fuse by ranks: number n of a search gets 1/(k+n)."`
 	Weights      []float32 `placeholder:"0.7,0.3" help:"Fuse by scores instead: the weight of each search, 0 to 1."`
 	NormScore    bool      `help:"With --weights: bring IP and COSINE scores between 0 and 1 first."`
-	RoundDecimal *int32    `placeholder:"0-6" help:"Decimals of the scores."`
+	RoundDecimal *int32    `placeholder:"0-6" help:"Decimals of the scores; -1 = all."`
 	EF           int32     `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
 	readFlags
 	clientFlags

@@ -156,11 +156,24 @@ func cellText(v any) string {
 type fieldTypes map[string]qnpb.DataType
 
 func typesOf(s *qnpb.CollectionSchema) fieldTypes {
-	out := fieldTypes{schema.DynamicFieldName: qnpb.DataType_DATA_TYPE_JSON}
+	out := fieldTypes{}
+	if s.GetDynamic() {
+		out[schema.DynamicFieldName] = qnpb.DataType_DATA_TYPE_JSON
+	}
 	for _, f := range s.GetFields() {
 		out[f.GetName()] = f.GetType()
 	}
 	return out
+}
+
+// json reports whether the texts of a field are JSON: those of the dynamic field's
+// keys, which are no fields of the collection, are too.
+func (t fieldTypes) json(name string) bool {
+	typ, known := t[name]
+	if _, dynamic := t[schema.DynamicFieldName]; !known && dynamic {
+		return schema.CheckName("field", name) == nil
+	}
+	return typ == qnpb.DataType_DATA_TYPE_JSON
 }
 
 // cell is cell with times as RFC 3339.
@@ -187,7 +200,7 @@ func (t fieldTypes) row(fields []*qnpb.FieldData, i int) map[string]any {
 	row := map[string]any{}
 	for _, d := range fields {
 		v := t.cell(d, i)
-		if text, ok := v.(string); ok && t[d.GetField()] == qnpb.DataType_DATA_TYPE_JSON && json.Valid([]byte(text)) {
+		if text, ok := v.(string); ok && t.json(d.GetField()) && json.Valid([]byte(text)) {
 			v = json.RawMessage(text)
 		}
 		row[d.GetField()] = v

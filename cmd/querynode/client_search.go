@@ -32,7 +32,7 @@ type searchCmd struct {
 	ReorderK        int32    `name:"reorder-k" help:"SCANN: rows to compare exactly at least; 0 = chosen by the node."`
 	Radius          *float32 `placeholder:"SCORE" help:"Only rows nearer than this score."`
 	RangeFilter     *float32 `placeholder:"SCORE" help:"Only rows no nearer than this score."`
-	RoundDecimal    *int32   `placeholder:"0-6" help:"Decimals of the scores."`
+	RoundDecimal    *int32   `placeholder:"0-6" help:"Decimals of the scores; -1 = all."`
 	GroupBy         string   `placeholder:"FIELD" help:"Find groups of rows that share the field's value; --top-k and --offset count groups."`
 	GroupSize       int64    `placeholder:"N" help:"Rows of each group; default 1."`
 	StrictGroupSize bool     `help:"Fill each group if there are rows to fill it."`

@@ -44,6 +44,23 @@ func findJSON(s string, path []step) int {
 	return i
 }
 
+// Member returns the text of a key's value in doc, a JSON object; false if it is
+// not there, or doc is malformed up to its end. Of equal keys the first counts.
+func Member(doc, key string) (text string, ok bool) {
+	i := skipSpace(doc, 0)
+	if i >= len(doc) || doc[i] != '{' {
+		return "", false
+	}
+	if i = findKey(doc, i+1, key); i < 0 {
+		return "", false
+	}
+	end, _ := skipValue(doc, i)
+	if end < 0 {
+		return "", false
+	}
+	return doc[i:end], true
+}
+
 // findKey looks for key in the object whose brace was before i.
 func findKey(s string, i int, key string) int {
 	i = skipSpace(s, i)

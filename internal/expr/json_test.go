@@ -119,3 +119,14 @@ func FuzzJSONPath(f *testing.F) {
 		}
 	})
 }
+
+func TestMember(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"a":1}`: `1`, ` { "b" : [1,{"a":2}] , "a" : {"c": "}"} } `: `{"c": "}"}`, `{"\u0061":"x","a":2}`: `"x"`, `{"a":null}`: `null`,
+		`{"b":{"a":1}}`: ``, `{}`: ``, `[1]`: ``, `"a"`: ``, ``: ``, ` `: ``, `{"a"`: ``, `{"a":`: ``, `{"a":[1`: ``, `{"a":"x`: ``, `{"b":x,"a":1}`: ``,
+	} {
+		if got, ok := Member(doc, "a"); got != want || ok != (want != "") {
+			t.Errorf("%s: %q %v, want %q", doc, got, ok, want)
+		}
+	}
+}

@@ -65,6 +65,7 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 		return nil, err
 	}
 	lacking.addTo(&res.Stats)
+	pickMembers(out, res.Fields)
 	return &Found{SearchResult: res, Output: out}, nil
 }
 

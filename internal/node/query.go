@@ -106,9 +106,11 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (*An
 	return done, nil
 }
 
-// arrange puts columns into the order in which they were asked for.
+// arrange puts columns into the order in which they were asked for, and keys of the
+// dynamic field into the place of that.
 func (a *asked) arrange(b *schema.Batch) *schema.Batch {
 	if a.of == nil {
+		pickMembers(a.out, b.Columns)
 		return b
 	}
 	out := &schema.Batch{Rows: b.Rows}

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/querynode/querynode/internal/catalog"
@@ -159,6 +158,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	}
 	lacking.addTo(&res.Stats)
 	found.SearchResult = res
+	pickMembers(found.Output, res.Fields)
 	if res.More {
 		p := page{kind: pageOfSearch, at: res.ReadTimestamp, request: hash, cursor: *res.Last}
 		found.NextToken = p.token(r.coll.Schema.Primary().Type == schema.VarChar)
@@ -345,37 +345,6 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, st
 	}
 	r.Guarantee, err = n.guarantee(ctx, coll, q.Freshness)
 	return r, out, err
-}
-
-func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool, withKey bool) ([]schema.Field, error) {
-	var out []schema.Field
-	add := func(f schema.Field) {
-		if !slices.ContainsFunc(out, func(o schema.Field) bool { return o.ID == f.ID }) {
-			out = append(out, f)
-		}
-	}
-	if withKey {
-		add(s.Primary())
-	}
-	for _, name := range names {
-		if name == "*" {
-			for _, f := range s.Given() {
-				if star(f) {
-					add(f)
-				}
-			}
-			continue
-		}
-		f, ok := s.Field(name)
-		if fn, made := s.FunctionOf(f.ID); ok && made {
-			return nil, errclass.New(errclass.Invalid, "output field %q: it holds what function %q makes for searches, and is not returned", name, fn.Name)
-		}
-		if !ok {
-			return nil, errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name)
-		}
-		add(f)
-	}
-	return out, nil
 }
 
 // maxAhead is how far a timestamp of a request may be ahead of this node's

@@ -165,15 +165,15 @@ func outputOf(found *node.Found) []*qnpb.FieldData {
 }
 
 func checkDecimals(d *int32) error {
-	if d != nil && (*d < 0 || *d > 6) {
-		return errclass.New(errclass.Invalid, "round_decimal is %d, want 0 to 6", *d)
+	if d != nil && (*d < -1 || *d > 6) {
+		return errclass.New(errclass.Invalid, "round_decimal is %d, want 0 to 6, or -1 for no rounding", *d)
 	}
 	return nil
 }
 
-// round rounds scores; nil = not at all.
+// round rounds scores; nil and -1 = not at all.
 func round(scores []float32, decimals *int32) {
-	if decimals == nil {
+	if decimals == nil || *decimals < 0 {
 		return
 	}
 	p := math.Pow10(int(*decimals))

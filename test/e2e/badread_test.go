@@ -82,7 +82,7 @@ func TestSearchesThatMakeNoSenseAreRefused(t *testing.T) {
 		{"not a vector field", func(r *qnpb.SearchRequest) { r.Field = "small" }, bad, "not a vector"},
 		{"which vector field", func(r *qnpb.SearchRequest) { r.Field = "" }, bad, "name the one to search"},
 		{"unknown partition", func(r *qnpb.SearchRequest) { r.Partitions = []string{"nope"} }, missing, `no partition "nope"`},
-		{"unknown output field", func(r *qnpb.SearchRequest) { r.OutputFields = []string{"nope"} }, missing, `"nope"`},
+		{"unknown output field", func(r *qnpb.SearchRequest) { r.OutputFields = []string{"no-pe"} }, missing, `"no-pe"`},
 		{"unknown metric", func(r *qnpb.SearchRequest) { r.Metric = "HAMMING" }, bad, "L2"},
 		{"another metric than the index's", func(r *qnpb.SearchRequest) { r.Metric = "COSINE" }, bad, "indexed by L2"},
 		{"unknown consistency", func(r *qnpb.SearchRequest) { r.Freshness = &qnpb.Freshness{Level: 9} }, bad, "consistency level"},
@@ -189,7 +189,7 @@ func TestQueriesAndGetsThatMakeNoSenseAreRefused(t *testing.T) {
 	}{
 		{"unknown collection", &qnpb.QueryRequest{Collection: "nope"}, missing, `"nope"`},
 		{"unknown partition", &qnpb.QueryRequest{Collection: "rich", Partitions: []string{"nope"}}, missing, `"nope"`},
-		{"unknown output field", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"nope"}}, missing, `"nope"`},
+		{"unknown output field", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"no-pe"}}, missing, `"no-pe"`},
 		{"negative limit", &qnpb.QueryRequest{Collection: "rich", Limit: -1}, bad, "limit -1"},
 		{"negative offset", &qnpb.QueryRequest{Collection: "rich", Offset: math.MinInt64}, bad, "want 0 or more"},
 		{"count with fields", &qnpb.QueryRequest{Collection: "rich", OutputFields: []string{"count(*)", "id"}}, bad, "beside aggregates"},
@@ -212,7 +212,7 @@ func TestQueriesAndGetsThatMakeNoSenseAreRefused(t *testing.T) {
 		{"empty ids", &qnpb.GetRequest{Collection: "rich", Ids: intIDs()}, bad, "want 1 to 16384"},
 		{"too many ids", &qnpb.GetRequest{Collection: "rich", Ids: intIDs(make([]int64, 16385)...)}, bad, "want 1 to 16384"},
 		{"ids of another type", &qnpb.GetRequest{Collection: "rich", Ids: textIDs("x")}, bad, "send ints"},
-		{"unknown field", &qnpb.GetRequest{Collection: "rich", Ids: intIDs(1), OutputFields: []string{"nope"}}, missing, `"nope"`},
+		{"unknown field", &qnpb.GetRequest{Collection: "rich", Ids: intIDs(1), OutputFields: []string{"no-pe"}}, missing, `"no-pe"`},
 		{"unknown partition", &qnpb.GetRequest{Collection: "rich", Ids: intIDs(1), Partitions: []string{"nope"}}, missing, `"nope"`},
 	} {
 		t.Run("get: "+c.name, func(t *testing.T) {

@@ -44,7 +44,8 @@ type SearchRequest struct {
 	Filter string `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Values for the {placeholders} of the filter.
 	FilterValues map[string]*Value `protobuf:"bytes,9,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Fields to return beside key and score; "*" = all scalar fields. Empty = none.
+	// Fields to return beside key and score; "*" = all scalar fields. Empty = none. A name that is no field is a key of the dynamic
+	// field if there is one: its values are JSON text, null where it is missing. At most 256.
 	OutputFields []string `protobuf:"bytes,10,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
 	// How much work a search does: the size of the candidate list of a graph (HNSW, HNSW_SQ), at least top_k, at most 32768; for
 	// other indexes the number of lists, if nprobe is 0. 0 = chosen by the node.
@@ -53,7 +54,7 @@ type SearchRequest struct {
 	Radius *float32 `protobuf:"fixed32,12,opt,name=radius,proto3,oneof" json:"radius,omitempty"`
 	// Range search: only rows on the far side (L2: distance >= range_filter; IP, COSINE, BM25: score <= range_filter).
 	RangeFilter *float32 `protobuf:"fixed32,13,opt,name=range_filter,json=rangeFilter,proto3,oneof" json:"range_filter,omitempty"`
-	// Decimals that scores are rounded to; 0 to 6, not set = no rounding.
+	// Decimals that scores are rounded to; 0 to 6, not set or -1 = no rounding.
 	RoundDecimal *int32 `protobuf:"varint,14,opt,name=round_decimal,json=roundDecimal,proto3,oneof" json:"round_decimal,omitempty"`
 	// True = growing segments are left out. Default false.
 	IgnoreGrowing bool `protobuf:"varint,15,opt,name=ignore_growing,json=ignoreGrowing,proto3" json:"ignore_growing,omitempty"`
@@ -454,9 +455,10 @@ type HybridSearchRequest struct {
 	TopK int64 `protobuf:"varint,6,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
 	// Rows to leave out at the front; top_k + offset is at most 16384. Default 0.
 	Offset int64 `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
-	// Fields to return beside key and score; "*" = all scalar fields. Empty = none.
+	// Fields to return beside key and score; "*" = all scalar fields. Empty = none. A name that is no field is a key of the dynamic
+	// field if there is one: its values are JSON text, null where it is missing. At most 256.
 	OutputFields []string `protobuf:"bytes,8,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
-	// Decimals that scores are rounded to; 0 to 6, not set = no rounding.
+	// Decimals that scores are rounded to; 0 to 6, not set or -1 = no rounding.
 	RoundDecimal *int32 `protobuf:"varint,9,opt,name=round_decimal,json=roundDecimal,proto3,oneof" json:"round_decimal,omitempty"`
 	// True = growing segments are left out. Default false.
 	IgnoreGrowing bool `protobuf:"varint,10,opt,name=ignore_growing,json=ignoreGrowing,proto3" json:"ignore_growing,omitempty"`
@@ -1296,7 +1298,7 @@ type QueryRequest struct {
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Values for the {placeholders} of the filter.
 	FilterValues map[string]*Value `protobuf:"bytes,4,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Fields to return; the primary key is always there; "*" = all fields. Or aggregates: "count(*)", "count(f)",
+	// Fields to return, or keys of the dynamic field as in SearchRequest; the primary key is always there; "*" = all fields. Or aggregates: "count(*)", "count(f)",
 	// "min(f)", "max(f)", "sum(f)", "avg(f)" and fields of group_by_fields, and nothing else.
 	OutputFields []string `protobuf:"bytes,5,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
 	// Most rows (or groups) to return; 0 = all.
@@ -1624,7 +1626,7 @@ type GetRequest struct {
 	Partitions []string `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	// The keys, 1 to 16384; required.
 	Ids *Ids `protobuf:"bytes,3,opt,name=ids,proto3" json:"ids,omitempty"`
-	// Fields to return; the primary key is always there; empty or "*" = all.
+	// Fields to return, or keys of the dynamic field as in SearchRequest; the primary key is always there; empty or "*" = all.
 	OutputFields []string `protobuf:"bytes,4,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
 	// Which point in time to read at.
 	Freshness *Freshness `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`

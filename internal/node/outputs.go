@@ -1,0 +1,70 @@
+package node
+
+import (
+	"slices"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/expr"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+// outputFields resolves the names of output fields. A key of the dynamic field is
+// a JSON field of its own name, for pickMembers to fill.
+func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool, withKey bool) ([]schema.Field, error) {
+	var out []schema.Field
+	add := func(f schema.Field) {
+		if !slices.ContainsFunc(out, func(o schema.Field) bool { return o.Name == f.Name }) {
+			out = append(out, f)
+		}
+	}
+	if withKey {
+		add(s.Primary())
+	}
+	for _, name := range names {
+		if name == "*" {
+			for _, f := range s.Given() {
+				if star(f) {
+					add(f)
+				}
+			}
+			continue
+		}
+		f, ok := s.Field(name)
+		if fn, made := s.FunctionOf(f.ID); ok && made {
+			return nil, errclass.New(errclass.Invalid, "output field %q: it holds what function %q makes for searches, and is not returned", name, fn.Name)
+		}
+		if !ok {
+			if !s.Dynamic || schema.CheckName("field", name) != nil {
+				return nil, errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name)
+			}
+			f = schema.Field{ID: schema.DynamicFieldID, Name: name, Type: schema.JSON, Nullable: true}
+		}
+		add(f)
+	}
+	if len(out) > MaxOutputs+1 {
+		return nil, errclass.New(errclass.Invalid, "%d output fields, at most %d", len(out), MaxOutputs)
+	}
+	return out, nil
+}
+
+// pickMembers puts the values of keys of the dynamic field into the place of the
+// field, for those of out that are such keys. What is not there, and a JSON null, is
+// null.
+func pickMembers(out []schema.Field, columns []*schema.Column) {
+	for i, f := range out {
+		if f.ID != schema.DynamicFieldID || f.Name == schema.DynamicFieldName || i >= len(columns) {
+			continue
+		}
+		docs := columns[i]
+		col := schema.NewColumn(f, docs.Rows())
+		for row, doc := range docs.Str {
+			text, ok := expr.Member(doc, f.Name)
+			ok = ok && text != "null" && !docs.Null(row)
+			if !ok {
+				text = ""
+			}
+			col.Str, col.Valid = append(col.Str, text), append(col.Valid, ok)
+		}
+		columns[i] = col
+	}
+}
