@@ -2,6 +2,7 @@ package compact
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -190,5 +191,55 @@ func TestWhatMayPassIsNotSetAside(t *testing.T) {
 	must(t, err)
 	if len(done) != 1 {
 		t.Fatalf("%+v", done)
+	}
+}
+
+// TestManyDamagedFilesAreSetAsideInTurns: a channel does not hold up others for all of
+// its files, and is compacted in the end.
+func TestManyDamagedFilesAreSetAsideInTurns(t *testing.T) {
+	r := newRig(t, 0)
+	r.segment(11, 1)
+	r.segment(12, 2)
+	var gone []catalog.Segment
+	for i := range maxAsides + 3 {
+		s := r.entry().Segments[0]
+		s.ID, s.Path = 100+int64(i), fmt.Sprintf("segments/none/%d", i)
+		gone = append(gone, s)
+	}
+	r.commit(catalog.FlushCommit{AddSegments: gone})
+	done, err := r.run()
+	if !errclass.Is(err, errclass.NotFound) || len(done) != 0 || len(r.aside()) != maxAsides+1 {
+		t.Fatalf("%v, %+v, %d set aside", err, done, len(r.aside()))
+	}
+	done, err = r.run()
+	if !errclass.Is(err, errclass.NotFound) || len(done) != 1 || !slices.Equal(done[0].Inputs, []int64{11, 12}) || len(r.aside()) != maxAsides+3 {
+		t.Fatalf("%v, %+v, %d set aside", err, done, len(r.aside()))
+	}
+	if st := r.c.Status(); st.Stats.Failed != maxAsides+3 || st.Stats.Jobs != 1 {
+		t.Errorf("%+v", st.Stats)
+	}
+}
+
+// TestWhatFailedIsForgottenWithItsChannel: a collection that was dropped leaves no
+// alarm behind.
+func TestWhatFailedIsForgottenWithItsChannel(t *testing.T) {
+	r := newRig(t, 0)
+	r.segment(11, 1)
+	r.segment(12, 2)
+	r.damage(r.entry().Segments[0].Path + "/" + segfile.ManifestName)
+	if _, err := r.run(); !errclass.Is(err, errclass.Corrupt) {
+		t.Fatal(err)
+	}
+	r.bucket.SetHook(func(objstore.Call) objstore.Fault {
+		return objstore.Fault{Err: errclass.New(errclass.Retryable, "the storage is away")}
+	})
+	r.c.round(t.Context())
+	if st := r.c.Status(); len(st.Aside) != 1 || len(st.Failing) != 1 || !strings.Contains(st.Failing[r.vchannel()], "away") {
+		t.Fatalf("%+v", st)
+	}
+	r.gone = true
+	r.c.round(t.Context())
+	if st := r.c.Status(); len(st.Aside) != 0 || len(st.Failing) != 0 {
+		t.Errorf("%+v", st)
 	}
 }

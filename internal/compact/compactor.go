@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -114,13 +115,33 @@ func (c *Compactor) loop(ctx context.Context) error {
 		case <-tick.C:
 		case <-c.kick:
 		}
-		for _, ch := range c.o.Channels() {
-			if ctx.Err() != nil {
-				return nil
-			}
-			c.background(ctx, ch)
-		}
+		c.round(ctx)
 	}
+}
+
+// round does what is worth it on each channel.
+func (c *Compactor) round(ctx context.Context) {
+	channels := c.o.Channels()
+	c.forget(channels)
+	for _, ch := range channels {
+		if ctx.Err() != nil {
+			return
+		}
+		c.background(ctx, ch)
+	}
+}
+
+// forget drops what is known of all channels but these: others are not compacted
+// here any more, and what failed there need not worry anybody.
+func (c *Compactor) forget(but []Channel) {
+	here := map[string]bool{}
+	for _, ch := range but {
+		here[ch.Name()] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.mu.failing, func(vchannel string, _ failing) bool { return !here[vchannel] })
+	maps.DeleteFunc(c.mu.aside, func(_ string, a Aside) bool { return !here[a.VChannel] })
 }
 
 // background does what is worth it on one channel. A failure is retried with

@@ -48,6 +48,7 @@ type rig struct {
 	term   uint64
 	now    time.Time
 	ticks  uint64
+	gone   bool // the channel is not compacted here any more
 }
 
 const (
@@ -81,7 +82,12 @@ func newRig(t *testing.T, memory int64) *rig {
 	r.ch, err = c.Watch(r.vchannel(), segments.Position{}, nil)
 	must(t, err)
 	r.c, err = New(Options{Catalog: r.cat, Bucket: r.bucket, Dir: filepath.Join(r.dir, "compact"), Interval: -1, Logger: log, ReadSlack: -1,
-		Channels: func() []Channel { return []Channel{{r.ch, r.term}} }, Now: func() time.Time { return r.now }, Policy: Policy{MaxDeltas: 3}})
+		Channels: func() []Channel {
+			if r.gone {
+				return nil
+			}
+			return []Channel{{r.ch, r.term}}
+		}, Now: func() time.Time { return r.now }, Policy: Policy{MaxDeltas: 3}})
 	must(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
