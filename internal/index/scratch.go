@@ -30,6 +30,8 @@ type Scratch struct {
 	ivf       ivfScratch
 	walk      sqWalk
 	ways      []sqWay // walks of a batch
+	lists     listScratch
+	panels    panelScratch
 
 	through []uint32 // disallowed rows that a walk leads through
 
@@ -54,6 +56,9 @@ type Stats struct {
 	// Codes is the number of rows whose codes were read in lists, those that fill
 	// blocks up included; once for all queries of a batch that read a list together.
 	Codes int
+	// Lists is the number of lists of near rows that a search of a graph has read,
+	// instead of walking: it has a filter then. They are among the Hops.
+	Lists int
 	// Scanned says that rows were scanned exactly, instead of or after a walk.
 	Scanned bool
 	// Stopped says that Stop cut the search: the result may lack nearer rows.
@@ -66,7 +71,7 @@ func (s *Scratch) Stats() Stats { return s.stats }
 // Bytes is the memory that s holds.
 func (s *Scratch) Bytes() int {
 	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.through)+cap(s.kept)+cap(s.keptDist)) +
-		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes() + s.fine.size()
+		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes() + s.fine.size() + s.lists.bytes() + s.panels.bytes()
 	for _, l := range s.chosen {
 		n += 4 * cap(l)
 	}

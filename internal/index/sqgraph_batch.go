@@ -15,6 +15,12 @@ type sqWay struct {
 func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / g.dim
 	k, ef := g.effort(q)
+	if q.Allowed != nil && k > 0 {
+		if c := min(q.Allowed.Count(), g.rows); g.comparesAll(n, c, ef) {
+			g.compareBatch(vectors, q, min(k, c), ef, c, s, found)
+			return
+		}
+	}
 	if n < 2 || k <= 0 || q.Allowed != nil || g.scans(ef) {
 		one(g, g.dim, vectors, q, s, found)
 		return

@@ -447,6 +447,13 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 		return nil, err
 	}
 	b.repair()
+	codes := wide.code
+	if small != nil {
+		codes = small
+	}
+	if wide.lists, err = b.lists(ctx, workers, codes); err != nil {
+		return nil, err
+	}
 	out, err := wide.image(b.keep, small)
 	if err != nil {
 		return nil, err

@@ -14,10 +14,16 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 			g.walkThrough(sq, vec.Key(d, row), ef, nil, g.rows, s)
 			return g.rank(vector, sq, g.sorted(s), k, nil, s)
 		}
-		return g.scanCodes(vector, sq, k, nil, s)
+		return g.scanCodes(vector, sq, k, ef, nil, s)
 	}
 	allowed := nonNil(q.Allowed.Words())
 	c := min(q.Allowed.Count(), g.rows)
+	if g.lists != nil && float64(c) < listMost*float64(g.rows) {
+		if g.scansAllowed(c, ef) {
+			return g.scanCodes(vector, sq, k, ef, allowed, s)
+		}
+		return g.searchLists(vector, sq, k, ef, c, allowed, s)
+	}
 	if !g.scanFiltered(c, ef) {
 		row, d := g.descend(sq, 0, s)
 		from := vec.Key(d, row)
@@ -30,7 +36,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 			return g.end(vector, &s.walk, k, allowed, s)
 		}
 	}
-	return g.scanCodes(vector, sq, k, allowed, s)
+	return g.scanCodes(vector, sq, k, ef, allowed, s)
 }
 
 // codeScanGain is how much more a scan of codes gains on a walk than one of
@@ -49,62 +55,42 @@ func (g *sqGraph) sorted(s *Scratch) []uint64 {
 }
 
 // scanCodes scans the rows allowed (nil: all) by their codes and ranks the best.
-func (g *sqGraph) scanCodes(vector []float32, sq *sqQuery, k int, allowed []uint64, s *Scratch) []Neighbor {
+func (g *sqGraph) scanCodes(vector []float32, sq *sqQuery, k, ef int, allowed []uint64, s *Scratch) []Neighbor {
 	s.stats.Scanned = true
-	s.top.Reset(max(4*k, k+64))
-	ids := s.ids[:0]
-	for w := range (g.rows + 63) / 64 {
+	f := &s.lists
+	f.cands.reset(codeRank(k, ef))
+	ids := grown(f.ids, listChunk)[:0]
+	words := (g.rows + 63) / 64
+	if allowed != nil {
+		words = min(words, len(allowed))
+	}
+	for w := range words {
 		set := wordMask(g.rows, w)
 		if allowed != nil {
-			if w >= len(allowed) {
-				break
-			}
 			set &= allowed[w]
 		}
 		if set == 0 {
 			continue
 		}
-		if ids = appendRows(ids, w, set); len(ids) > scanChunk-64 {
+		from := len(ids)
+		ids = appendRows(ids, w, set)
+		g.fetch(ids[from:])
+		if from > scanStep {
 			if s.stopped() {
 				break
 			}
-			g.scanIDs(sq, ids, s)
-			ids = ids[:0]
+			g.collect(sq, ids[:from], s)
+			ids = ids[:copy(ids, ids[from:])]
 		}
 	}
-	if !s.stats.Stopped {
-		g.scanIDs(sq, ids, s)
+	if f.ids = ids; !s.stats.Stopped {
+		g.collect(sq, ids, s)
 	}
-	keys := g.sorted(s)
-	// Twins are rows of their own here.
-	twins := g.twins
-	if twins == nil {
-		return g.rank(vector, sq, keys, k, nil, s)
-	}
-	alone := *g
-	alone.twins = nil
-	return alone.rank(vector, sq, keys, k, nil, s)
+	return g.collected(vector, sq, k, s)
 }
 
-// scanStep is how many rows are scanned at once, while the next ones are on their way.
+// scanStep is how many rows at least are scanned at once, while the next ones are on their way.
 const scanStep = 32
-
-func (g *sqGraph) scanIDs(sq *sqQuery, ids []uint32, s *Scratch) {
-	s.stats.Distances += len(ids)
-	g.fetch(ids[:min(len(ids), scanStep)])
-	for len(ids) > 0 {
-		n := min(len(ids), scanStep)
-		g.fetch(ids[n:min(len(ids), 2*scanStep)])
-		out := s.dist[:n]
-		g.code.distances(sq, g.records, ids[:n], out)
-		some := n
-		if s.top.Full() {
-			some = g.kern.Below(ids[:n], out, s.top.Bound())
-		}
-		s.top.PushAll(ids[:some], out)
-		ids = ids[n:]
-	}
-}
 
 // mostAllowed is the part of the rows from which walks lead through disallowed ones.
 const mostAllowed = 0.3

@@ -37,6 +37,8 @@ import (
 //	88  u32 bytes of the reason why this kind was chosen
 //	92  u32 codes of 8 bits; the others have 4
 //	96  u32 bits of a value of the fine codes, 0 if there are none; 0 in version 1
+//	100 u32 number of lists of near rows, 0 if there are none; 0 before version 3
+//	104 u32 values of a vector that lists are told apart by
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -50,9 +52,12 @@ import (
 //	norms       rows, f32 inverse norm; Cosine only
 //	twins       rows, u32 next row with the same code plus 1; only if there are any
 //	fine        rows, see fine: high bytes, low bytes, f32 step, f32 bias; only if there are any
+//	centres     of lists, only if there are any: f32 low and step for each value, for each centre f32 bias and for each
+//	            list and one more u32 its first link, codes in panels (see byteCodes)
+//	lists       rows, u32 row plus 1
 const (
 	sqMagic   = "QNHNSQ\r\n"
-	sqVersion = 2 // version 1 had no fine codes
+	sqVersion = 3 // version 1 had no fine codes, version 2 no lists
 	maxReason = 4096
 )
 
@@ -67,18 +72,19 @@ type sqHeader struct {
 	startLevel, startRow   uint32
 	flags, head, stride    uint32
 	reason, wide, fine     uint32
+	lists, listDims        uint32
 	rows, blocks, seed     uint64
 }
 
 // sections are the lengths in bytes of what follows the header.
-func (hd *sqHeader) sections() [10]uint64 {
+func (hd *sqHeader) sections() [12]uint64 {
 	coder := 4 * (uint64(hd.dim) + 3*uint64(hd.head))
 	directions := uint64(0)
 	if hd.flags&sqTurned != 0 {
 		coder += 4 * 2 * uint64(hd.head)
 		directions = uint64(hd.head) * uint64(vec.SQ8Stride(int(hd.dim)))
 	}
-	s := [10]uint64{
+	s := [12]uint64{
 		coder, directions, uint64(hd.reason), hd.rows * uint64(hd.stride), hd.rows * uint64(hd.m0) * 4,
 		(hd.rows + 1) * 4, hd.blocks * uint64(hd.m) * 4,
 	}
@@ -89,6 +95,7 @@ func (hd *sqHeader) sections() [10]uint64 {
 		s[8] = hd.rows * 4
 	}
 	s[9] = hd.rows * uint64(fineStride(int(hd.dim), int(hd.fine)))
+	s[10], s[11] = listSections(hd.rows, uint64(hd.lists), uint64(hd.listDims))
 	return s
 }
 
@@ -109,7 +116,7 @@ func (hd *sqHeader) encode(b []byte) {
 	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {
 		le.PutUint64(b[48+8*i:], x)
 	}
-	for i, x := range []uint32{hd.head, hd.stride, hd.reason, hd.wide, hd.fine} {
+	for i, x := range []uint32{hd.head, hd.stride, hd.reason, hd.wide, hd.fine, hd.lists, hd.listDims} {
 		le.PutUint32(b[80+4*i:], x)
 	}
 	le.PutUint32(b[124:], castagnoli(b[:124]))
@@ -136,7 +143,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]), flags: le.Uint32(b[44:]),
 		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
 		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]), wide: le.Uint32(b[92:]),
-		fine: le.Uint32(b[96:]),
+		fine: le.Uint32(b[96:]), lists: le.Uint32(b[100:]), listDims: le.Uint32(b[104:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -150,6 +157,8 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
 	case hd.fine != 0 && (version < 2 || int(hd.fine) != fineBits(int(hd.dim))):
 		return corrupt("fine codes of %d bits", hd.fine)
+	case hd.lists != 0 && (version < 3 || uint64(hd.lists) > hd.rows || hd.listDims < 1 || hd.listDims > hd.head), hd.lists == 0 && hd.listDims != 0:
+		return corrupt("%d lists by %d values", hd.lists, hd.listDims)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
 		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
 	case le.Uint64(b[72:]) != hd.size() || uint64(len(b)) < hd.size():
@@ -169,7 +178,7 @@ func (hd *sqHeader) codesFit() bool {
 
 // view returns a graph over an image with that header.
 func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
-	var part [10][]byte
+	var part [12][]byte
 	at := uint64(headerBytes)
 	for i, n := range hd.sections() {
 		part[i] = image[at : at+n]
@@ -199,6 +208,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		g.twins = as[uint32](part[8])
 	}
 	g.fine = newFine(&g.space, c.mean, int(hd.fine), part[9])
+	g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11])
 	return g
 }
 
@@ -217,6 +227,9 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 	}
 	if g.twins != nil {
 		hd.flags |= sqTwins
+	}
+	if g.lists != nil {
+		hd.lists, hd.listDims = uint32(g.lists.n), uint32(g.lists.codes.dim)
 	}
 	if code.basis != nil {
 		hd.flags |= sqTurned
@@ -247,6 +260,9 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 	copy(to.upper, g.upper)
 	copy(to.inv, g.inv)
 	copy(to.twins, g.twins)
+	if g.lists != nil {
+		g.lists.copyTo(to.lists)
+	}
 	return &sqBuilt{g: to, mem: mem}, nil
 }
 

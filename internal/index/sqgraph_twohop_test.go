@@ -16,6 +16,7 @@ func TestAFilteredWalkFindsTheNearestAllowedRows(t *testing.T) {
 		}
 	}
 	g, _ := buildCodes(t, L2, dim, base)
+	g.lists = nil // as in images from before they were
 	f := newFlat(t, dim, L2, base)
 	for name, keep := range map[string]func(row int) bool{
 		"a tenth": func(row int) bool { return row%10 == 3 },

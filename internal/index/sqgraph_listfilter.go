@@ -1,0 +1,298 @@
+package index
+
+import (
+	"math"
+	"slices"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// How a search by lists ends.
+const (
+	// listSure times the logarithm of 1 plus the ef of a walk is how many deviations
+	// the rows of a list have to be too far by.
+	listSure = 0.6
+	// listLeast times ef rows are looked at at least: where a filter cuts through the first lists,
+	// these tell little of the others.
+	listLeast = 4
+)
+
+// How many lists are put in order at first: listFirst, and listShare for each row of
+// which one is allowed.
+const (
+	listFirst, listShare = 24, 12
+	listPicks            = 64 // centres that tell how near so many lists are
+	listSpans            = 64
+)
+
+// listMost is the part of the rows from which on a walk through disallowed ones is as good.
+const listMost = 0.7
+
+// What reading lists costs, in nanoseconds: whatever they are, for each that there is,
+// for each that is read, and for each row looked at, here as in a scan; and about how many
+// rows are looked at for an ef of 1, of all and of fewer.
+const (
+	listFixed, listKnown, listRead, listRow = 4000, 2.5, 40, 8
+	listLooks, listPower                    = 35, 0.3
+)
+
+// scansAllowed reports whether c allowed rows are scanned sooner than the lists near
+// a query are read.
+func (g *sqGraph) scansAllowed(c, ef int) bool {
+	n, share := float64(g.lists.n), float64(c)/float64(max(g.rows, 1))
+	looks := listLooks * float64(ef) * math.Pow(share, listPower)
+	reads := min(n, n*looks/float64(max(c, 1)))
+	return listRow*float64(c) <= listFixed+listKnown*n+listRead*reads+listRow*looks
+}
+
+// Of what is read.
+const (
+	listChunk = 256 // rows that are waited for at most
+	listWait  = 32  // and before they are looked at
+)
+
+// listScratch is what a search by lists works in.
+type listScratch struct {
+	z      []int8 // the query for the centres
+	sums   []int32
+	rows   []uint32
+	dist   []float32
+	aff    vec.Affine // of sums
+	length float32    // what distances of lists are to be multiplied by
+	sample []uint64   // distances of some lists
+	below  float32    // lists below it have been in near
+	near   []uint32   // lists
+	by     []float32  // their distances
+	ids    []uint32   // rows whose records are on their way
+	of     []float32  // distances of their lists
+	least  float32    // see listLeast
+	sure   float32    // see listSure
+	enough float32    // distance of a list from which on none is read
+	off    offset     // of rows from their lists
+	cands  candidates
+}
+
+func (f *listScratch) bytes() int {
+	return cap(f.z) + 4*(cap(f.sums)+cap(f.rows)+cap(f.dist)+cap(f.ids)+cap(f.of)) + 4*(cap(f.near)+cap(f.by)) + 8*(cap(f.sample)+cap(f.cands.keys))
+}
+
+// codeRank is how many of the rows nearest by code are kept to be ranked, by a search of
+// the effort of a walk that keeps ef.
+func codeRank(k, ef int) int { return max(k+k/2+16, min(2*ef, k+poolMost)) }
+
+// collect keeps the nearest of the rows ids by code.
+func (g *sqGraph) collect(sq *sqQuery, ids []uint32, s *Scratch) {
+	c := &s.lists.cands
+	for len(ids) > 0 {
+		n := min(len(ids), len(s.dist))
+		out := s.dist[:n]
+		g.code.distances(sq, g.records, ids[:n], out)
+		s.stats.Distances += n
+		near := n
+		if c.limit < math.MaxFloat32 {
+			near = g.kern.Below(ids[:n], out, c.limit)
+		}
+		for i, id := range ids[:near] {
+			c.keys = append(c.keys, vec.Key(out[i], id))
+		}
+		c.trim()
+		ids = ids[n:]
+	}
+}
+
+// collected ranks what collect has kept. Twins are rows of their own there.
+func (g *sqGraph) collected(vector []float32, sq *sqQuery, k int, s *Scratch) []Neighbor {
+	c := &s.lists.cands
+	c.cut()
+	slices.Sort(c.keys)
+	if g.twins == nil {
+		return g.rank(vector, sq, c.keys, k, nil, s)
+	}
+	alone := *g
+	alone.twins = nil
+	return alone.rank(vector, sq, c.keys, k, nil, s)
+}
+
+// centreDots readies the search for listsBelow: it compares the query with all centres.
+func (g *sqGraph) centreDots(s *Scratch) {
+	f, c := &s.lists, g.lists.codes
+	all := len(c.bias)
+	f.z, f.sums = grown(f.z, queriesRoom*4*c.quads), grown(f.sums, queriesRoom*all)
+	f.rows, f.dist = grown(f.rows, all), grown(f.dist, all)
+	f.length = 1
+	head, metric := s.sq.coded.head[:c.dim], L2
+	if g.metric == IP {
+		metric = IP
+	}
+	f.aff = c.prepare(g.kern, f.z[:4*c.quads], head, metric)
+	if length := g.kern.Dot(head, head); metric == IP && length > 0 {
+		// What a list is nearer than its centre is for a query of length 1.
+		f.length = float32(math.Sqrt(float64(length)))
+		f.aff.Scale, f.aff.Base = f.aff.Scale/f.length, f.aff.Base/f.length
+	}
+	g.kern.Panels(f.z, 1, c.quads, c.panels, all/vec.PanelRows, f.sums)
+	f.below = float32(math.Inf(-1))
+	f.sample = f.sample[:0]
+	for i := 0; i < g.lists.n; i += max(g.lists.n/listPicks, 1) {
+		f.sample = append(f.sample, vec.Key(float32(f.sums[i])*f.aff.Scale+f.aff.Base+c.bias[i], 0))
+	}
+}
+
+// nextLists leaves about want more lists in s.lists.near, nearest first or nearly so,
+// and reports whether there are any.
+func (g *sqGraph) nextLists(want int, s *Scratch) bool {
+	f, all := &s.lists, len(g.lists.codes.bias)
+	limit := float32(math.Inf(1))
+	if at := want*len(f.sample)/g.lists.n + 1; at < len(f.sample) {
+		partition(f.sample, at)
+		limit = vec.Unkey(slices.Max(f.sample[:at])).Distance
+	}
+	n := g.kern.SumsBelow(f.sums[:all], g.lists.codes.bias, f.aff, limit, f.rows, f.dist)
+	from := f.below
+	f.below = limit
+	m, least := 0, float32(math.Inf(1))
+	for i, d := range f.dist[:n] {
+		f.rows[m], f.dist[m] = f.rows[i], d
+		if d >= from && int(f.rows[m]) < g.lists.n {
+			least = min(least, d)
+			m++
+		}
+	}
+	f.sort(f.rows[:m], f.dist[:m], least, limit)
+	return m > 0 || limit < math.MaxFloat32
+}
+
+// sort puts lists into f.near by the part of the span from least to limit that their
+// distance is in: that is order enough.
+func (f *listScratch) sort(lists []uint32, dist []float32, least, limit float32) {
+	if limit > math.MaxFloat32 {
+		limit = least
+		for _, d := range dist {
+			limit = max(limit, d)
+		}
+	}
+	var start [listSpans + 1]uint32
+	by := listSpans / max(limit-least, 1e-30)
+	span := func(d float32) int { return min(max(int((d-least)*by), 0), listSpans-1) }
+	for _, d := range dist {
+		start[span(d)+1]++
+	}
+	for i := range listSpans {
+		start[i+1] += start[i]
+	}
+	f.near, f.by = grown(f.near, len(lists)), grown(f.by, len(lists))
+	for i, l := range lists {
+		at := &start[span(dist[i])]
+		f.near[*at], f.by[*at] = l, dist[i]
+		*at++
+	}
+}
+
+// searchLists looks at the allowed rows, c of them, of the lists near the query, until
+// it is not likely that those of the next list are among the k nearest: how much nearer
+// than its list a row is by code is learnt from the rows before.
+func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, s *Scratch) []Neighbor {
+	f := &s.lists
+	f.cands.reset(codeRank(k, ef))
+	s.top.Reset(k)
+	f.off, f.enough, f.least, f.sure = offset{}, float32(math.Inf(1)), listLeast*float32(ef), listSure*float32(math.Log2(1+float64(ef)))
+	f.ids, f.of = grown(f.ids, listChunk)[:0], grown(f.of, listChunk)
+	g.centreDots(s)
+	want := listFirst + int(listShare*float64(g.rows)/float64(max(c, 1)))
+	for ; g.nextLists(want, s); want *= 3 {
+		if g.readLists(sq, allowed, s) || s.stats.Stopped {
+			break
+		}
+	}
+	g.collectFirst(sq, len(f.ids), s)
+	if len(f.cands.keys) < min(k, c) && !s.stats.Stopped {
+		return g.scanCodes(vector, sq, k, ef, allowed, s) // numbers too large for codes
+	}
+	return g.collected(vector, sq, k, s)
+}
+
+// readLists reads the lists in s.lists.near and reports whether that is enough.
+func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, s *Scratch) bool {
+	f, rows := &s.lists, min(g.rows, 64*len(allowed))
+	for i, l := range f.near {
+		by := f.by[i] * f.length
+		if by > f.enough {
+			return true
+		}
+		links := g.lists.list(l)
+		if i+1 < len(f.near) {
+			vec.Prefetch(g.lists.list(f.near[i+1]))
+		}
+		for len(links) > 0 {
+			part := links[:min(len(links), listChunk)]
+			links = links[len(part):]
+			if len(f.ids)+len(part) > listChunk {
+				g.collectFirst(sq, len(f.ids), s)
+			}
+			from := len(f.ids)
+			n := g.kern.Links(part, rows, allowed, true, f.ids[from:from+len(part)])
+			f.ids = f.ids[:from+n]
+			g.fetch(f.ids[from:])
+			for j := range f.of[from:][:n] {
+				f.of[from+j] = by
+			}
+			if from >= listWait {
+				g.collectFirst(sq, from, s)
+			}
+		}
+		s.stats.Lists++
+		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {
+			return true
+		}
+	}
+	return false
+}
+
+// collectFirst is collect for the first n of the rows that are waited for.
+func (g *sqGraph) collectFirst(sq *sqQuery, n int, s *Scratch) {
+	f := &s.lists
+	if n == 0 {
+		return
+	}
+	ids, out := f.ids[:n], s.dist[:n]
+	g.code.distances(sq, g.records, ids, out)
+	s.stats.Distances += n
+	f.off.learn(out, f.of[:n])
+	near := g.kern.Below(ids, out, f.cands.limit)
+	bound := s.top.BoundKey()
+	for i, id := range ids[:near] {
+		key := vec.Key(out[i], id)
+		f.cands.keys = append(f.cands.keys, key)
+		if key < bound {
+			s.top.PushKey(key)
+			bound = s.top.BoundKey()
+		}
+	}
+	f.cands.trim()
+	if s.top.Full() && f.off.n >= f.least {
+		f.enough = s.top.Bound() + f.off.most(f.sure)
+	}
+	rest := copy(f.ids, f.ids[n:])
+	copy(f.of, f.of[n:len(f.ids)])
+	f.ids = f.ids[:rest]
+}
+
+// offset is a running mean and spread of how much nearer rows are than their lists.
+type offset struct{ n, sum, squares float32 }
+
+func (o *offset) learn(rows, lists []float32) {
+	var sum, squares [2]float32
+	for i := 1; i < len(rows) && i < len(lists); i += 2 {
+		x, y := lists[i-1]-rows[i-1], lists[i]-rows[i]
+		sum[0], sum[1] = sum[0]+x, sum[1]+y
+		squares[0], squares[1] = squares[0]+x*x, squares[1]+y*y
+	}
+	o.n += float32(len(rows) &^ 1)
+	o.sum, o.squares = o.sum+sum[0]+sum[1], o.squares+squares[0]+squares[1]
+}
+
+// most is how much nearer a row is likely to be at most.
+func (o *offset) most(sure float32) float32 {
+	mean := o.sum / o.n
+	return mean + sure*float32(math.Sqrt(float64(max(o.squares/o.n-mean*mean, 0))))
+}
