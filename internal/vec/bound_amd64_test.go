@@ -122,6 +122,9 @@ func BenchmarkBound(b *testing.B) {
 			lookups := float64(parts) / float64(m.width)
 			report(fmt.Sprintf("fastscan/parts=%d", parts), len(sums), parts/2, m.bound(parts/2, 2*lookups, m.fma),
 				func() { k.FastScan(packed, FastScanQuads(parts), lut, sums) })
+			for _, c := range codeRows(r, k, dim) {
+				report(fmt.Sprintf("%s/dim=%d", c.name, dim), c.rows, c.bytes, m.bound(c.bytes, c.ops/float64(m.width), m.dots), c.run)
+			}
 			quads := PanelQuads(dim)
 			queries, panels := make([]int8, 16*4*quads), make([]byte, quads*panelQuad)
 			products := make([]int32, 16*PanelRows)
@@ -129,6 +132,54 @@ func BenchmarkBound(b *testing.B) {
 				func() { k.Panels(queries, 16, quads, panels, 1, products) })
 		}
 	}
+}
+
+// codeRow is a kernel that a graph is walked or its rows are ranked with.
+type codeRow struct {
+	name        string
+	rows, bytes int
+	ops         float64 // bytes that are multiplied for a row
+	run         func()
+}
+
+// codeRows are those for dim values. Weights of a query come in two halves, and a narrow
+// code's byte is two codes; of a fine code's low part one half is multiplied.
+func codeRows(r *rand.Rand, k Kernels, dim int) []codeRow {
+	stride := SQ8Stride(dim)
+	rows := max(4, 20<<10/(2*dim))
+	data, ids := make([]byte, rows*(2*dim+SQ8Line)), make([]uint32, rows)
+	for i := range data {
+		data[i] = byte(r.IntN(256))
+	}
+	for i, j := range r.Perm(rows) {
+		ids[i] = uint32(j)
+	}
+	weights := func(n int) []float32 {
+		w := make([]float32, n)
+		for i := range w {
+			w[i] = r.Float32() - 0.5
+		}
+		return w
+	}
+	out, sums := make([]float32, rows), make([]int32, 2*rows)
+	wide, narrow := make([]int8, SQ8QueryLen(stride)), make([]int8, SQMixedQueryLen(stride/2+stride/2%SQ8Line))
+	half := len(narrow) / sqMixedParts
+	scale, mixed := k.SetSQ8(wide, weights(dim)), k.SetSQMixed(narrow, 0, weights(SQMixedCodes(half, 0)))
+	all := []codeRow{
+		{"sq8", rows, stride, 2 * float64(stride), func() { k.SQ8IDs(wide, scale, data[:rows*stride], ids, out) }},
+		{"sq4", rows, half, 4 * float64(half), func() { k.SQMixedIDs(narrow, mixed, data[:rows*half], ids, out) }},
+	}
+	for _, bits := range []int{12, 16} {
+		high, low := make([]int8, dim), make([]int8, dim)
+		for i := range high {
+			high[i], low[i] = int8(r.IntN(128)-64), int8(r.IntN(128)-64)
+		}
+		var w FineWeights
+		w.Set(high, low, bits)
+		bytes := dim + dim*(bits-8)/8
+		all = append(all, codeRow{fmt.Sprintf("fine/bits=%d", bits), rows, bytes, 3 * float64(dim), func() { k.FineIDs(&w, data[:rows*bytes], bytes, ids, sums) }})
+	}
+	return all
 }
 
 // vectorOps is how many vector operations a row takes at least: what its distance
