@@ -203,3 +203,30 @@ func BenchmarkInsert(b *testing.B) {
 	}
 	b.SetBytes(100 * benchDim * 4)
 }
+
+// BenchmarkPages is a page of 100 rows of 100,000 in order of distance, and fifty one
+// after the other.
+func BenchmarkPages(b *testing.B) {
+	for _, kind := range []string{"FLAT", "HNSW_SQ"} {
+		c := served(b, 1, 100_000, VectorIndex{Type: kind, Metric: index.L2})
+		queries := benchQueries(256)
+		request := uint64(0)
+		turn := func(b *testing.B, pages int) {
+			for i := 0; b.Loop(); i++ {
+				request++
+				at := i % 256 * benchDim
+				q := SearchRequest{
+					Read: Read{ReadTimestamp: 1000, OneTime: true}, FieldID: vectorField, NQ: 1, TopK: 100, Metric: index.L2,
+					Vectors: queries[at : at+benchDim], Page: &Paging{Request: request},
+				}
+				for range pages {
+					res, err := c.Search(b.Context(), &q)
+					must(b, err)
+					q.Page.After = res.Last
+				}
+			}
+		}
+		b.Run(kind+"/first", func(b *testing.B) { turn(b, 1) })
+		b.Run(kind+"/50", func(b *testing.B) { turn(b, 50) })
+	}
+}

@@ -34,6 +34,7 @@ const (
 	wayFiltered    = "filtered graph"   // walk that passes through other rows
 	wayBoth        = "graph, then scan" // the walk had cost as much as the scan would
 	wayLists       = "lists"            // those of a growing segment that may have something near
+	wayKept        = "kept rows"        // found for a page before
 	wayRows        = "rows"             // read one after the other, for a query
 )
 

@@ -21,6 +21,7 @@ const (
 	KindDeletes  Kind = "deletes"  // delete buffers of channels
 	KindDownload Kind = "download" // loads under way
 	KindScratch  Kind = "scratch"  // searches that run
+	KindPages    Kind = "pages"    // rows kept for further pages of searches
 
 	KindCompaction Kind = "compaction" // segments that are being rewritten
 

@@ -27,10 +27,13 @@ type Cursor struct {
 // Paging makes a search return the next page of all rows in order of distance,
 // those equally near in order of their keys. Read at the same timestamp, pages
 // neither repeat nor miss a row, whatever is loaded, sealed or handed off between
-// them. It is exact, so each page costs a scan of the rows. NQ must be 1 and
-// Offset 0.
+// them. It is exact, so a page costs a scan of the rows, unless rows behind the end of
+// one before were kept. NQ must be 1 and Offset 0.
 type Paging struct {
 	After *Cursor // the end of the page before; nil = the first page
+	// Request is the same for all that makes rows the same, timestamps apart, and for
+	// nothing else. 0 = no rows are kept for further pages.
+	Request uint64
 }
 
 // pageHit is a hit with its place in the order.
@@ -52,6 +55,8 @@ type pager struct {
 	*searching
 	k    int         // rows that a target looks for: one more than the page has
 	tops [][]pageHit // by target, in order
+	more []bool      // by target: there are rows behind those in tops
+	lookahead
 }
 
 // searchPage answers a request with Paging.
@@ -61,22 +66,23 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 		return err
 	}
 	s.share()
-	after := s.req.Page.After
+	p.open()
+	defer p.keep()
+	var after *pageHit
+	if c := s.req.Page.After; c != nil {
+		after = &pageHit{far: farness(c.Distance), key: value{i: c.Key.Int, s: c.Key.Str}}
+	}
 	var page []pageHit
 	for {
 		stage := s.stage()
-		p.tops = make([][]pageHit, len(s.targets))
-		err := s.eachTargetWith(ctx, s.req.FieldID, func(ctx context.Context, i int, t *target) (err error) {
-			p.tops[i], err = p.nearestAfter(ctx, int32(i), t, after)
-			return err
-		})
-		if err != nil {
+		p.tops, p.more = make([][]pageHit, len(s.targets)), make([]bool, len(s.targets))
+		if err := p.find(ctx, after); err != nil {
 			return err
 		}
 		stage.end(&s.stats.Wall)
 		var some []pageHit
 		var more bool
-		if err := guard("merge page", func() error { some, more, after = p.collect(after); return nil }); err != nil {
+		if err := guard("merge page", func() error { some, more, after = p.collect(); return nil }); err != nil {
 			return err
 		}
 		stage.end(&s.stats.Merge)
@@ -100,13 +106,31 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 	return nil
 }
 
-// nearestAfter returns the first rows of a target behind the cursor.
-func (p *pager) nearestAfter(ctx context.Context, number int32, t *target, after *Cursor) ([]pageHit, error) {
+// find sets tops to the first rows of each target behind the cursor; nil = the first.
+func (p *pager) find(ctx context.Context, after *pageHit) error {
+	done := make([]bool, len(p.targets))
+	if p.keeps() {
+		if err := p.findKept(after, done); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(done, false) {
+		return nil
+	}
+	return p.waves(ctx, p.req.FieldID, done, func(skip []bool) error {
+		return p.eachOf(ctx, skip, func(ctx context.Context, i int, t *target) error {
+			return p.scan(ctx, int32(i), t, after)
+		})
+	})
+}
+
+// scan looks at every row of a target for the first ones behind the cursor.
+func (p *pager) scan(ctx context.Context, number int32, t *target, after *pageHit) error {
 	sc := p.coll.set.scratch.Get().(*scratch)
 	defer p.coll.set.scratch.Put(sc)
 	n, allowed, err := p.rowsOf(ctx, number, sc)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if p.trace != nil {
 		defer p.traced(t, sc)()
@@ -114,19 +138,27 @@ func (p *pager) nearestAfter(ctx context.Context, number int32, t *target, after
 	q := p.query()
 	q.ctx, q.exact = ctx, true
 	p.req.vector(0, &q)
-	last := pageHit{}
-	if after != nil {
-		last = pageHit{far: farness(after.Distance), key: value{i: after.Key.Int, s: after.Key.Str}}
+	if p.keeps() {
+		if done, err := p.scanAhead(t, number, &q, n, allowed, sc, after); done || err != nil {
+			return err
+		}
 	}
+	p.tops[number], err = p.nearestAfter(t, number, &q, n, allowed, sc, after)
+	p.more[number] = len(p.tops[number]) == p.k
+	return err
+}
+
+// nearestAfter returns the first rows of a target behind the cursor.
+func (p *pager) nearestAfter(t *target, number int32, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, after *pageHit) ([]pageHit, error) {
 	top := pageTop{k: p.k}
-	err = t.distances(&q, n, allowed, sc, func(rows []uint32, distances []float32) error {
+	err := t.distances(q, n, allowed, sc, func(rows []uint32, distances []float32) error {
 		for i, d := range distances {
 			h := pageHit{hit: hit{target: number, row: rows[i], distance: d}, far: farness(d)}
-			if after != nil && h.far < last.far || top.beyond(h.far) || !p.inRange(&q, d) {
+			if after != nil && h.far < after.far || top.beyond(h.far) || !p.inRange(q, d) {
 				continue
 			}
 			h.key = keyOf(t, h.row)
-			if after == nil || h.compare(&last) > 0 {
+			if after == nil || h.compare(after) > 0 {
 				top.push(h)
 			}
 		}
@@ -167,14 +199,14 @@ func (t *pageTop) push(h pageHit) {
 
 // collect merges what the targets have found. more says that there may be rows
 // behind, after where to look for them.
-func (p *pager) collect(after *Cursor) (page []pageHit, more bool, next *Cursor) {
+func (p *pager) collect() (page []pageHit, more bool, next *pageHit) {
 	var end *pageHit // rows up to here have all been found
 	for i, top := range p.tops {
 		if p.targets[i].dead {
 			continue
 		}
 		page = append(page, top...)
-		if len(top) == p.k {
+		if p.more[i] {
 			if last := &top[len(top)-1]; end == nil || last.compare(end) < 0 {
 				end = last
 			}
@@ -183,7 +215,7 @@ func (p *pager) collect(after *Cursor) (page []pageHit, more bool, next *Cursor)
 	slices.SortFunc(page, func(a, b pageHit) int { return a.compare(&b) })
 	if end != nil {
 		page = slices.DeleteFunc(page, func(h pageHit) bool { return h.compare(end) > 0 })
-		next = &Cursor{Distance: end.distance, Key: Key{end.key.i, end.key.s}}
+		next = &pageHit{far: end.far, key: end.key}
 	}
 	if len(p.targets) > 1 {
 		page = p.newestOnly(page)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -244,7 +245,7 @@ func TestPagesOfASearchAgainstTheModel(t *testing.T) {
 		p := rapid.SampledFrom(plans).Draw(rt, "filter")
 		query := vectorOf(rapid.Int64Range(0, 120).Draw(rt, "query"), 77)
 		read := Read{ReadTimestamp: at, Plan: r.plan(p.text), OutputFields: []int64{priceField}}
-		q := SearchRequest{Read: read, Vectors: query, TopK: rapid.IntRange(1, 25).Draw(rt, "page"), Page: &Paging{}}
+		q := SearchRequest{Read: read, Vectors: query, TopK: rapid.IntRange(1, 25).Draw(rt, "page"), Page: &Paging{Request: rapid.Uint64Range(0, 1).Draw(rt, "kept")}}
 		want := r.nearest(query, math.MaxInt, at, func(row modelRow, _ float32) bool { return p.keep(row) })
 		handOff := rapid.Permutation([]int64{1, 2, 3, 4, 5}).Draw(rt, "hand-offs")[:2] // a build and a load each
 		for n := 0; ; {
@@ -265,6 +266,9 @@ func TestPagesOfASearchAgainstTheModel(t *testing.T) {
 				rt.Fatalf("a page of %d rows, want %d", len(res.Keys.Int), q.TopK)
 			}
 			q.Page.After = res.Last
+			if rapid.IntRange(0, 9).Draw(rt, "forgotten") == 0 {
+				r.set.pages.sweep(time.Now())
+			}
 			if len(handOff) > 0 && rapid.Bool().Draw(rt, "change") {
 				r.handOff(handOff[0])
 				handOff = handOff[1:]
@@ -305,7 +309,7 @@ func TestAKeyInSeveralSegmentsCountsOnce(t *testing.T) {
 	}
 	query := vectorOf(500, 1)
 	want := r.nearest(query, math.MaxInt, r.now, nil)
-	q := SearchRequest{Vectors: query, TopK: 9, Page: &Paging{}, Read: Read{OutputFields: []int64{priceField}, ReadTimestamp: r.now}}
+	q := SearchRequest{Vectors: query, TopK: 9, Page: &Paging{Request: 1}, Read: Read{OutputFields: []int64{priceField}, ReadTimestamp: r.now}}
 	for n := 0; ; {
 		res := r.found(q)
 		for i, k := range res.Keys.Int {

@@ -83,6 +83,7 @@ type holder struct {
 	segment
 	refs    atomic.Int64
 	growing bool
+	serial  uint64       // no other holder of this run has it
 	task    string       // name of a search's task
 	faults  atomic.Int64 // panics so far
 	used    atomic.Int64 // when it was last read, in nanoseconds since 1970

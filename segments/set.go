@@ -29,6 +29,7 @@ type Set struct {
 	disk    *localDisk
 	builder *listBuilder
 	scalars *scalarBuilder
+	pages   keptPages
 
 	// Tests lower and replace these.
 	listsAfter int
@@ -41,6 +42,7 @@ type Set struct {
 		version     int64
 		changed     chan struct{} // closed at the next change
 		open        int           // segments not closed yet
+		held        uint64        // segments that were opened
 		closing     bool
 		empty       chan struct{} // not nil while Close waits; closed when open is 0
 		closeErrs   []error
@@ -72,6 +74,7 @@ func New(o Options) (*Set, error) {
 	s.late = lifecycle.NewGroup(context.Background(), onExit)
 	s.loads, s.disk = newLoads(o.LoadConcurrency), newLocalDisk(o.DiskBytes, o.FetchConcurrency)
 	s.builder, s.scalars = newListBuilder(s), newScalarBuilder(s)
+	s.pages.ledger = o.Ledger
 	if err := s.group.Go("memory tiers", s.tend); err != nil {
 		return nil, err
 	}
@@ -172,8 +175,10 @@ func (s *Set) Ledger() *Ledger { return s.o.Ledger }
 func (s *Set) hold(seg segment, growing bool) *holder {
 	s.mu.Lock()
 	s.mu.open++
+	s.mu.held++
+	serial := s.mu.held
 	s.mu.Unlock()
-	return &holder{segment: seg, growing: growing, task: "search segment " + strconv.FormatInt(seg.Meta().ID, 10)}
+	return &holder{segment: seg, growing: growing, serial: serial, task: "search segment " + strconv.FormatInt(seg.Meta().ID, 10)}
 }
 
 // unref lets go of a segment; the last one closes it, away from the caller.
@@ -224,6 +229,7 @@ func (s *Set) Close(ctx context.Context) error {
 	}
 	s.builder.releaseAll()
 	s.scalars.releaseAll()
+	s.pages.close()
 	errs := []error{errors.Wrap(s.group.Close(ctx), "segments")}
 	select {
 	case <-s.unread():

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// tend makes segments cold while memory is short.
+// tend makes segments cold while memory is short, and drops what pages have kept.
 func (s *Set) tend(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -18,12 +18,23 @@ func (s *Set) tend(ctx context.Context) error {
 		case <-tick.C:
 		case <-s.o.Ledger.short:
 		}
+		s.tendPages(time.Now())
 		if t.due(time.Now()) {
 			if err := s.coolColdest(ctx); ctx.Err() == nil {
 				t.ended(time.Now(), err)
 			}
 		}
 	}
+}
+
+// tendPages drops rows that are kept for pages nobody has asked for, and all while
+// memory is short.
+func (s *Set) tendPages(now time.Time) {
+	before := now.Add(-keptFor)
+	if s.o.Ledger.Short(coolAt) {
+		before = now
+	}
+	s.pages.sweep(before)
 }
 
 // tending is how making segments cold goes: after a failure, as on a disk that is

@@ -238,7 +238,7 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 	}
 	l := set.Ledger()
 	used := l.Used()
-	for _, k := range []segments.Kind{segments.KindSealed, segments.KindMapped, segments.KindGrowing, segments.KindDeletes, segments.KindDownload, segments.KindScratch, segments.KindCompaction, segments.KindCalls} {
+	for _, k := range []segments.Kind{segments.KindSealed, segments.KindMapped, segments.KindGrowing, segments.KindDeletes, segments.KindDownload, segments.KindScratch, segments.KindPages, segments.KindCompaction, segments.KindCalls} {
 		c.reserved.emit(ch, float64(used[k]), string(k))
 	}
 	c.reservedLimit.emit(ch, float64(l.Limit()))

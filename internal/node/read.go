@@ -176,7 +176,7 @@ func (n *Node) toPage(coll *catalog.Collection, q *Search, req *segments.SearchR
 	if err != nil {
 		return 0, err
 	}
-	req.Page = &segments.Paging{After: after}
+	req.Page = &segments.Paging{After: after, Request: hash}
 	return hash, n.checkRetained(coll, req.ReadTimestamp)
 }
 
