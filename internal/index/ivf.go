@@ -32,7 +32,7 @@ const (
 
 // ivf is an inverted file. A list is a run of blocks of 32 rows, the last one
 // filled up; position p is lane p%32 of block p/32. It does not change once it
-// is built, and holds no pointers but those of its slices.
+// is built, but for what it remembers of filters.
 type ivf struct {
 	space
 	kind   Kind
@@ -46,6 +46,7 @@ type ivf struct {
 	blocks []byte     // codes of pq, for fast-scan
 	pqBias []float32  // as the bias of bytes
 	fine   fine       // to rank by; none where there are no codes
+	marks  marksCache // the one thing that changes
 }
 
 // hasCodes says whether an inverted file has codes of its rows.

@@ -66,6 +66,7 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 	}
 	p.rank, p.short = x.byteRank(p.k), false
 	p.enough = min(p.enough, p.rank)
+	p.target = max(p.target, p.enough)
 	for from := 0; from < n; from += batchQueries {
 		to := min(from+batchQueries, n)
 		block := vectors[from*x.dim : to*x.dim]
@@ -153,12 +154,13 @@ func (x *ivf) findUses(p *plan, n int, s *Scratch) {
 		}
 		x.kern.Panels(v.z, run, c.quads, c.panels, all/vec.PanelRows, v.sums)
 		for i := range run {
-			x.selectLists(v.sums[i*all:][:all], c.bias, aff[i], p.lists, s)
+			sums := v.sums[i*all:][:all]
 			if p.allowed != nil {
-				x.useNear(uint32(from+i), p, s)
-			} else {
-				x.useLists(uint32(from+i), s)
+				x.useNear(uint32(from+i), sums, aff[i], *p, s)
+				continue
 			}
+			x.selectLists(sums, c.bias, aff[i], p.lists, s)
+			x.useLists(uint32(from+i), s)
 		}
 	}
 }

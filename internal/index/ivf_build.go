@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"hash/maphash"
 	"math"
 	"math/rand/v2"
 
@@ -55,7 +56,7 @@ func buildIVF(ctx context.Context, spec Spec, base []float32, o BuildOptions) (*
 	b := &ivfBuilder{
 		ivf: &ivf{
 			space: space{kern: *o.Kernels, metric: spec.Metric, dim: spec.Dim, base: base},
-			kind:  spec.Kind, n: n,
+			kind:  spec.Kind, n: n, marks: marksCache{seed: maphash.MakeSeed()},
 		},
 		ctx: ctx, o: o,
 		prog: &progress{tell: o.Progress, total: 3 * n},

@@ -49,6 +49,7 @@ func (b *ivfBuilder) calibrate(int) error {
 			for i, found := range near {
 				b.normalise(vectors[i*b.dim:][:b.dim], &s)
 				b.nearestLists(&plan{lists: b.lists.n}, &s)
+				b.order(b.lists.n, &s)
 				for j, l := range s.ivf.lists {
 					place[l] = j
 				}

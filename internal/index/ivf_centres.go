@@ -116,26 +116,88 @@ func newShortCentres(ctx context.Context, workers int, c *centres, metric Metric
 // queriesRoom is what Panels wants room for, where there is one query.
 const queriesRoom = 16
 
-// nearestLists leaves the lists to read in s.ivf.lists, nearest first, and the
-// products with as many of their centres as are known in s.ivf.dots.
-func (x *ivf) nearestLists(p *plan, s *Scratch) {
+// listOrder is how the lists in s.ivf.near are put in order.
+type listOrder struct {
+	known bool // keys are of numbers in ids and dots; else of lists
+	ids   []uint32
+	dots  []float32 // products with their centres
+}
+
+// listStep is how many lists are put in order at once where it is not known how many
+// will be read.
+const listStep = 64
+
+// roomForLists makes room for what finding lists and reading them needs.
+func (x *ivf) roomForLists(s *Scratch) {
 	v, c := &s.ivf, x.lists.codes
 	all := len(c.bias)
+	v.lists, v.dots, v.order.known = v.lists[:0], v.dots[:0], false
 	v.z = grown(v.z, queriesRoom*4*max(c.quads, x.quads()))
 	v.sums = grown(v.sums, queriesRoom*max(all, chunkPanels*vec.PanelRows))
 	v.rows = grown(v.rows, max(all, chunkPanels*vec.PanelRows))
 	v.dist = grown(v.dist, len(v.rows))
+}
+
+// nearestLists leaves the lists to read in s.ivf.near, for order.
+func (x *ivf) nearestLists(p *plan, s *Scratch) {
+	x.roomForLists(s)
 	if want := p.lists + p.lists/shortMore + shortSlack; x.lists.short != nil && want <= x.lists.n/2 {
 		x.nearestByShort(p.lists, want, s)
 		return
 	}
+	sums, aff := x.allLists(s)
+	x.selectLists(sums, x.lists.codes.bias, aff, p.lists, s)
+}
+
+// allLists compares the query with all centres by codes of a byte.
+func (x *ivf) allLists(s *Scratch) ([]int32, vec.Affine) {
+	v, c := &s.ivf, x.lists.codes
 	aff := c.prepare(x.kern, v.z[:4*c.quads], v.unit, x.metric)
-	x.kern.Panels(v.z, 1, c.quads, c.panels, all/vec.PanelRows, v.sums)
-	x.selectLists(v.sums[:all], c.bias, x.forLists(aff, v.length), p.lists, s)
-	slices.Sort(v.near)
-	v.lists, v.dots = v.lists[:0], v.dots[:0]
-	for _, key := range v.near {
+	x.kern.Panels(v.z, 1, c.quads, c.panels, len(c.bias)/vec.PanelRows, v.sums)
+	return v.sums[:len(c.bias)], x.forLists(aff, v.length)
+}
+
+// order appends the next of the nearest lists, n of them at most, to s.ivf.lists, and
+// products with their centres to s.ivf.dots.
+func (x *ivf) order(n int, s *Scratch) {
+	v := &s.ivf
+	from := len(v.lists)
+	keys := v.near[from:]
+	if n = min(n, len(keys)); n == 0 {
+		return
+	}
+	if n < len(keys) {
+		partition(keys, n)
+		keys = keys[:n]
+	}
+	slices.Sort(keys)
+	if v.order.known {
+		for _, key := range keys {
+			at := uint32(key)
+			v.lists, v.dots = append(v.lists, v.order.ids[at]), append(v.dots, v.order.dots[at])
+		}
+		return
+	}
+	for _, key := range keys {
 		v.lists = append(v.lists, uint32(key))
+	}
+	if x.pq != nil {
+		v.dots = slices.Grow(v.dots, n)[:from+n]
+		x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists[from:], v.dots[from:])
+	}
+}
+
+// listKeys makes keys of lists such of their numbers among the keys, by the products
+// with their centres. It writes the lists to ids and the products to dots.
+func (x *ivf) listKeys(keys []uint64, ids []uint32, dots []float32, s *Scratch) {
+	v := &s.ivf
+	for i, key := range keys {
+		ids[i] = uint32(key)
+	}
+	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, ids, dots)
+	scale := x.forLists(vec.Affine{Scale: x.factor()}, v.length).Scale
+	for i, l := range ids {
+		keys[i] = vec.Key(scale*dots[i]+x.lists.short.exact[l], uint32(i))
 	}
 }
 
@@ -149,46 +211,41 @@ func (x *ivf) forLists(aff vec.Affine, length float32) vec.Affine {
 
 // nearestByShort finds n lists among the nearest ones by short codes.
 func (x *ivf) nearestByShort(n, want int, s *Scratch) {
-	v, c := &s.ivf, x.lists.short
-	quads := vec.FastScanQuads(c.pq.parts)
-	factor := x.factor()
-	aff := x.tables(c.pq, factor, s)
-	aff = x.forLists(aff, v.length)
-	blocks := len(c.bias) / vec.FastScanBlock
-	limit := x.shortLimit(want, aff, s)
-	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, limit, v.rows, v.dist)
-	if hits < n {
-		hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, math.MaxFloat32, v.rows, v.dist)
-	}
-	x.keepLists(hits, want, s)
-	ids, dots := v.rows[:len(v.near)], v.dist[:len(v.near)]
-	for i, key := range v.near {
-		ids[i] = uint32(key)
-	}
-	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, ids, dots)
-	scale := x.forLists(vec.Affine{Scale: factor}, v.length).Scale
-	for i, l := range ids {
-		v.near[i] = vec.Key(scale*dots[i]+c.exact[l], uint32(i))
-	}
+	v := &s.ivf
+	x.estimateLists(want, n, s)
+	v.order.ids, v.order.dots = grown(v.order.ids, len(v.near)), grown(v.order.dots, len(v.near))
+	x.listKeys(v.near, v.order.ids, v.order.dots, s)
 	if len(v.near) > n {
 		partition(v.near, n)
 		v.near = v.near[:n]
 	}
-	slices.Sort(v.near)
-	v.lists, v.dots = grown(v.lists, len(v.near)), grown(v.dots, len(v.near))
-	for i, key := range v.near {
-		v.lists[i], v.dots[i] = ids[uint32(key)], dots[uint32(key)]
+	v.order.known = true
+}
+
+// estimateLists leaves the want lists that are nearest by short codes in s.ivf.near, at
+// least some of them. It returns what makes distances of sums.
+func (x *ivf) estimateLists(want, least int, s *Scratch) vec.Affine {
+	v, c := &s.ivf, x.lists.short
+	quads := vec.FastScanQuads(c.pq.parts)
+	aff := x.forLists(x.tables(c.pq, x.factor(), s), v.length)
+	blocks := len(c.bias) / vec.FastScanBlock
+	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, x.shortLimit(want, nil, aff, s), v.rows, v.dist)
+	if hits < least {
+		hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, math.MaxFloat32, v.rows, v.dist)
 	}
+	x.keepLists(hits, want, s)
+	return aff
 }
 
 // Of shortLimit.
 const (
-	shortStep   = 8  // one of how many blocks is looked at
-	shortGroups = 64 // groups of centres there of which the nearest are known
+	shortStep   = 8   // one of how many blocks is looked at
+	shortGroups = 256 // groups of centres there of which the nearest are known
 )
 
-// shortLimit guesses below which estimate there are a few more centres than wanted.
-func (x *ivf) shortLimit(want int, aff vec.Affine, s *Scratch) float32 {
+// shortLimit guesses below which estimate there are a few more centres than wanted, of
+// those in some, or all (nil).
+func (x *ivf) shortLimit(want int, some []uint32, aff vec.Affine, s *Scratch) float32 {
 	v, c := &s.ivf, x.lists.short
 	var nearest [shortGroups]uint64
 	for i := range nearest {
@@ -198,20 +255,34 @@ func (x *ivf) shortLimit(want int, aff vec.Affine, s *Scratch) float32 {
 	size, seen := quads*vec.FastScanQuad, 0
 	var sums [vec.FastScanBlock]uint32
 	for from := 0; from < len(c.bias); from += shortStep * vec.FastScanBlock {
+		which := uint32(math.MaxUint32)
+		if some != nil {
+			which = some[from/vec.FastScanBlock]
+		}
+		if which == 0 {
+			continue
+		}
 		x.kern.FastScan(c.blocks[from/vec.FastScanBlock*size:], quads, v.lut, sums[:])
 		for i, sum := range sums {
+			if which>>i&1 == 0 {
+				continue
+			}
 			key := vec.Key(float32(sum)*aff.Scale+aff.Base+c.bias[from+i], 0)
 			nearest[seen%shortGroups] = min(nearest[seen%shortGroups], key)
 			seen++
 		}
 	}
-	at := 2 + want*seen/len(c.bias)
+	at := 2 + want/shortStep
 	at += at / 4
 	if at > shortGroups/2 {
 		return math.MaxFloat32 // so many are wanted that groups tell little
 	}
 	partition(nearest[:], at)
-	return vec.Unkey(slices.Max(nearest[:at])).Distance
+	worst := slices.Max(nearest[:at])
+	if worst == math.MaxUint64 { // there are fewer
+		return math.MaxFloat32
+	}
+	return vec.Unkey(worst).Distance
 }
 
 // factor is by what a product with a query counts in a distance.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"slices"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -21,7 +20,7 @@ const (
 	gatherLeast = 4
 )
 
-// looker follows a search with a filter from list to list.
+// looker follows a search from list to list.
 type looker struct {
 	x    *ivf
 	p    plan
@@ -29,15 +28,21 @@ type looker struct {
 	more bool
 	// Of the list at hand and the next one, by turns: which rows are allowed, and
 	// how many.
+	own   [2][]uint32
 	masks [2][]uint32
 	count [2]int
 }
 
-// begin readies k for a search, of all lists without a filter.
-func (k *looker) begin(x *ivf, p *plan, lists []uint32) {
+// begin readies k for a search.
+func (k *looker) begin(x *ivf, p *plan, s *Scratch) {
 	k.x, k.p, k.met, k.more = x, *p, 0, false
-	if p.allowed != nil && len(lists) > 0 {
-		k.look(0, lists[0])
+	step := len(s.ivf.near)
+	if p.allowed != nil {
+		step = min(step, max(p.near, listStep))
+	}
+	x.order(step, s)
+	if len(s.ivf.lists) > 0 {
+		k.look(0, s.ivf.lists[0])
 	}
 }
 
@@ -45,42 +50,68 @@ func (k *looker) begin(x *ivf, p *plan, lists []uint32) {
 func (k *looker) look(turn int, l uint32) {
 	x := k.x
 	from, to := int(x.first[l]), int(x.first[l+1])
-	if k.p.dense {
+	switch {
+	case k.p.allowed == nil:
+		x.ask(l, nil)
+		return
+	case k.p.dense:
 		k.count[turn] = (to - from) * k.p.selected / x.numBlocks()
-		x.ask(l)
+		x.ask(l, nil)
+		return
+	case k.p.marks != nil:
+		k.masks[turn], k.count[turn] = k.p.marks.masks[from:to], int(k.p.marks.counts[l])
+	default:
+		k.own[turn] = grown(k.own[turn], to-from)
+		k.masks[turn] = k.own[turn]
+		k.count[turn] = x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], k.p.allowed, k.masks[turn])
+	}
+	if c := k.p.packed(); c != nil {
+		size := x.blockBytes()
+		vec.PrefetchBytes(c.blocks[int(c.first[l])/vec.FastScanBlock*size : numPanels(int(c.first[l+1]))*size])
+	} else if k.count[turn] > 0 {
+		x.ask(l, k.masks[turn])
+	}
+}
+
+// ask asks for the codes of a list that are read next: of all blocks (nil), or those
+// that have a row in masks.
+func (x *ivf) ask(l uint32, masks []uint32) {
+	if x.pq == nil {
 		return
 	}
-	k.masks[turn] = grown(k.masks[turn], to-from)
-	k.count[turn] = x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], k.p.allowed, k.masks[turn])
-	if k.count[turn] > 0 {
-		x.ask(l)
+	size, first := x.blockBytes(), int(x.first[l])
+	if masks == nil {
+		vec.PrefetchBytes(x.blocks[first*size : int(x.first[l+1])*size])
+		return
+	}
+	for i := 0; i < len(masks); {
+		from := i
+		for i < len(masks) && masks[i] != 0 {
+			i++
+		}
+		if i > from {
+			vec.PrefetchBytes(x.blocks[(first+from)*size : (first+i)*size])
+		}
+		i++
 	}
 }
 
-// ask asks for the codes of a list that are read next.
-func (x *ivf) ask(l uint32) {
-	if x.pq != nil {
-		size := x.blockBytes()
-		vec.PrefetchBytes(x.blocks[int(x.first[l])*size : int(x.first[l+1])*size])
-	}
-}
-
-// wants reports whether the i-th list is still to be read, and which of its rows may be
+// wants reports whether there is an i-th list that is still to be read, and which of its rows may be
 // found: nil stands for all (or those that a hit is looked up for), and there are none if it is empty. One in which few rows are
 // allowed may have the nearest of them.
-func (k *looker) wants(i int, lists []uint32) (masks []uint32, ok bool) {
-	p := &k.p
-	if p.allowed == nil {
-		if i+1 < len(lists) {
-			k.x.ask(lists[i+1])
-		}
-		return nil, true
-	}
-	if k.enough(i) {
+func (k *looker) wants(i int, s *Scratch) (masks []uint32, ok bool) {
+	p, v := &k.p, &s.ivf
+	if i == len(v.lists) || p.allowed != nil && k.enough(i) {
 		return nil, false
 	}
-	if i+1 < len(lists) {
-		k.look((i+1)%2, lists[i+1])
+	if i+1 == len(v.lists) {
+		k.x.order(listStep, s)
+	}
+	if i+1 < len(v.lists) {
+		k.look((i+1)%2, v.lists[i+1])
+	}
+	if p.allowed == nil {
+		return nil, true
 	}
 	k.met += k.count[i%2]
 	if p.dense {
@@ -95,6 +126,9 @@ func (k *looker) wants(i int, lists []uint32) (masks []uint32, ok bool) {
 // enough reports whether the lists before the i-th do.
 func (k *looker) enough(i int) bool {
 	p := &k.p
+	if p.marks != nil && p.looks() {
+		return i >= min(p.near, p.least) && k.met >= p.target
+	}
 	if i == p.least && float64(k.met) < lookLess*float64(p.target) {
 		k.more = true
 	}
@@ -105,17 +139,29 @@ func (k *looker) enough(i int) bool {
 	return i >= p.least && k.met >= target
 }
 
+// looks reports whether it is looked up which rows of lists are allowed.
+func (p *plan) looks() bool { return p.allowed != nil && !p.dense }
+
+// packed is what is packed of the rows that are allowed, nil if nothing is.
+func (p *plan) packed() *packed {
+	if p.marks == nil || p.dense {
+		return nil
+	}
+	return p.marks.packed
+}
+
 // batchFilter is what a batch with a filter works in.
 type batchFilter struct {
-	masks  []uint32 // of all blocks
-	counts []uint32 // allowed rows, by list
+	marks  *marks   // of the filter: those that are kept, or own
+	own    marks    // whose masks are those below
+	masks  []uint32 // of all blocks, or of some
 	panels []byte   // codes of gathered rows
 	bias   []float32
 	at     []uint32 // their positions
 }
 
 func (f *batchFilter) bytes() int {
-	return 4*(cap(f.masks)+cap(f.counts)+cap(f.bias)+cap(f.at)) + cap(f.panels)
+	return 4*(cap(f.masks)+cap(f.own.counts)+cap(f.bias)+cap(f.at)) + cap(f.panels)
 }
 
 // gathers reports whether n queries are better compared with all allowed rows than
@@ -126,27 +172,38 @@ func (x *ivf) gathers(n int, p *plan) bool {
 
 // mark finds the allowed rows of all lists.
 func (f *batchFilter) mark(x *ivf, p *plan) {
-	f.masks, f.counts = grown(f.masks, x.numBlocks()), grown(f.counts, x.lists.n)
-	for l := range x.lists.n {
-		from, to := x.first[l], x.first[l+1]
-		f.counts[l] = uint32(x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], p.allowed, f.masks[from:to]))
+	if f.marks = p.marks; f.marks != nil {
+		return
 	}
+	f.masks, f.own.counts = grown(f.masks, x.numBlocks()), grown(f.own.counts, x.lists.n)
+	f.own.masks, f.marks = f.masks, &f.own
+	x.markLists(f.marks, p.allowed)
 }
 
-// useNear notes that a query wants the lists in s.ivf.near as far as a filter needs.
-func (x *ivf) useNear(query uint32, p *plan, s *Scratch) {
-	v, b := &s.ivf, &s.ivf.batch
-	slices.Sort(v.near)
-	look := looker{x: x, p: *p}
-	for i, key := range v.near {
-		if look.enough(i) {
-			break
+// useNear notes that a query wants lists near it, by sums for all, as far as a filter needs.
+func (x *ivf) useNear(query uint32, sums []int32, aff vec.Affine, p plan, s *Scratch) {
+	v, b, m := &s.ivf, &s.ivf.batch, s.ivf.batch.filter.marks
+	bias := x.lists.codes.bias
+	x.selectLists(sums, bias, aff, min(2*p.least, x.lists.n), s)
+	if p.least < len(v.near) {
+		partition(v.near, p.least)
+	}
+	p.mark(m.rows(v.near[:min(p.least, len(v.near))]))
+	if m.rows(v.near) < p.target {
+		x.selectLists(sums, bias, aff, x.lists.n, s)
+	}
+	m.keep(v)
+	met, sorted := 0, 0
+	for i := 0; i < len(v.near) && (i < p.near || met < p.target); i++ {
+		if i == sorted {
+			step := listStep
+			if i == 0 {
+				step = max(p.near, shortSlack)
+			}
+			sorted = sortNext(v.near, sorted, sorted+step)
 		}
-		l := uint32(key)
-		count := b.filter.counts[l]
-		if look.met += int(count); count == 0 {
-			continue
-		}
+		l := uint32(v.near[i])
+		met += int(m.counts[l])
 		at := 0
 		if i >= batchFirst {
 			at = 1
@@ -157,7 +214,7 @@ func (x *ivf) useNear(query uint32, p *plan, s *Scratch) {
 
 // maskBias writes the biases of some blocks to out, +Inf for rows that may not be found.
 func (f *batchFilter) maskBias(out, bias []float32, from int) {
-	for b, mask := range f.masks[from : from+len(out)/vec.PanelRows] {
+	for b, mask := range f.marks.masks[from : from+len(out)/vec.PanelRows] {
 		to := out[b*vec.PanelRows:][:vec.PanelRows]
 		copy(to, bias[b*vec.PanelRows:])
 		for not := ^mask; not != 0; not &= not - 1 {

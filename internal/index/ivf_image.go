@@ -3,6 +3,7 @@ package index
 import (
 	"bufio"
 	"encoding/binary"
+	"hash/maphash"
 	"io"
 	"unsafe"
 
@@ -272,6 +273,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 		lists: &centres{dim: dim, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),
+		marks: marksCache{seed: maphash.MakeSeed()},
 	}
 	if blocks := parts[ivfCentreBlocks]; len(blocks) > 0 {
 		x.lists.short = &shortCentres{

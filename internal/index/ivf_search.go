@@ -19,8 +19,11 @@ type ivfScratch struct {
 	near   []uint64 // keys of lists
 	rows   []uint32 // places of hits in a list
 	dist   []float32
-	lists  []uint32  // nearest first
-	dots   []float32 // products with the centres of the first of those
+	lists  []uint32  // nearest first, the first of those in near
+	dots   []float32 // products with their centres
+	order  listOrder
+	masks  []uint32  // of packed codes, where they are read in one go
+	bias   []float32 // of these
 	values []float32 // of tables
 	lut    []byte
 	cands  candidates
@@ -29,8 +32,8 @@ type ivfScratch struct {
 }
 
 func (v *ivfScratch) bytes() int {
-	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)) +
-		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.masks[0])+cap(v.look.masks[1])) + v.batch.bytes()
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)) +
+		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes()
 }
 
 // candidates are the best positions so far by an estimate.
@@ -123,6 +126,8 @@ type plan struct {
 	scan           bool     // look at all allowed rows
 	dense          bool     // nearly all rows are allowed: hits are looked up, lists are not
 	least, target  int      // with a filter: lists read at least, allowed rows met at least
+	marks          *marks   // of the filter, if it is known
+	near           int      // lists that would be read without a filter
 }
 
 // How many codes of a list are read in the time of one row at random.
@@ -131,6 +136,8 @@ const (
 	rowFine  = 4  // of the same, if rows are read by the first half of fine codes
 	rowBytes = 12 // of a byte for each dimension
 	rowRows  = 2  // rows of lists themselves
+	// listPacked is how many are read in the time of a list whose allowed rows are packed.
+	listPacked = 30
 )
 
 // plan decides on the work for a query.
@@ -142,13 +149,21 @@ func (x *ivf) plan(q *Query) plan {
 	selected := x.n
 	if q.Allowed != nil {
 		p.allowed = nonNil(q.Allowed.Words())
-		selected = min(q.Allowed.Count(), x.n)
+		if p.marks = x.marks.find(p.allowed); p.marks != nil {
+			selected = min(p.marks.selected, x.n)
+		} else {
+			selected = min(q.Allowed.Count(), x.n)
+			if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
+				p.marks = x.marks.learn(x, p.allowed)
+			}
+		}
 		p.k = min(p.k, selected)
 	}
 	// Many of the nearest, or the nearest of few, lie further apart, so more lists
 	// hold them. The exponents are measured on word vectors.
-	wider := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42) * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)
-	p.lists = int(math.Ceil(float64(p.lists) * wider))
+	many := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42) * float64(p.lists)
+	p.near = int(math.Ceil(many))
+	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)))
 	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
 	p.lists = min(p.lists, x.lists.n)
 	p.rank = x.byteRank(p.k)
@@ -170,6 +185,9 @@ func (x *ivf) plan(q *Query) plan {
 		ratio = min(ratio, rowFine)
 	}
 	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
+	if m := p.marks; m != nil && m.packed != nil && x.fine.exists() {
+		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
+	}
 	p.look(selected, x)
 	return p
 }
@@ -211,9 +229,16 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	if p.scan {
 		return q.within(x.scanAll(vector, &p, s))
 	}
+	if p.marks != nil {
+		p.target = max(p.target, p.enough)
+	}
 	x.normalise(vector, s)
 	for {
-		x.nearestLists(&p, s)
+		if p.looks() && p.marks != nil {
+			x.nearestMarked(&p, s)
+		} else {
+			x.nearestLists(&p, s)
+		}
 		s.ivf.cands.reset(p.rank)
 		found := 0
 		switch {
@@ -229,6 +254,7 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		}
 		p.lists = min(4*p.lists, x.lists.n)
 		p.least = p.lists // the allowed rows are far from the query
+		p.target = max(p.target, p.lists*p.selected/x.lists.n)
 	}
 	if x.bytes == nil {
 		return q.within(x.ranked(vector, &p, s))
@@ -319,9 +345,6 @@ func (x *ivf) quads() int {
 // chunkPanels is how many panels are multiplied in one go.
 const chunkPanels = 8
 
-// dotsStep is how many centres are multiplied with the query in one go.
-const dotsStep = 128
-
 // readProducts adds what the codes of the lists promise to the candidates, and
 // returns how many these are.
 func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
@@ -335,34 +358,44 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 	}
 	aff := x.tables(x.pq, factor, s)
 	aff.Base += base
-	known := len(v.dots)
-	v.dots = slices.Grow(v.dots, len(v.lists)-known)[:len(v.lists)]
 	var unmasked []uint64 // what hits are looked up in
 	if p.dense {
 		unmasked = p.allowed
 	}
-	size, look := x.blockBytes(), &v.look
-	look.begin(x, p, v.lists)
-	for i, l := range v.lists {
-		if i == known {
-			to := min(i+dotsStep, len(v.lists))
-			known = to
-			x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists[i:to], v.dots[i:to])
-		}
-		masks, ok := look.wants(i, v.lists)
+	size, look, few := x.blockBytes(), &v.look, p.packed()
+	if few.spreads(p.marks) {
+		x.readSpread(few, aff, p, s)
+		return len(v.cands.keys)
+	}
+	blocks, bias := x.blocks, x.pqBias
+	if few != nil {
+		blocks, bias = few.blocks, few.bias
+	}
+	look.begin(x, p, s)
+	for i := 0; ; i++ {
+		masks, ok := look.wants(i, s)
 		if !ok {
 			break
 		}
+		l := v.lists[i]
 		from, to := int(x.first[l]), int(x.first[l+1])
-		if masks != nil && len(masks) == 0 {
+		switch {
+		case masks != nil && len(masks) == 0:
 			to = from
+		case few != nil:
+			from, to, masks = few.span(l, look.own[0])
+			look.own[0] = masks
 		}
 		own := vec.Affine{Scale: aff.Scale, Base: aff.Base + factor*v.dots[i]}
 		for from < to {
 			n := min(to-from, len(v.rows)/vec.FastScanBlock)
 			s.stats.Codes += n * vec.FastScanBlock
-			hits := x.kern.FastScanBelow(x.blocks[from*size:], quads, n, v.lut, x.pqBias[from*vec.FastScanBlock:], masks, own, v.cands.limit, v.rows, v.dist)
-			x.take(&v.cands, from, hits, unmasked, s)
+			hits := x.kern.FastScanBelow(blocks[from*size:], quads, n, v.lut, bias[from*vec.FastScanBlock:], masks, own, v.cands.limit, v.rows, v.dist)
+			if few != nil {
+				few.take(v, from, hits)
+			} else {
+				x.take(&v.cands, from, hits, unmasked, s)
+			}
 			if from += n; masks != nil {
 				masks = masks[n:]
 			}
@@ -379,15 +412,16 @@ func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 	v, size := &s.ivf, x.bytes.panelBytes()
 	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
 	look := &v.look
-	look.begin(x, p, v.lists)
-	for i, l := range v.lists {
-		masks, ok := look.wants(i, v.lists)
+	look.begin(x, p, s)
+	for i := 0; ; i++ {
+		masks, ok := look.wants(i, s)
 		if !ok {
 			break
 		}
 		if masks != nil && len(masks) == 0 {
 			continue
 		}
+		l := v.lists[i]
 		from, to := int(x.first[l]), int(x.first[l+1])
 		for from < to {
 			n := min(to-from, chunkPanels)
@@ -443,15 +477,16 @@ func (x *ivf) readRows(vector []float32, p *plan, s *Scratch) int {
 		ids = ids[:0]
 	}
 	look := &v.look
-	look.begin(x, p, v.lists)
-	for i, l := range v.lists {
-		masks, ok := look.wants(i, v.lists)
+	look.begin(x, p, s)
+	for i := 0; ; i++ {
+		masks, ok := look.wants(i, s)
 		if !ok {
 			break
 		}
 		if masks != nil && len(masks) == 0 {
 			continue
 		}
+		l := v.lists[i]
 		for _, row := range x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows] {
 			if int(row) < x.n && (p.allowed == nil || has(p.allowed, row)) {
 				ids = append(ids, row)

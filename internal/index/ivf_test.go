@@ -432,9 +432,11 @@ func TestListsAreFoundByShortCodes(t *testing.T) {
 			short := x.lists.short
 			x.lists.short = nil
 			x.nearestLists(&plan{lists: want}, &s)
+			x.order(want, &s)
 			by := slices.Clone(s.ivf.lists)
 			x.lists.short = short
 			x.nearestLists(&plan{lists: want}, &s)
+			x.order(want, &s)
 			if len(s.ivf.lists) != want || len(s.ivf.dots) != want {
 				t.Fatalf("%s: %d lists, %d products, want %d", m, len(s.ivf.lists), len(s.ivf.dots), want)
 			}
