@@ -68,24 +68,11 @@ func (id ID) String() string {
 // it ended, after the subscription is gone.
 type Handle struct{ s *subscription }
 
-// ID names the registration.
-func (h *Handle) ID() ID { return h.s.id }
-
 // State is where the subscription is in its life.
 func (h *Handle) State() State { return h.s.state() }
 
-// Position is the last one applied: what to pass as From to go on from here.
-// Before the first Apply it is where the subscription started.
-func (h *Handle) Position() mq.Position { return h.s.info(time.Now()).Position }
-
-// Lag is how far the subscription is behind.
-func (h *Handle) Lag() Lag { return h.s.info(time.Now()).Lag }
-
 // Info describes the subscription.
 func (h *Handle) Info() SubscriptionInfo { return h.s.info(time.Now()) }
-
-// Done is closed once the subscription is Closed or Failed and no Apply runs.
-func (h *Handle) Done() <-chan struct{} { return h.s.done }
 
 // Err says why the subscription Failed; nil otherwise.
 func (h *Handle) Err() error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -208,18 +207,6 @@ func (m *Manager) snapshot() []*subscription {
 		subs = append(subs, s)
 	}
 	return subs
-}
-
-// Subscriptions lists what is subscribed, sorted by vchannel; a Failed one
-// until its handle is closed or its vchannel subscribed again.
-func (m *Manager) Subscriptions() []SubscriptionInfo {
-	now := time.Now()
-	infos := []SubscriptionInfo{}
-	for _, s := range m.snapshot() {
-		infos = append(infos, s.info(now))
-	}
-	slices.SortFunc(infos, func(a, b SubscriptionInfo) int { return strings.Compare(a.ID.VChannel, b.ID.VChannel) })
-	return infos
 }
 
 // Consumers lists the register, oldest first: everything that is, or may be,

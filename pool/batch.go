@@ -17,21 +17,6 @@ type Batch struct {
 	one     [1]Future // futures, if there is one
 }
 
-// Run submits the tasks together and waits for all of them. It returns each
-// one's error in its place. The second result is not nil if they were refused
-// as a whole (nothing has run, the slice is nil), or if ctx ended while some of
-// them were still running: then it is an ErrUnfinished that names them, and
-// what those tasks use must stay valid. Use SubmitAll and Batch.Done to learn
-// when they are through.
-func (p *Pool) Run(ctx context.Context, tasks ...Task) ([]error, error) {
-	b, err := p.SubmitAll(ctx, tasks...)
-	if err != nil {
-		return nil, err
-	}
-	err = b.Wait(ctx)
-	return b.Errs(), err
-}
-
 // SubmitAll admits all the tasks or none. A batch longer than the whole queue
 // is admitted when no other task waits, one costlier than MaxCost when no other
 // is admitted: it could never run otherwise. A single task costlier than MaxCost

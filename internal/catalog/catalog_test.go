@@ -372,28 +372,6 @@ func TestTermsOnlyGrow(t *testing.T) {
 	wantClass(t, err, errclass.Invalid)
 }
 
-func TestRevisionChangesWithTheCatalogOnly(t *testing.T) {
-	onBoth(t, func(t *testing.T, b objstore.Bucket) {
-		c := open(t, b)
-		revision := func() string {
-			r, err := c.Revision(t.Context())
-			must(t, err)
-			return r
-		}
-		r0 := revision()
-		col := create(t, c, "movies")
-		r1 := revision()
-		_, err := c.CommitFlush(t.Context(), col.VChannels[0].Name, FlushCommit{Term: 1})
-		must(t, err)
-		r2 := revision()
-		_, err = c.Collection(t.Context(), "movies")
-		must(t, err)
-		if r0 == r1 || r1 == r2 || r2 != revision() {
-			t.Errorf("%s, %s, %s, %s", r0, r1, r2, revision())
-		}
-	})
-}
-
 func TestAHalfReadableCatalogIsListedAndReported(t *testing.T) {
 	b := objstore.NewMem(nil)
 	c := open(t, b)

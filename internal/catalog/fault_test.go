@@ -277,9 +277,8 @@ func TestHungStorageEndsWithTheDeadline(t *testing.T) {
 			_, err := c.CommitFlush(ctx, "dml-0_1v0", FlushCommit{Term: 1})
 			return err
 		},
-		"term":     func(ctx context.Context, c *Catalog) error { _, err := c.NextTerm(ctx, "dml-0", "me"); return err },
-		"sweep":    func(ctx context.Context, c *Catalog) error { _, err := c.Sweep(ctx); return err },
-		"revision": func(ctx context.Context, c *Catalog) error { _, err := c.Revision(ctx); return err },
+		"term":  func(ctx context.Context, c *Catalog) error { _, err := c.NextTerm(ctx, "dml-0", "me"); return err },
+		"sweep": func(ctx context.Context, c *Catalog) error { _, err := c.Sweep(ctx); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -447,5 +446,32 @@ func TestSweepNeverDeletesANameThatIsTaken(t *testing.T) {
 			}
 			checkInvariants(t, b)
 		})
+	}
+}
+
+// TestChangesThatCollideAreCounted: by the one that comes second, and by nobody else.
+func TestChangesThatCollideAreCounted(t *testing.T) {
+	b := objstore.NewMem(nil)
+	c, other := open(t, b), open(t, b)
+	col := create(t, c, "movies")
+	put := 0
+	b.SetHook(func(call objstore.Call) objstore.Fault {
+		if call.Op == objstore.OpPut && call.Key == c.collectionKey(col.ID) {
+			if put++; put == 1 { // c has read, and is about to write what it made of it
+				_, err := other.AlterProperties(t.Context(), "movies", map[string]string{"b": "2"})
+				must(t, err)
+			}
+		}
+		return objstore.Fault{}
+	})
+	_, err := c.AlterProperties(t.Context(), "movies", map[string]string{"a": "1"})
+	must(t, err)
+	got, err := c.Collection(t.Context(), "movies")
+	must(t, err)
+	if got.Properties["a"] != "1" || got.Properties["b"] != "2" || put != 3 {
+		t.Fatalf("after %d puts: %v", put, got.Properties)
+	}
+	if s, o := c.Stats(), other.Stats(); s != (Stats{Conflicts: 1}) || o != (Stats{}) {
+		t.Errorf("counted: %+v, by the other %+v", s, o)
 	}
 }

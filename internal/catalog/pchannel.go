@@ -61,17 +61,3 @@ func (c *Catalog) NextTerm(ctx context.Context, pchannel, owner string) (uint64,
 		return 0, errors.Wrapf(err, "next term of pchannel %s", pchannel)
 	}
 }
-
-// PChannel returns the owner and term of a pchannel, or NotFound.
-func (c *Catalog) PChannel(ctx context.Context, pchannel string) (*PChannel, error) {
-	if err := checkPChannel(pchannel); err != nil {
-		return nil, err
-	}
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
-	p, _, err := load[PChannel](ctx, c, c.pchannelKey(pchannel), maxSmallManifest)
-	if err != nil {
-		return nil, errors.Wrapf(err, "pchannel %s", pchannel)
-	}
-	return p, nil
-}

@@ -55,9 +55,6 @@ func NewSink(ch *segments.Channel, o Options) *Sink {
 // Quarantined is the number of messages set aside.
 func (s *Sink) Quarantined() int64 { return s.quarantined.Load() }
 
-// Applied is the number of messages applied.
-func (s *Sink) Applied() int64 { return s.applied.Load() }
-
 // Counts says what a sink has applied.
 type Counts struct {
 	Messages int64

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"hash/crc32"
 	"io"
-	"os"
 	"strconv"
 	"unsafe"
 
@@ -172,22 +171,4 @@ func WriteDeletes(path string, keys *schema.Column, timestamps []uint64) error {
 		return err
 	}
 	return writeFile(path, b)
-}
-
-// ReadDeletes reads the file that WriteDeletes wrote; class NotFound if there is none.
-func ReadDeletes(path string) (keys *schema.Column, timestamps []uint64, err error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, errclass.Wrap(err, errclass.NotFound, "read deletes")
-	}
-	if err != nil {
-		return nil, nil, ioError(err, "read deletes")
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, MaxDeletesBytes+1))
-	if err != nil {
-		return nil, nil, ioError(err, "read deletes")
-	}
-	keys, timestamps, err = DecodeDeletes(b)
-	return keys, timestamps, errors.Wrapf(err, "read %s", path)
 }

@@ -30,7 +30,7 @@ func TestDeletesComeBack(t *testing.T) {
 		if err := WriteDeletes(path, keys, ts); err != nil {
 			rt.Fatal(err)
 		}
-		k, got, err := ReadDeletes(path)
+		k, got, err := readDeletes(path)
 		if err != nil || !sameColumn(k, keys) || !slices.Equal(got, ts) {
 			rt.Fatalf("%+v, %v, %v", k, got, err)
 		}
@@ -104,7 +104,7 @@ func TestOddDeletesAreNotWritten(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, _, err := ReadDeletes(filepath.Join(t.TempDir(), "none")); !errclass.Is(err, errclass.NotFound) {
+	if _, _, err := readDeletes(filepath.Join(t.TempDir(), "none")); !errclass.Is(err, errclass.NotFound) {
 		t.Error(err)
 	}
 }

@@ -251,14 +251,9 @@ func (s *Segment) Close() error {
 	return errors.Wrapf(err, "close segment %d", s.m.SegmentID)
 }
 
-// Verify reads all files of the segment and compares every block with its
+// Verify reads all files of the segment in dir and compares every block with its
 // checksum; class Corrupt names file and block. progress, if not nil, is
 // called after each block with bytes.
-func (s *Segment) Verify(ctx context.Context, progress func(done, total int64)) error {
-	return s.m.Verify(ctx, s.dir, progress)
-}
-
-// Verify is Segment.Verify for files in dir that are not open.
 func (m *Manifest) Verify(ctx context.Context, dir string, progress func(done, total int64)) error {
 	total := m.DiskBytes()
 	done := int64(0)

@@ -2,7 +2,6 @@ package wal
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -275,20 +274,6 @@ func (m *Manager) stillOpen() []*WAL {
 	defer m.mu.Unlock()
 	m.pruneLocked()
 	return append(open, m.mu.abandoned...)
-}
-
-// Abandoned names the WALs that were closed but did not stop in time, with what
-// still runs of each.
-func (m *Manager) Abandoned() []string {
-	m.mu.Lock()
-	m.pruneLocked()
-	ws := slices.Clone(m.mu.abandoned)
-	m.mu.Unlock()
-	names := make([]string, 0, len(ws))
-	for _, w := range ws {
-		names = append(names, fmt.Sprintf("wal %s term %d: %q", w.PChannel(), w.Term(), w.Running()))
-	}
-	return names
 }
 
 func (m *Manager) abandon(w *WAL) {

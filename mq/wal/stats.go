@@ -147,13 +147,6 @@ func (w *WAL) Progress() Progress {
 	return p
 }
 
-// Quarantined returns the messages that recovery passed over, the latest 128 at most.
-func (w *WAL) Quarantined() []Quarantine {
-	w.progress.mu.Lock()
-	defer w.progress.mu.Unlock()
-	return slices.Clone(w.progress.mu.quarantine)
-}
-
 // quarantine counts and names a message that is passed over.
 func (w *WAL) quarantine(q Quarantine) {
 	q.PChannel = w.o.PChannel

@@ -101,9 +101,6 @@ func (f *File) Rows() int64 { return f.file.NumRows() }
 // Columns lists the top-level columns in the order of the file. Do not modify it.
 func (f *File) Columns() []Column { return f.cols }
 
-// Lookup returns the value of a key of the footer's metadata.
-func (f *File) Lookup(key string) (string, bool) { return f.file.Lookup(key) }
-
 // guard runs fn, and marks its error and its panic as Corrupt unless it has a class.
 func guard(what string, fn func() error) (err error) {
 	defer func() {

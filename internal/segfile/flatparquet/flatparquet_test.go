@@ -192,7 +192,7 @@ func TestEveryTypeComesBackInOrder(t *testing.T) {
 			t.Errorf("column %d: got %+v, want %+v", i, col, w)
 		}
 	}
-	if v, _ := f.Lookup("k"); v != "v" || f.Rows() != rows {
+	if v, _ := f.file.Lookup("k"); v != "v" || f.Rows() != rows {
 		t.Fatalf("metadata %q, %d rows", v, f.Rows())
 	}
 	for _, step := range []int{rows, 1000, 777} {
