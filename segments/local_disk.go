@@ -4,13 +4,15 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
 )
 
-// localDisk keeps the files of sealed segments within a limit. Vectors and indexes
-// (see fieldFiles) leave when their room is needed, those that were used the longest
-// time ago first; the rest of a segment stays while it is loaded.
+// localDisk keeps what the node has on the local disk within a limit: the files of
+// sealed segments, those that are being made of others (see DiskRoom), and the queue.
+// Vectors and indexes (see fieldFiles) leave when their room is needed, those that were
+// used the longest time ago first; the rest of a segment stays while it is loaded.
 type localDisk struct {
 	limit atomic.Int64  // 0 = none; tests change it
 	slots chan struct{} // fetches at a time
@@ -20,19 +22,25 @@ type localDisk struct {
 
 	mu struct {
 		sync.Mutex
-		used   int64
-		fields int // that have room
-		local  map[*fieldFiles]bool
-		freed  chan struct{} // closed when some room may have become free; nil = nobody waits
+		used   int64 // but for the queue
+		fields int   // that have room
+		making int64 // of used, what is being made
+
+		queue   int64     // what the queue had when it was looked at last, and was given since
+		refused time.Time // when rows had no room last
+		local   map[*fieldFiles]bool
+		freed   chan struct{} // closed when some room may have become free; nil = nobody waits
 	}
 	fetches, fetchedBytes, failed, evictions, evictedBytes atomic.Int64
 }
 
-// DiskStats tell what sealed segments have on the local disk, and what goes between
-// it and object storage.
+// DiskStats tell what is on the local disk, and what goes between it and object
+// storage.
 type DiskStats struct {
 	Limit        int64 // bytes; 0 = none
-	Used         int64 // bytes
+	Used         int64 // bytes: segments, what is being made of them, and the queue
+	Making       int64 // of them by compactions and flushes under way
+	Queue        int64 // of them by the queue
 	Fields       int   // vector fields of segments whose files are on the local disk
 	Fetches      int64 // fields that were fetched because a read needed them, or in the background
 	FetchedBytes int64
@@ -46,7 +54,7 @@ func (s *Set) Disk() DiskStats {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
+	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.mu.queue, Making: d.mu.making, Queue: d.mu.queue, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
 		FetchErrors: d.failed.Load(), Evictions: d.evictions.Load(), EvictedBytes: d.evictedBytes.Load()}
 }
 
@@ -70,7 +78,7 @@ const (
 func (d *localDisk) takeFree(n int64, of room) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if limit := d.limit.Load(); limit > 0 && n > limit-d.mu.used && (of == roomForRest || d.mu.fields > 0) {
+	if limit := d.limit.Load(); limit > 0 && n > limit-d.mu.used-d.mu.queue && (of == roomForRest || d.mu.fields > 0) {
 		return false
 	}
 	d.mu.used += n
@@ -130,7 +138,8 @@ func (d *localDisk) noRoom(n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return errclass.New(errclass.Exhausted,
-		"no room for %d bytes on the local disk: %d of %d bytes are in use; release segments, or give the node more (disk.limit)", n, d.mu.used, d.limit.Load())
+		"no room for %d bytes on the local disk: %d of %d bytes are in use, %d of them by the queue; release segments, flush, or give the node more (disk.limit)",
+		n, d.mu.used+d.mu.queue, d.limit.Load(), d.mu.queue)
 }
 
 // take takes room for a field, and waits for files to be used no more.

@@ -295,6 +295,8 @@ func (h *hostile) plain(ctx context.Context) (answered, refused int) {
 		}
 		select {
 		case <-ctx.Done():
+		case <-h.p.done:
+			return answered, refused
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

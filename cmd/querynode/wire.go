@@ -231,7 +231,7 @@ func (r *running) openQueue(ctx context.Context) (err error) {
 		return r.openPulsar(ctx)
 	}
 	r.embedded, err = embedded.Open(embedded.Options{
-		Dir: q.Dir, SegmentBytes: int64(q.SegmentBytes), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
+		Dir: q.Dir, SegmentBytes: queueFile(int64(q.SegmentBytes), int64(r.cfg.Disk.Limit), q.PChannels), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
 		Sync: embedded.SyncPolicy(slices.Index([]string{"always", "interval", "none"}, q.Sync)),
 	})
 	if err != nil {
@@ -272,6 +272,9 @@ func (r *running) openSegments(context.Context) (err error) {
 		if disk, err = freeDisk(r.dir.run); err != nil {
 			return errors.Wrap(err, "disk.limit: set it, since what is free cannot be found out")
 		}
+		if r.embedded != nil { // what it has is not free any more, but in the budget
+			disk += folderBytes(c.Queue.Dir)
+		}
 		disk = disk / 10 * 8
 	}
 	r.set, err = segments.New(segments.Options{
@@ -285,6 +288,11 @@ func (r *running) openSegments(context.Context) (err error) {
 	}
 	if err := r.push("segments", 25, r.set.Close); err != nil {
 		return err
+	}
+	if r.embedded != nil {
+		if err := r.group.Go("disk", func(ctx context.Context) error { return watchDisk(ctx, r.set, c.Queue.Dir) }); err != nil {
+			return err
+		}
 	}
 	return r.group.Go("memory", func(ctx context.Context) error { return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit)) })
 }

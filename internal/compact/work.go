@@ -27,6 +27,14 @@ func (j *job) ids() []int64 {
 	return ids
 }
 
+// bytes is the size of the inputs' files.
+func (j *job) bytes() (n int64) {
+	for _, s := range j.inputs {
+		n += s.Bytes
+	}
+	return n
+}
+
 // next does one thing on the channel; nil, nil if nothing is worth it.
 func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, error) {
 	entry, partitions, err := c.look(ctx, ch)
@@ -117,6 +125,11 @@ func hybrid(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) << 18 }
 // rewrite makes and uploads the segment that takes the place of the inputs; nil
 // if no row is left.
 func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Channel, j *job, horizon, expired uint64) (_ *catalog.Segment, err error) {
+	disk, err := ch.Collection().ReserveDisk(2 * j.bytes()) // what comes in, and what is made of it
+	if err != nil {
+		return nil, err
+	}
+	defer disk.Release()
 	dir, err := os.MkdirTemp(c.o.Dir, "job-")
 	if err != nil {
 		return nil, errors.Wrap(err, "create a folder for the job")

@@ -59,11 +59,15 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 	if err := os.RemoveAll(dir); err != nil {
 		return errors.Wrapf(err, "remove leftovers %s", dir)
 	}
+	// Whatever the limit: what is stored lets go of a part of the queue.
+	disk := ch.Collection().ForceDisk(g.Bytes())
+	defer disk.Release()
 	defer func() { _ = os.RemoveAll(dir) }() // what stays is removed by the next try or the next start
 	m, err := f.build(ctx, ch, g, dir)
 	if err != nil {
 		return err
 	}
+	disk.Commit(m.DiskBytes())
 	prefix := segmentPath(info.ID, meta.ID, w.Term())
 	if err := Upload(ctx, f.o.Bucket, dir, prefix, m, f.o.StepTimeout, func(done, total int64) {
 		f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "upload", Done: done, Total: total})

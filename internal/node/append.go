@@ -60,6 +60,11 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 	if err := b.CheckGiven(&coll.Schema); err != nil {
 		return Appended{}, err
 	}
+	if n.o.Sole { // the queue is on the local disk
+		if err := n.o.Segments.RoomInQueue(b.Bytes()); err != nil {
+			return Appended{}, errors.Wrap(err, "rows that are growing are being stored: try again")
+		}
+	}
 	keys := b.Column(coll.Schema.Primary().ID)
 	typ := wal.Insert
 	if upsert {

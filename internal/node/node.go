@@ -177,11 +177,11 @@ func Open(o Options) (n *Node, err error) {
 	return n, n.group.Go("keeper", n.keep)
 }
 
-// pressed says which growing segments are sealed because memory is short: large
-// ones first, all when it is very short.
+// pressed says which growing segments are sealed because memory is short, or the local
+// disk with the queue on it: large ones first, all when it is very short.
 func (n *Node) pressed(bytes int64) bool {
 	l := n.o.Segments.Ledger()
-	return l.Short(80) && (bytes >= l.Limit()/50 || l.Above(90))
+	return l.Short(80) && (bytes >= l.Limit()/50 || l.Above(90)) || n.o.Sole && n.o.Segments.DiskShort(bytes)
 }
 
 func (n *Node) ended(name string, err error) {

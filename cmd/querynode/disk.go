@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/querynode/querynode/segments"
+)
+
+// diskInterval is how often it is looked what the queue has on the local disk.
+const diskInterval = time.Second
+
+// watchDisk tells what shares the disk's budget with the queue how large that is.
+func watchDisk(ctx context.Context, set *segments.Set, dir string) error {
+	tick := time.NewTicker(diskInterval)
+	defer tick.Stop()
+	for {
+		set.ObserveQueue(folderBytes(dir))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// folderBytes sums the files in a folder. What goes meanwhile, or cannot be looked at,
+// does not count.
+func folderBytes(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n
+}
+
+// queueFile is the size at which the queue begins a new file: it keeps the last one of
+// each topic, and where disk.limit is small these are to have no more than an eighth.
+func queueFile(configured, disk int64, topics int) int64 {
+	const least = 64 << 10
+	if disk == 0 {
+		return configured
+	}
+	return min(configured, max(disk/8/int64(max(topics, 1)), least))
+}

@@ -1,0 +1,112 @@
+package segments
+
+import (
+	"sync"
+	"time"
+)
+
+// DiskRoom is room on the local disk for files that are not of a loaded segment: what
+// compactions and flushes make. Nil holds nothing. It is safe for concurrent use.
+type DiskRoom struct {
+	disk *localDisk
+	mu   struct {
+		sync.Mutex
+		bytes int64
+	}
+}
+
+// ReserveDisk takes n bytes of the local disk, for which vectors and indexes leave it
+// if need be. An error of class Exhausted with the numbers says that there is no room.
+func (c *Collection) ReserveDisk(n int64) (*DiskRoom, error) {
+	d := c.set.disk
+	if err := d.takeNow(n, roomForRest); err != nil {
+		return nil, err
+	}
+	return d.making(n), nil
+}
+
+// ForceDisk is ReserveDisk whatever the limit, for what makes room elsewhere: a flush
+// lets go of a part of the queue.
+func (c *Collection) ForceDisk(n int64) *DiskRoom {
+	d := c.set.disk
+	d.force(n)
+	return d.making(n)
+}
+
+// making notes n bytes that have been taken.
+func (d *localDisk) making(n int64) *DiskRoom {
+	r := &DiskRoom{disk: d}
+	r.mu.bytes = n
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.making += n
+	return r
+}
+
+// Commit sets the room to what is really used.
+func (r *DiskRoom) Commit(n int64) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	more := n - r.mu.bytes
+	r.mu.bytes = n
+	r.mu.Unlock()
+	if more > 0 {
+		r.disk.force(more)
+	} else {
+		r.disk.give(-more, roomForRest)
+	}
+	r.disk.mu.Lock()
+	defer r.disk.mu.Unlock()
+	r.disk.mu.making += more
+}
+
+// Release gives everything back. Releasing twice is harmless.
+func (r *DiskRoom) Release() { r.Commit(0) }
+
+// diskReserve is the part of the limit, 1/diskReserve, that rows leave free, so that
+// deletes, loads and what is being made still have room.
+const diskReserve = 20
+
+// ObserveQueue tells what the queue really has on the local disk, in bytes. Vectors and
+// indexes leave it if that is too much with the rest.
+func (s *Set) ObserveQueue(bytes int64) {
+	d := s.disk
+	d.mu.Lock()
+	d.mu.queue = bytes
+	d.wakeLocked()
+	d.mu.Unlock()
+	d.force(0)
+}
+
+// RoomInQueue takes room for n bytes of rows that are about to be written to a queue on
+// the local disk; they count until the queue is observed again. Vectors and indexes
+// leave the disk for them if need be. Class Exhausted, with the numbers, if that is
+// not enough: what is growing is to be flushed then, see DiskShort.
+func (s *Set) RoomInQueue(n int64) error {
+	d := s.disk
+	reserve := d.limit.Load() / diskReserve
+	if err := d.takeNow(n+reserve, roomForRest); err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.mu.refused = time.Now()
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.queue += n
+	d.mu.used -= n + reserve
+	return nil
+}
+
+// DiskShort reports whether a growing segment of so many bytes is to be flushed, so
+// that the queue lets go of files: each of them if rows were refused a moment ago, large
+// ones if the queue has more than half of the disk.
+func (s *Set) DiskShort(bytes int64) bool {
+	d := s.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	limit := d.limit.Load()
+	return limit > 0 && (time.Since(d.mu.refused) < wantFor || d.mu.queue > limit/2 && bytes >= limit/50)
+}

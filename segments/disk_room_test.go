@@ -1,0 +1,95 @@
+package segments
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/querynode/querynode/internal/errclass"
+)
+
+// TestWhatIsMadeAndTheQueueShareTheDisk with the files of segments: these leave for
+// what there is no other room for, and what has none is refused with the numbers.
+func TestWhatIsMadeAndTheQueueShareTheDisk(t *testing.T) {
+	r, _ := tierRig(t, rigOptions{})
+	r.shrink(6)
+	limit, base := r.set.Disk().Limit, r.set.Disk().Used
+	one := r.holderOf(1).files(vectorField).bytes
+	room, err := r.coll.ReserveDisk(2 * one)
+	must(t, err)
+	if d := r.set.Disk(); d.Making != 2*one || d.Used > limit || len(r.remote()) < 1 {
+		t.Fatalf("%+v, remote %v", d, r.remote())
+	}
+	_, err = r.coll.ReserveDisk(limit)
+	wantClass(t, err, errclass.Exhausted)
+	if want := fmt.Sprintf("no room for %d bytes on the local disk", limit); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), fmt.Sprintf("of %d bytes are in use", limit)) {
+		t.Errorf("%v does not say %q", err, want)
+	}
+	forced := r.coll.ForceDisk(limit)
+	if d := r.set.Disk(); d.Used < limit || d.Making != 2*one+limit {
+		t.Errorf("%+v", d)
+	}
+	wantClass(t, r.set.RoomInQueue(1), errclass.Exhausted)
+	forced.Commit(one)
+	forced.Commit(2 * one)
+	for range 2 {
+		forced.Release()
+		room.Release()
+	}
+	r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10}) // all come back
+	if d := r.set.Disk(); d.Making != 0 || d.Used > base {
+		t.Errorf("%+v after all was given back, %d before", d, base)
+	}
+	must(t, r.set.RoomInQueue(one))
+	if d := r.set.Disk(); d.Queue != one {
+		t.Errorf("%+v", d)
+	}
+	r.set.ObserveQueue(3 * one)
+	if d := r.set.Disk(); d.Queue != 3*one || d.Used > limit || len(r.remote()) < 2 {
+		t.Errorf("%+v, remote %v", d, r.remote())
+	}
+	r.set.ObserveQueue(limit)
+	err = r.set.RoomInQueue(one)
+	wantClass(t, err, errclass.Exhausted)
+	if want := fmt.Sprintf("%d of them by the queue", limit); !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
+	}
+	r.coll.Release(1)
+	r.idle()
+	wantClass(t, r.load(1), errclass.Exhausted)
+	r.set.ObserveQueue(0)
+	must(t, r.load(1))
+	r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10})
+	r.checkDisk()
+	var none *DiskRoom
+	none.Release()
+}
+
+// TestTheDiskIsShort after rows were refused, for all that grows, and while the queue
+// has more than half of it, for what is large.
+func TestTheDiskIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Set{disk: newLocalDisk(1000, 1)}
+		want := func(small, large bool) {
+			t.Helper()
+			if s.DiskShort(1) != small || s.DiskShort(20) != large {
+				t.Errorf("short for a small segment: %v, for a large one: %v", s.DiskShort(1), s.DiskShort(20))
+			}
+		}
+		time.Sleep(wantFor)
+		want(false, false)
+		s.ObserveQueue(501)
+		want(false, true)
+		must(t, s.RoomInQueue(400))
+		wantClass(t, s.RoomInQueue(50), errclass.Exhausted) // a twentieth stays free
+		want(true, true)
+		s.ObserveQueue(10)
+		time.Sleep(wantFor)
+		want(false, false)
+		s.disk.limit.Store(0)
+		must(t, s.RoomInQueue(1<<40))
+		want(false, false)
+	})
+}
