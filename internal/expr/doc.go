@@ -54,7 +54,8 @@
 // JSON path, on a JSON null or on a JSON value of another type is unknown, and
 // so is its negation; a row matches when the whole is true. So neither
 // meta["a"] == 1 nor meta["a"] != 1 nor not (meta["a"] == 1) matches a row without
-// meta["a"], which is what Milvus does since 2.6 (earlier versions matched !=).
+// meta["a"], which is what Milvus does since its pull request 50702 of June 2026, in 3.0
+// and late 2.6 (earlier versions matched the last two).
 // Unknown as well: integer arithmetic that overflows or divides by zero.
 //
 //   - x in [] is false and x not in [] is true for every row, null or not.
