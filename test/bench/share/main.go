@@ -93,7 +93,7 @@ func sum(in io.Reader) (shares, error) {
 	s := shares{}
 	var took time.Duration
 	var part string
-	close := func() {
+	end := func() {
 		if took > 0 {
 			if part == "" {
 				part = other
@@ -108,7 +108,7 @@ func sum(in io.Reader) (shares, error) {
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 		if strings.HasPrefix(line, "----") {
-			close()
+			end()
 			started = true
 			continue
 		}
@@ -123,7 +123,7 @@ func sum(in io.Reader) (shares, error) {
 			part = partOf(line)
 		}
 	}
-	close()
+	end()
 	return s, errors.Wrap(lines.Err(), "read samples")
 }
 
