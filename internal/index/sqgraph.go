@@ -33,8 +33,9 @@ type sqGraph struct {
 	upper     []uint32 // block b at [b*m, (b+1)*m)
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
-	start     uint32   // row where walks begin
-	top       int      // level of start; -1: there are no rows
+	filters   *knownFilters
+	start     uint32 // row where walks begin
+	top       int    // level of start; -1: there are no rows
 	bytes     int64
 	why       string
 }

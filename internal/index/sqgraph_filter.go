@@ -17,12 +17,15 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		return g.scanCodes(vector, sq, k, ef, nil, s)
 	}
 	allowed := nonNil(q.Allowed.Words())
+	if known := g.known(allowed); known != nil {
+		return g.searchLists(vector, sq, k, ef, len(known.rows), allowed, known, s)
+	}
 	c := min(q.Allowed.Count(), g.rows)
 	if g.lists != nil && float64(c) < listMost*float64(g.rows) {
 		if g.scansAllowed(c, ef) {
 			return g.scanCodes(vector, sq, k, ef, allowed, s)
 		}
-		return g.searchLists(vector, sq, k, ef, c, allowed, s)
+		return g.searchLists(vector, sq, k, ef, c, allowed, g.learn(allowed, c), s)
 	}
 	if !g.scanFiltered(c, ef) {
 		row, d := g.descend(sq, 0, s)

@@ -208,7 +208,9 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		g.twins = as[uint32](part[8])
 	}
 	g.fine = newFine(&g.space, c.mean, int(hd.fine), part[9])
-	g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11])
+	if g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11]); g.lists != nil {
+		g.filters = newKnownFilters()
+	}
 	return g
 }
 

@@ -57,6 +57,8 @@ type listScratch struct {
 	sums   []int32
 	rows   []uint32
 	dist   []float32
+	bias   []float32  // of centres
+	lists  int        // that there are, with rows that are allowed if that is known
 	aff    vec.Affine // of sums
 	length float32    // what distances of lists are to be multiplied by
 	sample []uint64   // distances of some lists
@@ -114,7 +116,7 @@ func (g *sqGraph) collected(vector []float32, sq *sqQuery, k int, s *Scratch) []
 }
 
 // centreDots readies the search for listsBelow: it compares the query with all centres.
-func (g *sqGraph) centreDots(s *Scratch) {
+func (g *sqGraph) centreDots(known *knownFilter, s *Scratch) {
 	f, c := &s.lists, g.lists.codes
 	all := len(c.bias)
 	f.z, f.sums = grown(f.z, queriesRoom*4*c.quads), grown(f.sums, queriesRoom*all)
@@ -132,9 +134,16 @@ func (g *sqGraph) centreDots(s *Scratch) {
 	}
 	g.kern.Panels(f.z, 1, c.quads, c.panels, all/vec.PanelRows, f.sums)
 	f.below = float32(math.Inf(-1))
-	f.sample = f.sample[:0]
-	for i := 0; i < g.lists.n; i += max(g.lists.n/listPicks, 1) {
-		f.sample = append(f.sample, vec.Key(float32(f.sums[i])*f.aff.Scale+f.aff.Base+c.bias[i], 0))
+	f.bias, f.lists, f.sample = c.bias, g.lists.n, f.sample[:0]
+	if known != nil {
+		f.bias, f.lists = known.bias, len(known.some)
+	}
+	for i := 0; i < f.lists; i += max(f.lists/listPicks, 1) {
+		l := i
+		if known != nil {
+			l = int(known.some[i])
+		}
+		f.sample = append(f.sample, vec.Key(float32(f.sums[l])*f.aff.Scale+f.aff.Base+c.bias[l], 0))
 	}
 }
 
@@ -143,11 +152,11 @@ func (g *sqGraph) centreDots(s *Scratch) {
 func (g *sqGraph) nextLists(want int, s *Scratch) bool {
 	f, all := &s.lists, len(g.lists.codes.bias)
 	limit := float32(math.Inf(1))
-	if at := want*len(f.sample)/g.lists.n + 1; at < len(f.sample) {
+	if at := want*len(f.sample)/max(f.lists, 1) + 1; at < len(f.sample) {
 		partition(f.sample, at)
 		limit = vec.Unkey(slices.Max(f.sample[:at])).Distance
 	}
-	n := g.kern.SumsBelow(f.sums[:all], g.lists.codes.bias, f.aff, limit, f.rows, f.dist)
+	n := g.kern.SumsBelow(f.sums[:all], f.bias, f.aff, limit, f.rows, f.dist)
 	from := f.below
 	f.below = limit
 	m, least := 0, float32(math.Inf(1))
@@ -190,17 +199,17 @@ func (f *listScratch) sort(lists []uint32, dist []float32, least, limit float32)
 
 // searchLists looks at the allowed rows, c of them, of the lists near the query, until
 // it is not likely that those of the next list are among the k nearest: how much nearer
-// than its list a row is by code is learnt from the rows before.
-func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, s *Scratch) []Neighbor {
+// than its list a row is by code is learnt from the rows before. known may be nil.
+func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
 	f := &s.lists
 	f.cands.reset(codeRank(k, ef))
 	s.top.Reset(k)
 	f.off, f.enough, f.least, f.sure = offset{}, float32(math.Inf(1)), listLeast*float32(ef), listSure*float32(math.Log2(1+float64(ef)))
 	f.ids, f.of = grown(f.ids, listChunk)[:0], grown(f.of, listChunk)
-	g.centreDots(s)
+	g.centreDots(known, s)
 	want := listFirst + int(listShare*float64(g.rows)/float64(max(c, 1)))
 	for ; g.nextLists(want, s); want *= 3 {
-		if g.readLists(sq, allowed, s) || s.stats.Stopped {
+		if g.readLists(sq, allowed, known, s) || s.stats.Stopped {
 			break
 		}
 	}
@@ -212,33 +221,20 @@ func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, c int, allow
 }
 
 // readLists reads the lists in s.lists.near and reports whether that is enough.
-func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, s *Scratch) bool {
+func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, known *knownFilter, s *Scratch) bool {
 	f, rows := &s.lists, min(g.rows, 64*len(allowed))
 	for i, l := range f.near {
 		by := f.by[i] * f.length
 		if by > f.enough {
 			return true
 		}
-		links := g.lists.list(l)
-		if i+1 < len(f.near) {
-			vec.Prefetch(g.lists.list(f.near[i+1]))
-		}
-		for len(links) > 0 {
-			part := links[:min(len(links), listChunk)]
-			links = links[len(part):]
-			if len(f.ids)+len(part) > listChunk {
-				g.collectFirst(sq, len(f.ids), s)
+		if known != nil {
+			g.await(sq, known.rows[known.first[l]:known.first[l+1]], by, s)
+		} else {
+			if i+1 < len(f.near) {
+				vec.Prefetch(g.lists.list(f.near[i+1]))
 			}
-			from := len(f.ids)
-			n := g.kern.Links(part, rows, allowed, true, f.ids[from:from+len(part)])
-			f.ids = f.ids[:from+n]
-			g.fetch(f.ids[from:])
-			for j := range f.of[from:][:n] {
-				f.of[from+j] = by
-			}
-			if from >= listWait {
-				g.collectFirst(sq, from, s)
-			}
+			g.awaitAllowed(sq, g.lists.list(l), rows, allowed, by, s)
 		}
 		s.stats.Lists++
 		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {
@@ -246,6 +242,52 @@ func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, s *Scratch) bool {
 		}
 	}
 	return false
+}
+
+// await asks for the records of the allowed rows of a list at a distance, and looks at
+// those that were asked for before.
+func (g *sqGraph) await(sq *sqQuery, rows []uint32, by float32, s *Scratch) {
+	f := &s.lists
+	for len(rows) > 0 {
+		n := min(len(rows), listChunk)
+		from := g.room(sq, n, s)
+		f.ids = append(f.ids, rows[:n]...)
+		rows = rows[n:]
+		g.awaited(sq, from, by, s)
+	}
+}
+
+// awaitAllowed is await for those of the rows linked to, below a limit, that are in a set.
+func (g *sqGraph) awaitAllowed(sq *sqQuery, links []uint32, rows int, allowed []uint64, by float32, s *Scratch) {
+	f := &s.lists
+	for len(links) > 0 {
+		part := links[:min(len(links), listChunk)]
+		links = links[len(part):]
+		from := g.room(sq, len(part), s)
+		f.ids = f.ids[:from+g.kern.Links(part, rows, allowed, true, f.ids[from:from+len(part)])]
+		g.awaited(sq, from, by, s)
+	}
+}
+
+// room makes room for n rows behind those that are waited for, and returns how many these are.
+func (g *sqGraph) room(sq *sqQuery, n int, s *Scratch) int {
+	if f := &s.lists; len(f.ids)+n > listChunk {
+		g.collectFirst(sq, len(f.ids), s)
+	}
+	return len(s.lists.ids)
+}
+
+// awaited asks for the records of the rows from one on.
+func (g *sqGraph) awaited(sq *sqQuery, from int, by float32, s *Scratch) {
+	f := &s.lists
+	g.fetch(f.ids[from:])
+	of := f.of[from:len(f.ids)]
+	for j := range of {
+		of[j] = by
+	}
+	if from >= listWait {
+		g.collectFirst(sq, from, s)
+	}
 }
 
 // collectFirst is collect for the first n of the rows that are waited for.
