@@ -13,9 +13,13 @@ import (
 // TestABatchFindsWhatItsVectorsFind one by one, in every kind of index, with deletes,
 // a filter, a moment in the past and a radius, over a sealed and a growing segment.
 func TestABatchFindsWhatItsVectorsFind(t *testing.T) {
-	for _, kind := range []index.Kind{index.KindHNSW, index.KindHNSWSQ, index.KindIVFFlat, index.KindIVFSQ8, index.KindScaNN} {
+	for _, kind := range []index.Kind{index.KindFlat, index.KindHNSW, index.KindHNSWSQ, index.KindIVFFlat, index.KindIVFSQ8, index.KindScaNN} {
 		t.Run(string(kind), func(t *testing.T) {
-			r := newRig(t, rigOptions{index: VectorIndex{Type: string(kind), Metric: index.L2}})
+			metric, radius, near := index.L2, float32(1.1), float32(0.3)
+			if kind == index.KindFlat {
+				metric, radius, near = index.Cosine, 0.2, 0.9
+			}
+			r := newRig(t, rigOptions{index: VectorIndex{Type: string(kind), Metric: metric}})
 			n := int64(2400 / slower)
 			r.insert(1, seq(0, n/2)...)
 			before := r.now
@@ -23,7 +27,6 @@ func TestABatchFindsWhatItsVectorsFind(t *testing.T) {
 			r.delete(seq(0, 50)...)
 			r.handOff(1)
 			r.insert(2, seq(n, n+700)...)
-			radius := float32(1.1)
 			var vectors []float32
 			const nq = 33
 			for q := range int64(nq) {
@@ -34,7 +37,7 @@ func TestABatchFindsWhatItsVectorsFind(t *testing.T) {
 				"a filter":         func(s *SearchRequest) { s.Plan = r.plan("price < 9000") },
 				"in the past":      func(s *SearchRequest) { s.ReadTimestamp = before },
 				"a radius":         func(s *SearchRequest) { s.Radius = &radius },
-				"a far side":       func(s *SearchRequest) { near := float32(0.3); s.RangeFilter = &near },
+				"a far side":       func(s *SearchRequest) { s.RangeFilter = &near },
 				"an offset":        func(s *SearchRequest) { s.Offset = 7 },
 				"a given effort":   func(s *SearchRequest) { s.Effort = Effort{EF: 60, Lists: 12, Reorder: 40} },
 				"all of the lists": func(s *SearchRequest) { s.Effort = Effort{EF: 200, Lists: 4000} },

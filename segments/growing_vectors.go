@@ -225,8 +225,8 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 	}
 	rows := v.vectors()
 	allowed = v.present(allowed, n, sc)
-	x := v.lists.Load()
-	if x == nil || q.exact || v.metric != q.metric || 4*listRank(q.k) > n || allowed != nil && fewAllowed*allowed.Count() < n {
+	x := v.listsFor(q, n)
+	if x == nil || allowed != nil && fewAllowed*allowed.Count() < n {
 		return sc.scan(rows, q.from, n, q, allowed)
 	}
 	st := x.state.Load()
@@ -239,6 +239,14 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 		return nil, err
 	}
 	return sc.merge(found, rest, q.k), nil
+}
+
+// listsFor returns the lists if they are worth reading for q among n rows, or nil.
+func (v *growingVectors) listsFor(q *nearestQuery, n int) *growingLists {
+	if q.exact || v.metric != q.metric || 4*listRank(q.k) > n {
+		return nil
+	}
+	return v.lists.Load()
 }
 
 func (v *growingVectors) listsBytes() int64 {

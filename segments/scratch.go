@@ -61,6 +61,7 @@ type scratch struct {
 
 	coded    listScratch
 	batch    batchScratch
+	scans    scanScratch
 	distance vec.Distance // of the vectors at hand, if they are not float32
 	lists    sparse.Searcher
 	terms    []sparse.Term
@@ -89,7 +90,7 @@ func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset
 			end := min(at+scanBlock, n)
 			out := sc.out[:end-at]
 			sc.rowDistances(q, inv, v, at, out)
-			sc.keepRun(q, uint32(at), out)
+			sc.keepRun(&sc.top, q, uint32(at), out)
 			sc.work.note(wayScan, len(out), 0)
 			at = end
 			continue
@@ -97,7 +98,7 @@ func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset
 		at = sc.nextIDs(allowed, at, n)
 		out := sc.out[:len(sc.ids)]
 		sc.idDistances(q, inv, v, out)
-		sc.keepIDs(q, out)
+		sc.keepIDs(&sc.top, q, out)
 		sc.work.note(wayScanMatches, len(out), 0)
 	}
 	sc.rest = sc.top.AppendSorted(sc.rest[:0])
@@ -119,28 +120,28 @@ func (sc *scratch) nextIDs(set *bitset.Set, at, n int) int {
 	return at
 }
 
-// keepRun offers rows first, first+1, ... to the top.
-func (sc *scratch) keepRun(q *nearestQuery, first uint32, out []float32) {
+// keepRun offers rows first, first+1, ... to top.
+func (sc *scratch) keepRun(top *vec.TopK, q *nearestQuery, first uint32, out []float32) {
 	if !q.bounded {
-		sc.top.PushRun(first, out)
+		top.PushRun(first, out)
 		return
 	}
 	for i, d := range out {
 		if q.keeps(d) {
-			sc.top.Push(first+uint32(i), d)
+			top.Push(first+uint32(i), d)
 		}
 	}
 }
 
-// keepIDs offers rows sc.ids to the top.
-func (sc *scratch) keepIDs(q *nearestQuery, out []float32) {
+// keepIDs offers rows sc.ids to top.
+func (sc *scratch) keepIDs(top *vec.TopK, q *nearestQuery, out []float32) {
 	if !q.bounded {
-		sc.top.PushAll(sc.ids, out)
+		top.PushAll(sc.ids, out)
 		return
 	}
 	for i, d := range out {
 		if q.keeps(d) {
-			sc.top.Push(sc.ids[i], d)
+			top.Push(sc.ids[i], d)
 		}
 	}
 }

@@ -255,8 +255,13 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	return nil
 }
 
-// searchEach searches for one query after the other.
+// searchEach searches for one query after the other, unless they share a scan.
 func (s *searching) searchEach(t *target, p *part, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) error {
+	if p.to-p.from > 1 {
+		if rows, allowed, ok := t.toScan(q, n, allowed, sc); ok {
+			return s.searchScan(p, q, rows, n, allowed, sc)
+		}
+	}
 	for i := p.from; i < p.to; i++ {
 		s.req.vector(i, q)
 		if s.bounded {

@@ -29,6 +29,7 @@ type Meta struct {
 type segment interface {
 	rowReader
 	searcher
+	scanner
 	Meta() Meta
 	// applyDeletes hides the rows of keys that are older than their delete.
 	// Calls are made one after the other.

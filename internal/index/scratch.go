@@ -28,6 +28,7 @@ type Scratch struct {
 	sq        sqScratch
 	fine      fineQuery
 	ivf       ivfScratch
+	flat      flatBatch
 	walk      sqWalk
 	ways      []sqWay // walks of a batch
 	lists     listScratch
@@ -71,7 +72,7 @@ func (s *Scratch) Stats() Stats { return s.stats }
 // Bytes is the memory that s holds.
 func (s *Scratch) Bytes() int {
 	n := 4*(cap(s.ids)+cap(s.dist)+cap(s.dist2)+cap(s.seen.touched)+cap(s.through)+cap(s.kept)+cap(s.keptDist)) +
-		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes() + s.fine.size() + s.lists.bytes() + s.panels.bytes()
+		8*(cap(s.seen.words)+cap(s.pool)+cap(s.cand)+cap(s.out)+cap(s.keys)) + s.top.Bytes() + s.ivf.bytes() + s.flat.bytes() + s.fine.size() + s.lists.bytes() + s.panels.bytes()
 	for _, l := range s.chosen {
 		n += 4 * cap(l)
 	}

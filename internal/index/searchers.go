@@ -29,11 +29,6 @@ func (x *flatSearcher) Search(vector []float32, q *Query, s *Scratch) []Neighbor
 	return q.within(x.f.Search(vector, q.K, q.Allowed, s))
 }
 
-// SearchBatch scans for one vector after the other.
-func (x *flatSearcher) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
-	one(x, x.f.dim, vectors, q, s, found)
-}
-
 // Info describes the rows.
 func (x *flatSearcher) Info() Info {
 	return Info{Kind: KindFlat, Metric: x.f.metric, Dim: x.f.dim, Rows: x.f.Len(), Bytes: 4 * int64(len(x.f.inv))}
