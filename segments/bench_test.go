@@ -2,6 +2,7 @@ package segments
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -228,5 +229,29 @@ func BenchmarkPages(b *testing.B) {
 		}
 		b.Run(kind+"/first", func(b *testing.B) { turn(b, 1) })
 		b.Run(kind+"/50", func(b *testing.B) { turn(b, 50) })
+	}
+}
+
+// BenchmarkRefine is a search of 100,000 rows ranked by codes, and of as many rows or
+// twice as many by their vectors.
+func BenchmarkRefine(b *testing.B) {
+	for _, kind := range []string{"HNSW_SQ", "SCANN"} {
+		c := served(b, 1, 100_000, VectorIndex{Type: kind, Metric: index.L2})
+		queries := benchQueries(256)
+		for _, k := range []int{10, 100} {
+			for _, refine := range []float32{0, 1, 2} {
+				b.Run(fmt.Sprintf("%s/k=%d/refine_k=%v", kind, k, refine), func(b *testing.B) {
+					for i := 0; b.Loop(); i++ {
+						at := i % 256 * benchDim
+						q := SearchRequest{
+							Read: Read{ReadTimestamp: 1000}, FieldID: vectorField, NQ: 1, TopK: k, Metric: index.L2,
+							Vectors: queries[at : at+benchDim], Effort: Effort{Refine: refine},
+						}
+						_, err := c.Search(b.Context(), &q)
+						must(b, err)
+					}
+				})
+			}
+		}
 	}
 }

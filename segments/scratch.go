@@ -210,7 +210,7 @@ func (sc *scratch) invNorm(v vectors, row int) float32 {
 
 // ask is what q asks of an index of a kind.
 func (q *nearestQuery) ask(kind index.Kind, allowed *bitset.Set) index.Query {
-	ask := index.Query{K: q.k, Effort: q.effort.EF, Allowed: allowed}
+	ask := index.Query{K: max(q.k, q.refined(kind)), Effort: q.effort.EF, Allowed: allowed}
 	switch kind {
 	case index.KindScaNN:
 		ask.K = max(ask.K, q.effort.Reorder) // it compares exactly what it returns, and more
@@ -223,8 +223,9 @@ func (q *nearestQuery) ask(kind index.Kind, allowed *bitset.Set) index.Query {
 	return ask
 }
 
-// searchIndex searches a sealed index of a kind among the rows allowed (nil = all).
-func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
+// searchIndex searches a sealed index of a kind among the rows allowed (nil = all). What
+// it finds is ranked by exact, unless that is nil.
+func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuery, allowed *bitset.Set, exact *vectors) ([]index.Neighbor, error) {
 	ask := q.ask(kind, allowed)
 	sc.index.Stop = q.stop
 	found := x.Search(q.vector, &ask, &sc.index)
@@ -232,20 +233,33 @@ func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuer
 	if sc.work != nil {
 		sc.noteIndex(string(kind), allowed != nil)
 	}
+	found, err := sc.refine(q, exact, found)
+	if err != nil {
+		return nil, err
+	}
 	return found[:min(q.k, len(found))], errors.Wrap(q.ctx.Err(), "search")
 }
 
 // searchIndexEach is searchIndex for each of the vectors, which lie one behind the
 // other. What is found is left in sc.batch.
-func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []float32, q *nearestQuery, allowed *bitset.Set) error {
+func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []float32, q *nearestQuery, allowed *bitset.Set, exact *vectors) error {
 	ask := q.ask(kind, allowed)
 	sc.index.Stop = q.stop
+	dim, one, failed := x.Info().Dim, *q, error(nil)
 	x.SearchBatch(vectors, &ask, &sc.index, func(i int, found []index.Neighbor) {
+		one.vector = vectors[i*dim : (i+1)*dim]
+		found, err := sc.refine(&one, exact, found)
+		if err != nil {
+			failed = err
+		}
 		sc.batch.add(i, found[:min(q.k, len(found))])
 	})
 	sc.index.Stop = nil // the scratch outlives the search
 	if sc.work != nil {
 		sc.noteIndex(string(kind), allowed != nil)
+	}
+	if failed != nil {
+		return failed
 	}
 	return errors.Wrap(q.ctx.Err(), "search")
 }

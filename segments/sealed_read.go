@@ -205,7 +205,7 @@ func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratc
 		if allowed == nil && n < s.rows.Rows {
 			allowed = sc.prefix(n)
 		}
-		return sc.searchIndex(v.index, v.info.Kind, q, allowed)
+		return sc.searchIndex(v.index, v.info.Kind, q, allowed, s.exactly(v, q))
 	}
 	return sc.scan(s.vectorsFor(v, q), q.from, n, q, allowed)
 }
@@ -218,7 +218,7 @@ func (s *Sealed) nearestEach(q *nearestQuery, vectors []float32, n int, allowed 
 	if allowed == nil && n < s.rows.Rows {
 		allowed = sc.prefix(n)
 	}
-	return sc.searchIndexEach(v.index, v.info.Kind, vectors, q, allowed)
+	return sc.searchIndexEach(v.index, v.info.Kind, vectors, q, allowed, s.exactly(v, q))
 }
 
 // scans reports whether nearest looks at every row.

@@ -22,6 +22,9 @@ type Effort struct {
 	EF      int // candidates of a graph; of other indexes, lists, if Lists is 0
 	Lists   int // that are read of an inverted file
 	Reorder int // rows compared exactly at least; SCANN
+	// Refine is how many times the rows wanted are ranked by their vectors, so that
+	// scores are exact where an index ranks by codes. 0 = as the index ranks.
+	Refine float32
 }
 
 // SearchRequest asks for the nearest rows to each of a number of vectors. The

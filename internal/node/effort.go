@@ -13,7 +13,7 @@ import (
 const MaxLists = 65_536
 
 // checkEffort refuses what the index of a field does not know: nprobe is for those
-// of lists, reorder_k for SCANN. AUTOINDEX takes all, since it may be any.
+// of lists, reorder_k for SCANN, refine_k for what ranks by codes. AUTOINDEX takes all, since it may be any.
 func checkEffort(info segments.CollectionInfo, f schema.Field, q *Search) error {
 	e, kind := q.Effort, info.Indexes[f.ID].Type
 	of := func(kinds ...string) bool { return slices.Contains(kinds, kind) }
@@ -32,6 +32,12 @@ func checkEffort(info segments.CollectionInfo, f schema.Field, q *Search) error 
 		return errclass.New(errclass.Invalid, "reorder_k is %d, want at least top_k, which is %d, or 0 to leave it to the node", e.Reorder, q.TopK)
 	case e.Reorder != 0 && !of(catalog.IndexScaNN, catalog.IndexAuto):
 		return errclass.New(errclass.Invalid, "reorder_k is for SCANN and AUTOINDEX; field %q has %s", f.Name, kind)
+	case e.Refine != 0 && !(e.Refine >= 1):
+		return errclass.New(errclass.Invalid, "refine_k is %v, want 1 or more, or 0 to leave ranking to the index", e.Refine)
+	case e.Refine != 0 && float64(e.Refine)*float64(q.TopK+q.Offset) > MaxEF:
+		return errclass.New(errclass.Invalid, "refine_k * (top_k + offset) is %v * %d, at most %d", e.Refine, q.TopK+q.Offset, MaxEF)
+	case e.Refine != 0 && !of(catalog.IndexHNSWSQ, catalog.IndexIVFSQ8, catalog.IndexScaNN, catalog.IndexAuto):
+		return errclass.New(errclass.Invalid, "refine_k is for HNSW_SQ, IVF_SQ8, SCANN and AUTOINDEX; field %q has %s, which ranks by the vectors", f.Name, kind)
 	}
 	return nil
 }

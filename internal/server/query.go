@@ -119,8 +119,9 @@ func effortOf(r interface {
 	GetEf() int32
 	GetNprobe() int32
 	GetReorderK() int32
+	GetRefineK() float32
 }) segments.Effort {
-	return segments.Effort{EF: int(r.GetEf()), Lists: int(r.GetNprobe()), Reorder: int(r.GetReorderK())}
+	return segments.Effort{EF: int(r.GetEf()), Lists: int(r.GetNprobe()), Reorder: int(r.GetReorderK()), Refine: r.GetRefineK()}
 }
 
 // vectorsOf is a request with queries in one of four forms.

@@ -79,7 +79,7 @@ func TestEveryTypeOfIndex(t *testing.T) {
 		built  string
 	}{
 		{"HNSW", map[string]string{"M": "16", "efConstruction": "100"}, func(r *qnpb.SearchRequest) { r.Ef = 80 }, "HNSW"},
-		{"HNSW_SQ", map[string]string{"M": "12", "sq_type": "SQ8", "refine": "true", "refine_type": "fp32"}, func(r *qnpb.SearchRequest) { r.Ef = 80 }, "HNSW_SQ"},
+		{"HNSW_SQ", map[string]string{"M": "12", "sq_type": "SQ8", "refine": "true", "refine_type": "fp32"}, func(r *qnpb.SearchRequest) { r.Ef, r.RefineK = 80, 1 }, "HNSW_SQ"},
 		{"IVF_FLAT", map[string]string{"nlist": "40"}, func(r *qnpb.SearchRequest) { r.Nprobe = 30 }, "IVF_FLAT"},
 		{"IVF_SQ8", map[string]string{"nlist": "40"}, func(r *qnpb.SearchRequest) { r.Nprobe = 30 }, "IVF_SQ8"},
 		{"SCANN", map[string]string{"nlist": "40", "with_raw_data": "true"}, func(r *qnpb.SearchRequest) { r.Nprobe, r.ReorderK = 30, 200 }, "SCANN"},
@@ -115,10 +115,13 @@ func TestEveryTypeOfIndex(t *testing.T) {
 		})
 	}
 	for name, change := range map[string]func(*qnpb.SearchRequest){
-		"nprobe is for IVF_FLAT": func(r *qnpb.SearchRequest) { r.Collection, r.Nprobe = "hnsw", 5 },
-		"reorder_k is for SCANN": func(r *qnpb.SearchRequest) { r.Collection, r.ReorderK = "ivf_sq8", 50 },
-		"at least top_k":         func(r *qnpb.SearchRequest) { r.Collection, r.ReorderK = "scann", 5 },
-		"nprobe is -1":           func(r *qnpb.SearchRequest) { r.Collection, r.Nprobe = "scann", -1 },
+		"nprobe is for IVF_FLAT":  func(r *qnpb.SearchRequest) { r.Collection, r.Nprobe = "hnsw", 5 },
+		"reorder_k is for SCANN":  func(r *qnpb.SearchRequest) { r.Collection, r.ReorderK = "ivf_sq8", 50 },
+		"refine_k is for HNSW_SQ": func(r *qnpb.SearchRequest) { r.Collection, r.RefineK = "hnsw", 2 },
+		"refine_k is 0.5":         func(r *qnpb.SearchRequest) { r.Collection, r.RefineK = "hnsw_sq", 0.5 },
+		"refine_k * (top_k":       func(r *qnpb.SearchRequest) { r.Collection, r.RefineK = "hnsw_sq", 1e9 },
+		"at least top_k":          func(r *qnpb.SearchRequest) { r.Collection, r.ReorderK = "scann", 5 },
+		"nprobe is -1":            func(r *qnpb.SearchRequest) { r.Collection, r.Nprobe = "scann", -1 },
 	} {
 		if _, err := search("", change); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), name) {
 			t.Errorf("%q: %v", name, err)

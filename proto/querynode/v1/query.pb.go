@@ -86,7 +86,10 @@ type SearchRequest struct {
 	ReorderK int32 `protobuf:"varint,27,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
 	// The queries for a field that a BM25 function makes: texts of at most 65535 bytes, cut into words as the function's field is. A
 	// row that shares no word with a query is not found.
-	Texts         []string `protobuf:"bytes,28,rep,name=texts,proto3" json:"texts,omitempty"`
+	Texts []string `protobuf:"bytes,28,rep,name=texts,proto3" json:"texts,omitempty"`
+	// HNSW_SQ, IVF_SQ8, SCANN, AUTOINDEX: refine_k * top_k rows are ranked by their vectors, and scores are exact; 1 or more, with top_k
+	// at most 32768 rows. 0 = by codes that are good to three digits or more, which are in memory where vectors need not be.
+	RefineK       float32 `protobuf:"fixed32,29,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +318,13 @@ func (x *SearchRequest) GetTexts() []string {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *SearchRequest) GetRefineK() float32 {
+	if x != nil {
+		return x.RefineK
+	}
+	return 0
 }
 
 // SearchResponse is columnar: the hits of query 0, then those of query 1, and so on.
@@ -743,7 +753,9 @@ type SubSearch struct {
 	// Rows to compare exactly, as in SearchRequest.reorder_k.
 	ReorderK int32 `protobuf:"varint,13,opt,name=reorder_k,json=reorderK,proto3" json:"reorder_k,omitempty"`
 	// The queries, as in SearchRequest.texts.
-	Texts         []string `protobuf:"bytes,14,rep,name=texts,proto3" json:"texts,omitempty"`
+	Texts []string `protobuf:"bytes,14,rep,name=texts,proto3" json:"texts,omitempty"`
+	// Rows to rank by their vectors, as in SearchRequest.refine_k.
+	RefineK       float32 `protobuf:"fixed32,15,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -874,6 +886,13 @@ func (x *SubSearch) GetTexts() []string {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *SubSearch) GetRefineK() float32 {
+	if x != nil {
+		return x.RefineK
+	}
+	return 0
 }
 
 // RrfRanker is reciprocal rank fusion: a hit that is number n of a search, counted from 1, gets 1/(k+n) for it.
@@ -1794,7 +1813,7 @@ var File_querynode_v1_query_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xff\b\n" +
+	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\x9a\t\n" +
 	"\rSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1829,7 +1848,8 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x0esparse_vectors\x18\x19 \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x12\x16\n" +
 	"\x06nprobe\x18\x1a \x01(\x05R\x06nprobe\x12\x1b\n" +
 	"\treorder_k\x18\x1b \x01(\x05R\breorderK\x12\x14\n" +
-	"\x05texts\x18\x1c \x03(\tR\x05texts\x1aT\n" +
+	"\x05texts\x18\x1c \x03(\tR\x05texts\x12\x19\n" +
+	"\brefine_k\x18\x1d \x01(\x02R\arefineK\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
@@ -1874,7 +1894,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\x80\x05\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\x9b\x05\n" +
 	"\tSubSearch\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
 	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
@@ -1890,7 +1910,8 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x0esparse_vectors\x18\v \x01(\v2\x1b.querynode.v1.SparseVectorsR\rsparseVectors\x12\x16\n" +
 	"\x06nprobe\x18\f \x01(\x05R\x06nprobe\x12\x1b\n" +
 	"\treorder_k\x18\r \x01(\x05R\breorderK\x12\x14\n" +
-	"\x05texts\x18\x0e \x03(\tR\x05texts\x1aT\n" +
+	"\x05texts\x18\x0e \x03(\tR\x05texts\x12\x19\n" +
+	"\brefine_k\x18\x0f \x01(\x02R\arefineK\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
