@@ -105,15 +105,13 @@ type panelScratch struct {
 	places  []uint32
 	dist    []float32
 	cands   []candidates
+	keys    []uint64 // of all candidates
 }
 
 func (p *panelScratch) bytes() int {
 	n := cap(p.panels) + cap(p.halves) + cap(p.z) + 48*cap(p.queries) + 8*cap(p.aff) +
 		4*(cap(p.bias)+cap(p.rows)+cap(p.ones)+cap(p.weights)+cap(p.sums)+cap(p.places)+cap(p.dist))
-	for i := range p.cands {
-		n += 8 * cap(p.cands[i].keys)
-	}
-	return n
+	return n + 8*cap(p.keys) + 40*cap(p.cands)
 }
 
 // panelRank is how many of the rows nearest by panels are looked at by their records:
@@ -160,10 +158,13 @@ func (g *sqGraph) panelQueries(vectors []float32, k, ef int, s *Scratch) {
 	for i := range p.ones {
 		p.ones[i] = 1
 	}
-	for len(p.cands) < n {
-		p.cands = append(p.cands, candidates{})
-	}
+	// One piece of memory for all candidates: each has room for what is kept of it, and
+	// for what the first rows bring.
+	rank := panelRank(k, ef)
+	room := max(2*rank+64, chunkPanels*vec.PanelRows) + 64
+	p.keys, p.cands = grown(p.keys, n*room), grown(p.cands, n)
 	for i := range n {
+		p.cands[i].keys = p.keys[i*room : i*room : (i+1)*room]
 		sq := g.prepare(vectors[i*g.dim:][:g.dim], s)
 		halves := p.halves[i*size:][:size]
 		copy(halves, sq.halves)
@@ -177,7 +178,7 @@ func (g *sqGraph) panelQueries(vectors []float32, k, ef int, s *Scratch) {
 			t = 0
 		}
 		p.aff[i] = vec.Affine{Scale: t}
-		p.cands[i].reset(panelRank(k, ef))
+		p.cands[i].reset(rank)
 	}
 }
 
