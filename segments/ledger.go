@@ -34,6 +34,7 @@ const (
 type Ledger struct {
 	limit atomic.Int64  // tests change it
 	short chan struct{} // capacity 1: something was refused, or nearly
+	moved chan struct{} // capacity 1: much was taken since the process was observed
 	mu    struct {
 		sync.Mutex
 		used   map[Kind]int64
@@ -45,13 +46,14 @@ type Ledger struct {
 
 		process int64 // memory of the process as last observed; 0 = never
 		ceiling int64 // what it may be
-		since   int64 // taken after that
+		since   int64 // taken after that, less what was given back
+		taken   int64 // taken after that
 	}
 }
 
 // NewLedger returns a ledger over limit bytes; 0 = no limit.
 func NewLedger(limit int64) *Ledger {
-	l := &Ledger{short: make(chan struct{}, 1)}
+	l := &Ledger{short: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	l.limit.Store(limit)
 	l.mu.used, l.mu.beyond = map[Kind]int64{}, map[Kind]int64{}
 	return l
@@ -67,7 +69,7 @@ func (l *Ledger) Limit() int64 { return l.limit.Load() }
 func (l *Ledger) Observe(process, ceiling int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.process, l.mu.ceiling, l.mu.since = process, ceiling, 0
+	l.mu.process, l.mu.ceiling, l.mu.since, l.mu.taken = process, ceiling, 0, 0
 }
 
 // Observed returns what Observe was told last.
@@ -139,11 +141,28 @@ func (l *Ledger) Force(kind Kind, n int64) *Reservation {
 	return r
 }
 
+// muchTaken is the part of the ceiling, 1/muchTaken, after which the process is to be
+// looked at again.
+const muchTaken = 32
+
+// Moved gets a value when so much has been taken that what Observe was told last may
+// be far from what is: what has been given back since may be garbage that is still
+// there.
+func (l *Ledger) Moved() <-chan struct{} { return l.moved }
+
 func (l *Ledger) addLocked(kind Kind, n int64) {
 	l.mu.used[kind] += n
-	if kind != KindMapped {
-		l.mu.total += n
-		l.mu.since += n
+	if kind == KindMapped {
+		return
+	}
+	l.mu.total += n
+	l.mu.since += n
+	l.mu.taken += max(n, 0)
+	if l.mu.ceiling > 0 && l.mu.taken > l.mu.ceiling/muchTaken {
+		select {
+		case l.moved <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -249,3 +249,40 @@ func TestEachKindHasItsOwnReserve(t *testing.T) {
 		t.Fatalf("left: %v, %v", l.mu.beyond, l.Used())
 	}
 }
+
+// TestTheLedgerSaysWhenMuchHasMoved since the process was looked at, though all of it
+// was given back: it may be there still, as garbage.
+func TestTheLedgerSaysWhenMuchHasMoved(t *testing.T) {
+	l := NewLedger(0)
+	moved := func() bool {
+		select {
+		case <-l.Moved():
+			return true
+		default:
+			return false
+		}
+	}
+	l.Force(KindScratch, 1<<40).Release()
+	if moved() {
+		t.Error("nobody has looked yet")
+	}
+	l.Observe(0, 32_000)
+	l.Force(KindMapped, 1<<40).Release()
+	l.Force(KindScratch, 600).Release()
+	if moved() {
+		t.Error("600 bytes of 32,000 are much")
+	}
+	l.Force(KindScratch, 600).Release()
+	if !moved() || moved() {
+		t.Error("1,200 bytes were taken, and nobody heard, or twice")
+	}
+	l.Force(KindScratch, 1).Release()
+	if !moved() {
+		t.Error("nobody has looked, and it is not said again")
+	}
+	l.Observe(0, 32_000)
+	l.Force(KindScratch, 600).Release()
+	if moved() {
+		t.Error("what was taken before the look counts")
+	}
+}

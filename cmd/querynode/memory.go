@@ -11,8 +11,12 @@ import (
 	"github.com/querynode/querynode/segments"
 )
 
-// memoryInterval is how often the ledger hears what is really in use.
-const memoryInterval = time.Second
+// memoryInterval is how often the ledger hears what is really in use, and memoryPause
+// how soon again when much has been taken meanwhile.
+const (
+	memoryInterval = time.Second
+	memoryPause    = 20 * time.Millisecond
+)
 
 // watchMemory reconciles the ledger with the memory of the process, and leaves the
 // Go heap what others do not take: growing vectors are outside of it.
@@ -36,6 +40,13 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			continue
+		case <-l.Moved():
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(memoryPause):
 		}
 	}
 }

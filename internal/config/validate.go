@@ -41,8 +41,15 @@ func (c *Config) EnsureDefaults() {
 		c.Memory.Limit = Bytes(machineMemory() / 4 * 3)
 	}
 	if c.Memory.GoLimit == 0 {
-		c.Memory.GoLimit = Bytes(machineMemory() / 10 * 9)
+		c.Memory.GoLimit = Bytes(processMemory(machineMemory()))
 	}
+}
+
+// processMemory is what the process may have of so much memory: what is left is for the
+// kernel, and for what comes between two looks at the process.
+func processMemory(all int64) int64 {
+	const spare = 32 << 20
+	return all - max(all/10, min(spare, all/6))
 }
 
 // Validate lists all problems in one error of class Invalid. Call it after
