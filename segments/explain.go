@@ -28,14 +28,15 @@ type SegmentTrace struct {
 
 // The ways of searching a segment.
 const (
-	wayScan        = "scan"             // every row
-	wayScanMatches = "scan of matches"  // the rows that deletes and filter left
-	wayGraph       = "graph"            // walk
-	wayFiltered    = "filtered graph"   // walk that passes through other rows
-	wayBoth        = "graph, then scan" // the walk had cost as much as the scan would
-	wayLists       = "lists"            // those of a growing segment that may have something near
-	wayKept        = "kept rows"        // found for a page before
-	wayRows        = "rows"             // read one after the other, for a query
+	wayScan        = "scan"               // every row
+	wayScanMatches = "scan of matches"    // the rows that deletes and filter left
+	wayGraph       = "graph"              // walk
+	wayFiltered    = "filtered graph"     // walk that passes through other rows
+	wayBoth        = "graph, then scan"   // the walk had cost as much as the scan would
+	wayGraphLists  = "lists of the graph" // with a filter, lists of near rows were read instead of walking
+	wayLists       = "lists"              // those of a growing segment that may have something near
+	wayKept        = "kept rows"          // found for a page before
+	wayRows        = "rows"               // read one after the other, for a query
 )
 
 // trace collects what a read does. Its methods may be called by any task.

@@ -1,9 +1,11 @@
 package segments
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/index"
 )
 
@@ -51,5 +53,32 @@ func TestAReadTellsWhatItDid(t *testing.T) {
 	read.Explain = false
 	if res = r.found(SearchRequest{Read: read, Vectors: vectorOf(5, 1), TopK: 3}); res.Stats.Segments != nil || res.Stats.Merge != 0 {
 		t.Errorf("nobody asked: %+v", res.Stats)
+	}
+}
+
+// A graph with a filter says that it read lists of near rows.
+func TestAGraphWithAFilterSaysThatItReadLists(t *testing.T) {
+	const n, dim = 8000, 4
+	r := rand.New(rand.NewPCG(5, 6))
+	base := make([]float32, n*dim)
+	for i := range base {
+		base[i] = float32(r.NormFloat64())
+	}
+	b, err := index.Build(t.Context(), index.Spec{Kind: index.KindHNSWSQ, Metric: index.L2, Dim: dim, EfConstruction: 20}, base, index.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := bitset.New(n)
+	for row := 0; row < n; row += 2 {
+		half.Add(row)
+	}
+	sc := &scratch{work: &work{}}
+	b.Searcher().Search(base[:dim], &index.Query{K: 3, Effort: 10, Allowed: half}, &sc.index)
+	sc.noteIndex(string(index.KindHNSWSQ), true)
+	if !slices.Equal(sc.work.ways, []string{wayGraphLists}) || sc.work.distances == 0 {
+		t.Errorf("%+v", sc.work)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
 	}
 }

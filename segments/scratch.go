@@ -300,6 +300,8 @@ func (sc *scratch) noteIndex(name string, filtered bool) {
 		name = wayScanMatches
 	case st.Scanned:
 		name = wayScan
+	case st.Lists > 0:
+		name = wayGraphLists
 	case filtered && name == wayGraph:
 		name = wayFiltered
 	}
