@@ -29,7 +29,6 @@ type Meta struct {
 type segment interface {
 	rowReader
 	searcher
-	scanner
 	Meta() Meta
 	// applyDeletes hides the rows of keys that are older than their delete.
 	// Calls are made one after the other.
@@ -65,6 +64,7 @@ type rowReader interface {
 // searcher finds rows by what is in them.
 type searcher interface {
 	counter
+	scanner
 	// rulesOut returns what tells that no row matches; "" = some may.
 	rulesOut(m *match) string
 	// filter sets out to the rows among the first n that match.
