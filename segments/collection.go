@@ -97,8 +97,8 @@ func (c *Collection) schema() *schema.Schema { return c.info.Load().Schema }
 
 // Update replaces name and indexes: segments that are built from now on use
 // them, and those of scalar fields are built for the segments that are there. The
-// schema may only have gained fields; an older one than there is is not taken, for
-// rows may have come that need the newer one.
+// schema may only have gained fields and lost some that are no vectors; an older one
+// than there is is not taken, for rows may have come that need the newer one.
 func (c *Collection) Update(info CollectionInfo) {
 	defer c.indexScalars()
 	for {

@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/schema"
@@ -13,7 +14,7 @@ type Growing struct {
 	meta   Meta
 	start  Position // before the first row
 	pk     schema.Field
-	latest func() *schema.Schema // of the collection; may gain fields
+	latest func() *schema.Schema // of the collection; may gain and lose fields
 
 	rows    atomic.Int64 // published
 	chunks  atomic.Pointer[[]*chunk]
@@ -122,7 +123,7 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 	chunks := g.room(b, first)
 	for i, f := range g.scalars {
 		col := b.Column(f.ID)
-		if col == nil { // rows written before the field was added
+		if col == nil { // rows written before the field was added, or after it was dropped
 			col = schema.NewColumn(f, b.Rows)
 			appendAbsent(col, g.latest(), b.Rows)
 		}
@@ -180,15 +181,11 @@ func chunksFor(rows int) int { return (rows + chunkRows - 1) / chunkRows }
 // added to the collection after the segment had begun.
 func (g *Growing) fieldsWith(b *schema.Batch) []schema.Field {
 	fields := g.scalars
-	if len(b.Columns) <= len(g.scalars)+len(g.vectors) {
-		return fields
-	}
-	for _, f := range g.latest().Columns() {
-		known := false
-		for _, s := range fields {
-			known = known || s.ID == f.ID
+	for _, c := range b.Columns {
+		if c.Type.IsVector() || slices.ContainsFunc(fields, func(f schema.Field) bool { return f.ID == c.FieldID }) {
+			continue
 		}
-		if !known && !f.Type.IsVector() && b.Column(f.ID) != nil {
+		if f, ok := g.latest().FieldByID(c.FieldID); ok {
 			fields = append(fields[:len(fields):len(fields)], f)
 		}
 	}

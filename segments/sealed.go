@@ -127,6 +127,8 @@ func checkSchema(have, want *schema.Schema) error {
 		switch {
 		case ok && (h.Type != f.Type || h.Element != f.Element || h.Dim != f.Dim || h.PrimaryKey != f.PrimaryKey):
 			return errclass.New(errclass.Corrupt, "field %q is %s of dimension %d in the segment, %s of %d in the collection", f.Name, h.Type, h.Dim, f.Type, f.Dim)
+		case !ok && !f.MayBeAbsent() && have.Version > want.Version: // it was dropped, which is news here
+			return errclass.New(errclass.Retryable, "the segment has version %d of the schema, this node knows version %d", have.Version, want.Version)
 		case !ok && !f.MayBeAbsent():
 			return errclass.New(errclass.Corrupt, "the segment lacks field %q, which cannot be null and has no default value", f.Name)
 		}

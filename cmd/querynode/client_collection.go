@@ -17,11 +17,12 @@ import (
 )
 
 type collectionCmd struct {
-	Create   collectionCreateCmd   `cmd:"" help:"Create a collection."`
-	List     collectionListCmd     `cmd:"" help:"List the collections."`
-	Describe collectionDescribeCmd `cmd:"" help:"Show the fields, indexes, partitions and channels of a collection."`
-	AddField collectionAddFieldCmd `cmd:"" help:"Add a field to a collection."`
-	Drop     collectionDropCmd     `cmd:"" help:"Drop a collection and its rows."`
+	Create    collectionCreateCmd    `cmd:"" help:"Create a collection."`
+	List      collectionListCmd      `cmd:"" help:"List the collections."`
+	Describe  collectionDescribeCmd  `cmd:"" help:"Show the fields, indexes, partitions and channels of a collection."`
+	AddField  collectionAddFieldCmd  `cmd:"" help:"Add a field to a collection."`
+	DropField collectionDropFieldCmd `cmd:"" help:"Remove a field of a collection."`
+	Drop      collectionDropCmd      `cmd:"" help:"Drop a collection and its rows."`
 }
 
 type collectionListCmd struct {
@@ -195,6 +196,39 @@ func (k *collectionAddFieldCmd) Run(a *app) error {
 			return c.out.Document(jsonOf(got.GetCollection()))
 		}
 		c.out.Printf("added %s to %s", f.GetName(), k.Collection)
+		c.out.Table(fieldsTable(got.GetCollection()))
+		return nil
+	})
+}
+
+type collectionDropFieldCmd struct {
+	Collection string `arg:"" help:"Name or alias of the collection."`
+	Field      string `arg:"" help:"Name of the field."`
+	clientFlags
+}
+
+// Help is shown by --help.
+func (collectionDropFieldCmd) Help() string {
+	return `Removes a field of a collection: it can be read no more, its values go when segments are compacted. A field that is given
+the name later does not have them. The primary key, vectors and what a function reads stay.
+
+Example:
+  querynode collection drop-field words language`
+}
+
+// Run drops the field.
+func (k *collectionDropFieldCmd) Run(a *app) error {
+	return k.with(a, func(ctx context.Context, c *client) error {
+		ctx, cancel := c.answer(ctx)
+		defer cancel()
+		got, err := c.catalog.DropField(ctx, &qnpb.DropFieldRequest{Collection: k.Collection, Field: k.Field})
+		if err != nil {
+			return err
+		}
+		if c.out.JSON() {
+			return c.out.Document(jsonOf(got.GetCollection()))
+		}
+		c.out.Printf("dropped %s of %s", k.Field, k.Collection)
 		c.out.Table(fieldsTable(got.GetCollection()))
 		return nil
 	})

@@ -3,6 +3,7 @@ package catalog
 import (
 	"os"
 	"path"
+	"strings"
 	"testing"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -116,5 +117,60 @@ func TestTheIndexOfWords(t *testing.T) {
 	must(t, err)
 	if len(got.Schema.Functions) != 1 || got.Format != 3 {
 		t.Errorf("a field more, and the function is gone: %+v", got)
+	}
+}
+
+// TestAFieldIsDropped: its index goes too, and nobody gets its id again.
+func TestAFieldIsDropped(t *testing.T) {
+	b := objstore.NewMem(nil)
+	c := open(t, b)
+	create(t, c, "movies")
+	add := func() schema.Field {
+		t.Helper()
+		got, err := c.AddField(t.Context(), "movies", schema.Field{Name: "year", Type: schema.Int32, Nullable: true})
+		must(t, err)
+		f, _ := got.Schema.Field("year")
+		return f
+	}
+	first := add()
+	if _, err := c.CreateIndex(t.Context(), "movies", Index{FieldID: first.ID, Type: IndexInverted}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.DropField(t.Context(), "movies", "year")
+	must(t, err)
+	if _, ok := got.Schema.Field("year"); ok || got.Schema.Version != 3 || got.Format != 4 || got.LastFieldID != first.ID {
+		t.Fatalf("%+v", got)
+	}
+	if _, ok := got.IndexOf(first.ID); ok {
+		t.Errorf("its index is still there: %+v", got.Indexes)
+	}
+	c = open(t, b)
+	second := add()
+	if second.ID != first.ID+1 {
+		t.Errorf("the name has id %d again, want %d", second.ID, first.ID+1)
+	}
+	_, err = c.DropField(t.Context(), "movies", "year")
+	must(t, err)
+	if third := add(); third.ID != second.ID+1 {
+		t.Errorf("the name has id %d the third time, want %d", third.ID, second.ID+1)
+	}
+	wantClass(t, func() error { _, err := c.DropField(t.Context(), "movies", "none"); return err }(), errclass.NotFound, `no field "none"`)
+	wantClass(t, func() error { _, err := c.DropField(t.Context(), "none", "year"); return err }(), errclass.NotFound)
+}
+
+// TestFieldsThatStay: what a collection cannot do without.
+func TestFieldsThatStay(t *testing.T) {
+	c := open(t, objstore.NewMem(nil))
+	_, err := c.CreateCollection(t.Context(), CollectionSpec{Name: "posts", Shards: 1, PChannels: []string{"p"}, CreatedTimestamp: 1, Schema: schema.Schema{
+		Dynamic: true,
+		Fields: []schema.Field{{ID: 100, Name: "id", Type: schema.Int64, PrimaryKey: true}, {ID: 101, Name: "body", Type: schema.VarChar},
+			{ID: 102, Name: "words", Type: schema.SparseFloatVector}, {ID: 103, Name: "v", Type: schema.FloatVector, Dim: 2}},
+		Functions: []schema.Function{{Name: "f", Type: schema.BM25, Input: 101, Output: 102}}}})
+	must(t, err)
+	for field, word := range map[string]string{"id": "primary key", "body": "reads", "words": "vector", "v": "vector", "$meta": "stays"} {
+		_, err := c.DropField(t.Context(), "posts", field)
+		if err == nil || !strings.Contains(err.Error(), word) || errclass.Is(err, errclass.NotFound) {
+			t.Errorf("%s: %v, want an error with %q", field, err, word)
+		}
 	}
 }

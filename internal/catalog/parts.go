@@ -103,10 +103,6 @@ func (c *Catalog) AddField(ctx context.Context, collection string, f schema.Fiel
 		return nil, errclass.New(errclass.Invalid, "add field %q: the rows that are there lack it: make it nullable or give it a default value", f.Name)
 	}
 	return c.alter(ctx, "add field "+f.Name+" to", collection, func(m *Collection, repeated bool) error {
-		next := int64(schema.FirstFieldID)
-		for _, o := range m.Schema.Fields {
-			next = max(next, o.ID+1)
-		}
 		if old, there := m.Schema.Field(f.Name); there {
 			mine := f
 			mine.ID = old.ID
@@ -115,8 +111,50 @@ func (c *Catalog) AddField(ctx context.Context, collection string, f schema.Fiel
 			}
 			return errclass.New(errclass.Exists, "there is a field %q already", f.Name)
 		}
-		f.ID = next
+		f.ID = m.lastFieldID() + 1
 		m.Schema.Fields = append(slices.Clone(m.Schema.Fields), f)
+		m.Schema.Version++
+		return m.Schema.Validate()
+	})
+}
+
+// lastFieldID is the largest id that a field has or had.
+func (c *Collection) lastFieldID() int64 {
+	last := max(c.LastFieldID, schema.FirstFieldID-1)
+	for _, f := range c.Schema.Fields {
+		last = max(last, f.ID)
+	}
+	return last
+}
+
+// DropField removes a field from the schema of a collection, of which the version
+// grows, and the field's index. Its id is not used again, so that a field that gets
+// the name later does not have its values. A field that is not there is of class NotFound.
+func (c *Catalog) DropField(ctx context.Context, collection, field string) (*Collection, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	return c.alter(ctx, "drop field "+field+" of", collection, func(m *Collection, repeated bool) error {
+		f, ok := m.Schema.Field(field)
+		switch {
+		case !ok && repeated:
+			return errUnchanged
+		case !ok:
+			return errclass.New(errclass.NotFound, "there is no field %q", field)
+		case f.ID == schema.DynamicFieldID:
+			return errclass.New(errclass.Invalid, "%q holds the keys that are no fields: it stays", field)
+		case f.PrimaryKey:
+			return errclass.New(errclass.Invalid, "field %q is the primary key", field)
+		case f.Type.IsVector():
+			return errclass.New(errclass.Unimplemented, "field %q is a vector: those stay for as long as the collection", field)
+		}
+		for _, fn := range m.Schema.Functions {
+			if fn.Input == f.ID {
+				return errclass.New(errclass.Invalid, "function %q reads field %q", fn.Name, field)
+			}
+		}
+		m.LastFieldID = m.lastFieldID()
+		m.Schema.Fields = slices.DeleteFunc(slices.Clone(m.Schema.Fields), func(o schema.Field) bool { return o.ID == f.ID })
+		m.Indexes = slices.DeleteFunc(m.Indexes, func(x Index) bool { return x.FieldID == f.ID })
 		m.Schema.Version++
 		return m.Schema.Validate()
 	})

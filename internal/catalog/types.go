@@ -16,8 +16,8 @@ import (
 
 // Format is the newest format of manifests that this build reads and writes. Each
 // manifest is written in the oldest one that can hold it. Formats 2 and 3 have what
-// schema.Schema.Format says.
-const Format = 3
+// schema.Schema.Format says, format 4 is a collection's of which a field was dropped.
+const Format = 4
 
 // Limits of a catalog. Dropped collections count until Sweep has removed them.
 const (
@@ -98,6 +98,7 @@ type Collection struct {
 	Properties       map[string]string `json:"properties,omitempty"`
 	CreatedTimestamp uint64            `json:"created_timestamp"`           // hybrid
 	DroppedTimestamp uint64            `json:"dropped_timestamp,omitempty"` // hybrid; 0 = live
+	LastFieldID      int64             `json:"last_field_id,omitempty"`     // of all fields there ever were; 0 = none was dropped
 }
 
 // Partition is a part of a collection that can be searched by itself.
@@ -206,6 +207,9 @@ func (p *problems) err(err error) {
 func (p problems) join(c errclass.Class) error { return errclass.Mark(errors.Join(p...), c) }
 
 func (c *Collection) format() int {
+	if c.LastFieldID > 0 {
+		return 4
+	}
 	for _, x := range c.Indexes {
 		if f, ok := c.Schema.FieldByID(x.FieldID); ok && !f.Type.IsVector() {
 			return max(2, c.Schema.Format())
@@ -230,6 +234,7 @@ func (c *Collection) validate() error {
 		ids[part.ID], names[part.Name] = true, true
 	}
 	p.err(checkIndexes(c.Indexes, &c.Schema))
+	p.check(c.LastFieldID >= 0, "last_field_id %d", c.LastFieldID)
 	p.check(len(c.Aliases) <= MaxAliases, "%d aliases, at most %d", len(c.Aliases), MaxAliases)
 	for i, a := range c.Aliases {
 		p.err(schema.CheckName("alias", a))

@@ -179,8 +179,8 @@ func (p *Plan) EvalWithin(cols Columns, n int, within []uint64, out *bitset.Set)
 
 func checkColumn(c *schema.Column, f schema.Field, n int) error {
 	switch {
-	case c == nil:
-		return errclass.New(errclass.Internal, "filter: no column for field %q (id %d)", f.Name, f.ID)
+	case c == nil: // the field was dropped after the filter was compiled
+		return errclass.New(errclass.Retryable, "filter: field %q (id %d) is not there any more", f.Name, f.ID)
 	case c.Type != f.Type, c.Element != f.Element:
 		return errclass.New(errclass.Internal, "filter: column of field %q (id %d) is %s %s, want %s %s", f.Name, f.ID, c.Type, c.Element, f.Type, f.Element)
 	case c.Rows() < n || c.Valid != nil && len(c.Valid) < n:

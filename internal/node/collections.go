@@ -108,6 +108,19 @@ func (n *Node) AddField(ctx context.Context, collection string, f schema.Field) 
 	return coll, n.update(coll)
 }
 
+// DropField removes a field of a collection: reads know it no more, its values stay
+// in segments until these are rewritten.
+func (n *Node) DropField(ctx context.Context, collection, field string) (*catalog.Collection, error) {
+	defer n.names.forget()
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	coll, err := n.o.Catalog.DropField(ctx, collection, field)
+	if err != nil {
+		return nil, err
+	}
+	return coll, n.update(coll)
+}
+
 // DropCollection removes a collection: readers lose it at once, its files go later.
 func (n *Node) DropCollection(ctx context.Context, name string) error {
 	defer n.names.forget()

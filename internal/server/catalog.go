@@ -100,6 +100,16 @@ func (s *catalogService) AddField(ctx context.Context, r *qnpb.AddFieldRequest) 
 	return &qnpb.AddFieldResponse{Collection: out}, err
 }
 
+// DropField removes a field of a collection.
+func (s *catalogService) DropField(ctx context.Context, r *qnpb.DropFieldRequest) (*qnpb.DropFieldResponse, error) {
+	coll, err := s.node.DropField(ctx, r.GetCollection(), r.GetField())
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.describe(ctx, coll)
+	return &qnpb.DropFieldResponse{Collection: out}, err
+}
+
 // DropCollection removes a collection.
 func (s *catalogService) DropCollection(ctx context.Context, r *qnpb.DropCollectionRequest) (*qnpb.DropCollectionResponse, error) {
 	return &qnpb.DropCollectionResponse{}, s.node.DropCollection(ctx, r.GetCollection())

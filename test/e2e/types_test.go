@@ -286,6 +286,116 @@ func TestFieldsAddedLater(t *testing.T) {
 	n.stop()
 }
 
+// TestFieldsDropped: what was in them is never seen again, not by a field that gets the
+// name later either; rows with them in files, in memory and in the log are as good as others.
+func TestFieldsDropped(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := start(t, dir, options{})
+	n.items("items", 1) // id, price, text, v
+	drop := func(field string) (*qnpb.DropFieldResponse, error) {
+		return n.catalog.DropField(within(t), &qnpb.DropFieldRequest{Collection: "items", Field: field})
+	}
+	n.insert("items", seq(0, 3))
+	n.flush("items")
+	n.handedOff("items")
+	n.insert("items", seq(3, 6))
+	must2(t)(n.catalog.CreateIndex(within(t), &qnpb.CreateIndexRequest{Collection: "items", Index: &qnpb.IndexSpec{Field: "price", Type: "INVERTED"}}))
+	c, err := drop("price")
+	must(t, err)
+	if s := c.GetCollection().GetSchema(); s.GetVersion() != 2 || slices.ContainsFunc(s.GetFields(), func(f *qnpb.FieldSchema) bool { return f.GetName() == "price" }) {
+		t.Fatalf("%v", s)
+	}
+	_, err = n.write.Append(within(t), insertOf("items", 1, rows([]int64{6}, 0)...))
+	n.refuses(t, err, codes.NotFound, `"price"`)
+	n.put(t, "items", 2, rows([]int64{6, 7}, 0)) // without it
+	look := func(state string, keys []int64) {
+		t.Helper()
+		got := n.read(t, "items", "")
+		if got["price"] != nil || !slices.Equal(got["id"].GetInts().GetValues(), keys) {
+			t.Errorf("%s: %v", state, got)
+		}
+		st, err := n.query.Query(within(t), &qnpb.QueryRequest{Collection: "items", Filter: "price > 0", Freshness: strong})
+		must(t, err)
+		_, err = st.Recv()
+		n.refuses(t, err, codes.InvalidArgument, `unknown field "price"`)
+		if got := n.nearest("items", vectorOf(6, 0), 1, "id < 7"); !slices.Equal(got, []int64{6}) {
+			t.Errorf("%s: nearest %v", state, got)
+		}
+	}
+	look("growing and sealed", seq(0, 8))
+	n.stop()
+	n = start(t, dir, options{}) // rows with the field are in the log
+	look("after a restart", seq(0, 8))
+	_, err = drop("price")
+	n.refuses(t, err, codes.NotFound, `no field "price"`)
+
+	must2(t)(n.catalog.AddField(within(t), &qnpb.AddFieldRequest{Collection: "items", Field: &qnpb.FieldSchema{Name: "price", Type: qnpb.DataType_DATA_TYPE_VARCHAR, Nullable: true}}))
+	n.put(t, "items", 1, append(slices.DeleteFunc(rows([]int64{8}, 0), func(f *qnpb.FieldData) bool { return f.GetField() == "price" }), texts("price", "dear")))
+	again := func(state string) {
+		t.Helper()
+		got := n.read(t, "items", "")["price"]
+		if v := got.GetValid(); len(v) != 9 || slices.Contains(v[:8], true) || !v[8] || got.GetStrings().GetValues()[8] != "dear" {
+			t.Errorf("%s: price %v", state, got)
+		}
+		if keys := n.read(t, "items", `price is null`)["id"].GetInts().GetValues(); !slices.Equal(keys, seq(0, 8)) {
+			t.Errorf("%s: without a price: %v", state, keys)
+		}
+	}
+	again("growing and sealed")
+	n.flush("items")
+	n.handedOff("items")
+	again("sealed")
+	must2(t)(n.write.Compact(within(t), &qnpb.CompactRequest{Collection: "items"}))
+	again("compacted")
+	n.stop()
+	n = start(t, dir, options{})
+	again("after another restart")
+	n.stop()
+}
+
+// TestFieldsDroppedUnderReaders: who reads meanwhile is answered, or told that the
+// field is not there.
+func TestFieldsDroppedUnderReaders(t *testing.T) {
+	t.Parallel()
+	n := start(t, t.TempDir(), options{})
+	n.items("items", 1)
+	n.insert("items", seq(0, 50))
+	n.flush("items")
+	n.handedOff("items")
+	n.insert("items", seq(50, 100))
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			_, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "items", TopK: 5, Filter: "price >= 0", OutputFields: []string{"price"},
+				Vectors: &qnpb.FloatVectors{Dim: dim, Values: vectorOf(1, 0)}, Freshness: strong})
+			if c := codeOf(err); err != nil && c != codes.InvalidArgument && c != codes.NotFound && c != codes.Unavailable && c != codes.FailedPrecondition {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 5 {
+		must2(t)(n.catalog.DropField(within(t), &qnpb.DropFieldRequest{Collection: "items", Field: "price"}))
+		must2(t)(n.catalog.AddField(within(t), &qnpb.AddFieldRequest{Collection: "items", Field: &qnpb.FieldSchema{Name: "price", Type: qnpb.DataType_DATA_TYPE_INT64, Nullable: true}}))
+	}
+	close(stop)
+	must(t, <-done)
+	n.put(t, "items", 1, rows([]int64{100}, 0)) // into the segment that has rows with the first of the fields
+	if keys := n.read(t, "items", "price is null")["id"].GetInts().GetValues(); !slices.Equal(keys, seq(0, 100)) {
+		t.Errorf("rows without a price: %v", keys)
+	}
+	if keys := n.read(t, "items", "price == 1000")["id"].GetInts().GetValues(); !slices.Equal(keys, []int64{100}) {
+		t.Errorf("rows with the price of row 100: %v", keys)
+	}
+}
+
 // TestFieldsAddedUnderWriters: rows written with a field are never without it,
 // whoever learns of it first.
 func TestFieldsAddedUnderWriters(t *testing.T) {

@@ -132,7 +132,7 @@ func (l *lane) do(ctx context.Context, o *op) error {
 		return err
 	case opPartition, opDropPart:
 		return l.partition(ctx, o)
-	case opAddField, opIndex, opReindex:
+	case opAddField, opDropField, opIndex, opReindex:
 		return l.change(ctx, o)
 	case opInsert, opCrowd, opUpsert, opDelete:
 		return l.append(ctx, o)
@@ -240,6 +240,14 @@ func (l *lane) change(ctx context.Context, o *op) error {
 		f := m.spec.later(o.Seed)
 		_, err := l.rig.catalog.AddField(ctx, &qnpb.AddFieldRequest{Collection: m.spec.name, Field: f.schema()})
 		m.addField(f)
+		return err
+	case opDropField:
+		f := m.spec.pick(r, func(f *field) bool { return !f.dynamic() && !m.spec.counted(f) })
+		if f == nil || len(m.spec.fields) < 2 {
+			return nil
+		}
+		_, err := l.rig.catalog.DropField(ctx, &qnpb.DropFieldRequest{Collection: m.spec.name, Field: f.name})
+		m.dropField(m.spec.at(f))
 		return err
 	case opIndex:
 		f := m.spec.pick(r, func(f *field) bool { return f.scalarIndexes() != nil })

@@ -67,6 +67,15 @@ func (m *model) addField(f field) {
 	}
 }
 
+// dropField takes a field from every row. Pages are forgotten: their filters may name it.
+func (m *model) dropField(at int) {
+	m.spec.fields = slices.Delete(m.spec.fields, at, at+1)
+	for _, x := range m.rows {
+		x.values = slices.Delete(x.values, at, at+1)
+	}
+	clear(m.pages)
+}
+
 // read is what a read asks for.
 type read struct {
 	at     int // operation of a mark; 0 = now

@@ -40,6 +40,7 @@ const (
 	opCreate    = "create"
 	opDrop      = "drop"
 	opAddField  = "add_field"
+	opDropField = "drop_field"
 	opIndex     = "index"   // of a scalar field: built or dropped
 	opReindex   = "reindex" // of a vector field: another index, another metric
 	opPartition = "partition"
@@ -90,7 +91,7 @@ var weights = []struct {
 	w  int
 }{
 	{opInsert, 18}, {opUpsert, 15}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 2}, {opSettle, 1}, {opCompact, 1}, {opCool, 1}, {opRelease, 1},
-	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opIndex, 2}, {opReindex, 1}, {opPartial, 1},
+	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opDropField, 1}, {opIndex, 2}, {opReindex, 1}, {opPartial, 1},
 	{opSearch, 34}, {opHybrid, 5}, {opQuery, 24}, {opCount, 5}, {opGet, 6}, {opPage, 8},
 }
 
@@ -169,7 +170,7 @@ func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 		o.Wait = true
 	case opPartition, opDropPart:
 		o.Part = []string{"p1", "p2"}[r.IntN(2)]
-	case opAddField, opIndex, opReindex, opPartial:
+	case opAddField, opDropField, opIndex, opReindex, opPartial:
 		o.Seed = r.Uint64()
 	case opPage:
 		if len(l.open) > 0 {

@@ -99,8 +99,13 @@ func newField(r *rand.Rand, number int) field {
 }
 
 // later is a field that is added to a collection: rows must be able to do without it.
+// It may have the name of one that was dropped.
 func (s *spec) later(seed uint64) field {
-	f := newField(rand.New(rand.NewPCG(seed, 0xadd)), len(s.fields)+100)
+	number := 100
+	for slices.ContainsFunc(s.fields, func(f field) bool { return strings.HasSuffix(f.name, fmt.Sprintf("_%d", number)) }) {
+		number++
+	}
+	f := newField(rand.New(rand.NewPCG(seed, 0xadd)), number)
 	f.nullable = f.nullable || f.def == nil
 	return f
 }

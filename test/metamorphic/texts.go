@@ -127,6 +127,11 @@ func (m *model) vectorOf(v *vector, x *row) []float64 {
 	return countWords(text)
 }
 
+// counted reports whether a vector field is made of f.
+func (s *spec) counted(f *field) bool {
+	return slices.ContainsFunc(s.vectors, func(v vector) bool { return v.of == f.name })
+}
+
 // addTexts makes vector fields of some text fields.
 func (s *spec) addTexts(r *rand.Rand) {
 	if r.IntN(3) == 0 {

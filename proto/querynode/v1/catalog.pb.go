@@ -737,6 +737,108 @@ func (x *AddFieldResponse) GetCollection() *Collection {
 	return nil
 }
 
+// DropFieldRequest names a field.
+type DropFieldRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or alias of the collection; required.
+	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	// Name of the field; required. Not the primary key, a vector or what a function reads. A field that is given the name later is
+	// another one.
+	Field         string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropFieldRequest) Reset() {
+	*x = DropFieldRequest{}
+	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropFieldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropFieldRequest) ProtoMessage() {}
+
+func (x *DropFieldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropFieldRequest.ProtoReflect.Descriptor instead.
+func (*DropFieldRequest) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DropFieldRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *DropFieldRequest) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+// DropFieldResponse shows the collection after the change.
+type DropFieldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The collection.
+	Collection    *Collection `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropFieldResponse) Reset() {
+	*x = DropFieldResponse{}
+	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropFieldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropFieldResponse) ProtoMessage() {}
+
+func (x *DropFieldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropFieldResponse.ProtoReflect.Descriptor instead.
+func (*DropFieldResponse) Descriptor() ([]byte, []int) {
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DropFieldResponse) GetCollection() *Collection {
+	if x != nil {
+		return x.Collection
+	}
+	return nil
+}
+
 // DropCollectionRequest names a collection.
 type DropCollectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -748,7 +850,7 @@ type DropCollectionRequest struct {
 
 func (x *DropCollectionRequest) Reset() {
 	*x = DropCollectionRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +862,7 @@ func (x *DropCollectionRequest) String() string {
 func (*DropCollectionRequest) ProtoMessage() {}
 
 func (x *DropCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[12]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +875,7 @@ func (x *DropCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCollectionRequest.ProtoReflect.Descriptor instead.
 func (*DropCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DropCollectionRequest) GetCollection() string {
@@ -792,7 +894,7 @@ type DropCollectionResponse struct {
 
 func (x *DropCollectionResponse) Reset() {
 	*x = DropCollectionResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +906,7 @@ func (x *DropCollectionResponse) String() string {
 func (*DropCollectionResponse) ProtoMessage() {}
 
 func (x *DropCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[13]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +919,7 @@ func (x *DropCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCollectionResponse.ProtoReflect.Descriptor instead.
 func (*DropCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 // CreatePartitionRequest describes a new partition.
@@ -833,7 +935,7 @@ type CreatePartitionRequest struct {
 
 func (x *CreatePartitionRequest) Reset() {
 	*x = CreatePartitionRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +947,7 @@ func (x *CreatePartitionRequest) String() string {
 func (*CreatePartitionRequest) ProtoMessage() {}
 
 func (x *CreatePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[14]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +960,7 @@ func (x *CreatePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionRequest.ProtoReflect.Descriptor instead.
 func (*CreatePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreatePartitionRequest) GetCollection() string {
@@ -886,7 +988,7 @@ type CreatePartitionResponse struct {
 
 func (x *CreatePartitionResponse) Reset() {
 	*x = CreatePartitionResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1000,7 @@ func (x *CreatePartitionResponse) String() string {
 func (*CreatePartitionResponse) ProtoMessage() {}
 
 func (x *CreatePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[15]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1013,7 @@ func (x *CreatePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionResponse.ProtoReflect.Descriptor instead.
 func (*CreatePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreatePartitionResponse) GetPartition() *Partition {
@@ -932,7 +1034,7 @@ type ListPartitionsRequest struct {
 
 func (x *ListPartitionsRequest) Reset() {
 	*x = ListPartitionsRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1046,7 @@ func (x *ListPartitionsRequest) String() string {
 func (*ListPartitionsRequest) ProtoMessage() {}
 
 func (x *ListPartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[16]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1059,7 @@ func (x *ListPartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListPartitionsRequest) GetCollection() string {
@@ -978,7 +1080,7 @@ type ListPartitionsResponse struct {
 
 func (x *ListPartitionsResponse) Reset() {
 	*x = ListPartitionsResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1092,7 @@ func (x *ListPartitionsResponse) String() string {
 func (*ListPartitionsResponse) ProtoMessage() {}
 
 func (x *ListPartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[17]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1105,7 @@ func (x *ListPartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListPartitionsResponse) GetPartitions() []*Partition {
@@ -1026,7 +1128,7 @@ type DropPartitionRequest struct {
 
 func (x *DropPartitionRequest) Reset() {
 	*x = DropPartitionRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1140,7 @@ func (x *DropPartitionRequest) String() string {
 func (*DropPartitionRequest) ProtoMessage() {}
 
 func (x *DropPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[18]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1153,7 @@ func (x *DropPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropPartitionRequest.ProtoReflect.Descriptor instead.
 func (*DropPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DropPartitionRequest) GetCollection() string {
@@ -1077,7 +1179,7 @@ type DropPartitionResponse struct {
 
 func (x *DropPartitionResponse) Reset() {
 	*x = DropPartitionResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1191,7 @@ func (x *DropPartitionResponse) String() string {
 func (*DropPartitionResponse) ProtoMessage() {}
 
 func (x *DropPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[19]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1204,7 @@ func (x *DropPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropPartitionResponse.ProtoReflect.Descriptor instead.
 func (*DropPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 // CreateIndexRequest describes an index.
@@ -1118,7 +1220,7 @@ type CreateIndexRequest struct {
 
 func (x *CreateIndexRequest) Reset() {
 	*x = CreateIndexRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1232,7 @@ func (x *CreateIndexRequest) String() string {
 func (*CreateIndexRequest) ProtoMessage() {}
 
 func (x *CreateIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[20]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1245,7 @@ func (x *CreateIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateIndexRequest.ProtoReflect.Descriptor instead.
 func (*CreateIndexRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateIndexRequest) GetCollection() string {
@@ -1171,7 +1273,7 @@ type CreateIndexResponse struct {
 
 func (x *CreateIndexResponse) Reset() {
 	*x = CreateIndexResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1285,7 @@ func (x *CreateIndexResponse) String() string {
 func (*CreateIndexResponse) ProtoMessage() {}
 
 func (x *CreateIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[21]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1298,7 @@ func (x *CreateIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateIndexResponse.ProtoReflect.Descriptor instead.
 func (*CreateIndexResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateIndexResponse) GetIndex() *IndexSpec {
@@ -1219,7 +1321,7 @@ type DescribeIndexRequest struct {
 
 func (x *DescribeIndexRequest) Reset() {
 	*x = DescribeIndexRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1333,7 @@ func (x *DescribeIndexRequest) String() string {
 func (*DescribeIndexRequest) ProtoMessage() {}
 
 func (x *DescribeIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[22]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1346,7 @@ func (x *DescribeIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeIndexRequest.ProtoReflect.Descriptor instead.
 func (*DescribeIndexRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DescribeIndexRequest) GetCollection() string {
@@ -1272,7 +1374,7 @@ type DescribeIndexResponse struct {
 
 func (x *DescribeIndexResponse) Reset() {
 	*x = DescribeIndexResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1386,7 @@ func (x *DescribeIndexResponse) String() string {
 func (*DescribeIndexResponse) ProtoMessage() {}
 
 func (x *DescribeIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[23]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1399,7 @@ func (x *DescribeIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeIndexResponse.ProtoReflect.Descriptor instead.
 func (*DescribeIndexResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DescribeIndexResponse) GetIndexes() []*IndexSpec {
@@ -1320,7 +1422,7 @@ type DropIndexRequest struct {
 
 func (x *DropIndexRequest) Reset() {
 	*x = DropIndexRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1434,7 @@ func (x *DropIndexRequest) String() string {
 func (*DropIndexRequest) ProtoMessage() {}
 
 func (x *DropIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[24]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1447,7 @@ func (x *DropIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropIndexRequest.ProtoReflect.Descriptor instead.
 func (*DropIndexRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DropIndexRequest) GetCollection() string {
@@ -1371,7 +1473,7 @@ type DropIndexResponse struct {
 
 func (x *DropIndexResponse) Reset() {
 	*x = DropIndexResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1485,7 @@ func (x *DropIndexResponse) String() string {
 func (*DropIndexResponse) ProtoMessage() {}
 
 func (x *DropIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[25]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1498,7 @@ func (x *DropIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropIndexResponse.ProtoReflect.Descriptor instead.
 func (*DropIndexResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 // CreateAliasRequest describes an alias.
@@ -1412,7 +1514,7 @@ type CreateAliasRequest struct {
 
 func (x *CreateAliasRequest) Reset() {
 	*x = CreateAliasRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1526,7 @@ func (x *CreateAliasRequest) String() string {
 func (*CreateAliasRequest) ProtoMessage() {}
 
 func (x *CreateAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[26]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1539,7 @@ func (x *CreateAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAliasRequest.ProtoReflect.Descriptor instead.
 func (*CreateAliasRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateAliasRequest) GetCollection() string {
@@ -1463,7 +1565,7 @@ type CreateAliasResponse struct {
 
 func (x *CreateAliasResponse) Reset() {
 	*x = CreateAliasResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1577,7 @@ func (x *CreateAliasResponse) String() string {
 func (*CreateAliasResponse) ProtoMessage() {}
 
 func (x *CreateAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[27]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1590,7 @@ func (x *CreateAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAliasResponse.ProtoReflect.Descriptor instead.
 func (*CreateAliasResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 // AlterAliasRequest points an alias elsewhere.
@@ -1504,7 +1606,7 @@ type AlterAliasRequest struct {
 
 func (x *AlterAliasRequest) Reset() {
 	*x = AlterAliasRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1618,7 @@ func (x *AlterAliasRequest) String() string {
 func (*AlterAliasRequest) ProtoMessage() {}
 
 func (x *AlterAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[28]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1631,7 @@ func (x *AlterAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterAliasRequest.ProtoReflect.Descriptor instead.
 func (*AlterAliasRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AlterAliasRequest) GetCollection() string {
@@ -1555,7 +1657,7 @@ type AlterAliasResponse struct {
 
 func (x *AlterAliasResponse) Reset() {
 	*x = AlterAliasResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1669,7 @@ func (x *AlterAliasResponse) String() string {
 func (*AlterAliasResponse) ProtoMessage() {}
 
 func (x *AlterAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[29]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1682,7 @@ func (x *AlterAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterAliasResponse.ProtoReflect.Descriptor instead.
 func (*AlterAliasResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{29}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 // ListAliasesRequest names a collection.
@@ -1594,7 +1696,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1708,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[30]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1721,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{30}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListAliasesRequest) GetCollection() string {
@@ -1640,7 +1742,7 @@ type ListAliasesResponse struct {
 
 func (x *ListAliasesResponse) Reset() {
 	*x = ListAliasesResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1754,7 @@ func (x *ListAliasesResponse) String() string {
 func (*ListAliasesResponse) ProtoMessage() {}
 
 func (x *ListAliasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[31]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1767,7 @@ func (x *ListAliasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesResponse.ProtoReflect.Descriptor instead.
 func (*ListAliasesResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{31}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListAliasesResponse) GetAliases() map[string]string {
@@ -1686,7 +1788,7 @@ type DropAliasRequest struct {
 
 func (x *DropAliasRequest) Reset() {
 	*x = DropAliasRequest{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[32]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1800,7 @@ func (x *DropAliasRequest) String() string {
 func (*DropAliasRequest) ProtoMessage() {}
 
 func (x *DropAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[32]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1813,7 @@ func (x *DropAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAliasRequest.ProtoReflect.Descriptor instead.
 func (*DropAliasRequest) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{32}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DropAliasRequest) GetAlias() string {
@@ -1730,7 +1832,7 @@ type DropAliasResponse struct {
 
 func (x *DropAliasResponse) Reset() {
 	*x = DropAliasResponse{}
-	mi := &file_querynode_v1_catalog_proto_msgTypes[33]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1844,7 @@ func (x *DropAliasResponse) String() string {
 func (*DropAliasResponse) ProtoMessage() {}
 
 func (x *DropAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_querynode_v1_catalog_proto_msgTypes[33]
+	mi := &file_querynode_v1_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1857,7 @@ func (x *DropAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAliasResponse.ProtoReflect.Descriptor instead.
 func (*DropAliasResponse) Descriptor() ([]byte, []int) {
-	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{33}
+	return file_querynode_v1_catalog_proto_rawDescGZIP(), []int{35}
 }
 
 var File_querynode_v1_catalog_proto protoreflect.FileDescriptor
@@ -1838,6 +1940,15 @@ const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\x10AddFieldResponse\x128\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\v2\x18.querynode.v1.CollectionR\n" +
+	"collection\"H\n" +
+	"\x10DropFieldRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x14\n" +
+	"\x05field\x18\x02 \x01(\tR\x05field\"M\n" +
+	"\x11DropFieldResponse\x128\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\v2\x18.querynode.v1.CollectionR\n" +
 	"collection\"7\n" +
 	"\x15DropCollectionRequest\x12\x1e\n" +
 	"\n" +
@@ -1908,13 +2019,14 @@ const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"(\n" +
 	"\x10DropAliasRequest\x12\x14\n" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\"\x13\n" +
-	"\x11DropAliasResponse2\x9e\v\n" +
+	"\x11DropAliasResponse2\xec\v\n" +
 	"\x0eCatalogService\x12a\n" +
 	"\x10CreateCollection\x12%.querynode.v1.CreateCollectionRequest\x1a&.querynode.v1.CreateCollectionResponse\x12g\n" +
 	"\x12DescribeCollection\x12'.querynode.v1.DescribeCollectionRequest\x1a(.querynode.v1.DescribeCollectionResponse\x12^\n" +
 	"\x0fListCollections\x12$.querynode.v1.ListCollectionsRequest\x1a%.querynode.v1.ListCollectionsResponse\x12^\n" +
 	"\x0fAlterCollection\x12$.querynode.v1.AlterCollectionRequest\x1a%.querynode.v1.AlterCollectionResponse\x12I\n" +
-	"\bAddField\x12\x1d.querynode.v1.AddFieldRequest\x1a\x1e.querynode.v1.AddFieldResponse\x12[\n" +
+	"\bAddField\x12\x1d.querynode.v1.AddFieldRequest\x1a\x1e.querynode.v1.AddFieldResponse\x12L\n" +
+	"\tDropField\x12\x1e.querynode.v1.DropFieldRequest\x1a\x1f.querynode.v1.DropFieldResponse\x12[\n" +
 	"\x0eDropCollection\x12#.querynode.v1.DropCollectionRequest\x1a$.querynode.v1.DropCollectionResponse\x12^\n" +
 	"\x0fCreatePartition\x12$.querynode.v1.CreatePartitionRequest\x1a%.querynode.v1.CreatePartitionResponse\x12[\n" +
 	"\x0eListPartitions\x12#.querynode.v1.ListPartitionsRequest\x1a$.querynode.v1.ListPartitionsResponse\x12X\n" +
@@ -1940,7 +2052,7 @@ func file_querynode_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_querynode_v1_catalog_proto_rawDescData
 }
 
-var file_querynode_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_querynode_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_querynode_v1_catalog_proto_goTypes = []any{
 	(*Collection)(nil),                 // 0: querynode.v1.Collection
 	(*Partition)(nil),                  // 1: querynode.v1.Partition
@@ -1954,96 +2066,101 @@ var file_querynode_v1_catalog_proto_goTypes = []any{
 	(*AlterCollectionResponse)(nil),    // 9: querynode.v1.AlterCollectionResponse
 	(*AddFieldRequest)(nil),            // 10: querynode.v1.AddFieldRequest
 	(*AddFieldResponse)(nil),           // 11: querynode.v1.AddFieldResponse
-	(*DropCollectionRequest)(nil),      // 12: querynode.v1.DropCollectionRequest
-	(*DropCollectionResponse)(nil),     // 13: querynode.v1.DropCollectionResponse
-	(*CreatePartitionRequest)(nil),     // 14: querynode.v1.CreatePartitionRequest
-	(*CreatePartitionResponse)(nil),    // 15: querynode.v1.CreatePartitionResponse
-	(*ListPartitionsRequest)(nil),      // 16: querynode.v1.ListPartitionsRequest
-	(*ListPartitionsResponse)(nil),     // 17: querynode.v1.ListPartitionsResponse
-	(*DropPartitionRequest)(nil),       // 18: querynode.v1.DropPartitionRequest
-	(*DropPartitionResponse)(nil),      // 19: querynode.v1.DropPartitionResponse
-	(*CreateIndexRequest)(nil),         // 20: querynode.v1.CreateIndexRequest
-	(*CreateIndexResponse)(nil),        // 21: querynode.v1.CreateIndexResponse
-	(*DescribeIndexRequest)(nil),       // 22: querynode.v1.DescribeIndexRequest
-	(*DescribeIndexResponse)(nil),      // 23: querynode.v1.DescribeIndexResponse
-	(*DropIndexRequest)(nil),           // 24: querynode.v1.DropIndexRequest
-	(*DropIndexResponse)(nil),          // 25: querynode.v1.DropIndexResponse
-	(*CreateAliasRequest)(nil),         // 26: querynode.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),        // 27: querynode.v1.CreateAliasResponse
-	(*AlterAliasRequest)(nil),          // 28: querynode.v1.AlterAliasRequest
-	(*AlterAliasResponse)(nil),         // 29: querynode.v1.AlterAliasResponse
-	(*ListAliasesRequest)(nil),         // 30: querynode.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),        // 31: querynode.v1.ListAliasesResponse
-	(*DropAliasRequest)(nil),           // 32: querynode.v1.DropAliasRequest
-	(*DropAliasResponse)(nil),          // 33: querynode.v1.DropAliasResponse
-	nil,                                // 34: querynode.v1.Collection.PropertiesEntry
-	nil,                                // 35: querynode.v1.CreateCollectionRequest.PropertiesEntry
-	nil,                                // 36: querynode.v1.AlterCollectionRequest.PropertiesEntry
-	nil,                                // 37: querynode.v1.ListAliasesResponse.AliasesEntry
-	(*CollectionSchema)(nil),           // 38: querynode.v1.CollectionSchema
-	(*IndexSpec)(nil),                  // 39: querynode.v1.IndexSpec
-	(*ChannelRef)(nil),                 // 40: querynode.v1.ChannelRef
-	(*FieldSchema)(nil),                // 41: querynode.v1.FieldSchema
+	(*DropFieldRequest)(nil),           // 12: querynode.v1.DropFieldRequest
+	(*DropFieldResponse)(nil),          // 13: querynode.v1.DropFieldResponse
+	(*DropCollectionRequest)(nil),      // 14: querynode.v1.DropCollectionRequest
+	(*DropCollectionResponse)(nil),     // 15: querynode.v1.DropCollectionResponse
+	(*CreatePartitionRequest)(nil),     // 16: querynode.v1.CreatePartitionRequest
+	(*CreatePartitionResponse)(nil),    // 17: querynode.v1.CreatePartitionResponse
+	(*ListPartitionsRequest)(nil),      // 18: querynode.v1.ListPartitionsRequest
+	(*ListPartitionsResponse)(nil),     // 19: querynode.v1.ListPartitionsResponse
+	(*DropPartitionRequest)(nil),       // 20: querynode.v1.DropPartitionRequest
+	(*DropPartitionResponse)(nil),      // 21: querynode.v1.DropPartitionResponse
+	(*CreateIndexRequest)(nil),         // 22: querynode.v1.CreateIndexRequest
+	(*CreateIndexResponse)(nil),        // 23: querynode.v1.CreateIndexResponse
+	(*DescribeIndexRequest)(nil),       // 24: querynode.v1.DescribeIndexRequest
+	(*DescribeIndexResponse)(nil),      // 25: querynode.v1.DescribeIndexResponse
+	(*DropIndexRequest)(nil),           // 26: querynode.v1.DropIndexRequest
+	(*DropIndexResponse)(nil),          // 27: querynode.v1.DropIndexResponse
+	(*CreateAliasRequest)(nil),         // 28: querynode.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),        // 29: querynode.v1.CreateAliasResponse
+	(*AlterAliasRequest)(nil),          // 30: querynode.v1.AlterAliasRequest
+	(*AlterAliasResponse)(nil),         // 31: querynode.v1.AlterAliasResponse
+	(*ListAliasesRequest)(nil),         // 32: querynode.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),        // 33: querynode.v1.ListAliasesResponse
+	(*DropAliasRequest)(nil),           // 34: querynode.v1.DropAliasRequest
+	(*DropAliasResponse)(nil),          // 35: querynode.v1.DropAliasResponse
+	nil,                                // 36: querynode.v1.Collection.PropertiesEntry
+	nil,                                // 37: querynode.v1.CreateCollectionRequest.PropertiesEntry
+	nil,                                // 38: querynode.v1.AlterCollectionRequest.PropertiesEntry
+	nil,                                // 39: querynode.v1.ListAliasesResponse.AliasesEntry
+	(*CollectionSchema)(nil),           // 40: querynode.v1.CollectionSchema
+	(*IndexSpec)(nil),                  // 41: querynode.v1.IndexSpec
+	(*ChannelRef)(nil),                 // 42: querynode.v1.ChannelRef
+	(*FieldSchema)(nil),                // 43: querynode.v1.FieldSchema
 }
 var file_querynode_v1_catalog_proto_depIdxs = []int32{
-	38, // 0: querynode.v1.Collection.schema:type_name -> querynode.v1.CollectionSchema
+	40, // 0: querynode.v1.Collection.schema:type_name -> querynode.v1.CollectionSchema
 	1,  // 1: querynode.v1.Collection.partitions:type_name -> querynode.v1.Partition
-	39, // 2: querynode.v1.Collection.indexes:type_name -> querynode.v1.IndexSpec
-	40, // 3: querynode.v1.Collection.channels:type_name -> querynode.v1.ChannelRef
-	34, // 4: querynode.v1.Collection.properties:type_name -> querynode.v1.Collection.PropertiesEntry
-	38, // 5: querynode.v1.CreateCollectionRequest.schema:type_name -> querynode.v1.CollectionSchema
-	39, // 6: querynode.v1.CreateCollectionRequest.indexes:type_name -> querynode.v1.IndexSpec
-	35, // 7: querynode.v1.CreateCollectionRequest.properties:type_name -> querynode.v1.CreateCollectionRequest.PropertiesEntry
+	41, // 2: querynode.v1.Collection.indexes:type_name -> querynode.v1.IndexSpec
+	42, // 3: querynode.v1.Collection.channels:type_name -> querynode.v1.ChannelRef
+	36, // 4: querynode.v1.Collection.properties:type_name -> querynode.v1.Collection.PropertiesEntry
+	40, // 5: querynode.v1.CreateCollectionRequest.schema:type_name -> querynode.v1.CollectionSchema
+	41, // 6: querynode.v1.CreateCollectionRequest.indexes:type_name -> querynode.v1.IndexSpec
+	37, // 7: querynode.v1.CreateCollectionRequest.properties:type_name -> querynode.v1.CreateCollectionRequest.PropertiesEntry
 	0,  // 8: querynode.v1.CreateCollectionResponse.collection:type_name -> querynode.v1.Collection
 	0,  // 9: querynode.v1.DescribeCollectionResponse.collection:type_name -> querynode.v1.Collection
 	0,  // 10: querynode.v1.ListCollectionsResponse.collections:type_name -> querynode.v1.Collection
-	36, // 11: querynode.v1.AlterCollectionRequest.properties:type_name -> querynode.v1.AlterCollectionRequest.PropertiesEntry
+	38, // 11: querynode.v1.AlterCollectionRequest.properties:type_name -> querynode.v1.AlterCollectionRequest.PropertiesEntry
 	0,  // 12: querynode.v1.AlterCollectionResponse.collection:type_name -> querynode.v1.Collection
-	41, // 13: querynode.v1.AddFieldRequest.field:type_name -> querynode.v1.FieldSchema
+	43, // 13: querynode.v1.AddFieldRequest.field:type_name -> querynode.v1.FieldSchema
 	0,  // 14: querynode.v1.AddFieldResponse.collection:type_name -> querynode.v1.Collection
-	1,  // 15: querynode.v1.CreatePartitionResponse.partition:type_name -> querynode.v1.Partition
-	1,  // 16: querynode.v1.ListPartitionsResponse.partitions:type_name -> querynode.v1.Partition
-	39, // 17: querynode.v1.CreateIndexRequest.index:type_name -> querynode.v1.IndexSpec
-	39, // 18: querynode.v1.CreateIndexResponse.index:type_name -> querynode.v1.IndexSpec
-	39, // 19: querynode.v1.DescribeIndexResponse.indexes:type_name -> querynode.v1.IndexSpec
-	37, // 20: querynode.v1.ListAliasesResponse.aliases:type_name -> querynode.v1.ListAliasesResponse.AliasesEntry
-	2,  // 21: querynode.v1.CatalogService.CreateCollection:input_type -> querynode.v1.CreateCollectionRequest
-	4,  // 22: querynode.v1.CatalogService.DescribeCollection:input_type -> querynode.v1.DescribeCollectionRequest
-	6,  // 23: querynode.v1.CatalogService.ListCollections:input_type -> querynode.v1.ListCollectionsRequest
-	8,  // 24: querynode.v1.CatalogService.AlterCollection:input_type -> querynode.v1.AlterCollectionRequest
-	10, // 25: querynode.v1.CatalogService.AddField:input_type -> querynode.v1.AddFieldRequest
-	12, // 26: querynode.v1.CatalogService.DropCollection:input_type -> querynode.v1.DropCollectionRequest
-	14, // 27: querynode.v1.CatalogService.CreatePartition:input_type -> querynode.v1.CreatePartitionRequest
-	16, // 28: querynode.v1.CatalogService.ListPartitions:input_type -> querynode.v1.ListPartitionsRequest
-	18, // 29: querynode.v1.CatalogService.DropPartition:input_type -> querynode.v1.DropPartitionRequest
-	20, // 30: querynode.v1.CatalogService.CreateIndex:input_type -> querynode.v1.CreateIndexRequest
-	22, // 31: querynode.v1.CatalogService.DescribeIndex:input_type -> querynode.v1.DescribeIndexRequest
-	24, // 32: querynode.v1.CatalogService.DropIndex:input_type -> querynode.v1.DropIndexRequest
-	26, // 33: querynode.v1.CatalogService.CreateAlias:input_type -> querynode.v1.CreateAliasRequest
-	28, // 34: querynode.v1.CatalogService.AlterAlias:input_type -> querynode.v1.AlterAliasRequest
-	30, // 35: querynode.v1.CatalogService.ListAliases:input_type -> querynode.v1.ListAliasesRequest
-	32, // 36: querynode.v1.CatalogService.DropAlias:input_type -> querynode.v1.DropAliasRequest
-	3,  // 37: querynode.v1.CatalogService.CreateCollection:output_type -> querynode.v1.CreateCollectionResponse
-	5,  // 38: querynode.v1.CatalogService.DescribeCollection:output_type -> querynode.v1.DescribeCollectionResponse
-	7,  // 39: querynode.v1.CatalogService.ListCollections:output_type -> querynode.v1.ListCollectionsResponse
-	9,  // 40: querynode.v1.CatalogService.AlterCollection:output_type -> querynode.v1.AlterCollectionResponse
-	11, // 41: querynode.v1.CatalogService.AddField:output_type -> querynode.v1.AddFieldResponse
-	13, // 42: querynode.v1.CatalogService.DropCollection:output_type -> querynode.v1.DropCollectionResponse
-	15, // 43: querynode.v1.CatalogService.CreatePartition:output_type -> querynode.v1.CreatePartitionResponse
-	17, // 44: querynode.v1.CatalogService.ListPartitions:output_type -> querynode.v1.ListPartitionsResponse
-	19, // 45: querynode.v1.CatalogService.DropPartition:output_type -> querynode.v1.DropPartitionResponse
-	21, // 46: querynode.v1.CatalogService.CreateIndex:output_type -> querynode.v1.CreateIndexResponse
-	23, // 47: querynode.v1.CatalogService.DescribeIndex:output_type -> querynode.v1.DescribeIndexResponse
-	25, // 48: querynode.v1.CatalogService.DropIndex:output_type -> querynode.v1.DropIndexResponse
-	27, // 49: querynode.v1.CatalogService.CreateAlias:output_type -> querynode.v1.CreateAliasResponse
-	29, // 50: querynode.v1.CatalogService.AlterAlias:output_type -> querynode.v1.AlterAliasResponse
-	31, // 51: querynode.v1.CatalogService.ListAliases:output_type -> querynode.v1.ListAliasesResponse
-	33, // 52: querynode.v1.CatalogService.DropAlias:output_type -> querynode.v1.DropAliasResponse
-	37, // [37:53] is the sub-list for method output_type
-	21, // [21:37] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	0,  // 15: querynode.v1.DropFieldResponse.collection:type_name -> querynode.v1.Collection
+	1,  // 16: querynode.v1.CreatePartitionResponse.partition:type_name -> querynode.v1.Partition
+	1,  // 17: querynode.v1.ListPartitionsResponse.partitions:type_name -> querynode.v1.Partition
+	41, // 18: querynode.v1.CreateIndexRequest.index:type_name -> querynode.v1.IndexSpec
+	41, // 19: querynode.v1.CreateIndexResponse.index:type_name -> querynode.v1.IndexSpec
+	41, // 20: querynode.v1.DescribeIndexResponse.indexes:type_name -> querynode.v1.IndexSpec
+	39, // 21: querynode.v1.ListAliasesResponse.aliases:type_name -> querynode.v1.ListAliasesResponse.AliasesEntry
+	2,  // 22: querynode.v1.CatalogService.CreateCollection:input_type -> querynode.v1.CreateCollectionRequest
+	4,  // 23: querynode.v1.CatalogService.DescribeCollection:input_type -> querynode.v1.DescribeCollectionRequest
+	6,  // 24: querynode.v1.CatalogService.ListCollections:input_type -> querynode.v1.ListCollectionsRequest
+	8,  // 25: querynode.v1.CatalogService.AlterCollection:input_type -> querynode.v1.AlterCollectionRequest
+	10, // 26: querynode.v1.CatalogService.AddField:input_type -> querynode.v1.AddFieldRequest
+	12, // 27: querynode.v1.CatalogService.DropField:input_type -> querynode.v1.DropFieldRequest
+	14, // 28: querynode.v1.CatalogService.DropCollection:input_type -> querynode.v1.DropCollectionRequest
+	16, // 29: querynode.v1.CatalogService.CreatePartition:input_type -> querynode.v1.CreatePartitionRequest
+	18, // 30: querynode.v1.CatalogService.ListPartitions:input_type -> querynode.v1.ListPartitionsRequest
+	20, // 31: querynode.v1.CatalogService.DropPartition:input_type -> querynode.v1.DropPartitionRequest
+	22, // 32: querynode.v1.CatalogService.CreateIndex:input_type -> querynode.v1.CreateIndexRequest
+	24, // 33: querynode.v1.CatalogService.DescribeIndex:input_type -> querynode.v1.DescribeIndexRequest
+	26, // 34: querynode.v1.CatalogService.DropIndex:input_type -> querynode.v1.DropIndexRequest
+	28, // 35: querynode.v1.CatalogService.CreateAlias:input_type -> querynode.v1.CreateAliasRequest
+	30, // 36: querynode.v1.CatalogService.AlterAlias:input_type -> querynode.v1.AlterAliasRequest
+	32, // 37: querynode.v1.CatalogService.ListAliases:input_type -> querynode.v1.ListAliasesRequest
+	34, // 38: querynode.v1.CatalogService.DropAlias:input_type -> querynode.v1.DropAliasRequest
+	3,  // 39: querynode.v1.CatalogService.CreateCollection:output_type -> querynode.v1.CreateCollectionResponse
+	5,  // 40: querynode.v1.CatalogService.DescribeCollection:output_type -> querynode.v1.DescribeCollectionResponse
+	7,  // 41: querynode.v1.CatalogService.ListCollections:output_type -> querynode.v1.ListCollectionsResponse
+	9,  // 42: querynode.v1.CatalogService.AlterCollection:output_type -> querynode.v1.AlterCollectionResponse
+	11, // 43: querynode.v1.CatalogService.AddField:output_type -> querynode.v1.AddFieldResponse
+	13, // 44: querynode.v1.CatalogService.DropField:output_type -> querynode.v1.DropFieldResponse
+	15, // 45: querynode.v1.CatalogService.DropCollection:output_type -> querynode.v1.DropCollectionResponse
+	17, // 46: querynode.v1.CatalogService.CreatePartition:output_type -> querynode.v1.CreatePartitionResponse
+	19, // 47: querynode.v1.CatalogService.ListPartitions:output_type -> querynode.v1.ListPartitionsResponse
+	21, // 48: querynode.v1.CatalogService.DropPartition:output_type -> querynode.v1.DropPartitionResponse
+	23, // 49: querynode.v1.CatalogService.CreateIndex:output_type -> querynode.v1.CreateIndexResponse
+	25, // 50: querynode.v1.CatalogService.DescribeIndex:output_type -> querynode.v1.DescribeIndexResponse
+	27, // 51: querynode.v1.CatalogService.DropIndex:output_type -> querynode.v1.DropIndexResponse
+	29, // 52: querynode.v1.CatalogService.CreateAlias:output_type -> querynode.v1.CreateAliasResponse
+	31, // 53: querynode.v1.CatalogService.AlterAlias:output_type -> querynode.v1.AlterAliasResponse
+	33, // 54: querynode.v1.CatalogService.ListAliases:output_type -> querynode.v1.ListAliasesResponse
+	35, // 55: querynode.v1.CatalogService.DropAlias:output_type -> querynode.v1.DropAliasResponse
+	39, // [39:56] is the sub-list for method output_type
+	22, // [22:39] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_catalog_proto_init() }
@@ -2058,7 +2175,7 @@ func file_querynode_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_querynode_v1_catalog_proto_rawDesc), len(file_querynode_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

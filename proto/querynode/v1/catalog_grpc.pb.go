@@ -26,6 +26,7 @@ const (
 	CatalogService_ListCollections_FullMethodName    = "/querynode.v1.CatalogService/ListCollections"
 	CatalogService_AlterCollection_FullMethodName    = "/querynode.v1.CatalogService/AlterCollection"
 	CatalogService_AddField_FullMethodName           = "/querynode.v1.CatalogService/AddField"
+	CatalogService_DropField_FullMethodName          = "/querynode.v1.CatalogService/DropField"
 	CatalogService_DropCollection_FullMethodName     = "/querynode.v1.CatalogService/DropCollection"
 	CatalogService_CreatePartition_FullMethodName    = "/querynode.v1.CatalogService/CreatePartition"
 	CatalogService_ListPartitions_FullMethodName     = "/querynode.v1.CatalogService/ListPartitions"
@@ -55,6 +56,8 @@ type CatalogServiceClient interface {
 	AlterCollection(ctx context.Context, in *AlterCollectionRequest, opts ...grpc.CallOption) (*AlterCollectionResponse, error)
 	// AddField adds a field to a collection; rows that are there read as its default value, or null.
 	AddField(ctx context.Context, in *AddFieldRequest, opts ...grpc.CallOption) (*AddFieldResponse, error)
+	// DropField removes a field: it can be read no more, its values go when segments are compacted.
+	DropField(ctx context.Context, in *DropFieldRequest, opts ...grpc.CallOption) (*DropFieldResponse, error)
 	// DropCollection removes a collection and its rows.
 	DropCollection(ctx context.Context, in *DropCollectionRequest, opts ...grpc.CallOption) (*DropCollectionResponse, error)
 	// CreatePartition adds a partition.
@@ -131,6 +134,16 @@ func (c *catalogServiceClient) AddField(ctx context.Context, in *AddFieldRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AddFieldResponse)
 	err := c.cc.Invoke(ctx, CatalogService_AddField_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) DropField(ctx context.Context, in *DropFieldRequest, opts ...grpc.CallOption) (*DropFieldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropFieldResponse)
+	err := c.cc.Invoke(ctx, CatalogService_DropField_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -263,6 +276,8 @@ type CatalogServiceServer interface {
 	AlterCollection(context.Context, *AlterCollectionRequest) (*AlterCollectionResponse, error)
 	// AddField adds a field to a collection; rows that are there read as its default value, or null.
 	AddField(context.Context, *AddFieldRequest) (*AddFieldResponse, error)
+	// DropField removes a field: it can be read no more, its values go when segments are compacted.
+	DropField(context.Context, *DropFieldRequest) (*DropFieldResponse, error)
 	// DropCollection removes a collection and its rows.
 	DropCollection(context.Context, *DropCollectionRequest) (*DropCollectionResponse, error)
 	// CreatePartition adds a partition.
@@ -309,6 +324,9 @@ func (UnimplementedCatalogServiceServer) AlterCollection(context.Context, *Alter
 }
 func (UnimplementedCatalogServiceServer) AddField(context.Context, *AddFieldRequest) (*AddFieldResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddField not implemented")
+}
+func (UnimplementedCatalogServiceServer) DropField(context.Context, *DropFieldRequest) (*DropFieldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropField not implemented")
 }
 func (UnimplementedCatalogServiceServer) DropCollection(context.Context, *DropCollectionRequest) (*DropCollectionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropCollection not implemented")
@@ -450,6 +468,24 @@ func _CatalogService_AddField_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CatalogServiceServer).AddField(ctx, req.(*AddFieldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_DropField_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropFieldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).DropField(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_DropField_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).DropField(ctx, req.(*DropFieldRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -678,6 +714,10 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AddField",
 			Handler:    _CatalogService_AddField_Handler,
+		},
+		{
+			MethodName: "DropField",
+			Handler:    _CatalogService_DropField_Handler,
 		},
 		{
 			MethodName: "DropCollection",
