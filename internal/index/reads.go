@@ -14,7 +14,7 @@ type Reads struct {
 // Add adds what another search did.
 func (t *Stats) Add(s Stats) {
 	t.Distances, t.Ranked, t.Hops = t.Distances+s.Distances, t.Ranked+s.Ranked, t.Hops+s.Hops
-	t.Codes, t.Exact = t.Codes+s.Codes, t.Exact+s.Exact
+	t.Codes, t.Exact, t.Lists = t.Codes+s.Codes, t.Exact+s.Exact, t.Lists+s.Lists
 	t.Scanned, t.Stopped = t.Scanned || s.Scanned, t.Stopped || s.Stopped
 }
 
