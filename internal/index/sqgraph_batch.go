@@ -11,7 +11,8 @@ type sqWay struct {
 	query  int // its number; -1: none
 }
 
-// SearchBatch searches for several of the vectors in turns.
+// SearchBatch searches for several of the vectors in turns, or compares all with every row
+// that a filter allows.
 func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / g.dim
 	k, ef := g.effort(q)

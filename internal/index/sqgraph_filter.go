@@ -5,8 +5,8 @@ import (
 )
 
 // searchWide is a search with a filter, or with more candidates than a sorted
-// array is good for. It scans if few rows are allowed, and if a walk has found too
-// few.
+// array is good for. It scans if few rows are allowed, reads lists of near rows unless most
+// are, and otherwise, or where there are no lists, walks, and scans if that has found too few.
 func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query, s *Scratch) []Neighbor {
 	if q.Allowed == nil {
 		if !g.cheaperToScan(g.rows, ef) {

@@ -112,7 +112,7 @@ func TestAFilterChoosesItsWay(t *testing.T) {
 	}{
 		"nearly all": {1, 1, false, false},
 		"a third":    {3, 1, true, false},
-		"a batch":    {3, 20, g.kern.Level() < 0, true},
+		"a batch":    {3, 20, false, true},
 		"a few":      {300, 1, false, true},
 	} {
 		allowed := bitset.New(n)

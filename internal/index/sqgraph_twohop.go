@@ -8,7 +8,7 @@ import (
 	"github.com/querynode/querynode/internal/vec"
 )
 
-// A filtered walk follows allowed rows only, as if the graph had been built of them:
+// Without lists, a filtered walk follows allowed rows only, as if the graph had been built of them:
 // where a row has too few allowed neighbours, those of its disallowed neighbours
 // take their place (ACORN-1, Patel et al., arXiv:2403.04871). Its cost hardly depends on
 // how many rows are allowed, and it does not matter where they are.
