@@ -1160,7 +1160,7 @@ type SegmentRead struct {
 	// Rows that were left by deletes and the filter.
 	Matched int64 `protobuf:"varint,7,opt,name=matched,proto3" json:"matched,omitempty"`
 	// How it was searched, one per way taken: "scan", "scan of matches", "graph", "filtered graph",
-	// "graph, then scan", "lists of the graph" (near the query, with a filter), "lists" (of a growing segment), the kind of another index, or "rows" for a query.
+	// "graph, then scan", "lists of the graph" (near the query, with a filter), "lists" (of a growing segment), the kind of another index, "kept rows" (found for a page before), or "rows" for a query.
 	Strategies []string `protobuf:"bytes,8,rep,name=strategies,proto3" json:"strategies,omitempty"`
 	// Distances computed.
 	Distances int64 `protobuf:"varint,9,opt,name=distances,proto3" json:"distances,omitempty"`
