@@ -34,8 +34,9 @@ type sqGraph struct {
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
 	filters   *knownFilters
-	start     uint32 // row where walks begin
-	top       int    // level of start; -1: there are no rows
+	alone     *sqGraph // the same without twins, if there are any: to rank rows that a scan has found each
+	start     uint32   // row where walks begin
+	top       int      // level of start; -1: there are no rows
 	bytes     int64
 	why       string
 }
