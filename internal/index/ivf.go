@@ -36,8 +36,9 @@ const (
 type ivf struct {
 	space
 	kind   Kind
-	n      int // rows
-	effort int // lists that a search reads which does not say how many
+	n      int    // rows
+	effort int    // lists that a search reads which does not say how many
+	turn   *coder // what codes and centres are of is turned and cut by it; nil: the vectors
 	lists  *centres
 	first  []uint32   // list l has blocks [first[l], first[l+1])
 	ids    []uint32   // row at each position, or noRow
@@ -74,8 +75,15 @@ func (x *ivf) Info() Info {
 		bytes += int64(len(s.blocks)) + 4*int64(len(s.bias)+len(s.exact)+len(s.pq.points))
 	}
 	bytes += int64(len(x.fine.bytes))
-	return Info{
+	if x.turn != nil {
+		bytes += x.turn.basis.size()
+	}
+	info := Info{
 		Kind: x.kind, Metric: x.metric, Dim: x.dim, Rows: x.n, Bytes: bytes,
 		Params: map[string]string{"nlist": strconv.Itoa(x.lists.n), "nprobe": strconv.Itoa(x.effort), "fineBits": strconv.Itoa(x.fine.bits)},
 	}
+	if x.turn != nil {
+		info.Params["codes"] = strconv.Itoa(x.turn.head)
+	}
+	return info
 }

@@ -115,7 +115,7 @@ func (x *ivf) shares(n int, p *plan) bool {
 func (x *ivf) beginBatch(vectors []float32, p *plan, s *Scratch) {
 	v, b, c := &s.ivf, &s.ivf.batch, x.lists.codes
 	n, width := len(vectors)/x.dim, 4*x.bytes.quads
-	b.units = grown(b.units, n*x.dim)
+	b.units = grown(b.units, n*x.width())
 	b.z = grown(b.z, (n+queriesRoom)*width)
 	b.aff = grown(b.aff, n)
 	for len(b.cands) < n {
@@ -124,13 +124,14 @@ func (x *ivf) beginBatch(vectors []float32, p *plan, s *Scratch) {
 	v.sums = grown(v.sums, batchRun*max(len(c.bias), chunkPanels*vec.PanelRows))
 	v.rows = grown(v.rows, max(len(c.bias), chunkPanels*vec.PanelRows))
 	v.dist = grown(v.dist, len(v.rows))
+	w := x.turnRoom(&v.turned)
 	for q := range n {
-		unit := b.units[q*x.dim:][:x.dim]
-		copy(unit, vectors[q*x.dim:])
-		if x.metric == Cosine {
-			x.kern.Normalize(unit, unit)
-		}
+		unit := b.units[q*x.width():][:x.width()]
+		tail := x.shorten(unit, vectors[q*x.dim:][:x.dim], w)
 		b.aff[q] = x.bytes.prepare(x.kern, b.z[q*width:][:width], unit, x.metric)
+		if x.metric == L2 {
+			b.aff[q].Base += tail
+		}
 		b.cands[q].reset(p.rank)
 	}
 }
@@ -146,7 +147,7 @@ func (x *ivf) findUses(p *plan, n int, s *Scratch) {
 	for from := 0; from < n; from += batchRun {
 		run := min(batchRun, n-from)
 		for i := range run {
-			unit, length := b.units[(from+i)*x.dim:][:x.dim], float32(1)
+			unit, length := b.units[(from+i)*x.width():][:x.width()], float32(1)
 			if x.metric == IP {
 				length = float32(math.Sqrt(float64(x.kern.Dot(unit, unit))))
 			}

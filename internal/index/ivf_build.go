@@ -61,7 +61,7 @@ func buildIVF(ctx context.Context, spec Spec, base []float32, o BuildOptions) (*
 		ctx: ctx, o: o,
 		prog: &progress{tell: o.Progress, total: 3 * n},
 	}
-	for _, step := range []func(lists int) error{b.check, b.cluster, b.assign, b.encode, b.refine, b.calibrate} {
+	for _, step := range []func(lists int) error{b.check, b.shortenRows, b.cluster, b.assign, b.encode, b.refine, b.prove, b.calibrate} {
 		if err := step(lists); err != nil {
 			return nil, err
 		}
@@ -90,8 +90,18 @@ func (b *ivfBuilder) check(int) error {
 	})
 }
 
-// unit writes a row to dst, at length 1 if the metric is Cosine.
-func (b *ivfBuilder) unit(dst []float32, row uint32) {
+// unit writes what codes of a row are of to dst, and returns by how much it is shorter
+// than the row; see shorten.
+func (b *ivfBuilder) unit(dst []float32, row uint32, w *coded) (tail float32) {
+	if b.turn != nil {
+		return b.shorten(dst, b.vector(row), w)
+	}
+	b.whole(dst, row)
+	return 0
+}
+
+// whole writes a row to dst, at length 1 if the metric is Cosine.
+func (b *ivfBuilder) whole(dst []float32, row uint32) {
 	v := b.vector(row)
 	if b.metric != Cosine {
 		copy(dst, v)
@@ -103,28 +113,39 @@ func (b *ivfBuilder) unit(dst []float32, row uint32) {
 	}
 }
 
-// sample returns count rows picked by lot.
+// sample returns what codes are of, for count rows picked by lot.
 func (b *ivfBuilder) sample(count int, seed uint64) []float32 {
-	out := make([]float32, count*b.dim)
+	out, w := make([]float32, count*b.width()), b.newTurned()
+	b.pick(count, seed, func(i int, row uint32) { b.unit(out[i*b.width():][:b.width()], row, w) })
+	return out
+}
+
+// pick picks count rows by lot.
+func (b *ivfBuilder) pick(count int, seed uint64, take func(i int, row uint32)) {
 	r := rand.New(rand.NewPCG(seed, uint64(b.n)))
 	// One of each run of rows: no row twice, and close to any order they are in.
 	for i := range count {
 		from, to := i*b.n/count, (i+1)*b.n/count
-		b.unit(out[i*b.dim:][:b.dim], uint32(from+r.IntN(max(to-from, 1))))
+		take(i, uint32(from+r.IntN(max(to-from, 1))))
 	}
-	return out
+}
+
+// shortenRows decides what codes are of.
+func (b *ivfBuilder) shortenRows(int) (err error) {
+	b.turn, err = b.turning(b.ctx)
+	return err
 }
 
 // cluster finds the centres of the lists.
 func (b *ivfBuilder) cluster(lists int) error {
 	if b.n == 0 {
-		b.lists = &centres{dim: b.dim, n: 1, vectors: make([]float32, b.dim)}
+		b.lists = &centres{dim: b.width(), n: 1, vectors: make([]float32, b.width())}
 		b.lists.pack(b.metric)
 		return nil
 	}
 	sample := b.sample(min(b.n, max(kmeansSample*lists, codeSample)), 1)
 	var err error
-	b.lists, err = kmeans(b.ctx, b.kern, b.o.Workers, lists, b.dim, sample, func() { b.prog.add(b.n / kmeansRounds) })
+	b.lists, err = kmeans(b.ctx, b.kern, b.o.Workers, lists, b.width(), sample, func() { b.prog.add(b.n / kmeansRounds) })
 	return err
 }
 
@@ -133,12 +154,12 @@ func (b *ivfBuilder) assign(int) error {
 	b.list = make([]uint32, b.n)
 	err := parallel(b.ctx, b.o.Workers, b.n, assignBlock, func() func(from, to int) error {
 		a := newAssigner(b.lists, b.kern)
-		vectors := make([]float32, assignBlock*b.dim)
+		vectors, w := make([]float32, assignBlock*b.width()), b.newTurned()
 		return func(from, to int) error {
 			for row := from; row < to; row++ {
-				b.unit(vectors[(row-from)*b.dim:][:b.dim], uint32(row))
+				b.unit(vectors[(row-from)*b.width():][:b.width()], uint32(row), w)
 			}
-			a.assign(vectors[:(to-from)*b.dim], func(i, centre int, _ []int32, _ vec.Affine) {
+			a.assign(vectors[:(to-from)*b.width()], func(i, centre int, _ []int32, _ vec.Affine) {
 				b.list[from+i] = uint32(centre)
 			})
 			b.prog.add(to - from)
@@ -182,12 +203,12 @@ func (b *ivfBuilder) encode(int) error {
 		return nil
 	}
 	sample := b.sample(min(b.n, codeSample), 2)
-	b.bytes = trainBytes(b.dim, sample, sqTail)
+	b.bytes = trainBytes(b.width(), sample, sqTail)
 	b.bytes.panels = make([]byte, b.numBlocks()*b.bytes.panelBytes())
 	b.bytes.bias = make([]float32, len(b.ids))
 	if b.kind == KindScaNN {
 		b.residuals(sample)
-		b.pq = newProducts(b.dim)
+		b.pq = newProducts(b.width())
 		if err := b.pq.train(b.ctx, b.o.Workers, sample); err != nil {
 			return err
 		}
@@ -214,11 +235,13 @@ func (b *ivfBuilder) refine(int) error {
 	if b.bytes == nil || bits == 0 {
 		return nil
 	}
-	mean, rows := make([]float32, b.dim), b.sample(min(b.n, codeSample), 3)
-	share := 1 / float32(len(rows)/b.dim)
-	for i, x := range rows {
-		mean[i%b.dim] += x * share
-	}
+	mean, v, count := make([]float32, b.dim), make([]float32, b.dim), min(b.n, codeSample)
+	b.pick(count, 3, func(_ int, row uint32) {
+		b.whole(v, row)
+		for d, x := range v {
+			mean[d] += x / float32(count)
+		}
+	})
 	b.fine = newFine(&b.space, mean, bits, make([]byte, b.n*fineStride(b.dim, bits)))
 	return parallel(b.ctx, b.o.Workers, b.n, 1024, func() func(from, to int) error {
 		flat := make([]float32, b.dim)
@@ -235,11 +258,11 @@ func (b *ivfBuilder) refine(int) error {
 func (b *ivfBuilder) residuals(vectors []float32) {
 	a := newAssigner(b.lists, b.kern)
 	for len(vectors) > 0 {
-		block := vectors[:min(len(vectors), assignBlock*b.dim)]
+		block := vectors[:min(len(vectors), assignBlock*b.width())]
 		a.assign(block, func(i, centre int, _ []int32, _ vec.Affine) {
-			c := b.lists.vectors[centre*b.dim:][:b.dim]
+			c := b.lists.vectors[centre*b.width():][:b.width()]
 			for d := range c {
-				block[i*b.dim+d] -= c[d]
+				block[i*b.width()+d] -= c[d]
 			}
 		})
 		vectors = vectors[len(block):]
@@ -251,11 +274,13 @@ type listEncoder struct {
 	b    *ivfBuilder
 	pq   *pqEncoder
 	v, r []float32
+	w    *coded
 	code []byte
 }
 
 func (b *ivfBuilder) newListEncoder() *listEncoder {
-	e := &listEncoder{b: b, v: make([]float32, b.dim), r: make([]float32, b.dim), code: make([]byte, b.dim+1)}
+	width := b.width()
+	e := &listEncoder{b: b, v: make([]float32, width), r: make([]float32, width), w: b.newTurned(), code: make([]byte, width+1)}
 	if b.pq != nil {
 		e.pq = newPQEncoder(b.pq, b.metric)
 	}
@@ -265,7 +290,7 @@ func (b *ivfBuilder) newListEncoder() *listEncoder {
 // encode encodes list l and returns how many rows it has.
 func (e *listEncoder) encode(l int) (rows int) {
 	b := e.b
-	centre := b.lists.vectors[l*b.dim:][:b.dim]
+	centre := b.lists.vectors[l*b.width():][:b.width()]
 	for pos := int(b.first[l]) * vec.PanelRows; pos < int(b.first[l+1])*vec.PanelRows; pos++ {
 		block, lane := pos/vec.PanelRows, pos%vec.PanelRows
 		row := b.ids[pos]
@@ -277,10 +302,10 @@ func (e *listEncoder) encode(l int) (rows int) {
 			continue
 		}
 		rows++
-		b.unit(e.v, row)
-		code := e.code[:b.dim]
+		tail := b.unit(e.v, row, e.w)
+		code := e.code[:b.width()]
 		if sq := b.bytes.encode(code, e.v); b.metric == L2 {
-			b.bytes.bias[pos] = sq
+			b.bytes.bias[pos] = sq + tail
 		}
 		vec.PutPanel(b.bytes.panels[block*b.bytes.panelBytes():], lane, code)
 		if b.pq == nil {
@@ -291,7 +316,7 @@ func (e *listEncoder) encode(l int) (rows int) {
 		}
 		code = e.code[:b.pq.parts]
 		if sq := e.pq.encode(code, e.r, e.v, centre); b.metric == L2 {
-			b.pqBias[pos] = sq
+			b.pqBias[pos] = sq + tail
 		}
 		vec.PutFastScan(b.blocks[block*b.blockBytes():], lane, code)
 	}

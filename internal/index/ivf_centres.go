@@ -48,14 +48,14 @@ func (b *ivfBuilder) reach() ([]float32, error) {
 		return reach, nil // measured: nothing gained
 	}
 	err := parallel(b.ctx, b.o.Workers, b.lists.n, 1, func() func(from, to int) error {
-		v := make([]float32, b.dim)
+		v, w := make([]float32, b.width()), b.newTurned()
 		return func(from, to int) error {
 			for l := from; l < to; l++ {
 				sum, n := 0.0, 0
 				for _, row := range b.ids[b.first[l]*vec.PanelRows : b.first[l+1]*vec.PanelRows] {
 					if row != noRow {
-						b.unit(v, row)
-						sum, n = sum+float64(b.kern.L2(v, b.lists.vectors[l*b.dim:][:b.dim])), n+1
+						b.unit(v, row, w)
+						sum, n = sum+float64(b.kern.L2(v, b.lists.vectors[l*b.width():][:b.width()])), n+1
 					}
 				}
 				reach[l] = reachShare * float32(math.Sqrt(sum/float64(max(n, 1))))
@@ -77,7 +77,7 @@ func (b *ivfBuilder) packLists() error {
 	for l, r := range reach {
 		c.codes.bias[l] -= r
 	}
-	if hasShort(b.kind, b.dim, c.n) {
+	if hasShort(b.kind, b.width(), c.n) {
 		c.short, err = newShortCentres(b.ctx, b.o.Workers, c, b.metric, reach)
 	}
 	return err
@@ -183,7 +183,7 @@ func (x *ivf) order(n int, s *Scratch) {
 	}
 	if x.pq != nil {
 		v.dots = slices.Grow(v.dots, n)[:from+n]
-		x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, v.lists[from:], v.dots[from:])
+		x.kern.DotIDs(v.unit, x.lists.vectors, x.width(), v.lists[from:], v.dots[from:])
 	}
 }
 
@@ -194,7 +194,7 @@ func (x *ivf) listKeys(keys []uint64, ids []uint32, dots []float32, s *Scratch) 
 	for i, key := range keys {
 		ids[i] = uint32(key)
 	}
-	x.kern.DotIDs(v.unit, x.lists.vectors, x.dim, ids, dots)
+	x.kern.DotIDs(v.unit, x.lists.vectors, x.width(), ids, dots)
 	scale := x.forLists(vec.Affine{Scale: x.factor()}, v.length).Scale
 	for i, l := range ids {
 		keys[i] = vec.Key(scale*dots[i]+x.lists.short.exact[l], uint32(i))

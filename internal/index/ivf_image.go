@@ -28,6 +28,8 @@ import (
 //	40  u64 rows
 //	48  u64 blocks of 32 positions
 //	56  u64 bytes of the whole image
+//	64  u32 directions of which codes and centres have a value each, 0 if they have one of
+//	    each dimension, as up to version 3. It then stands for the dimension in the sections up to fine
 //	124 u32 CRC-32C of the bytes before
 //
 //	centres     lists * dimension, f32
@@ -43,9 +45,11 @@ import (
 //	points      32 f32 for each two dimensions, of product quantisation; of these, SCANN only
 //	            its codes, blocks for fast-scan (see package vec); biases, f32, L2 only
 //	fine        dimension f32 mean; rows, see fine; only if there are any
+//	directions  dimension f32 mean; lowest value and step of each, f32; records as those of rows
+//	            in graphs of codes; only if there are any
 const (
 	ivfMagic   = "QNIVF1\r\n"
-	ivfVersion = 3 // version 1 had no fine codes, version 2 no short codes of centres
+	ivfVersion = 4 // version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
@@ -54,7 +58,7 @@ var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
 type ivfHeader struct {
 	dim, metric, kind, lists, effort, fine uint32
 	rows, blocks                           uint64
-	version                                uint32
+	version, head                          uint32
 }
 
 // Sections of an image.
@@ -80,13 +84,17 @@ const (
 	ivfPQBias
 	ivfMean
 	ivfFine
+	ivfTurnMean
+	ivfTurnLow
+	ivfTurnStep
+	ivfTurnCodes
 	ivfSections
 )
 
 // sections are the lengths in bytes of what follows the header.
 func (h *ivfHeader) sections() (s [ivfSections]uint64) {
-	dim, lists, positions := uint64(h.dim), uint64(h.lists), h.blocks*vec.PanelRows
-	panel := uint64(vec.PanelQuads(int(h.dim))) * 4 * vec.PanelRows
+	dim, lists, positions := uint64(h.width()), uint64(h.lists), h.blocks*vec.PanelRows
+	panel := uint64(vec.PanelQuads(int(dim))) * 4 * vec.PanelRows
 	s[ivfCentres] = lists * dim * 4
 	s[ivfCentreLo], s[ivfCentreStep] = dim*4, dim*4
 	s[ivfCentrePanels] = uint64(numPanels(int(h.lists))) * panel
@@ -117,10 +125,22 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 		}
 	}
 	if h.fine != 0 {
-		s[ivfMean] = dim * 4
+		s[ivfMean] = uint64(h.dim) * 4
 		s[ivfFine] = h.rows * uint64(fineStride(int(h.dim), int(h.fine)))
 	}
+	if head := uint64(h.head); head != 0 {
+		s[ivfTurnMean], s[ivfTurnLow], s[ivfTurnStep] = uint64(h.dim)*4, head*4, head*4
+		s[ivfTurnCodes] = head * uint64(vec.SQ8Stride(int(h.dim)))
+	}
 	return s
+}
+
+// width is the number of values that codes and centres are of.
+func (h *ivfHeader) width() uint32 {
+	if h.head != 0 {
+		return h.head
+	}
+	return h.dim
 }
 
 func (h *ivfHeader) size() uint64 {
@@ -141,6 +161,7 @@ func (h *ivfHeader) encode() []byte {
 	for i, x := range []uint64{h.rows, h.blocks, h.size()} {
 		le.PutUint64(b[40+8*i:], x)
 	}
+	le.PutUint32(b[64:], h.head)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 	return b
 }
@@ -166,6 +187,9 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 		effort: le.Uint32(b[32:]), fine: le.Uint32(b[36:]), rows: le.Uint64(b[40:]), blocks: le.Uint64(b[48:]),
 		version: version,
 	}
+	if version >= 4 {
+		h.head = le.Uint32(b[64:])
+	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
@@ -174,6 +198,8 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 		h.rows > maxRows, h.blocks > maxRows/vec.PanelRows+maxLists:
 		return corrupt("dimension %d, metric %d, kind %d, %d lists, %d rows, %d blocks are out of range",
 			h.dim, h.metric, h.kind, h.lists, h.rows, h.blocks)
+	case h.head != 0 && (h.head < codedDims || h.head > mostHead || h.head > h.dim || vec.SQ8Stride(int(h.dim)) > vec.SQ8MaxStride || !hasCodes(ivfKinds[h.kind], int(h.dim))):
+		return corrupt("%d directions of %d dimensions", h.head, h.dim)
 	case h.fine != 0 && (version < 2 || int(h.fine) != fineBits(int(h.dim))):
 		return corrupt("fine codes of %d bits", h.fine)
 	case le.Uint64(b[56:]) != h.size() || uint64(len(b)) < h.size():
@@ -192,6 +218,9 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	}
 	if x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n) {
 		h.version = 2
+	}
+	if x.turn != nil {
+		h.head = uint32(x.turn.head)
 	}
 	for i, k := range ivfKinds {
 		if k == x.kind {
@@ -233,6 +262,12 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	}
 	out.floats(x.fine.mean)
 	bytes(x.fine.bytes)
+	if t := x.turn; t != nil {
+		out.floats(t.mean)
+		out.floats(t.basis.low)
+		out.floats(t.basis.step)
+		bytes(t.basis.codes)
+	}
 	if out.err == nil {
 		out.err = out.w.Flush()
 	}
@@ -260,24 +295,24 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 		parts[i] = image[at : at+n : at+n]
 		at += aligned(n)
 	}
-	dim, quads := int(h.dim), vec.PanelQuads(int(h.dim))
+	dim, width, quads := int(h.dim), int(h.width()), vec.PanelQuads(int(h.width()))
 	codes := func(lo int) *byteCodes {
 		return &byteCodes{
-			dim: dim, quads: quads, lo: asFloats(parts[lo]), step: asFloats(parts[lo+1]),
+			dim: width, quads: quads, lo: asFloats(parts[lo]), step: asFloats(parts[lo+1]),
 			panels: parts[lo+2], bias: asFloats(parts[lo+3]),
 		}
 	}
 	x := &ivf{
 		space: space{kern: vec.Detect(), metric: Metric(h.metric), dim: dim, base: base, inv: asFloats(parts[ivfNorms])},
 		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort),
-		lists: &centres{dim: dim, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
+		lists: &centres{dim: width, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),
 		marks: marksCache{seed: maphash.MakeSeed()},
 	}
 	if blocks := parts[ivfCentreBlocks]; len(blocks) > 0 {
 		x.lists.short = &shortCentres{
-			pq: openProducts(dim, parts[ivfCentrePoints]), blocks: blocks,
+			pq: openProducts(width, parts[ivfCentrePoints]), blocks: blocks,
 			bias: asFloats(parts[ivfCentreShortBias]), exact: asFloats(parts[ivfCentreExact]),
 		}
 	}
@@ -289,12 +324,15 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 		last = first
 	}
 	x.fine = newFine(&x.space, asFloats(parts[ivfMean]), int(h.fine), parts[ivfFine])
+	if h.head != 0 {
+		x.turn = openTurning(&x.space, int(h.head), parts[ivfTurnMean], parts[ivfTurnLow], parts[ivfTurnStep], parts[ivfTurnCodes])
+	}
 	if !hasCodes(x.kind, dim) || x.n == 0 {
 		return x, nil
 	}
 	x.bytes = codes(ivfLo)
 	if x.kind == KindScaNN {
-		x.pq = openProducts(dim, parts[ivfPoints])
+		x.pq = openProducts(width, parts[ivfPoints])
 		x.blocks, x.pqBias = parts[ivfBlocks], x.bytes.bias
 		if x.metric == L2 {
 			x.pqBias = asFloats(parts[ivfPQBias])

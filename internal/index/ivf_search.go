@@ -13,6 +13,8 @@ import (
 // ivfScratch is what a search of an inverted file works in.
 type ivfScratch struct {
 	unit   []float32 // the query, at length 1 if the metric is Cosine; room for one more
+	tail   float32   // squared length of the query that unit has not
+	turned coded     // to make it by
 	length float32   // of the query if the metric is IP, or 1
 	z      []int8    // what stands for it in products with byteCodes
 	sums   []int32
@@ -33,7 +35,7 @@ type ivfScratch struct {
 
 func (v *ivfScratch) bytes() int {
 	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)) +
-		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes()
+		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes() + v.turned.size()
 }
 
 // candidates are the best positions so far by an estimate.
@@ -321,15 +323,11 @@ func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
 // normalise writes the query to s.ivf.unit.
 func (x *ivf) normalise(vector []float32, s *Scratch) {
 	v := &s.ivf
-	v.unit = grown(v.unit, x.dim+1) // tables take whole parts
-	v.unit[x.dim] = 0
-	v.unit = v.unit[:x.dim]
+	v.unit = grown(v.unit, x.width()+1) // tables take whole parts
+	v.unit[x.width()] = 0
+	v.unit = v.unit[:x.width()]
 	v.length = 1
-	if x.metric == Cosine {
-		x.kern.Normalize(v.unit, vector)
-		return
-	}
-	copy(v.unit, vector)
+	v.tail = x.shorten(v.unit, vector, x.turnRoom(&v.turned))
 	if x.metric == IP {
 		v.length = float32(math.Sqrt(float64(x.kern.Dot(vector, vector))))
 	}
@@ -352,7 +350,7 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 	quads, factor, base := vec.FastScanQuads(x.pq.parts), x.factor(), float32(0)
 	switch x.metric {
 	case L2:
-		base = x.kern.Dot(v.unit, v.unit)
+		base = x.kern.Dot(v.unit, v.unit) + v.tail
 	case Cosine:
 		base = 1
 	}
@@ -411,6 +409,9 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 	v, size := &s.ivf, x.bytes.panelBytes()
 	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
+	if x.metric == L2 {
+		aff.Base += v.tail
+	}
 	look := &v.look
 	look.begin(x, p, s)
 	for i := 0; ; i++ {

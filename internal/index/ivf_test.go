@@ -345,8 +345,8 @@ func useDamaged(t *testing.T, image []byte, base []float32, dim int) {
 	}
 	for _, q := range []Query{{K: 5}, {K: 5, Effort: 3}, {K: 5, Allowed: some}, {K: 700}, {K: 9, Bounded: true, Radius: 1}} {
 		for _, n := range x.Search(base[:dim], &q, &s) {
-			if int(n.Row) >= 600 {
-				t.Fatalf("row %d of 600", n.Row)
+			if int(n.Row) >= len(base)/dim {
+				t.Fatalf("row %d of %d", n.Row, len(base)/dim)
 			}
 		}
 		x.SearchBatch(base[:40*dim], &q, &s, func(int, []Neighbor) {})
@@ -354,19 +354,21 @@ func useDamaged(t *testing.T, image []byte, base []float32, dim int) {
 }
 
 func FuzzIVFImage(f *testing.F) {
-	const dim = 17
-	base := clustered(rng(16), 600, dim)
+	const dim, turned = 17, 32
+	base, shallow := clustered(rng(16), 600, dim), shallow(rng(17), turnRows, turned, 4, 0.01)
 	k := vec.Detect()
 	for _, kind := range ivfTestKinds {
-		x, err := buildIVF(context.Background(), Spec{Kind: kind, Metric: L2, Dim: dim, Lists: 5}, base, BuildOptions{Kernels: &k})
-		if err != nil {
-			f.Fatal(err)
+		for dim, rows := range map[int][]float32{dim: base, turned: shallow} {
+			x, err := buildIVF(context.Background(), Spec{Kind: kind, Metric: L2, Dim: dim, Lists: 5}, rows, BuildOptions{Kernels: &k})
+			if err != nil {
+				f.Fatal(err)
+			}
+			var out bytes.Buffer
+			if _, err := x.WriteTo(&out); err != nil {
+				f.Fatal(err)
+			}
+			f.Add(out.Bytes(), uint16(16), uint64(5), uint16(3000), uint64(1))
 		}
-		var out bytes.Buffer
-		if _, err := x.WriteTo(&out); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(out.Bytes(), uint16(16), uint64(5), uint16(3000), uint64(1))
 	}
 	f.Fuzz(func(t *testing.T, image []byte, at uint16, value uint64, at2 uint16, value2 uint64) {
 		b := alignedCopy(image)
@@ -378,12 +380,10 @@ func FuzzIVFImage(f *testing.F) {
 			}
 			binary.LittleEndian.PutUint32(b[124:], castagnoli(b[:124]))
 		}
-		x, err := Open(b, base)
-		if err != nil {
-			return
-		}
-		if d := x.Info().Dim; d == dim {
-			useDamaged(t, b, base, dim)
+		for dim, rows := range map[int][]float32{dim: base, turned: shallow} {
+			if x, err := Open(b, rows); err == nil && x.Info().Dim == dim {
+				useDamaged(t, b, rows, dim)
+			}
 		}
 	})
 }

@@ -34,9 +34,8 @@ type sqGraph struct {
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
 	filters   *knownFilters
-	alone     *sqGraph // the same without twins, if there are any: to rank rows that a scan has found each
-	start     uint32   // row where walks begin
-	top       int      // level of start; -1: there are no rows
+	start     uint32 // row where walks begin
+	top       int    // level of start; -1: there are no rows
 	bytes     int64
 	why       string
 }

@@ -211,11 +211,6 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 	if g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11]); g.lists != nil {
 		g.filters = newKnownFilters()
 	}
-	if g.twins != nil {
-		alone := *g
-		alone.twins = nil
-		g.alone = &alone
-	}
 	return g
 }
 

@@ -110,7 +110,9 @@ func (g *sqGraph) collected(vector []float32, sq *sqQuery, k int, s *Scratch) []
 	if g.twins == nil {
 		return g.rank(vector, sq, c.keys, k, nil, s)
 	}
-	return g.alone.rank(vector, sq, c.keys, k, nil, s)
+	alone := *g
+	alone.twins = nil
+	return alone.rank(vector, sq, c.keys, k, nil, s)
 }
 
 // centreDots readies the search for listsBelow: it compares the query with all centres.

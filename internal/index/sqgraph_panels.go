@@ -158,10 +158,10 @@ func (g *sqGraph) panelQueries(vectors []float32, k, ef int, s *Scratch) {
 	for i := range p.ones {
 		p.ones[i] = 1
 	}
-	// One piece of memory for all candidates: each has room for what is kept before the worst
-	// go, and for what a few panels bring.
+	// One piece of memory for all candidates: each has room for what is kept of it, and
+	// for what the first rows bring.
 	rank := panelRank(k, ef)
-	room := 2*rank + 64 + chunkPanels*vec.PanelRows
+	room := max(2*rank+64, chunkPanels*vec.PanelRows) + 64
 	p.keys, p.cands = grown(p.keys, n*room), grown(p.cands, n)
 	for i := range n {
 		p.cands[i].keys = p.keys[i*room : i*room : (i+1)*room]
