@@ -159,9 +159,9 @@ func (g *sqGraph) panelQueries(vectors []float32, k, ef int, s *Scratch) {
 		p.ones[i] = 1
 	}
 	// One piece of memory for all candidates: each has room for what is kept of it, and
-	// for what the first rows bring.
+	// for what the rows compared at once bring.
 	rank := panelRank(k, ef)
-	room := max(2*rank+64, chunkPanels*vec.PanelRows) + 64
+	room := 2*rank + 64 + chunkPanels*vec.PanelRows
 	p.keys, p.cands = grown(p.keys, n*room), grown(p.cands, n)
 	for i := range n {
 		p.cands[i].keys = p.keys[i*room : i*room : (i+1)*room]
