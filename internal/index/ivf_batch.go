@@ -71,6 +71,10 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 		to := min(from+batchQueries, n)
 		block := vectors[from*x.dim : to*x.dim]
 		s.begin(0)
+		if s.stopped() {
+			notFound(from, n, found)
+			return
+		}
 		if gather {
 			s.stats.Scanned = true
 			x.beginBatch(block, &p, s)
@@ -93,6 +97,13 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 			}
 			found(from+i, q.within(x.rank(v, &p, c, s)))
 		}
+	}
+}
+
+// notFound tells that queries from one to another were not searched for: Stop came first.
+func notFound(from, to int, found func(i int, rows []Neighbor)) {
+	for i := from; i < to; i++ {
+		found(i, nil)
 	}
 }
 
@@ -144,7 +155,7 @@ func (x *ivf) findUses(p *plan, n int, s *Scratch) {
 	b.run = grown(b.run, batchRun*4*x.bytes.quads)
 	v.z = grown(v.z, batchRun*4*c.quads)
 	var aff [batchRun]vec.Affine
-	for from := 0; from < n; from += batchRun {
+	for from := 0; from < n && !s.stopped(); from += batchRun {
 		run := min(batchRun, n-from)
 		for i := range run {
 			unit, length := b.units[(from+i)*x.width():][:x.width()], float32(1)

@@ -274,7 +274,7 @@ func (x *ivf) compareGathered(n, rows int, s *Scratch) {
 	for i := rows; i < panels*vec.PanelRows; i++ {
 		f.bias[i] = float32(math.Inf(1))
 	}
-	for q := 0; q < n; q += batchRun {
+	for q := 0; q < n && !s.stopped(); q += batchRun {
 		run := min(batchRun, n-q)
 		for from := 0; from < panels; from += chunkPanels {
 			m := min(panels-from, chunkPanels)

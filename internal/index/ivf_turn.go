@@ -128,6 +128,7 @@ func (b *ivfBuilder) prove(lists int) error {
 		return err
 	}
 	b.turn = nil
+	b.prog.more(3 * b.n)
 	for _, step := range []func(lists int) error{b.cluster, b.assign, b.encode, b.refine} {
 		if err := step(lists); err != nil {
 			return err

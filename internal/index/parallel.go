@@ -75,6 +75,13 @@ type progress struct {
 	}
 }
 
+// more says that there is more to do than was known.
+func (p *progress) more(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total += n
+}
+
 func (p *progress) add(n int) {
 	if p.tell == nil {
 		return

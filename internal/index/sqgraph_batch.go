@@ -59,7 +59,7 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 			if (w.hops&15 != 0 || !s.stopped()) && w.next(g) {
 				continue
 			}
-			s.out = s.out[:0]
+			s.out, s.twinSteps = s.out[:0], 0 // each query has steps of its own
 			found(w.query, q.within(g.end(vectors[w.query*g.dim:][:g.dim], &w.sqWalk, k, nil, s)))
 			busy--
 			if s.stats.Stopped {
@@ -69,7 +69,5 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 			start(w)
 		}
 	}
-	for ; next < n; next++ { // Stop came before their turn
-		found(next, nil)
-	}
+	notFound(next, n, found) // Stop came before their turn
 }

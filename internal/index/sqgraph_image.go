@@ -304,5 +304,9 @@ func openSQ(image []byte, base []float32) (*sqGraph, error) {
 	if uint64(len(base))/uint64(hd.dim) < hd.rows {
 		return nil, errclass.New(errclass.Invalid, "HNSW_SQ image of %d rows of dimension %d: base has %d values", hd.rows, hd.dim, len(base))
 	}
-	return hd.view(image[:hd.size()], vec.Detect(), base), nil
+	g := hd.view(image[:hd.size()], vec.Detect(), base)
+	if err := g.lists.check(); err != nil {
+		return nil, err
+	}
+	return g, nil
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/vec"
 )
 
@@ -171,6 +172,21 @@ func (l *sqLists) copyTo(to *sqLists) {
 	copy(to.codes.panels, l.codes.panels)
 	copy(to.first, l.first)
 	copy(to.links, l.links)
+}
+
+// check looks whether every row can be in one list only. Nil lists are right.
+func (l *sqLists) check() error {
+	if l == nil {
+		return nil
+	}
+	last := uint32(0)
+	for i, first := range l.first {
+		if first < last || int(first) > len(l.links) {
+			return errclass.New(errclass.Corrupt, "HNSW_SQ image: list %d starts at row %d, the one before at %d of %d", i, first, last, len(l.links))
+		}
+		last = first
+	}
+	return nil
 }
 
 // list returns the links of a list; nothing where an image is damaged.

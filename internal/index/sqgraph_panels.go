@@ -137,6 +137,10 @@ func (g *sqGraph) compareBatch(vectors []float32, q *Query, k, ef, c int, s *Scr
 		to := min(from+most, n)
 		block := vectors[from*g.dim : to*g.dim]
 		s.begin(g.m0)
+		if s.stopped() {
+			notFound(from, n, found)
+			return
+		}
 		s.stats.Scanned = true
 		g.panelQueries(block, k, ef, s)
 		g.panelRows(to-from, allowed, s)
@@ -218,7 +222,7 @@ func (g *sqGraph) comparePanels(n, rows int, s *Scratch) {
 		p.bias[i] = float32(math.Inf(1))
 	}
 	s.stats.Distances += rows
-	for q := 0; q < n; q += batchRun {
+	for q := 0; q < n && !s.stopped(); q += batchRun {
 		run := min(batchRun, n-q)
 		for from := 0; from < panels; from += chunkPanels {
 			m := min(panels-from, chunkPanels)

@@ -30,29 +30,39 @@ func (g *sqGraph) rank(vector []float32, sq *sqQuery, keys []uint64, k int, allo
 	s.top.Reset(k)
 	want := k + rankMore
 	for at := 0; at < len(keys); {
-		n := 0
-		for ; at < len(keys) && n < want; at++ {
+		n, taken := 0, 0
+		for ; at < len(keys) && taken < want; at++ {
 			by := g.estimate(vec.Unkey(keys[at]).Distance)
-			for row, ok := uint32(keys[at]), true; ok && n < len(s.dist); row, ok = g.follow(row, s) {
-				if allowed == nil || has(allowed, row) {
-					s.ids[n], s.dist2[n] = row, by
-					n++
+			for row, ok := uint32(keys[at]), true; ok; row, ok = g.follow(row, s) {
+				if allowed != nil && !has(allowed, row) {
+					continue
 				}
+				if n == len(s.dist) {
+					g.weigh(vector, scale, n, &off, s)
+					n = 0
+				}
+				s.ids[n], s.dist2[n] = row, by
+				n, taken = n+1, taken+1
 			}
 		}
-		ids, dist := s.ids[:n], s.dist[:n]
-		g.fine.refine(&g.space, vector, scale, ids, dist, s)
-		s.stats.Ranked += n
-		s.top.PushAll(ids, dist)
-		for i, d := range dist {
-			off.add(float64(s.dist2[i] - d))
-		}
+		g.weigh(vector, scale, n, &off, s)
 		if at == len(keys) || s.top.Full() && float64(g.estimate(vec.Unkey(keys[at]).Distance)) > float64(s.top.Bound())+off.most() {
 			break
 		}
 		want = rankStep
 	}
 	return g.take(k, s)
+}
+
+// weigh computes fine distances of the first n of s.ids, whose codes say s.dist2, for s.top.
+func (g *sqGraph) weigh(vector []float32, scale float32, n int, off *deviation, s *Scratch) {
+	ids, dist := s.ids[:n], s.dist[:n]
+	g.fine.refine(&g.space, vector, scale, ids, dist, s)
+	s.stats.Ranked += n
+	s.top.PushAll(ids, dist)
+	for i, d := range dist {
+		off.add(float64(s.dist2[i] - d))
+	}
 }
 
 func (g *sqGraph) take(k int, s *Scratch) []Neighbor {
