@@ -148,15 +148,21 @@ func (x *reader) aggregate(ctx context.Context, r *QueryRequest, emit func(*sche
 func (g *aggregator) resolve(r *QueryRequest) error {
 	for _, id := range r.GroupBy {
 		f, ok := g.info.Schema.FieldByID(id)
-		if !ok || !scalar(f.Type) {
+		if !ok {
+			return goneField(g.info.Schema, id)
+		}
+		if !scalar(f.Type) {
 			return errclass.New(errclass.Invalid, "group by field %d: want a scalar field", id)
 		}
 		g.by = append(g.by, f)
 	}
 	for _, a := range r.Aggregates {
 		f, ok := g.info.Schema.FieldByID(a.FieldID)
+		if !ok && a.FieldID != 0 {
+			return goneField(g.info.Schema, a.FieldID)
+		}
 		t := a.Func.ResultType(f.Type)
-		if t == schema.None || !ok && (a.Func != Count || a.FieldID != 0) {
+		if t == schema.None || !ok && a.Func != Count {
 			return errclass.New(errclass.Invalid, "%s of field %d, which is %s: there is no such thing", a.Func, a.FieldID, f.Type)
 		}
 		g.fields = append(g.fields, f)

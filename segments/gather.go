@@ -17,6 +17,15 @@ type hit struct {
 	distance float32
 }
 
+// goneField is the error about a field that is not there. Where fields have come or
+// gone, it may have been dropped after the read was planned: another try tells.
+func goneField(s *schema.Schema, id int64) error {
+	if s.Version <= 1 {
+		return errclass.New(errclass.Invalid, "no field with id %d", id)
+	}
+	return errclass.New(errclass.Retryable, "field %d is not there any more: try again", id)
+}
+
 // gather copies fields of hits out of the segments.
 func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*schema.Column, error) {
 	out := make([]*schema.Column, 0, len(fields))
@@ -27,7 +36,7 @@ func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*sch
 		}
 		f, ok := x.info.Schema.FieldByID(id)
 		if !ok {
-			return nil, errclass.New(errclass.Invalid, "no field with id %d", id)
+			return nil, goneField(x.info.Schema, id)
 		}
 		var col *schema.Column
 		var err error

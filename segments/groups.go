@@ -53,7 +53,7 @@ type group struct {
 func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 	by, ok := s.info.Schema.FieldByID(s.req.Group.FieldID)
 	if !ok {
-		return errors.AssertionFailedf("group by field %d, which is not there", s.req.Group.FieldID)
+		return goneField(s.info.Schema, s.req.Group.FieldID)
 	}
 	g := &grouping{searching: s, by: by, size: max(s.req.Group.Size, 1)}
 	hits := int64(s.req.NQ) * int64(s.want()) * int64(g.size)

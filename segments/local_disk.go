@@ -134,6 +134,27 @@ func (d *localDisk) takeNow(n int64, of room) error {
 	return nil
 }
 
+// couldTake reports whether n bytes would be free if all files that nobody uses left:
+// else none need to.
+func (d *localDisk) couldTake(n int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	limit := d.limit.Load()
+	if limit == 0 {
+		return true
+	}
+	free := limit - d.mu.used - d.mu.queue
+	for f := range d.mu.local {
+		if free >= n {
+			break
+		}
+		if _, idle := f.idle(); idle {
+			free += f.bytes
+		}
+	}
+	return free >= n
+}
+
 func (d *localDisk) noRoom(n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -60,7 +60,10 @@ func (x *reader) ordered(ctx context.Context, r *QueryRequest, res *QueryResult,
 	}
 	for _, by := range r.OrderBy {
 		f, ok := x.info.Schema.FieldByID(by.FieldID)
-		if !ok || !scalar(f.Type) {
+		if !ok {
+			return goneField(x.info.Schema, by.FieldID)
+		}
+		if !scalar(f.Type) {
 			return errclass.New(errclass.Invalid, "order by field %d: want a scalar field", by.FieldID)
 		}
 		o.fields = append(o.fields, f)

@@ -20,7 +20,9 @@ func (a *lookahead) keeps() bool { return a.rows > 0 }
 
 // open looks up what pages before have found.
 func (p *pager) open() {
-	if p.req.Page.Request == 0 || len(p.targets) == 0 {
+	// Scores of BM25 follow what is in the collection and how its index weighs words: what
+	// a page before has found need not be in today's order.
+	if p.req.Page.Request == 0 || len(p.targets) == 0 || p.req.scores != nil {
 		return
 	}
 	p.id = iteration{collection: p.info.ID, request: p.req.Page.Request, at: p.at, ttl: p.info.TTL, schema: p.info.Schema.Version}

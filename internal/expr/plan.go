@@ -55,6 +55,17 @@ func (p *Plan) All() bool {
 // by their values, constants folded. It compiles to the same plan; "" matches all rows.
 func (p *Plan) String() string { return p.text }
 
+// Fields returns the ids of the fields the plan reads, always in the same order.
+func (p *Plan) Fields() []int64 {
+	ids := make([]int64, 0, len(p.columns))
+	for i := range p.columns {
+		if c := &p.columns[i]; !c.derived() {
+			ids = append(ids, c.field.ID)
+		}
+	}
+	return ids
+}
+
 // planner turns a bound tree into a plan.
 type planner struct {
 	columns []column

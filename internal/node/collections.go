@@ -118,6 +118,7 @@ func (n *Node) DropField(ctx context.Context, collection, field string) (*catalo
 	if err != nil {
 		return nil, err
 	}
+	n.names.forget() // so that no more reads of the field are planned
 	return coll, n.update(coll)
 }
 

@@ -101,6 +101,9 @@ func (h *hasher) read(collection int64, r *segments.Read) {
 	h.number(uint64(collection))
 	if r.Plan != nil {
 		h.text(r.Plan.String())
+		for _, id := range r.Plan.Fields() { // a field that was dropped and added again is another one
+			h.number(uint64(id))
+		}
 	} else {
 		h.text("")
 	}
