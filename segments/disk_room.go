@@ -19,9 +19,6 @@ type DiskRoom struct {
 // if need be. An error of class Exhausted with the numbers says that there is no room.
 func (c *Collection) ReserveDisk(n int64) (*DiskRoom, error) {
 	d := c.set.disk
-	if !d.couldTake(n) {
-		return nil, d.noRoom(n)
-	}
 	if err := d.takeNow(n, roomForRest); err != nil {
 		return nil, err
 	}
@@ -90,18 +87,16 @@ func (s *Set) ObserveQueue(bytes int64) {
 func (s *Set) RoomInQueue(n int64) error {
 	d := s.disk
 	reserve := d.limit.Load() / diskReserve
-	err := d.noRoom(n)
-	if d.couldTake(n + reserve) {
-		err = d.takeNow(n+reserve, roomForRest)
-	}
-	if err != nil {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.mu.refused = time.Now()
-		return err
-	}
+	err := d.takeNow(n+reserve, roomForRest)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err != nil {
+		// Flushes help only where there would be room without the queue.
+		if d.freeLocked(n+reserve)+d.mu.queue >= n+reserve {
+			d.mu.refused = time.Now()
+		}
+		return err
+	}
 	d.mu.queue += n
 	d.mu.used -= n + reserve
 	return nil

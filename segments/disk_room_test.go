@@ -67,6 +67,23 @@ func TestWhatIsMadeAndTheQueueShareTheDisk(t *testing.T) {
 	none.Release()
 }
 
+// TestWhatCanHaveNoRoomEvictsNothing, and rows that do not fit an empty queue flush nothing.
+func TestWhatCanHaveNoRoomEvictsNothing(t *testing.T) {
+	r, _ := tierRig(t, rigOptions{})
+	r.shrink(6)
+	r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10})
+	before, limit := len(r.remote()), r.set.Disk().Limit
+	_, err := r.coll.ReserveDisk(limit + 1)
+	wantClass(t, err, errclass.Exhausted)
+	wantClass(t, r.set.RoomInQueue(limit), errclass.Exhausted)
+	if after := len(r.remote()); after != before {
+		t.Errorf("%d vectors are not on the local disk, %d before", after, before)
+	}
+	if r.set.DiskShort(1) {
+		t.Error("everything is to be flushed for rows that have no room then either")
+	}
+}
+
 // TestTheDiskIsShort after rows were refused, for all that grows, and while the queue
 // has more than half of it, for what is large.
 func TestTheDiskIsShort(t *testing.T) {

@@ -90,7 +90,7 @@ func (d *localDisk) takeFree(n int64, of room) bool {
 
 // force takes n bytes whatever the limit, and evicts what it can if that is too many.
 func (d *localDisk) force(n int64) {
-	if d.takeNow(n, roomForRest) != nil {
+	if !d.evictFor(n, roomForRest) {
 		d.give(-n, roomForRest)
 	}
 }
@@ -122,37 +122,47 @@ func (d *localDisk) wake() {
 }
 
 // takeNow takes n bytes, and evicts files that nobody uses for them. Class Exhausted
-// if that is not enough.
+// if that is not enough; what is not for a field then evicts nothing.
 func (d *localDisk) takeNow(n int64, of room) error {
-	for !d.takeFree(n, of) {
-		f := d.victim()
-		if f == nil {
-			return d.noRoom(n)
-		}
-		f.leave()
+	if of == roomForRest && !d.couldTake(n) || !d.evictFor(n, of) {
+		return d.noRoom(n)
 	}
 	return nil
 }
 
-// couldTake reports whether n bytes would be free if all files that nobody uses left:
-// else none need to.
+// evictFor takes n bytes, and evicts files that nobody uses until so many are free. It
+// reports false if all have left and there is no room still.
+func (d *localDisk) evictFor(n int64, of room) bool {
+	for !d.takeFree(n, of) {
+		f := d.victim()
+		if f == nil {
+			return false
+		}
+		f.leave()
+	}
+	return true
+}
+
+// couldTake reports whether n bytes would be free if all files that nobody uses left.
 func (d *localDisk) couldTake(n int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	limit := d.limit.Load()
-	if limit == 0 {
-		return true
-	}
-	free := limit - d.mu.used - d.mu.queue
+	return d.limit.Load() == 0 || d.freeLocked(n) >= n
+}
+
+// freeLocked is how many bytes are free, with those of files that nobody uses where it
+// takes them to have enough.
+func (d *localDisk) freeLocked(enough int64) int64 {
+	free := d.limit.Load() - d.mu.used - d.mu.queue
 	for f := range d.mu.local {
-		if free >= n {
+		if free >= enough {
 			break
 		}
 		if _, idle := f.idle(); idle {
 			free += f.bytes
 		}
 	}
-	return free >= n
+	return free
 }
 
 func (d *localDisk) noRoom(n int64) error {
