@@ -27,7 +27,7 @@ func TestASearchAllocatesNothingHoweverMuchItReads(t *testing.T) {
 				q := &Query{K: 10, Effort: effort, Allowed: allowed}
 				single := func() { x.Searcher().Search(base[:dim], q, &s) }
 				many := func() { x.Searcher().SearchBatch(base[:batch*dim], q, &s, func(int, []Neighbor) {}) }
-				for range marksPause + 8 { // until the filter is known
+				for range filtersPause + 8 { // until the filter is known
 					single()
 				}
 				many()

@@ -40,14 +40,14 @@ type ivf struct {
 	effort int    // lists that a search reads which does not say how many
 	turn   *coder // what codes and centres are of is turned and cut by it; nil: the vectors
 	lists  *centres
-	first  []uint32   // list l has blocks [first[l], first[l+1])
-	ids    []uint32   // row at each position, or noRow
-	bytes  *byteCodes // nil: it has no codes
-	pq     *products  // nil: it has no codes, or not KindScaNN
-	blocks []byte     // codes of pq, for fast-scan
-	pqBias []float32  // as the bias of bytes
-	fine   fine       // to rank by; none where there are no codes
-	marks  marksCache // the one thing that changes
+	first  []uint32            // list l has blocks [first[l], first[l+1])
+	ids    []uint32            // row at each position, or noRow
+	bytes  *byteCodes          // nil: it has no codes
+	pq     *products           // nil: it has no codes, or not KindScaNN
+	blocks []byte              // codes of pq, for fast-scan
+	pqBias []float32           // as the bias of bytes
+	fine   fine                // to rank by; none where there are no codes
+	marks  *filterCache[marks] // the one thing that changes
 }
 
 // hasCodes says whether an inverted file has codes of its rows.

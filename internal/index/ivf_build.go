@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"hash/maphash"
 	"math"
 	"math/rand/v2"
 
@@ -56,7 +55,7 @@ func buildIVF(ctx context.Context, spec Spec, base []float32, o BuildOptions) (*
 	b := &ivfBuilder{
 		ivf: &ivf{
 			space: space{kern: *o.Kernels, metric: spec.Metric, dim: spec.Dim, base: base},
-			kind:  spec.Kind, n: n, marks: marksCache{seed: maphash.MakeSeed()},
+			kind:  spec.Kind, n: n, marks: newFilterCache[marks](marksKept),
 		},
 		ctx: ctx, o: o,
 		prog: &progress{tell: o.Progress, total: 3 * n},

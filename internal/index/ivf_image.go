@@ -3,7 +3,6 @@ package index
 import (
 	"bufio"
 	"encoding/binary"
-	"hash/maphash"
 	"io"
 	"unsafe"
 
@@ -308,7 +307,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 		lists: &centres{dim: width, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),
-		marks: marksCache{seed: maphash.MakeSeed()},
+		marks: newFilterCache[marks](marksKept),
 	}
 	if blocks := parts[ivfCentreBlocks]; len(blocks) > 0 {
 		x.lists.short = &shortCentres{

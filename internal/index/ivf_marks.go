@@ -1,25 +1,19 @@
 package index
 
 import (
-	"hash/maphash"
 	"math"
-	"slices"
-	"sync/atomic"
-	"unsafe"
 
 	"github.com/querynode/querynode/internal/vec"
 )
 
 // Of what is known about filters.
 const (
-	// marksKept is how many filters are known at a time.
+	// marksKept is how many filters are known at a time. Those of a filter take two bits for
+	// each row of the index and what is packed, see packMost.
 	marksKept = 4
-	// marksSeen is how many filters are remembered that were met once.
-	marksSeen = 8
-	// marksPause is how many searches with filters pass before the next filter is marked, which
-	// takes as long as a few, and one more for so many rows that are packed: filters that take
-	// turns and are more than can be known cost a part of a search then.
-	marksPause, marksRows = 32, 256
+	// marksRows is for how many rows that are packed one search more passes before the next
+	// filter is marked.
+	marksRows = 256
 	// marksLeast is how many rows a filter allows that is worth it: fewer are scanned.
 	marksLeast = 1 << 11
 )
@@ -27,7 +21,6 @@ const (
 // marks say which positions of the lists a filter allows. A search that has them need not
 // look up rows one by one, and does not touch lists that have none.
 type marks struct {
-	words    []uint64 // the filter
 	selected int      // rows in it
 	masks    []uint32 // of all blocks
 	counts   []uint32 // allowed rows, by list
@@ -36,56 +29,21 @@ type marks struct {
 	packed   *packed  // nil: they are too many, or have no 4-bit codes
 }
 
-// marksCache keeps the marks of filters that were used more than once lately. They
-// are found by the filters' bits: a set is often made anew for each search. Those of a filter
-// take two bits for each row of the index and what is packed, see packMost.
-type marksCache struct {
-	seed  maphash.Seed
-	known [marksKept]atomic.Pointer[marks]
-	seen  [marksSeen]atomic.Uint64
-	next  atomic.Uint32 // place in seen
-	turn  atomic.Uint32 // place in known
-	asked atomic.Uint64 // searches whose filter was not known
-	until atomic.Uint64 // so many before the next filter is marked
-}
-
-// find returns the marks of a filter, nil if they are not known.
-func (c *marksCache) find(words []uint64) *marks {
-	for i := range c.known {
-		if m := c.known[i].Load(); m != nil && sameWords(m.words, words) {
-			return m
+// learn returns the marks of a filter that was met before; nil if it is new.
+func (x *ivf) learn(words []uint64) *marks {
+	return x.marks.learn(words, func() (*marks, int) {
+		m := x.mark(words)
+		if m.packed == nil {
+			return m, 0
 		}
-	}
-	return nil
-}
-
-// learn returns the marks of a filter that was met before and is not known, and keeps
-// them; nil if it is new.
-func (c *marksCache) learn(x *ivf, words []uint64) *marks {
-	hash := maphash.Bytes(c.seed, wordBytes(words)) | 1
-	asked, until := c.asked.Add(1), c.until.Load()
-	for i := range c.seen {
-		if c.seen[i].Load() != hash {
-			continue
-		}
-		if asked <= until || !c.until.CompareAndSwap(until, asked+marksPause) {
-			return nil
-		}
-		m := x.mark(slices.Clone(words))
-		if m.packed != nil {
-			c.until.Add(uint64(m.selected) / marksRows)
-		}
-		c.known[(c.turn.Add(1)-1)%marksKept].Store(m)
-		return m
-	}
-	c.seen[(c.next.Add(1)-1)%marksSeen].Store(hash)
-	return nil
+		return m, m.selected / marksRows
+	})
 }
 
 // mark finds the rows that a filter allows.
 func (x *ivf) mark(words []uint64) *marks {
 	m := &marks{
-		words: words, masks: make([]uint32, x.numBlocks()), counts: make([]uint32, x.lists.n),
+		masks: make([]uint32, x.numBlocks()), counts: make([]uint32, x.lists.n),
 		some: make([]uint32, numPanels(x.lists.n)),
 	}
 	x.markLists(m, words)
@@ -107,15 +65,6 @@ func (x *ivf) markLists(m *marks, words []uint64) {
 		m.counts[l] = uint32(n)
 		m.selected, m.lists = m.selected+n, m.lists+min(n, 1)
 	}
-}
-
-func sameWords(a, b []uint64) bool {
-	return len(a) == len(b) && string(wordBytes(a)) == string(wordBytes(b))
-}
-
-// wordBytes views words as bytes.
-func wordBytes(w []uint64) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w))), 8*len(w))
 }
 
 // nearestMarked leaves lists in s.ivf.near that have rows which the filter allows: those

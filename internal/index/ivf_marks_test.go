@@ -13,7 +13,7 @@ import (
 // learn searches with a filter until it is known.
 func learn(t *testing.T, x *ivf, vector []float32, q *Query, s *Scratch) *marks {
 	t.Helper()
-	for range 2*marksPause + x.n/marksRows {
+	for range 2*filtersPause + x.n/marksRows {
 		x.Search(vector, q, s)
 		if m := x.marks.find(q.Allowed.Words()); m != nil {
 			return m
@@ -101,7 +101,7 @@ func TestFiltersThatTakeTurnsAreSeldomMarked(t *testing.T) {
 			x.Search(base[:dim], &Query{K: 5, Allowed: set}, &s)
 		}
 	}
-	if turn := int(x.marks.turn.Load()); turn < marksKept || turn > rounds*len(sets)/marksPause+1 {
+	if turn := int(x.marks.turn.Load()); turn < marksKept || turn > rounds*len(sets)/filtersPause+1 {
 		t.Errorf("%d filters were marked in %d searches with %d", turn, rounds*len(sets), len(sets))
 	}
 }

@@ -33,7 +33,7 @@ type sqGraph struct {
 	upper     []uint32 // block b at [b*m, (b+1)*m)
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
-	filters   *knownFilters
+	filters   *filterCache[knownFilter]
 	start     uint32 // row where walks begin
 	top       int    // level of start; -1: there are no rows
 	bytes     int64

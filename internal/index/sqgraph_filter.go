@@ -17,7 +17,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		return g.scanCodes(vector, sq, k, ef, nil, s)
 	}
 	allowed := nonNil(q.Allowed.Words())
-	if known := g.known(allowed); known != nil {
+	if known := g.filters.find(allowed); known != nil {
 		return g.searchLists(vector, sq, k, ef, len(known.rows), allowed, known, s)
 	}
 	c := min(q.Allowed.Count(), g.rows)

@@ -209,7 +209,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 	}
 	g.fine = newFine(&g.space, c.mean, int(hd.fine), part[9])
 	if g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11]); g.lists != nil {
-		g.filters = newKnownFilters()
+		g.filters = newFilterCache[knownFilter](knownKept)
 	}
 	return g
 }

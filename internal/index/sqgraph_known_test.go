@@ -24,7 +24,7 @@ func TestAFilterOfAGraphThatIsUsedAgainIsKnown(t *testing.T) {
 	f := newFlat(t, dim, L2, base)
 	q := Query{K: 10, Effort: 10, Allowed: tenth(n, 3)}
 	wantRecall(t, g, f, queries, q, 0.93)
-	if g.known(q.Allowed.Words()) == nil {
+	if g.filters.find(q.Allowed.Words()) == nil {
 		t.Fatal("a filter that was used again and again is not known")
 	}
 	var s Scratch

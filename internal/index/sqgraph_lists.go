@@ -189,10 +189,5 @@ func (l *sqLists) check() error {
 	return nil
 }
 
-// list returns the links of a list; nothing where an image is damaged.
-func (l *sqLists) list(i uint32) []uint32 {
-	if from, to := l.first[i], l.first[i+1]; from <= to && int(to) <= len(l.links) {
-		return l.links[from:to]
-	}
-	return nil
-}
+// list returns the links of a list.
+func (l *sqLists) list(i uint32) []uint32 { return l.links[l.first[i]:l.first[i+1]] }

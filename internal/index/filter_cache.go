@@ -1,0 +1,89 @@
+package index
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Of a filterCache.
+const (
+	// filtersSeen is how many filters are remembered that were met once.
+	filtersSeen = 8
+	// filtersPause is how many searches with filters that are not known pass before the next is
+	// learnt, which takes as long as a few: filters that take turns and are more than can be
+	// known cost a part of a search then.
+	filtersPause = 32
+)
+
+// filterCache keeps what an index has found out about filters that were used more than once
+// lately. They are found by their bits: a set is often made anew for each search. Nil knows
+// nothing and learns nothing. It is safe for concurrent use, and nothing waits in it.
+type filterCache[T any] struct {
+	seed  maphash.Seed
+	known []atomic.Pointer[knownWords[T]]
+	seen  [filtersSeen]atomic.Uint64
+	next  atomic.Uint32 // place in seen
+	turn  atomic.Uint32 // place in known
+	asked atomic.Uint64 // searches whose filter was not known
+	until atomic.Uint64 // so many before the next filter is learnt
+}
+
+// knownWords is a filter that is known. It does not change.
+type knownWords[T any] struct {
+	words []uint64
+	is    *T
+}
+
+// newFilterCache returns a cache that knows so many filters at a time.
+func newFilterCache[T any](kept int) *filterCache[T] {
+	return &filterCache[T]{seed: maphash.MakeSeed(), known: make([]atomic.Pointer[knownWords[T]], kept)}
+}
+
+// find returns what is known about a filter, nil if that is nothing.
+func (c *filterCache[T]) find(words []uint64) *T {
+	if c == nil {
+		return nil
+	}
+	for i := range c.known {
+		if k := c.known[i].Load(); k != nil && sameWords(k.words, words) {
+			return k.is
+		}
+	}
+	return nil
+}
+
+// learn has about find out about a filter that was met before and is not known, keeps that and
+// returns it; nil if the filter is new or another was learnt a moment ago. about also says
+// how many searches more than usual are to pass before the next.
+func (c *filterCache[T]) learn(words []uint64, about func() (is *T, pause int)) *T {
+	if c == nil {
+		return nil
+	}
+	hash := maphash.Bytes(c.seed, wordBytes(words)) | 1
+	asked, until := c.asked.Add(1), c.until.Load()
+	for i := range c.seen {
+		if c.seen[i].Load() != hash {
+			continue
+		}
+		if asked <= until || !c.until.CompareAndSwap(until, asked+filtersPause) {
+			return nil
+		}
+		is, pause := about()
+		c.until.Add(uint64(pause))
+		c.known[(c.turn.Add(1)-1)%uint32(len(c.known))].Store(&knownWords[T]{words: slices.Clone(words), is: is})
+		return is
+	}
+	c.seen[(c.next.Add(1)-1)%filtersSeen].Store(hash)
+	return nil
+}
+
+func sameWords(a, b []uint64) bool {
+	return len(a) == len(b) && string(wordBytes(a)) == string(wordBytes(b))
+}
+
+// wordBytes views words as bytes.
+func wordBytes(w []uint64) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w))), 8*len(w))
+}
