@@ -69,38 +69,54 @@ func (r *DiskRoom) Release() { r.Commit(0) }
 // deletes, loads and what is being made still have room.
 const diskReserve = 20
 
-// ObserveQueue tells what the queue really has on the local disk, in bytes. Vectors and
-// indexes leave it if that is too much with the rest.
-func (s *Set) ObserveQueue(bytes int64) {
+// ObserveQueue looks by measure what the queue has on the local disk, in bytes, one
+// look at a time. Vectors and indexes leave it if that is too much with the rest. Rows that
+// are written meanwhile, or were given room and are still to be written, count besides:
+// measure need not have seen them.
+func (s *Set) ObserveQueue(measure func() int64) {
 	d := s.disk
 	d.mu.Lock()
-	d.mu.queue = bytes
+	d.mu.written = 0
+	d.mu.Unlock()
+	bytes := measure()
+	d.mu.Lock()
+	d.mu.queue = bytes + d.mu.written
 	d.wakeLocked()
 	d.mu.Unlock()
 	d.force(0)
 }
 
 // RoomInQueue takes room for n bytes of rows that are about to be written to a queue on
-// the local disk; they count until the queue is observed again. Vectors and indexes
+// the local disk; written says that they have been, or will not be, and is called once. They
+// count until a look at the queue that begins after that. Vectors and indexes
 // leave the disk for them if need be. Class Exhausted, with the numbers, if that is
 // not enough: what is growing is to be flushed then, see DiskShort.
-func (s *Set) RoomInQueue(n int64) error {
+func (s *Set) RoomInQueue(n int64) (written func(), err error) {
 	d := s.disk
 	reserve := d.limit.Load() / diskReserve
-	err := d.takeNow(n+reserve, roomForRest)
+	err = d.takeNow(n+reserve, roomForRest)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
 		// Flushes help only where there would be room without the queue.
-		if d.freeLocked(n+reserve)+d.mu.queue >= n+reserve {
+		if d.freeLocked(n+reserve)+d.queueLocked() >= n+reserve {
 			d.mu.refused = time.Now()
 		}
-		return err
+		return nil, err
 	}
-	d.mu.queue += n
+	d.mu.granted += n
 	d.mu.used -= n + reserve
-	return nil
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.mu.granted -= n
+		d.mu.queue += n
+		d.mu.written += n
+	}, nil
 }
+
+// queueLocked is what the queue has, or is about to have.
+func (d *localDisk) queueLocked() int64 { return d.mu.queue + d.mu.granted }
 
 // DiskShort reports whether a growing segment of so many bytes is to be flushed, so
 // that the queue lets go of files: each of them if rows were refused a moment ago, large
@@ -110,5 +126,5 @@ func (s *Set) DiskShort(bytes int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	limit := d.limit.Load()
-	return limit > 0 && (time.Since(d.mu.refused) < wantFor || d.mu.queue > limit/2 && bytes >= limit/50)
+	return limit > 0 && (time.Since(d.mu.refused) < wantFor || d.queueLocked() > limit/2 && bytes >= limit/50)
 }

@@ -10,6 +10,15 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 )
 
+func (r *rig) observeQueue(bytes int64) { r.set.ObserveQueue(func() int64 { return bytes }) }
+
+func (r *rig) noRoomInQueue(bytes int64) error {
+	r.t.Helper()
+	_, err := r.set.RoomInQueue(bytes)
+	wantClass(r.t, err, errclass.Exhausted)
+	return err
+}
+
 // TestWhatIsMadeAndTheQueueShareTheDisk with the files of segments: these leave for
 // what there is no other room for, and what has none is refused with the numbers.
 func TestWhatIsMadeAndTheQueueShareTheDisk(t *testing.T) {
@@ -31,7 +40,7 @@ func TestWhatIsMadeAndTheQueueShareTheDisk(t *testing.T) {
 	if d := r.set.Disk(); d.Used < limit || d.Making != 2*one+limit {
 		t.Errorf("%+v", d)
 	}
-	wantClass(t, r.set.RoomInQueue(1), errclass.Exhausted)
+	r.noRoomInQueue(1)
 	forced.Commit(one)
 	forced.Commit(2 * one)
 	for range 2 {
@@ -42,24 +51,25 @@ func TestWhatIsMadeAndTheQueueShareTheDisk(t *testing.T) {
 	if d := r.set.Disk(); d.Making != 0 || d.Used > base {
 		t.Errorf("%+v after all was given back, %d before", d, base)
 	}
-	must(t, r.set.RoomInQueue(one))
+	written, err := r.set.RoomInQueue(one)
+	must(t, err)
 	if d := r.set.Disk(); d.Queue != one {
 		t.Errorf("%+v", d)
 	}
-	r.set.ObserveQueue(3 * one)
+	written()
+	r.observeQueue(3 * one)
 	if d := r.set.Disk(); d.Queue != 3*one || d.Used > limit || len(r.remote()) < 2 {
 		t.Errorf("%+v, remote %v", d, r.remote())
 	}
-	r.set.ObserveQueue(limit)
-	err = r.set.RoomInQueue(one)
-	wantClass(t, err, errclass.Exhausted)
+	r.observeQueue(limit)
+	err = r.noRoomInQueue(one)
 	if want := fmt.Sprintf("%d of them by the queue", limit); !strings.Contains(err.Error(), want) {
 		t.Errorf("%v does not say %q", err, want)
 	}
 	r.coll.Release(1)
 	r.idle()
 	wantClass(t, r.load(1), errclass.Exhausted)
-	r.set.ObserveQueue(0)
+	r.observeQueue(0)
 	must(t, r.load(1))
 	r.found(SearchRequest{Vectors: vectorOf(1, 0), TopK: 10})
 	r.checkDisk()
@@ -75,7 +85,7 @@ func TestWhatCanHaveNoRoomEvictsNothing(t *testing.T) {
 	before, limit := len(r.remote()), r.set.Disk().Limit
 	_, err := r.coll.ReserveDisk(limit + 1)
 	wantClass(t, err, errclass.Exhausted)
-	wantClass(t, r.set.RoomInQueue(limit), errclass.Exhausted)
+	r.noRoomInQueue(limit)
 	if after := len(r.remote()); after != before {
 		t.Errorf("%d vectors are not on the local disk, %d before", after, before)
 	}
@@ -95,18 +105,57 @@ func TestTheDiskIsShort(t *testing.T) {
 				t.Errorf("short for a small segment: %v, for a large one: %v", s.DiskShort(1), s.DiskShort(20))
 			}
 		}
+		observe := func(n int64) { s.ObserveQueue(func() int64 { return n }) }
 		time.Sleep(wantFor)
 		want(false, false)
-		s.ObserveQueue(501)
+		observe(501)
 		want(false, true)
-		must(t, s.RoomInQueue(400))
-		wantClass(t, s.RoomInQueue(50), errclass.Exhausted) // a twentieth stays free
+		written, err := s.RoomInQueue(400)
+		must(t, err)
+		_, err = s.RoomInQueue(50) // a twentieth stays free
+		wantClass(t, err, errclass.Exhausted)
 		want(true, true)
-		s.ObserveQueue(10)
+		written()
+		observe(10)
 		time.Sleep(wantFor)
 		want(false, false)
 		s.disk.limit.Store(0)
-		must(t, s.RoomInQueue(1<<40))
+		_, err = s.RoomInQueue(1 << 40)
+		must(t, err)
 		want(false, false)
 	})
+}
+
+// TestRowsCountUntilTheQueueIsLookedAtWithThem: a look need not see what is written while it
+// goes on, nor what has room and is written later.
+func TestRowsCountUntilTheQueueIsLookedAtWithThem(t *testing.T) {
+	s := &Set{disk: newLocalDisk(0, 1)}
+	give := func(n int64) (written func()) {
+		t.Helper()
+		written, err := s.RoomInQueue(n)
+		must(t, err)
+		return written
+	}
+	look := func(bytes, want int64, meanwhile ...func()) {
+		t.Helper()
+		s.ObserveQueue(func() int64 {
+			for _, do := range meanwhile {
+				do()
+			}
+			return bytes
+		})
+		if got := s.Disk().Queue; got != want {
+			t.Errorf("the queue has %d bytes, want %d", got, want)
+		}
+	}
+	before, during := give(1), give(10)
+	var after func()
+	look(5000, 5111, during, func() { after = give(100) })
+	look(5010, 5111, before) // the first of them may have been missed
+	look(5011, 5111)
+	after()
+	if got := s.Disk().Queue; got != 5111 {
+		t.Errorf("the queue has %d bytes once all are written", got)
+	}
+	look(5111, 5111)
 }

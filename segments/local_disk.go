@@ -26,7 +26,9 @@ type localDisk struct {
 		fields int   // that have room
 		making int64 // of used, what is being made
 
-		queue   int64     // what the queue had when it was looked at last, and was given since
+		queue   int64     // what the queue had when it was looked at last, and what was written to it since the look began
+		granted int64     // rows that are being written to it
+		written int64     // to it, since the last look at it began
 		refused time.Time // when rows had no room last
 		local   map[*fieldFiles]bool
 		freed   chan struct{} // closed when some room may have become free; nil = nobody waits
@@ -54,7 +56,7 @@ func (s *Set) Disk() DiskStats {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.mu.queue, Making: d.mu.making, Queue: d.mu.queue, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
+	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.queueLocked(), Making: d.mu.making, Queue: d.queueLocked(), Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
 		FetchErrors: d.failed.Load(), Evictions: d.evictions.Load(), EvictedBytes: d.evictedBytes.Load()}
 }
 
@@ -78,7 +80,7 @@ const (
 func (d *localDisk) takeFree(n int64, of room) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if limit := d.limit.Load(); limit > 0 && n > limit-d.mu.used-d.mu.queue && (of == roomForRest || d.mu.fields > 0) {
+	if limit := d.limit.Load(); limit > 0 && n > limit-d.mu.used-d.queueLocked() && (of == roomForRest || d.mu.fields > 0) {
 		return false
 	}
 	d.mu.used += n
@@ -153,7 +155,7 @@ func (d *localDisk) couldTake(n int64) bool {
 // freeLocked is how many bytes are free, with those of files that nobody uses where it
 // takes them to have enough.
 func (d *localDisk) freeLocked(enough int64) int64 {
-	free := d.limit.Load() - d.mu.used - d.mu.queue
+	free := d.limit.Load() - d.mu.used - d.queueLocked()
 	for f := range d.mu.local {
 		if free >= enough {
 			break
@@ -170,7 +172,7 @@ func (d *localDisk) noRoom(n int64) error {
 	defer d.mu.Unlock()
 	return errclass.New(errclass.Exhausted,
 		"no room for %d bytes on the local disk: %d of %d bytes are in use, %d of them by the queue; release segments, flush, or give the node more (disk.limit)",
-		n, d.mu.used+d.mu.queue, d.limit.Load(), d.mu.queue)
+		n, d.mu.used+d.queueLocked(), d.limit.Load(), d.queueLocked())
 }
 
 // take takes room for a field, and waits for files to be used no more.

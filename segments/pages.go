@@ -110,9 +110,7 @@ func (s *searching) searchPage(ctx context.Context, res *SearchResult) error {
 func (p *pager) find(ctx context.Context, after *pageHit) error {
 	done := make([]bool, len(p.targets))
 	if p.keeps() {
-		if err := p.findKept(after, done); err != nil {
-			return err
-		}
+		p.findKept(after, done)
 	}
 	if !slices.Contains(done, false) {
 		return nil
@@ -138,7 +136,7 @@ func (p *pager) scan(ctx context.Context, number int32, t *target, after *pageHi
 	q := p.query()
 	q.ctx, q.exact = ctx, true
 	p.req.vector(0, &q)
-	if p.keeps() {
+	if p.keeps() && !p.plain[number] {
 		if done, err := p.scanAhead(t, number, &q, n, allowed, sc, after); done || err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ type lookahead struct {
 	kept map[uint64]*keptRun // when the page began
 	rows int                 // that a scan of one target finds
 	runs []*keptRun          // by target; nil = it is scanned
+	// by target: what was kept of it could not be read, so nothing is kept
+	plain []bool
 }
 
 // keeps reports whether rows are found ahead.
@@ -26,7 +28,7 @@ func (p *pager) open() {
 		return
 	}
 	p.id = iteration{collection: p.info.ID, request: p.req.Page.Request, at: p.at, ttl: p.info.TTL, schema: p.info.Schema.Version}
-	p.runs = make([]*keptRun, len(p.targets))
+	p.runs, p.plain = make([]*keptRun, len(p.targets)), make([]bool, len(p.targets))
 	most := p.k
 	p.kept = p.coll.set.pages.get(p.id)
 	for i := range p.targets {
@@ -54,32 +56,38 @@ func (p *pager) open() {
 
 // findKept takes from the runs what they have behind the cursor, and notes in done
 // which targets need no scan.
-func (p *pager) findKept(after *pageHit, done []bool) error {
-	at := make([]int, len(p.targets))
-	err := guard("read kept rows", func() error {
-		scans := false
-		for i := range p.targets {
-			run, ok := p.runs[i], false
-			if run != nil && !p.targets[i].dead {
-				at[i], ok = run.behind(after, &p.targets[i])
-			}
-			done[i] = ok || p.targets[i].dead
-			scans = scans || !done[i]
+func (p *pager) findKept(after *pageHit, done []bool) {
+	at, scans := make([]int, len(p.targets)), false
+	for i := range p.targets {
+		t := &p.targets[i]
+		if done[i] = t.dead; p.runs[i] != nil && !t.dead {
+			p.readKept(i, func() { at[i], done[i] = p.runs[i].behind(after, t) })
 		}
-		for i, run := range p.runs {
-			if !done[i] || run == nil || p.targets[i].dead {
-				continue
-			}
-			// Where one is scanned so are those that are nearly used up: at the same time.
-			if scans && !run.whole && len(run.keys)-at[i] < len(run.keys)/4 {
-				done[i] = false
-				continue
-			}
-			p.take(int32(i), at[i], wayKept)
+		scans = scans || !done[i]
+	}
+	for i, run := range p.runs {
+		if !done[i] || run == nil || p.targets[i].dead {
+			continue
 		}
-		return nil
-	})
-	return err
+		// Where one is scanned so are those that are nearly used up: at the same time.
+		if scans && !run.whole && len(run.keys)-at[i] < len(run.keys)/4 {
+			done[i] = false
+			continue
+		}
+		done[i] = p.readKept(i, func() { p.take(int32(i), at[i], wayKept) })
+	}
+}
+
+// readKept does something with what is kept of a target. If that fails the target is
+// scanned as if nothing were kept, and nothing is: a row in the run may be one that this page
+// does not need.
+func (p *pager) readKept(i int, do func()) bool {
+	err := guard("read kept rows", func() error { do(); return nil })
+	if err != nil {
+		p.coll.set.fault(p.targets[i].holder, err)
+		p.runs[i], p.plain[i] = nil, true
+	}
+	return err == nil
 }
 
 // take makes rows of a run, from place at on, those that a target has found.
@@ -159,7 +167,7 @@ func (p *pager) keep() {
 			fresh = fresh || run != p.kept[serial]
 		}
 	}
-	if fresh {
+	if fresh || len(runs) < len(p.kept) {
 		p.coll.set.pages.put(p.id, runs)
 	}
 }

@@ -135,3 +135,53 @@ func TestRowsEquallyNearAreKeptTogether(t *testing.T) {
 		t.Errorf("%d rows kept, %d without, and they differ", len(got), len(want))
 	}
 }
+
+// unreadable is a segment whose keys cannot be read while broken says so.
+type unreadable struct {
+	segment
+	broken func(row uint32) bool
+}
+
+func (u *unreadable) key(row uint32) (int64, string) {
+	if u.broken(row) {
+		panic("boom")
+	}
+	return u.segment.key(row)
+}
+
+// TestKeptRowsThatCannotBeRead cost one segment a scan, not the page; and where the scan
+// fails too, that segment.
+func TestKeptRowsThatCannotBeRead(t *testing.T) {
+	r := newRig(t, rigOptions{set: func(o *Options) { o.QuarantineAfter = 4 }})
+	r.insert(1, seq(0, 1000)...)
+	r.insert(2, seq(1000, 2000)...)
+	broken, reads := -1, 0
+	h := r.holderOf(1)
+	h.segment = &unreadable{h.segment, func(uint32) bool { reads++; return reads == broken }}
+	q := SearchRequest{Vectors: vectorOf(7, 7), TopK: 10, Page: &Paging{}, Read: Read{ReadTimestamp: r.now}}
+	want, _, _ := r.pages(q, nil, 3)
+	q.Page.Request = 1
+	_, one, _ := r.pages(q, nil, 1)
+	reads, broken = 0, 1
+	got, two, ways := r.pages(q, one, 1)
+	if ways != "1 [scan] 2 [kept rows] " || !slices.Equal(got, want[10:20]) || h.faults.Load() != 1 {
+		t.Errorf("%s, %d faults, keys %v", ways, h.faults.Load(), got)
+	}
+	got, _, ways = r.pages(q, two, 1)
+	if ways != "1 [scan] 2 [kept rows] " || !slices.Equal(got, want[20:]) {
+		t.Errorf("the next page: %s, keys %v", ways, got)
+	}
+	if _, _, ways = r.pages(q, two, 1); ways != "1 [kept rows] 2 [kept rows] " {
+		t.Errorf("and again: %s", ways)
+	}
+	broken = 0
+	h.segment.(*unreadable).broken = func(uint32) bool { return true }
+	q.Page = &Paging{After: one, Request: 1}
+	q.AllowPartial = true
+	for h.quarantined() == "" {
+		res := r.found(q)
+		if len(res.Keys.Int) != 10 || slices.Min(res.Keys.Int) < 1000 || len(res.Stats.Failures) != 1 {
+			t.Fatalf("keys %v, failures %v", res.Keys.Int, res.Stats.Failures)
+		}
+	}
+}

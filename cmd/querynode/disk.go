@@ -17,7 +17,7 @@ func watchDisk(ctx context.Context, set *segments.Set, dir string) error {
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()
 	for {
-		set.ObserveQueue(folderBytes(dir))
+		set.ObserveQueue(func() int64 { return folderBytes(dir) })
 		select {
 		case <-ctx.Done():
 			return nil

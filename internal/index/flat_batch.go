@@ -29,11 +29,11 @@ func (x *flatSearcher) SearchBatch(vectors []float32, q *Query, s *Scratch, foun
 		words = nonNil(q.Allowed.Words())
 	}
 	n, step := len(vectors)/f.dim, max(1, flatHeaps/max(q.K, 1))
+	s.begin(0)
+	s.stats.Scanned = true
 	for from := 0; from < n; from += step {
 		to := min(from+step, n)
 		block, b := vectors[from*f.dim:to*f.dim], &s.flat
-		s.begin(0)
-		s.stats.Scanned = true
 		for len(b.tops) < to-from {
 			b.tops = append(b.tops, vec.TopK{})
 		}

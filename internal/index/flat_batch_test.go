@@ -38,8 +38,12 @@ func TestAFlatBatchFindsExactlyWhatItsVectorsFind(t *testing.T) {
 						}
 						next++
 					})
-					if next != queries || !s.Stats().Scanned {
-						t.Errorf("%d answers, %+v", next, s.Stats())
+					work, rows := s.Stats(), n
+					if allowed != nil {
+						rows = allowed.Count()
+					}
+					if next != queries || !work.Scanned || work.Distances != queries*rows {
+						t.Errorf("%d answers, %+v", next, work)
 					}
 				})
 			}

@@ -133,11 +133,12 @@ func (g *sqGraph) comparesAll(n, c, ef int) bool {
 func (g *sqGraph) compareBatch(vectors []float32, q *Query, k, ef, c int, s *Scratch, found func(i int, rows []Neighbor)) {
 	n, allowed := len(vectors)/g.dim, nonNil(q.Allowed.Words())
 	most := min(panelMost, max(panelLeast, panelKeys/(2*panelRank(k, ef)+64)))
+	var whole Stats // of the blocks before
 	for from := 0; from < n; from += most {
 		to := min(from+most, n)
 		block := vectors[from*g.dim : to*g.dim]
 		s.begin(g.m0)
-		if s.stopped() {
+		if s.stats = whole; s.stopped() {
 			notFound(from, n, found)
 			return
 		}
@@ -148,6 +149,7 @@ func (g *sqGraph) compareBatch(vectors []float32, q *Query, k, ef, c int, s *Scr
 			s.out = s.out[:0]
 			found(from+i, q.within(g.panelFound(block[i*g.dim:][:g.dim], i, k, ef, c, allowed, s)))
 		}
+		whole = s.stats
 	}
 }
 
@@ -221,9 +223,9 @@ func (g *sqGraph) comparePanels(n, rows int, s *Scratch) {
 	for i := rows; i < panels*vec.PanelRows; i++ {
 		p.bias[i] = float32(math.Inf(1))
 	}
-	s.stats.Distances += rows
 	for q := 0; q < n && !s.stopped(); q += batchRun {
 		run := min(batchRun, n-q)
+		s.stats.Distances += rows * run
 		for from := 0; from < panels; from += chunkPanels {
 			m := min(panels-from, chunkPanels)
 			g.kern.Panels(p.z[q*width:], run, p.order.quads, p.panels[from*size:], m, p.sums)

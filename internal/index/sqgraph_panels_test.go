@@ -51,3 +51,29 @@ func TestAPanelHasTheCodesOfARecord(t *testing.T) {
 		}
 	}
 }
+
+// What a batch has done is what its parts do, however many it is compared in.
+func TestABatchTellsAllOfItsWork(t *testing.T) {
+	const dim, n, k, ef, queries = 8, 3000, 1000, 1000, 300
+	base := clustered(rng(52), n, dim)
+	g, _ := buildCodes(t, L2, dim, base)
+	if g.kern.Level() != vec.AVX512 {
+		t.Skip("batches are not compared with all rows on this processor")
+	}
+	q := &Query{K: k, Allowed: filterOf(n, func(row int) bool { return row%2 == 0 })}
+	c := q.Allowed.Count()
+	work := func(from, to int) (st Stats, answers int) {
+		var s Scratch
+		g.compareBatch(base[from*dim:to*dim], q, k, ef, c, &s, func(int, []Neighbor) { answers++ })
+		return s.Stats(), answers
+	}
+	all, answers := work(0, queries)
+	var sum Stats
+	for from := 0; from < queries; from += 10 {
+		some, _ := work(from, from+10)
+		sum.Add(some)
+	}
+	if all != sum || answers != queries || all.Distances < queries*c {
+		t.Errorf("%d answers by %+v, in parts %+v", answers, all, sum)
+	}
+}

@@ -61,9 +61,11 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 		return Appended{}, err
 	}
 	if n.o.Sole { // the queue is on the local disk
-		if err := n.o.Segments.RoomInQueue(b.Bytes()); err != nil {
+		written, err := n.o.Segments.RoomInQueue(b.Bytes())
+		if err != nil {
 			return Appended{}, errors.Wrap(err, "rows that are growing are being stored: try again")
 		}
+		defer written()
 	}
 	keys := b.Column(coll.Schema.Primary().ID)
 	typ := wal.Insert
