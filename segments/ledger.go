@@ -239,6 +239,26 @@ func (r *Reservation) grow(n, free, most, over int64) error {
 	return nil
 }
 
+// growSpare is Grow for what is kept only while there is plenty of room: it reports whether no
+// more than so many percent of the limit are in use with n more bytes. To be refused is no
+// sign that memory is short.
+func (r *Reservation) growSpare(n, percent int64) bool {
+	l := r.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n > 0 {
+		if r.refusalLocked(n, 0) != nil {
+			return false
+		}
+		if limit := l.limit.Load(); limit > 0 && l.mu.total+n > limit/100*percent || l.aboveLocked(percent) {
+			return false
+		}
+	}
+	l.addLocked(r.kind, n)
+	r.bytes += n
+	return true
+}
+
 // refusalLocked says why there is no room for n more bytes; nil = there is.
 func (r *Reservation) refusalLocked(n, over int64) error {
 	l := r.ledger

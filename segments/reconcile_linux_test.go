@@ -389,6 +389,46 @@ func TestTheLedgerHasWhatSmallSegmentsTake(t *testing.T) {
 	}
 }
 
+// TestTheLedgerHasWhatIndexesLearn of filters that come again, which goes first when memory
+// is short, and is not learnt while it is.
+func TestTheLedgerHasWhatIndexesLearn(t *testing.T) {
+	for _, kind := range []string{"HNSW_SQ", "SCANN"} {
+		k := reconciled{vector: schema.Field{Type: schema.FloatVector, Dim: 16}, index: VectorIndex{Type: kind, Metric: index.L2}}
+		r := newRig(t, rigOptions{schema: k.schema(), index: k.index, memory: 1 << 30})
+		r.stored(2, 20_000)
+		must(t, r.load(2))
+		v, l := r.sealed(2).field(vectorField), r.set.Ledger()
+		search := func() {
+			for range 200 {
+				_, err := r.search(SearchRequest{Read: Read{Plan: r.plan("id < 8000")}, Vectors: make([]float32, 16), NQ: 1, TopK: 10})
+				must(t, err)
+			}
+		}
+		r.agrees("searches of "+kind, search)
+		learnt := v.learned.memory.size()
+		if learnt < 20_000/8 {
+			t.Errorf("%s: %d bytes are learnt", kind, learnt)
+		}
+		l.Observe(99<<20, 100<<20)
+		must(t, r.set.coolColdest(t.Context()))
+		if left := v.learned.memory.size(); left != 0 {
+			t.Errorf("%s: %d bytes of what was learnt are left though memory is short", kind, left)
+		}
+		if search(); v.learned.memory.size() != 0 {
+			t.Errorf("%s: %d bytes are learnt though memory is short: %d of %d are used", kind, v.learned.memory.size(), l.Total(), l.Limit())
+		}
+		l.Observe(0, 0)
+		if search(); v.learned.memory.size() != learnt {
+			t.Errorf("%s: %d bytes are learnt again, %d were before", kind, v.learned.memory.size(), learnt)
+		}
+		r.coll.Release(2)
+		r.idle()
+		if l.Total() != 0 {
+			t.Errorf("%s: left in the ledger: %v", kind, l.Used())
+		}
+	}
+}
+
 // TestTheLedgerHasWhatListsTake, which growing segments get for fast searches.
 func TestTheLedgerHasWhatListsTake(t *testing.T) {
 	k := reconciled{vector: schema.Field{Type: schema.FloatVector, Dim: 32}, index: VectorIndex{Type: "HNSW", Metric: index.L2}}

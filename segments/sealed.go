@@ -54,14 +54,15 @@ type sealedVectors struct {
 	valid   *bitset.Set // rows whose vector is not null; nil = all
 	info    index.Info  // of the index; zero = there is none, it is searched exactly
 
-	files  *fieldFiles // nil = they are in the segment's folder while it is open
-	file   *segfile.Segment
-	base   []float32      // mapped, row after row
-	raw    []byte         // the same, of vectors that are not float32
-	sparse *sealedSparse  // of a sparse field; then there is neither of these, nor an index
-	index  index.Searcher // nil = searched exactly
-	mapped *Reservation
-	built  *Reservation // what the index takes besides
+	files   *fieldFiles // nil = they are in the segment's folder while it is open
+	file    *segfile.Segment
+	base    []float32      // mapped, row after row
+	raw     []byte         // the same, of vectors that are not float32
+	sparse  *sealedSparse  // of a sparse field; then there is neither of these, nor an index
+	index   index.Searcher // nil = searched exactly
+	mapped  *Reservation
+	built   *Reservation // what the index takes besides
+	learned learned
 
 	// The inverse norms are computed by the first search that needs them: Cosine
 	// without the graph.
@@ -143,6 +144,7 @@ func (s *Sealed) openVectors(info CollectionInfo) error {
 		}
 		v := &sealedVectors{fieldID: f.ID, typ: f.Type, texts: ofTexts(info.Schema, f.ID), dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
 			mapped: s.ledger.Force(KindMapped, 0), built: s.ledger.Force(KindSealed, 0)}
+		v.learned.memory = s.ledger.Force(KindSealed, 0)
 		s.vectors = append(s.vectors, v)
 		if err := s.describeField(v); err != nil {
 			return errclass.Wrap(err, errclass.Corrupt, "segment %d: field %q", s.meta.ID, f.Name)
@@ -230,6 +232,7 @@ func (v *sealedVectors) openDense() error {
 		return errors.Newf("the index is %s by %s, the manifest says %s by %s", i.Kind, i.Metric, v.info.Kind, v.info.Metric)
 	}
 	v.index = x
+	v.learned.begin(x)
 	return nil
 }
 
@@ -239,6 +242,7 @@ func (v *sealedVectors) shut() error {
 	v.file, v.base, v.raw, v.sparse, v.index = nil, nil, nil, nil, nil
 	v.mapped.Release()
 	v.built.Release()
+	v.learned.end()
 	if file == nil {
 		return nil
 	}
@@ -374,7 +378,7 @@ func (s *Sealed) fixedBytes() int64 {
 func (s *Sealed) bytes() int64 {
 	n := s.heap.size() + s.removed.size() + s.scalars.memory.size()
 	for _, v := range s.vectors {
-		n += v.memory.size() + v.built.size()
+		n += v.memory.size() + v.built.size() + v.learned.memory.size()
 	}
 	return n
 }

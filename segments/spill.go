@@ -335,7 +335,8 @@ const (
 	coolTo = 60
 )
 
-// coolColdest makes segments cold, the one that was read the longest time ago
+// coolColdest makes room in memory: indexes forget what they have learnt from searches, which
+// they will learn again. If that is not enough it makes segments cold, the one that was read the longest time ago
 // first, until memory is not short any more or all are. One that cannot be made cold
 // does not keep the others from it, unless the disk is full.
 func (s *Set) coolColdest(ctx context.Context) error {
@@ -353,7 +354,12 @@ func (s *Set) coolColdest(ctx context.Context) error {
 	for _, c := range s.Collections() {
 		snap := c.Acquire()
 		for _, h := range snap.view.segments {
-			if seg, ok := h.segment.(*Sealed); ok && seg.spilled == 0 && h.quarantined() == "" {
+			seg, ok := h.segment.(*Sealed)
+			if !ok {
+				continue
+			}
+			seg.forget()
+			if seg.spilled == 0 && h.quarantined() == "" {
 				all = append(all, candidate{c, h.Meta().ID, h.used.Load()})
 			}
 		}

@@ -21,19 +21,21 @@ const (
 // lately. They are found by their bits: a set is often made anew for each search. Nil knows
 // nothing and learns nothing. It is safe for concurrent use, and nothing waits in it.
 type filterCache[T any] struct {
-	seed  maphash.Seed
-	known []atomic.Pointer[knownWords[T]]
-	seen  [filtersSeen]atomic.Uint64
-	next  atomic.Uint32 // place in seen
-	turn  atomic.Uint32 // place in known
-	asked atomic.Uint64 // searches whose filter was not known
-	until atomic.Uint64 // so many before the next filter is learnt
+	memory Memory // nil: there is no bound
+	seed   maphash.Seed
+	known  []atomic.Pointer[knownWords[T]]
+	seen   [filtersSeen]atomic.Uint64
+	next   atomic.Uint32 // place in seen
+	turn   atomic.Uint32 // place in known
+	asked  atomic.Uint64 // searches whose filter was not known
+	until  atomic.Uint64 // so many before the next filter is learnt
 }
 
 // knownWords is a filter that is known. It does not change.
 type knownWords[T any] struct {
 	words []uint64
 	is    *T
+	bytes int64 // of both
 }
 
 // newFilterCache returns a cache that knows so many filters at a time.
@@ -55,9 +57,10 @@ func (c *filterCache[T]) find(words []uint64) *T {
 }
 
 // learn has about find out about a filter that was met before and is not known, keeps that and
-// returns it; nil if the filter is new or another was learnt a moment ago. about also says
-// how many searches more than usual are to pass before the next.
-func (c *filterCache[T]) learn(words []uint64, about func() (is *T, pause int)) *T {
+// returns it; nil if the filter is new, another was learnt a moment ago or there is no memory
+// for it. What is found out takes so many bytes at most; about also says how many searches
+// more than usual are to pass before the next.
+func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T, pause int)) *T {
 	if c == nil {
 		return nil
 	}
@@ -70,14 +73,48 @@ func (c *filterCache[T]) learn(words []uint64, about func() (is *T, pause int)) 
 		if asked <= until || !c.until.CompareAndSwap(until, asked+filtersPause) {
 			return nil
 		}
+		slot := &c.known[(c.turn.Add(1)-1)%uint32(len(c.known))]
+		c.drop(slot)
+		if bytes += 8 * int64(len(words)); !c.take(bytes) {
+			return nil
+		}
 		is, pause := about()
 		c.until.Add(uint64(pause))
-		c.known[(c.turn.Add(1)-1)%uint32(len(c.known))].Store(&knownWords[T]{words: slices.Clone(words), is: is})
+		c.drop(slot) // another may have come meanwhile
+		if !slot.CompareAndSwap(nil, &knownWords[T]{words: slices.Clone(words), is: is, bytes: bytes}) {
+			c.take(-bytes)
+		}
 		return is
 	}
 	c.seen[(c.next.Add(1)-1)%filtersSeen].Store(hash)
 	return nil
 }
+
+// within has the cache ask m before it keeps more; nothing is known yet.
+func (c *filterCache[T]) within(m Memory) {
+	if c != nil {
+		c.memory = m
+	}
+}
+
+// forget drops what is known.
+func (c *filterCache[T]) forget() {
+	if c == nil {
+		return
+	}
+	for i := range c.known {
+		c.drop(&c.known[i])
+	}
+}
+
+// drop empties a place and gives its memory back. Searches that use what was there go on.
+func (c *filterCache[T]) drop(slot *atomic.Pointer[knownWords[T]]) {
+	if k := slot.Swap(nil); k != nil {
+		c.take(-k.bytes)
+	}
+}
+
+func (c *filterCache[T]) take(bytes int64) bool { return c.memory == nil || c.memory.Take(bytes) }
 
 func sameWords(a, b []uint64) bool {
 	return len(a) == len(b) && string(wordBytes(a)) == string(wordBytes(b))

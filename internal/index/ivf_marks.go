@@ -29,9 +29,9 @@ type marks struct {
 	packed   *packed  // nil: they are too many, or have no 4-bit codes
 }
 
-// learn returns the marks of a filter that was met before; nil if it is new.
-func (x *ivf) learn(words []uint64) *marks {
-	return x.marks.learn(words, func() (*marks, int) {
+// learn returns the marks of a filter that was met before and allows so many rows; nil if it is new.
+func (x *ivf) learn(words []uint64, selected int) *marks {
+	return x.marks.learn(words, x.marksBytes(selected), func() (*marks, int) {
 		m := x.mark(words)
 		if m.packed == nil {
 			return m, 0
@@ -39,6 +39,18 @@ func (x *ivf) learn(words []uint64) *marks {
 		return m, m.selected / marksRows
 	})
 }
+
+// marksBytes is how many bytes the marks of a filter take that allows so many rows.
+func (x *ivf) marksBytes(selected int) int64 {
+	bytes := 4 * int64(x.numBlocks()+x.lists.n+numPanels(x.lists.n))
+	if x.packs(selected) {
+		bytes += int64(numPanels(selected))*int64(x.blockBytes()+4*vec.FastScanBlock) + 4*int64(x.lists.n+1+selected)
+	}
+	return bytes
+}
+
+// packs says whether the codes of so many allowed rows are packed.
+func (x *ivf) packs(selected int) bool { return x.pq != nil && selected*packMost <= x.n }
 
 // mark finds the rows that a filter allows.
 func (x *ivf) mark(words []uint64) *marks {
@@ -50,7 +62,7 @@ func (x *ivf) mark(words []uint64) *marks {
 	for l, n := range m.counts {
 		m.some[l/vec.PanelRows] |= min(n, 1) << (l % vec.PanelRows)
 	}
-	if x.pq != nil && m.selected*packMost <= x.n {
+	if x.packs(m.selected) {
 		m.packed = x.pack(m)
 	}
 	return m

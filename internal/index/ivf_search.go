@@ -156,7 +156,7 @@ func (x *ivf) plan(q *Query) plan {
 		} else {
 			selected = min(q.Allowed.Count(), x.n)
 			if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
-				p.marks = x.learn(p.allowed)
+				p.marks = x.learn(p.allowed, selected)
 			}
 		}
 		p.k = min(p.k, selected)

@@ -31,7 +31,12 @@ func (g *sqGraph) learn(words []uint64, c int) *knownFilter {
 	if c < knownLeast {
 		return nil
 	}
-	return g.filters.learn(words, func() (*knownFilter, int) { return g.lists.know(g.kern, words, g.rows, c), 0 })
+	return g.filters.learn(words, g.lists.knowBytes(c), func() (*knownFilter, int) { return g.lists.know(g.kern, words, g.rows, c), 0 })
+}
+
+// knowBytes is how many bytes that take at most which is known of a filter of c rows.
+func (l *sqLists) knowBytes(c int) int64 {
+	return 4 * int64(l.n+1+c+listChunk+2*min(l.n, c)+len(l.codes.bias))
 }
 
 // know finds the rows of the lists that a filter allows, c of them.

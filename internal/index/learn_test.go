@@ -1,0 +1,130 @@
+package index
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/querynode/querynode/internal/bitset"
+)
+
+// allowance lets so many bytes be taken.
+type allowance struct{ left atomic.Int64 }
+
+func (a *allowance) Take(bytes int64) bool {
+	if a.left.Add(-bytes) < 0 && bytes > 0 {
+		a.left.Add(bytes)
+		return false
+	}
+	return true
+}
+
+// sizeOf is what is really kept of filters.
+func sizeOf(x Learner) (bytes int64) {
+	switch x := x.(type) {
+	case *ivf:
+		for i := range x.marks.known {
+			if k := x.marks.known[i].Load(); k != nil {
+				m := k.is
+				bytes += 8*int64(cap(k.words)) + 4*int64(cap(m.masks)+cap(m.counts)+cap(m.some))
+				if p := m.packed; p != nil {
+					bytes += int64(cap(p.blocks)) + 4*int64(cap(p.first)+cap(p.bias)+cap(p.at))
+				}
+			}
+		}
+	case *sqGraph:
+		for i := range x.filters.known {
+			if k := x.filters.known[i].Load(); k != nil {
+				bytes += 8*int64(cap(k.words)) + 4*int64(cap(k.is.first)+cap(k.is.rows)+cap(k.is.some)+cap(k.is.bias))
+			}
+		}
+	}
+	return bytes
+}
+
+// TestWhatAnIndexLearnsIsBounded by who owns the memory, who is told the truth about it.
+func TestWhatAnIndexLearnsIsBounded(t *testing.T) {
+	const dim, n, plenty = 16, 17_000, 1 << 30
+	base := clustered(rng(61), n+4, dim)
+	base, queries := base[:n*dim], base[n*dim:]
+	graph, _ := buildCodes(t, L2, dim, base)
+	for name, x := range map[string]Learner{"graph": graph, "lists": buildIVFFor(t, KindScaNN, L2, dim, 300, base), "bytes": buildIVFFor(t, KindIVFSQ8, L2, dim, 300, base)} {
+		t.Run(name, func(t *testing.T) {
+			var a allowance
+			x.LearnWithin(&a)
+			var s Scratch
+			again := func(of int) [][]Neighbor {
+				q := Query{K: 10, Effort: 30, Allowed: filterOf(n, func(row int) bool { return row%of == 1 })}
+				var found [][]Neighbor
+				for range 2*filtersPause + n/marksRows {
+					found = append(found, slices.Clone(x.Search(queries[:dim], &q, &s)))
+				}
+				return found
+			}
+			again(2)
+			if sizeOf(x) != 0 {
+				t.Fatal("a filter is known, though there is no memory for it")
+			}
+			a.left.Store(plenty)
+			for of := 2; of < 9; of++ { // more than are known at a time
+				again(of)
+				real, taken := sizeOf(x), plenty-a.left.Load()
+				if real == 0 || taken < real-real/20 || taken > real+real/4+4096 { // the allocator rounds up
+					t.Errorf("after one row in %d: %d bytes are kept, %d were asked for", of, real, taken)
+				}
+			}
+			x.Forget()
+			if sizeOf(x) != 0 || a.left.Load() != plenty {
+				t.Errorf("%d bytes are left, %d not given back", sizeOf(x), plenty-a.left.Load())
+			}
+			if found := again(3); sizeOf(x) == 0 || len(found[0]) != 10 {
+				t.Error("nothing is learnt after it was told to forget")
+			}
+		})
+	}
+}
+
+// TestAnIndexForgetsWhileItIsSearched and learns, from many sides.
+func TestAnIndexForgetsWhileItIsSearched(t *testing.T) {
+	const dim, n, plenty = 16, 12_000, 1 << 30
+	base := clustered(rng(62), n, dim)
+	x, _ := buildCodes(t, L2, dim, base)
+	var a allowance
+	a.left.Store(plenty)
+	x.LearnWithin(&a)
+	var sets []*bitset.Set
+	for i := range 5 {
+		sets = append(sets, tenth(n, i))
+	}
+	done := make(chan error)
+	for w := range 3 {
+		go func() {
+			var s Scratch
+			for i := range 300 {
+				set := sets[(i/10+w)%len(sets)]
+				for _, r := range x.Search(base[i*dim:][:dim], &Query{K: 10, Effort: 20, Allowed: set}, &s) {
+					if !set.Has(int(r.Row)) {
+						done <- fmt.Errorf("row %d is not allowed", r.Row)
+						return
+					}
+				}
+			}
+			done <- nil
+		}()
+	}
+	for left := 3; left > 0; {
+		x.Forget()
+		select {
+		case err := <-done:
+			if left--; err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+	}
+	x.Forget()
+	if sizeOf(x) != 0 || a.left.Load() != plenty {
+		t.Errorf("%d bytes are left, %d not given back", sizeOf(x), plenty-a.left.Load())
+	}
+}
