@@ -12,6 +12,13 @@ const (
 	crowdServed = 2 // and served as sealed
 )
 
+// Some searches of a crowd want more rows than an index looks at in one go; their recall
+// is counted by itself, the kind of index marked.
+const (
+	wideFrom = 257
+	wideMark = ", wide"
+)
+
 // mostCrowd bounds what a script can ask for: keys of text have four digits.
 const mostCrowd = 9_000
 

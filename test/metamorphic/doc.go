@@ -19,13 +19,13 @@
 // it stops, as if the process had been killed.
 //
 // One collection in --crowds has thousands of rows from the start, and a vector that is
-// indexed for it: its graph is walked, or its lists are chosen among. Of the others'
-// hundreds all are looked at.
+// indexed for it: its graph is walked, or its lists are chosen among. Some searches want up
+// to two thousand of them. Of the others' hundreds all are looked at.
 //
 // Exact searches are compared exactly: which keys may be in the answer, their
 // scores, their values; of rows at the same distance any will do. Searches by index
 // have to find what is near with a recall of at least 0.95 over the run, in crowds of
-// 0.97 by each kind of index, and must not return anything that is not there or at
+// 0.97 by each kind of index, those that want more than 256 rows by themselves, and must not return anything that is not there or at
 // another distance.
 //
 // When an answer differs, the operations are cut down to a short script that still

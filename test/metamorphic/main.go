@@ -124,7 +124,7 @@ func (r *Report) write(w io.Writer) error {
 	fmt.Fprintf(&b, "seed %d: %d operations in %.1f s, %.0f a second; recall of indexes %.4f of %d hits\n",
 		r.Seed, r.Ops, r.Seconds, r.OpsPerSec, r.Recall, r.RecallHits)
 	for _, kind := range slices.Sorted(maps.Keys(r.Crowd)) {
-		fmt.Fprintf(&b, "  in crowds, by %-10s %.4f of %d\n", kind, r.Crowd[kind].share(), r.Crowd[kind].Wanted)
+		fmt.Fprintf(&b, "  in crowds, by %-14s %.4f of %d\n", kind, r.Crowd[kind].share(), r.Crowd[kind].Wanted)
 	}
 	for _, k := range slices.Sorted(maps.Keys(r.Kinds)) {
 		fmt.Fprintf(&b, "  %-18s %8d %10.3f ms each\n", k, r.Kinds[k], r.Spent[k].Seconds()*1000/float64(r.Kinds[k]))

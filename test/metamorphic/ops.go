@@ -212,6 +212,9 @@ func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
 		}
 		o.Form = []string{"", "", "", "", "", "", "", "", formRange, formRange, formGroups, formGroups, formPages, formPages, formSample}[r.IntN(15)]
 		o.Sealed = r.IntN(10) == 0
+		if m.spec.crowd > 0 && o.NQ == 1 && (o.Form == "" || o.Form == formRange) && r.IntN(6) == 0 {
+			o.K = wideFrom + r.IntN(2_001-wideFrom)
+		}
 	case opHybrid:
 		o.NQ, o.K = 1, 1+r.IntN(40)
 		if r.IntN(4) == 0 {

@@ -206,6 +206,9 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 		return f.compareSealedHits(all, hits, scores)
 	case !f.v.exact():
 		counts := []*recall{&l.recall, l.crowd.of(f.v.index)}[:1+min(1, f.m.spec.crowd)]
+		if f.K >= wideFrom { // else a few of them would be most of what is wanted
+			counts = []*recall{l.crowd.of(f.v.index + wideMark)}
+		}
 		for _, c := range counts {
 			c.Wanted += int64(len(want))
 		}
