@@ -234,6 +234,7 @@ func (h *HNSW) start() (row uint32, level int, ok bool) {
 // random, so nothing branches on it.
 func (h *HNSW) gather(links []uint32, s *Scratch) int {
 	n, ids, seen := 0, s.ids, s.seen.words
+	s.seen.torn = true
 	for i := range links {
 		link := atomic.LoadUint32(&links[i])
 		if link == 0 {
@@ -249,7 +250,7 @@ func (h *HNSW) gather(links []uint32, s *Scratch) int {
 		ids[n] = row
 		n += int(^(old >> (row & 63)) & 1)
 	}
-	s.seen.touched = append(s.seen.touched, ids[:n]...)
+	s.seen.touched, s.seen.torn = append(s.seen.touched, ids[:n]...), false
 	return n
 }
 

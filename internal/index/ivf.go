@@ -35,19 +35,20 @@ const (
 // is built, but for what it remembers of filters.
 type ivf struct {
 	space
-	kind   Kind
-	n      int    // rows
-	effort int    // lists that a search reads which does not say how many
-	turn   *coder // what codes and centres are of is turned and cut by it; nil: the vectors
-	lists  *centres
-	first  []uint32            // list l has blocks [first[l], first[l+1])
-	ids    []uint32            // row at each position, or noRow
-	bytes  *byteCodes          // nil: it has no codes
-	pq     *products           // nil: it has no codes, or not KindScaNN
-	blocks []byte              // codes of pq, for fast-scan
-	pqBias []float32           // as the bias of bytes
-	fine   fine                // to rank by; none where there are no codes
-	marks  *filterCache[marks] // the one thing that changes
+	kind    Kind
+	n       int     // rows
+	effort  int     // lists that a search reads which does not say how many
+	efforts efforts // lists for a wanted recall
+	turn    *coder  // what codes and centres are of is turned and cut by it; nil: the vectors
+	lists   *centres
+	first   []uint32            // list l has blocks [first[l], first[l+1])
+	ids     []uint32            // row at each position, or noRow
+	bytes   *byteCodes          // nil: it has no codes
+	pq      *products           // nil: it has no codes, or not KindScaNN
+	blocks  []byte              // codes of pq, for fast-scan
+	pqBias  []float32           // as the bias of bytes
+	fine    fine                // to rank by; none where there are no codes
+	marks   *filterCache[marks] // the one thing that changes
 }
 
 // hasCodes says whether an inverted file has codes of its rows.
@@ -81,6 +82,9 @@ func (x *ivf) Info() Info {
 	info := Info{
 		Kind: x.kind, Metric: x.metric, Dim: x.dim, Rows: x.n, Bytes: bytes,
 		Params: map[string]string{"nlist": strconv.Itoa(x.lists.n), "nprobe": strconv.Itoa(x.effort), "fineBits": strconv.Itoa(x.fine.bits)},
+	}
+	if x.efforts != (efforts{}) {
+		info.Params["recall"] = x.efforts.String()
 	}
 	if x.turn != nil {
 		info.Params["codes"] = strconv.Itoa(x.turn.head)

@@ -12,6 +12,8 @@ const (
 	// batchQueries is how many queries are searched together: enough that a list
 	// has several, few enough that what each needs fits the cache.
 	batchQueries = 1024
+	// batchKeys bounds the candidates of all of them: 4 MiB.
+	batchKeys = 1 << 19
 	// batchRun is how many queries of a list are multiplied in one go.
 	batchRun = 64
 	// batchFirst is how many lists of each query, the nearest, are read before all
@@ -59,16 +61,17 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 		one(x, x.dim, vectors, q, s, found)
 		return
 	}
-	gather := x.gathers(min(n, batchQueries), &p)
-	if !gather && (p.scan || !x.shares(min(n, batchQueries), &p)) {
+	step := batchStep(x.byteRank(p.k))
+	gather := x.gathers(min(n, step), &p)
+	if !gather && (p.scan || !x.shares(min(n, step), &p)) {
 		one(x, x.dim, vectors, q, s, found)
 		return
 	}
 	p.rank, p.short = x.byteRank(p.k), false
 	p.enough = min(p.enough, p.rank)
 	p.target = max(p.target, p.enough)
-	for from := 0; from < n; from += batchQueries {
-		to := min(from+batchQueries, n)
+	for from := 0; from < n; from += step {
+		to := min(from+step, n)
 		block := vectors[from*x.dim : to*x.dim]
 		s.begin(0)
 		if s.stopped() {
@@ -98,6 +101,12 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 			found(from+i, q.within(x.rank(v, &p, c, s)))
 		}
 	}
+}
+
+// batchStep is how many queries are searched together of which each has so many candidates.
+func batchStep(rank int) int {
+	c := candidates{want: rank}
+	return min(batchQueries, max(batchLeast, batchKeys/(c.want+c.slack())))
 }
 
 // notFound tells that queries from one to another were not searched for: Stop came first.

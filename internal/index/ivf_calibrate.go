@@ -3,6 +3,7 @@ package index
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -35,6 +36,7 @@ func (b *ivfBuilder) calibrate(int) error {
 	// neighbour's.
 	var mu sync.Mutex
 	var ranks []int
+	nearest := make([][]Neighbor, n)
 	err := parallel(b.ctx, b.o.Workers, n, calibrateStep, func() func(from, to int) error {
 		var s Scratch
 		vectors := make([]float32, 0, calibrateStep*b.dim)
@@ -44,7 +46,7 @@ func (b *ivfBuilder) calibrate(int) error {
 			for _, row := range rows[from:to] {
 				vectors = append(vectors, b.vector(row)...)
 			}
-			near := make([][]Neighbor, to-from)
+			near := nearest[from:to]
 			b.exact(vectors, &s, func(i int, found []Neighbor) { near[i] = slices.Clone(found) })
 			for i, found := range near {
 				b.normalise(vectors[i*b.dim:][:b.dim], &s)
@@ -70,7 +72,40 @@ func (b *ivfBuilder) calibrate(int) error {
 	slices.Sort(ranks)
 	most := ranks[min(int(calibrateRecall*float64(len(ranks))), len(ranks)-1)]
 	b.effort = min(2+most+most/10, b.lists.n) // queries are no rows
-	return nil
+	b.efforts, err = measureEfforts(1, b.lists.n, func(effort int) (float64, error) { return b.recall(rows, nearest, effort) })
+	return err
+}
+
+// recall is the share of the nearest of some rows that searches for these rows find.
+func (b *ivfBuilder) recall(rows []uint32, nearest [][]Neighbor, effort int) (float64, error) {
+	var found, all atomic.Int64
+	err := parallel(b.ctx, b.o.Workers, len(rows), calibrateStep, func() func(from, to int) error {
+		var s Scratch
+		return func(from, to int) error {
+			for i, row := range rows[from:to] { // one by one, for which codes are shorter than in batches
+				got := b.Search(b.vector(row), &Query{K: calibrateK + 1, Effort: effort}, &s)
+				n, of := shareOf(nearest[from+i], got, row)
+				found.Add(int64(n))
+				all.Add(int64(of))
+			}
+			return nil
+		}
+	})
+	return float64(found.Load()) / float64(max(all.Load(), 1)), err
+}
+
+// shareOf is how many of the nearest rows were got, and of how many, but for the row itself.
+func shareOf(nearest, got []Neighbor, self uint32) (n, of int) {
+	for _, near := range nearest {
+		if near.Row == self {
+			continue
+		}
+		of++
+		if slices.ContainsFunc(got, func(x Neighbor) bool { return x.Row == near.Row }) {
+			n++
+		}
+	}
+	return n, of
 }
 
 // exact finds the nearest of all rows, or nearly so, of each of the vectors.

@@ -274,15 +274,11 @@ func (x *ivf) shortLimit(want int, some []uint32, aff vec.Affine, s *Scratch) fl
 	}
 	at := 2 + want/shortStep
 	at += at / 4
-	if at > shortGroups/2 {
-		return math.MaxFloat32 // so many are wanted that groups tell little
+	if at > shortGroups/2 || seen < at {
+		return math.MaxFloat32 // so many are wanted that groups tell little, or there are fewer
 	}
 	partition(nearest[:], at)
-	worst := slices.Max(nearest[:at])
-	if worst == math.MaxUint64 { // there are fewer
-		return math.MaxFloat32
-	}
-	return vec.Unkey(worst).Distance
+	return vec.Unkey(slices.Max(nearest[:at])).Distance
 }
 
 // factor is by what a product with a query counts in a distance.

@@ -29,6 +29,7 @@ import (
 //	56  u64 bytes of the whole image
 //	64  u32 directions of which codes and centres have a value each, 0 if they have one of
 //	    each dimension, as up to version 3. It then stands for the dimension in the sections up to fine
+//	68  8 u32 lists to read for shares of the nearest rows, see efforts; 0 if they are not known, as up to version 4
 //	124 u32 CRC-32C of the bytes before
 //
 //	centres     lists * dimension, f32
@@ -48,7 +49,7 @@ import (
 //	            in graphs of codes; only if there are any
 const (
 	ivfMagic   = "QNIVF1\r\n"
-	ivfVersion = 4 // version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions
+	ivfVersion = 5 // version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
@@ -58,6 +59,7 @@ type ivfHeader struct {
 	dim, metric, kind, lists, effort, fine uint32
 	rows, blocks                           uint64
 	version, head                          uint32
+	efforts                                efforts
 }
 
 // Sections of an image.
@@ -111,7 +113,7 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 	if Metric(h.metric) == Cosine {
 		s[ivfNorms] = h.rows * 4
 	}
-	if kind := ivfKinds[h.kind]; hasCodes(kind, int(h.dim)) {
+	if kind := ivfKinds[h.kind]; hasCodes(kind, int(h.dim)) && h.rows > 0 {
 		s[ivfLo], s[ivfStep] = dim*4, dim*4
 		s[ivfPanels] = h.blocks * panel
 		s[ivfBias] = positions * 4
@@ -161,6 +163,9 @@ func (h *ivfHeader) encode() []byte {
 		le.PutUint64(b[40+8*i:], x)
 	}
 	le.PutUint32(b[64:], h.head)
+	for i, x := range h.efforts {
+		le.PutUint32(b[68+4*i:], x)
+	}
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 	return b
 }
@@ -189,16 +194,23 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 	if version >= 4 {
 		h.head = le.Uint32(b[64:])
 	}
+	if version >= 5 {
+		for i := range h.efforts {
+			h.efforts[i] = le.Uint32(b[68+4*i:])
+		}
+	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
 	case h.dim < 1 || h.dim > maxDim, h.metric > 255 || !Metric(h.metric).Valid(), h.kind < 1 || int(h.kind) >= len(ivfKinds),
 		h.lists < 1 || h.lists > maxLists, h.effort < 1 || h.effort > h.lists,
-		h.rows > maxRows, h.blocks > maxRows/vec.PanelRows+maxLists:
+		h.rows > maxRows, h.blocks > maxRows/vec.PanelRows+maxLists, h.blocks*vec.PanelRows < h.rows:
 		return corrupt("dimension %d, metric %d, kind %d, %d lists, %d rows, %d blocks are out of range",
 			h.dim, h.metric, h.kind, h.lists, h.rows, h.blocks)
 	case h.head != 0 && (h.head < codedDims || h.head > mostHead || h.head > h.dim || vec.SQ8Stride(int(h.dim)) > vec.SQ8MaxStride || !hasCodes(ivfKinds[h.kind], int(h.dim))):
 		return corrupt("%d directions of %d dimensions", h.head, h.dim)
+	case !h.efforts.valid(int(h.lists)):
+		return corrupt("lists to read of %d: %v", h.lists, h.efforts)
 	case h.fine != 0 && (version < 2 || int(h.fine) != fineBits(int(h.dim))):
 		return corrupt("fine codes of %d bits", h.fine)
 	case le.Uint64(b[56:]) != h.size() || uint64(len(b)) < h.size():
@@ -213,7 +225,7 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	h := ivfHeader{
 		dim: uint32(x.dim), metric: uint32(x.metric), lists: uint32(x.lists.n), effort: uint32(x.effort),
 		rows: uint64(x.n), blocks: uint64(x.numBlocks()), fine: uint32(x.fine.bits),
-		version: ivfVersion,
+		version: ivfVersion, efforts: x.efforts,
 	}
 	if x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n) {
 		h.version = 2
@@ -303,7 +315,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 	}
 	x := &ivf{
 		space: space{kern: vec.Detect(), metric: Metric(h.metric), dim: dim, base: base, inv: asFloats(parts[ivfNorms])},
-		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort),
+		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort), efforts: h.efforts,
 		lists: &centres{dim: width, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),

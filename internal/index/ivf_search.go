@@ -90,6 +90,9 @@ func partition(keys []uint64, n int) {
 		pivot := picks[min(n*partitionPicks/len(keys), partitionPicks-1)]
 		below := split(keys, pivot)
 		if below == 0 { // the pivot is the smallest
+			if pivot == math.MaxUint64 {
+				return // and all are equal
+			}
 			if below = split(keys, pivot+1); n <= below {
 				return
 			}
@@ -145,6 +148,9 @@ const (
 // plan decides on the work for a query.
 func (x *ivf) plan(q *Query) plan {
 	p := plan{k: min(q.K, x.n), lists: q.Effort}
+	if p.lists <= 0 && q.Recall > 0 {
+		p.lists = x.efforts.of(float64(q.Recall))
+	}
 	if p.lists <= 0 {
 		p.lists = x.effort
 	}

@@ -110,6 +110,7 @@ func (s *Scratch) stopped() bool {
 type visited struct {
 	words   []uint64
 	touched []uint32
+	torn    bool // rows are being added that are not in touched yet: a fault may end that
 }
 
 // reset empties v and makes room for rows below n.
@@ -121,14 +122,14 @@ func (v *visited) reset(n int) {
 		return
 	}
 	// What was touched is in the length that v had then.
-	if len(v.touched) < len(v.words)/8 {
+	if len(v.touched) < len(v.words)/8 && !v.torn {
 		for _, row := range v.touched {
 			v.words[row>>6] = 0
 		}
 	} else {
 		clear(v.words)
 	}
-	v.touched = v.touched[:0]
+	v.touched, v.torn = v.touched[:0], false
 	v.words = v.words[:words]
 }
 

@@ -84,6 +84,10 @@ type Query struct {
 	// a graph, lists read for an inverted file. More finds more. 0 means that the
 	// index chooses, for a recall of about 0.95 or better.
 	Effort int
+	// Recall is the share of the nearest rows that is wanted, up to 1; the index does as much
+	// work as found it among its own rows when it was built. 0 leaves that to it, and it
+	// says nothing beside Effort. Old images, and those of KindHNSW, know only their default.
+	Recall float32
 	// Allowed are the rows that may be found; rows past its end may not. nil = all.
 	Allowed *bitset.Set
 	// Bounded says that only rows at a distance below Radius are wanted; there

@@ -126,6 +126,7 @@ func (w *sqWalk) score(g *sqGraph) {
 
 func (w *sqWalk) gather(g *sqGraph, links []uint32) {
 	n, ids, seen := 0, w.ids, w.seen.words
+	w.seen.torn = true
 	for i := range links {
 		row := atomic.LoadUint32(&links[i]) - 1
 		if int(row) >= g.rows || n >= len(ids) {
@@ -137,6 +138,6 @@ func (w *sqWalk) gather(g *sqGraph, links []uint32) {
 		ids[n] = row
 		n += int(^(old >> (row & 63)) & 1)
 	}
-	w.seen.touched = append(w.seen.touched, ids[:n]...)
+	w.seen.touched, w.seen.torn = append(w.seen.touched, ids[:n]...), false
 	w.n = n
 }

@@ -1,0 +1,89 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"github.com/querynode/querynode/internal/errclass"
+)
+
+func TestEffortsFollowWhatIsWanted(t *testing.T) {
+	// Twice the work leaves half as much out.
+	e, err := measureEfforts(1, 1000, func(effort int) (float64, error) { return 1 - 1/float64(1+effort), nil })
+	if err != nil || !e.valid(1000) {
+		t.Fatalf("%v, %v", e, err)
+	}
+	last := 0
+	for _, c := range []struct {
+		recall     float64
+		from, most int
+	}{{0.1, 4, 8}, {0.8, 4, 8}, {0.9, 9, 15}, {0.925, 13, 18}, {0.95, 19, 28}, {0.99, 99, 140}, {0.995, 199, 290}, {1, 900, 4000}} {
+		got := e.of(c.recall)
+		if got < c.from || got > c.most || got < last {
+			t.Errorf("effort %d for a recall of %v, want %d to %d", got, c.recall, c.from, c.most)
+		}
+		last = got
+	}
+	var none efforts
+	if none.of(0.9) != 0 || !none.valid(10) {
+		t.Error("what knows nothing says something")
+	}
+	// What never finds enough takes the most that was tried, without trying all.
+	tried := 0
+	e, err = measureEfforts(1, 1<<20, func(int) (float64, error) { tried++; return 0.93, nil })
+	if err != nil || e.of(0.9) != 1 || e.of(0.99) == 0 || tried > 20 {
+		t.Errorf("%v after %d tries, %v", e, tried, err)
+	}
+}
+
+// TestAsMuchIsFoundAsIsWanted of rows that are no rows of the index.
+func TestAsMuchIsFoundAsIsWanted(t *testing.T) {
+	const dim, n, queries = 24, 20_000, 300
+	base := clustered(rng(95), n+queries, dim)
+	base, vectors := base[:n*dim], base[n*dim:]
+	for _, kind := range []Kind{KindIVFFlat, KindIVFSQ8, KindScaNN} {
+		x := buildIVFFor(t, kind, L2, dim, 400, base)
+		var b bytes.Buffer
+		if _, err := x.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		image := alignedCopy(b.Bytes())
+		opened, err := Open(image, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFlat(t, dim, L2, base)
+		work := 0
+		for _, wanted := range []float32{0.8, 0.9, 0.95, 0.99} {
+			found, lists := 0.0, 0
+			for i := range queries {
+				var s, exact Scratch
+				v := vectors[i*dim:][:dim]
+				found += recall(opened.Search(v, &Query{K: 10, Recall: wanted}, &s), f.Search(v, 10, nil, &exact)) / queries
+				lists += s.Stats().Hops
+			}
+			if found < float64(wanted)-0.02 || lists <= work {
+				t.Errorf("%s: recall %.3f in %d lists, %v is wanted", kind, found, lists/queries, wanted)
+			}
+			work = lists
+		}
+		// An image from before there were efforts has its default.
+		clear(image[68:100])
+		binary.LittleEndian.PutUint32(image[8:], 4)
+		binary.LittleEndian.PutUint32(image[124:], castagnoli(image[:124]))
+		old, err := Open(image, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := old.(*ivf).plan(&Query{K: 10, Recall: 0.8}); p.lists != x.effort {
+			t.Errorf("%s: %d lists of an old image, want %d", kind, p.lists, x.effort)
+		}
+		binary.LittleEndian.PutUint32(image[8:], ivfVersion)
+		binary.LittleEndian.PutUint32(image[68:], 1<<30)
+		binary.LittleEndian.PutUint32(image[124:], castagnoli(image[:124]))
+		if _, err := Open(image, base); !errclass.Is(err, errclass.Corrupt) {
+			t.Errorf("%s: %v, want class Corrupt", kind, err)
+		}
+	}
+}
