@@ -93,19 +93,16 @@ func (s *Set) ObserveQueue(measure func() int64) {
 // not enough: what is growing is to be flushed then, see DiskShort.
 func (s *Set) RoomInQueue(n int64) (written func(), err error) {
 	d := s.disk
-	reserve := d.limit.Load() / diskReserve
-	err = d.takeNow(n+reserve, roomForRest)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err != nil {
+	if err := d.takeNow(n, roomForQueue); err != nil {
+		need := d.needs(n, roomForQueue)
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		// Flushes help only where there would be room without the queue.
-		if d.freeLocked(n+reserve)+d.queueLocked() >= n+reserve {
+		if d.freeLocked(need)+d.queueLocked() >= need {
 			d.mu.refused = time.Now()
 		}
 		return nil, err
 	}
-	d.mu.granted += n
-	d.mu.used -= n + reserve
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()

@@ -225,7 +225,16 @@ func (f *fieldFiles) settleLater() {
 func (f *fieldFiles) idle() (used int64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.mu.used, f.mu.local && f.mu.claims == 0
+	return f.mu.used, f.idleLocked()
+}
+
+func (f *fieldFiles) idleLocked() bool { return f.mu.local && f.mu.claims == 0 && !f.mu.closed }
+
+// mayLeave reports whether the files will ever be evicted: they are there, and not closed.
+func (f *fieldFiles) mayLeave() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.local && !f.mu.closed
 }
 
 // isLocal reports whether the files are on the local disk.
@@ -242,7 +251,7 @@ func (f *fieldFiles) isLocal() bool {
 func (f *fieldFiles) beginLeaving() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.mu.local || f.mu.claims > 0 || f.mu.closed {
+	if !f.idleLocked() {
 		return false
 	}
 	f.mu.local, f.mu.leaving = false, make(chan struct{})

@@ -73,20 +73,34 @@ type room int
 const (
 	roomForRest  room = iota // of a segment, which stays while it is loaded
 	roomForField             // may be evicted
+	roomForQueue             // rows that are about to be written; leaves a reserve free
 )
+
+// needs is how many bytes must be free for n to be taken.
+func (d *localDisk) needs(n int64, of room) int64 {
+	if of == roomForQueue {
+		return n + d.limit.Load()/diskReserve
+	}
+	return n
+}
 
 // takeFree takes n bytes if so many are free. One field has room whatever the limit:
 // reads then go on field by field, where they could not at all.
 func (d *localDisk) takeFree(n int64, of room) bool {
+	need := d.needs(n, of)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if limit := d.limit.Load(); limit > 0 && n > limit-d.mu.used-d.queueLocked() && (of == roomForRest || d.mu.fields > 0) {
+	if limit := d.limit.Load(); limit > 0 && need > limit-d.mu.used-d.queueLocked() && (of != roomForField || d.mu.fields > 0) {
 		return false
 	}
-	d.mu.used += n
-	if of == roomForField {
+	switch of {
+	case roomForQueue:
+		d.mu.granted += n
+		return true
+	case roomForField:
 		d.mu.fields++
 	}
+	d.mu.used += n
 	return true
 }
 
@@ -126,8 +140,8 @@ func (d *localDisk) wake() {
 // takeNow takes n bytes, and evicts files that nobody uses for them. Class Exhausted
 // if that is not enough; what is not for a field then evicts nothing.
 func (d *localDisk) takeNow(n int64, of room) error {
-	if of == roomForRest && !d.couldTake(n) || !d.evictFor(n, of) {
-		return d.noRoom(n)
+	if need := d.needs(n, of); of != roomForField && !d.couldTake(need) || !d.evictFor(n, of) {
+		return d.noRoom(need)
 	}
 	return nil
 }
@@ -219,18 +233,21 @@ func (d *localDisk) victim() *fieldFiles {
 		if oldest == nil {
 			return nil
 		}
-		if oldest.beginLeaving() { // else somebody was faster
+		if oldest.beginLeaving() { // else somebody was faster, and it is not idle the next time
 			delete(d.mu.local, oldest)
 			return oldest
 		}
 	}
 }
 
-// enter puts files on the list of those that may be evicted.
+// enter puts files on the list of those that may be evicted, unless they have been
+// closed meanwhile: whoever closes takes them off once.
 func (d *localDisk) enter(f *fieldFiles) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.mu.local[f] = true
+	if f.mayLeave() {
+		d.mu.local[f] = true
+	}
 }
 
 // remove takes files off the list.
