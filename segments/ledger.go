@@ -234,9 +234,18 @@ func (r *Reservation) grow(n, free, most, over int64) error {
 		r.beyond += n
 		l.mu.beyond[r.kind] += n
 	}
-	l.addLocked(r.kind, n)
-	r.bytes += n
+	r.moveLocked(n)
 	return nil
+}
+
+// moveLocked adds n bytes to what is held, or takes them off it: what is beyond the
+// limit goes first.
+func (r *Reservation) moveLocked(n int64) {
+	r.ledger.addLocked(r.kind, n)
+	r.bytes += n
+	back := min(max(-n, 0), r.beyond)
+	r.beyond -= back
+	r.ledger.mu.beyond[r.kind] -= back
 }
 
 // growSpare is Grow for what is kept only while there is plenty of room: it reports whether no
@@ -254,8 +263,7 @@ func (r *Reservation) growSpare(n, percent int64) bool {
 			return false
 		}
 	}
-	l.addLocked(r.kind, n)
-	r.bytes += n
+	r.moveLocked(n)
 	return true
 }
 
@@ -285,13 +293,7 @@ func (r *Reservation) Commit(n int64) {
 	}
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	l := r.ledger
-	l.addLocked(r.kind, n-r.bytes)
-	// What is beyond the limit goes first.
-	back := min(max(r.bytes-n, 0), r.beyond)
-	r.bytes = n
-	r.beyond -= back
-	l.mu.beyond[r.kind] -= back
+	r.moveLocked(n - r.bytes)
 }
 
 // Release gives everything back. Releasing twice is harmless.

@@ -199,6 +199,41 @@ func TestWhatGoesBeyondTheLimitIsBounded(t *testing.T) {
 	}
 }
 
+// TestWhatIsTakenStepByStepComesBack to the reserve beyond the limit too, whichever way
+// it is given back.
+func TestWhatIsTakenStepByStepComesBack(t *testing.T) {
+	for name, back := range map[string]func(r *Reservation, n int64) bool{
+		"growBeyond": func(r *Reservation, n int64) bool { return r.growBeyond(-n, freeBytes) == nil },
+		"growSpare":  func(r *Reservation, n int64) bool { return r.growSpare(-n, 50) },
+		"Commit":     func(r *Reservation, n int64) bool { r.Commit(r.size() - n); return true },
+	} {
+		l := NewLedger(1000)
+		l.Force(KindGrowing, 1000)
+		r := l.Force(KindScratch, 100)
+		for range 2 * beyondLimit / freeBytes {
+			must(t, r.growBeyond(freeBytes-100, freeBytes))
+			if !back(r, freeBytes-100) || l.mu.beyond[KindScratch] != 0 || r.size() != 100 {
+				t.Fatalf("%s: %d bytes are beyond the limit, %d in all", name, l.mu.beyond[KindScratch], r.size())
+			}
+		}
+	}
+}
+
+// TestOrderedReadsGiveBackWhatTheyTook beyond the limit: those that drop rows on the
+// way do it in steps.
+func TestOrderedReadsGiveBackWhatTheyTook(t *testing.T) {
+	r := newRig(t, rigOptions{memory: 1 << 30})
+	for i := range int64(4) {
+		r.insert(1, seq(i*2000, i*2000+2000)...)
+	}
+	l := r.set.Ledger()
+	l.limit.Store(l.Total()) // small reads are still answered
+	r.prices(QueryRequest{Limit: 10, OrderBy: []Order{{FieldID: priceField}}})
+	if n := l.mu.beyond[KindScratch]; n != 0 {
+		t.Errorf("%d bytes count as beyond the limit after all reads have ended", n)
+	}
+}
+
 // TestReadsThatHaveNoRoomAreRefused and leave nothing; small ones always pass.
 func TestReadsThatHaveNoRoomAreRefused(t *testing.T) {
 	r := newRig(t, rigOptions{})

@@ -127,6 +127,11 @@ func (r *rig) close() {
 			r.t.Errorf("after Close the ledger has %d bytes of %s", n, kind)
 		}
 	}
+	for kind, n := range r.set.Ledger().mu.beyond {
+		if n != 0 {
+			r.t.Errorf("after Close %d bytes of %s count as beyond the limit", n, kind)
+		}
+	}
 	if _, err := os.Stat(r.dir); !os.IsNotExist(err) {
 		r.t.Errorf("after Close the folder is there: %v", err)
 	}
