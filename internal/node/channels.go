@@ -303,18 +303,35 @@ func (n *Node) UnwatchChannels(ctx context.Context, collection string, vchannels
 		return nil, err
 	}
 	defer leave()
-	s.whole.Store(false)
-	var gone []string
-	var errs []error
+	watched := n.watchedOf(s)
+	picked = slices.DeleteFunc(slices.Clone(picked), func(v catalog.VChannel) bool { return !slices.Contains(watched, v.Name) })
+	names := make([]string, 0, len(picked))
 	for _, v := range picked {
-		if !slices.Contains(n.watchedOf(s), v.Name) {
+		names = append(names, v.Name)
+	}
+	gone, _, err := n.leaveChannels(ctx, s, names)
+	return gone, err
+}
+
+// leaveChannels stops following channels and then releases their sealed segments: reads that
+// find these without their channel fail, those that found the channel without them would
+// lack rows and not know. A channel that could not be left keeps its segments.
+func (n *Node) leaveChannels(ctx context.Context, s *serving, names []string) (gone []string, released []int64, err error) {
+	whole := s.whole.Swap(false)
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, n.unwatch(ctx, s, name))
+		if slices.Contains(n.watchedOf(s), name) {
 			continue
 		}
-		s.coll.Release(sealedOf(s.coll, v.Name)...)
-		errs = append(errs, n.unwatch(ctx, s, v.Name))
-		gone = append(gone, v.Name)
+		released = append(released, s.coll.Release(sealedOf(s.coll, name)...)...)
+		gone = append(gone, name)
 	}
-	return gone, errors.Join(errs...)
+	err = errors.Join(errs...)
+	if err != nil && len(gone) == 0 {
+		s.whole.Store(whole) // all is as it was
+	}
+	return gone, released, err
 }
 
 // sealedOf returns the ids of the loaded sealed segments; vchannel "" = of all channels.

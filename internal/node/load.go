@@ -284,12 +284,10 @@ func (n *Node) ReleaseSegments(ctx context.Context, collection string, ids []int
 	}
 	s.leaving.Store(true)
 	defer s.leaving.Store(false) // no channel is left then, which says the same
-	s.whole.Store(false)
-	n.letGo(s)
-	released := s.coll.Release(sealedOf(s.coll, "")...)
-	var errs []error
-	for _, name := range n.watchedOf(s) {
-		errs = append(errs, n.unwatch(ctx, s, name))
+	_, released, err := n.leaveChannels(ctx, s, n.watchedOf(s))
+	if err != nil {
+		return released, err
 	}
-	return released, errors.Join(errs...)
+	n.letGo(s)
+	return append(released, s.coll.Release(sealedOf(s.coll, "")...)...), nil
 }
