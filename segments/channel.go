@@ -144,11 +144,10 @@ func (ch *Channel) insertLocked(r Rows, at Position) error {
 }
 
 func (ch *Channel) newGrowing(r Rows) (*holder, error) {
-	set, info := ch.coll.set, ch.coll.Info()
+	set := ch.coll.set
 	g, err := newGrowing(growingOptions{
-		meta:   Meta{ID: r.SegmentID, CollectionID: info.ID, PartitionID: r.PartitionID, VChannel: ch.name},
-		info:   info,
-		schema: func() *schema.Schema { return ch.coll.Info().Schema },
+		meta:   Meta{ID: r.SegmentID, CollectionID: ch.coll.Info().ID, PartitionID: r.PartitionID, VChannel: ch.name},
+		info:   ch.coll.Info,
 		start:  ch.mu.applied,
 		rows:   max(set.o.GrowingRows, r.Batch.Rows),
 		ledger: set.o.Ledger,

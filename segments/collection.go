@@ -20,6 +20,8 @@ type VectorIndex struct {
 	M              int     // HNSW, HNSW_SQ; 0 = default
 	EfConstruction int     // HNSW, HNSW_SQ; 0 = default
 	Lists          int     // IVF_FLAT, IVF_SQ8, SCANN; 0 = chosen by rows
+	Recall         float32 // wanted of searches that do not say; 0 = the index's default
+	RowBytes       int     // AUTOINDEX: memory of an index by row at most; 0 = not bounded
 	K1, B          float64 // BM25; see sparse.NewBM25
 }
 
@@ -97,8 +99,8 @@ func (c *Collection) schema() *schema.Schema { return c.info.Load().Schema }
 
 // Update replaces name and indexes: segments that are built from now on use
 // them, and those of scalar fields are built for the segments that are there. The
-// schema may only have gained fields and lost some that are no vectors; an older one
-// than there is is not taken, for rows may have come that need the newer one.
+// schema may only have gained fields and lost some; an older one than there is is not
+// taken, for rows may have come that need the newer one.
 func (c *Collection) Update(info CollectionInfo) {
 	defer c.indexScalars()
 	for {

@@ -58,16 +58,22 @@ func (sc *scratch) distances(v vectors, n int, q *nearestQuery, allowed *bitset.
 
 // distances computes the distance of every allowed row that has one.
 func (s *Sealed) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
-	v := s.field(q.fieldID)
+	return s.field(q.fieldID).distances(q, n, allowed, sc, see)
+}
+
+func (v *sealedVectors) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
 	if v.typ == schema.SparseFloatVector {
 		return sc.sparseDistances(v.terms(q, sc), n, q, allowed, see)
 	}
-	return sc.distances(s.vectorsFor(v, q), n, q, v.present(allowed, n, sc), see)
+	return sc.distances(v.vectorsFor(q), n, q, v.present(allowed, n, sc), see)
 }
 
 // distances computes the distance of every allowed row that has one.
 func (g *Growing) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
-	v := g.vectorField(q.fieldID)
+	return g.field(q.fieldID).distances(q, n, allowed, sc, see)
+}
+
+func (v *growingVectors) distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error {
 	if v.sparse != nil {
 		return sc.sparseDistances(v.sparse.terms(q, sc), n, q, allowed, see)
 	}

@@ -36,6 +36,7 @@ const (
 	wayGraphLists  = "lists of the graph" // with a filter, lists of near rows were read instead of walking
 	wayLists       = "lists"              // those of a growing segment that may have something near
 	wayKept        = "kept rows"          // found for a page before
+	wayNulls       = "no vectors"         // the field came after the segment's rows
 	wayRows        = "rows"               // read one after the other, for a query
 )
 

@@ -208,9 +208,9 @@ func TestListsThatPanicCostSpeedOnly(t *testing.T) {
 	r.set.listsAfter = 10
 	r.insert(1, seq(0, 5)...)
 	g := r.holderOf(1).segment.(*Growing)
-	g.vectors[0].dim = 0 // a division by it panics
+	g.vectors()[0].dim = 0 // a division by it panics
 	r.set.builder.turn(t.Context(), withRef(r.holderOf(1)), g)
-	g.vectors[0].dim = dim
+	g.vectors()[0].dim = dim
 	r.insert(1, seq(5, 400)...)
 	r.check(r.now)
 	r.built(1, 256)

@@ -26,6 +26,14 @@ func goneField(s *schema.Schema, id int64) error {
 	return errclass.New(errclass.Retryable, "field %d is not there any more: try again", id)
 }
 
+// has reports a field that the read was planned with and that has been dropped since.
+func (x *reader) has(fieldID int64) error {
+	if _, ok := x.info.Schema.FieldByID(fieldID); !ok {
+		return goneField(x.info.Schema, fieldID)
+	}
+	return nil
+}
+
 // gather copies fields of hits out of the segments.
 func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*schema.Column, error) {
 	out := make([]*schema.Column, 0, len(fields))

@@ -14,11 +14,11 @@ type Growing struct {
 	meta   Meta
 	start  Position // before the first row
 	pk     schema.Field
-	latest func() *schema.Schema // of the collection; may gain and lose fields
+	latest func() CollectionInfo // may gain and lose fields
 
 	rows    atomic.Int64 // published
 	chunks  atomic.Pointer[[]*chunk]
-	vectors []*growingVectors // one per vector field
+	fields  atomic.Pointer[[]*growingVectors] // one per vector field that a row has; replaced before a row has another
 	deletes *deletes
 	keys    *keyIndex
 	pkIndex int // of the key among the columns of every chunk
@@ -28,6 +28,8 @@ type Growing struct {
 
 	// Owned by the writer.
 	scalars []schema.Field // of the newest chunk
+	ahead   int            // rows that vectors reserve address space for
+	ledger  *Ledger
 
 	sealed   atomic.Bool   // no more rows will come
 	sealedAt atomic.Uint64 // timestamp of the seal
@@ -38,8 +40,7 @@ type Growing struct {
 // growingOptions say what growing segment to make.
 type growingOptions struct {
 	meta   Meta
-	info   CollectionInfo
-	schema func() *schema.Schema // the newest one
+	info   func() CollectionInfo // the newest one
 	start  Position
 	rows   int // to reserve address space for
 	ledger *Ledger
@@ -47,11 +48,13 @@ type growingOptions struct {
 
 // newGrowing returns an empty segment, which takes no memory yet.
 func newGrowing(o growingOptions) (*Growing, error) {
-	g := &Growing{meta: o.meta, start: o.start, pk: o.info.Schema.Primary(), latest: o.schema,
+	info := o.info()
+	g := &Growing{meta: o.meta, start: o.start, pk: info.Schema.Primary(), latest: o.info, ahead: o.rows, ledger: o.ledger,
 		memory: o.ledger.Force(KindGrowing, 0), removed: o.ledger.Force(KindGrowing, 0)}
 	g.deletes = newDeletes(0, g.removed)
 	g.chunks.Store(&[]*chunk{})
-	for _, f := range o.info.Schema.Columns() {
+	g.fields.Store(&[]*growingVectors{})
+	for _, f := range info.Schema.Columns() {
 		if !f.Type.IsVector() {
 			if f.ID == g.pk.ID {
 				g.pkIndex = len(g.scalars)
@@ -59,12 +62,12 @@ func newGrowing(o growingOptions) (*Growing, error) {
 			g.scalars = append(g.scalars, f)
 			continue
 		}
-		v, err := newGrowingVectors(f, o.info.index(f.ID), o.rows, o.ledger)
+		v, err := newGrowingVectors(f, info.index(f.ID), o.rows, o.ledger)
 		if err != nil {
 			_ = g.close()
 			return nil, err
 		}
-		g.vectors = append(g.vectors, v)
+		g.addVectors(v)
 	}
 	g.keys = newKeyIndex(g.pk.Type == schema.VarChar, g.key)
 	return g, nil
@@ -105,7 +108,7 @@ func (g *Growing) Bytes() int64 { return g.bytes() }
 
 func (g *Growing) bytes() int64 {
 	n := g.used.Load() + g.deletes.state.Load().bytes()
-	for _, v := range g.vectors {
+	for _, v := range g.vectors() {
 		n += v.listsBytes()
 	}
 	return n
@@ -125,7 +128,7 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 		col := b.Column(f.ID)
 		if col == nil { // rows written before the field was added, or after it was dropped
 			col = schema.NewColumn(f, b.Rows)
-			appendAbsent(col, g.latest(), b.Rows)
+			appendAbsent(col, g.latest().Schema, b.Rows)
 		}
 		for r := 0; r < b.Rows; {
 			c, slot := chunks[(first+r)/chunkRows], (first+r)%chunkRows
@@ -134,8 +137,8 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 			r += n
 		}
 	}
-	for _, v := range g.vectors {
-		v.append(b.Column(v.fieldID), first, b.Rows)
+	for _, v := range g.vectors() {
+		v.append(v.of(b), first, b.Rows)
 	}
 	for r := range b.Rows {
 		chunks[(first+r)/chunkRows].timestamps[(first+r)%chunkRows] = ts
@@ -149,6 +152,15 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 // their vectors, or changes nothing.
 func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 	fields := g.fieldsWith(b)
+	more, err := g.vectorsWith(b)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			closeAll(more)
+		}
+	}()
 	chunks := len(*g.chunks.Load())
 	need = int64(b.Rows) * bytesPerKey
 	need += int64(max(0, chunksFor(first+b.Rows)-chunks)) * (chunkBytes(fields) + chainBytes)
@@ -158,21 +170,67 @@ func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 	for _, c := range b.Columns {
 		need += looseBytes(c)
 	}
-	for _, v := range g.vectors {
-		need += v.needs(b.Column(v.fieldID), first, b.Rows)
+	all := append(slices.Clone(g.vectors()), more...)
+	for _, v := range all {
+		need += v.needs(v.of(b), first, b.Rows)
+	}
+	for _, v := range more {
+		need += v.nullBytes(first)
 	}
 	before := g.used.Load()
-	if err := g.memory.growForLog(need); err != nil {
+	if err = g.memory.growForLog(need); err != nil {
 		return 0, err
 	}
-	for _, v := range g.vectors {
-		if err := v.room(first, b.Rows); err != nil {
+	for _, v := range all {
+		if err = v.room(first, b.Rows); err != nil {
 			g.memory.Commit(before)
 			return 0, err
 		}
 	}
+	for _, v := range more {
+		v.appendNulls(first)
+		g.addVectors(v)
+	}
 	g.scalars = fields
 	return need, nil
+}
+
+// vectors are the vector fields that rows have.
+func (g *Growing) vectors() []*growingVectors { return *g.fields.Load() }
+
+// addVectors publishes a vector field whose rows so far are null.
+func (g *Growing) addVectors(v *growingVectors) {
+	next := append(slices.Clone(g.vectors()), v)
+	g.fields.Store(&next)
+}
+
+// vectorsWith makes the vector fields that b has values of and no row had before: they
+// were added to the collection after the segment had begun.
+func (g *Growing) vectorsWith(b *schema.Batch) (more []*growingVectors, err error) {
+	for _, c := range b.Columns {
+		if !c.Type.IsVector() || g.stored(c.FieldID) != nil || c.Valid != nil && !slices.Contains(c.Valid, true) {
+			continue
+		}
+		info := g.latest()
+		f, ok := info.Schema.FieldByID(c.FieldID)
+		if !ok {
+			continue
+		}
+		v, err := newGrowingVectors(f, info.index(f.ID), max(g.ahead, g.Rows()+b.Rows), g.ledger)
+		if err != nil {
+			closeAll(more)
+			return nil, err
+		}
+		more = append(more, v)
+	}
+	return more, nil
+}
+
+// closeAll gives up vectors that nobody has seen.
+func closeAll(all []*growingVectors) {
+	for _, v := range all {
+		_ = v.close()
+	}
 }
 
 func chunksFor(rows int) int { return (rows + chunkRows - 1) / chunkRows }
@@ -185,7 +243,7 @@ func (g *Growing) fieldsWith(b *schema.Batch) []schema.Field {
 		if c.Type.IsVector() || slices.ContainsFunc(fields, func(f schema.Field) bool { return f.ID == c.FieldID }) {
 			continue
 		}
-		if f, ok := g.latest().FieldByID(c.FieldID); ok {
+		if f, ok := g.latest().Schema.FieldByID(c.FieldID); ok {
 			fields = append(fields[:len(fields):len(fields)], f)
 		}
 	}
@@ -251,7 +309,7 @@ func (g *Growing) close() error {
 	g.memory.Release()
 	g.removed.Release()
 	var first error
-	for _, v := range g.vectors {
+	for _, v := range g.vectors() {
 		if err := v.close(); err != nil && first == nil {
 			first = err
 		}

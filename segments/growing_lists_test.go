@@ -17,7 +17,7 @@ import (
 // built waits until the lists of a growing segment have n rows.
 func (r *rig) built(segment int64, n int) {
 	r.t.Helper()
-	v := r.holderOf(segment).segment.(*Growing).vectors[0]
+	v := r.holderOf(segment).segment.(*Growing).vectors()[0]
 	for v.lists.Load() == nil || v.lists.Load().rows() < n {
 		if r.t.Failed() {
 			return
@@ -86,7 +86,7 @@ func TestListsAreLearntAnew(t *testing.T) {
 	r.set.listsAfter = 256
 	r.insert(1, seq(0, 300)...)
 	r.built(1, 256)
-	first := r.holderOf(1).segment.(*Growing).vectors[0].lists.Load()
+	first := r.holderOf(1).segment.(*Growing).vectors()[0].lists.Load()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -106,7 +106,7 @@ func TestListsAreLearntAnew(t *testing.T) {
 	for k := int64(300); k < 3000; k += 100 { // past 2,400
 		r.insert(1, seq(k, k+100)...)
 	}
-	v := r.holderOf(1).segment.(*Growing).vectors[0]
+	v := r.holderOf(1).segment.(*Growing).vectors()[0]
 	for v.lists.Load() == first { // until others serve
 		runtime.Gosched()
 	}
@@ -318,7 +318,8 @@ func growingField(t *testing.T, m index.Metric, dim int, rows []float32, first i
 	n := len(rows) / dim
 	v, err := newGrowingVectors(f, VectorIndex{Type: "HNSW", Metric: m}, n, NewLedger(0))
 	must(t, err)
-	g := &Growing{vectors: []*growingVectors{v}}
+	g := &Growing{}
+	g.fields.Store(&[]*growingVectors{v})
 	var w listWriter
 	for at := 0; at < n; {
 		to := n

@@ -78,7 +78,7 @@ func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) 
 // gather appends the values of dst's field in the given rows to dst.
 func (g *Growing) gather(dst *schema.Column, rows []uint32) {
 	if dst.Type.IsVector() {
-		g.vectorField(dst.FieldID).gather(dst, rows)
+		g.field(dst.FieldID).gather(dst, rows)
 		return
 	}
 	chunks := *g.chunks.Load()
@@ -86,13 +86,22 @@ func (g *Growing) gather(dst *schema.Column, rows []uint32) {
 		if col := chunks[r/chunkRows].column(dst.FieldID); col != nil {
 			dst.AppendRow(col, int(r%chunkRows))
 		} else {
-			appendAbsent(dst, g.latest(), 1)
+			appendAbsent(dst, g.latest().Schema, 1)
 		}
 	}
 }
 
-func (g *Growing) vectorField(fieldID int64) *growingVectors {
-	for _, v := range g.vectors {
+// field returns the vectors of a field: all null as long as no row has one.
+func (g *Growing) field(id int64) fieldVectors {
+	if v := g.stored(id); v != nil {
+		return v
+	}
+	return nullVectors{}
+}
+
+// stored returns the vectors of a field, nil as long as no row has one.
+func (g *Growing) stored(fieldID int64) *growingVectors {
+	for _, v := range g.vectors() {
 		if v.fieldID == fieldID {
 			return v
 		}
@@ -102,12 +111,13 @@ func (g *Growing) vectorField(fieldID int64) *growingVectors {
 
 // nearest searches the first n rows: by lists what is in them, the rest exactly.
 func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
-	return g.vectorField(q.fieldID).nearest(q, n, allowed, sc)
+	return g.field(q.fieldID).nearest(q, n, allowed, sc)
 }
 
 // scans reports whether nearest looks at every row.
-func (g *Growing) scans(q *nearestQuery) bool {
-	v := g.vectorField(q.fieldID)
+func (g *Growing) scans(q *nearestQuery) bool { return g.field(q.fieldID).scans(q) }
+
+func (v *growingVectors) scans(q *nearestQuery) bool {
 	return q.exact || v.lists.Load() == nil || v.metric != q.metric
 }
 
@@ -120,7 +130,7 @@ func (g *Growing) Batch(from, to int) *schema.Batch {
 		rows = append(rows, uint32(r))
 		b.Timestamps = append(b.Timestamps, g.timestamp(uint32(r)))
 	}
-	for _, f := range g.latest().Columns() {
+	for _, f := range g.latest().Schema.Columns() {
 		col := schema.NewColumn(f, to-from)
 		g.gather(col, rows)
 		b.Columns = append(b.Columns, col)

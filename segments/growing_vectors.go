@@ -99,6 +99,36 @@ func (v *growingVectors) needs(col *schema.Column, first, n int) int64 {
 	return bytes
 }
 
+// of is the field's column of b: nulls if b was written without the field, or after it
+// was dropped.
+func (v *growingVectors) of(b *schema.Batch) *schema.Column {
+	c := b.Column(v.fieldID)
+	if c == nil {
+		c = &schema.Column{FieldID: v.fieldID, Type: v.typ, Dim: v.dim}
+		nullVectors{}.gather(c, make([]uint32, b.Rows))
+	}
+	return c
+}
+
+// nullBytes is the memory that n rows take before the first that is not null: pages
+// that nobody writes to are none.
+func (v *growingVectors) nullBytes(n int) int64 {
+	if v.sparse != nil {
+		return 10 * int64(n)
+	}
+	return int64(n)
+}
+
+// appendNulls makes the first n rows null; there are none yet. Fresh memory says so.
+func (v *growingVectors) appendNulls(n int) {
+	if v.sparse == nil {
+		return
+	}
+	c := v.sparse.rows.Load().New()
+	nullVectors{}.gather(c, make([]uint32, n))
+	v.sparse.append(c, 0)
+}
+
 // vectors is the memory of all rows, for scans.
 func (v *growingVectors) vectors() vectors {
 	if v.typ == schema.FloatVector {

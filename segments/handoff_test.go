@@ -97,7 +97,7 @@ func TestReleaseUnderAReader(t *testing.T) {
 	first.Release() // harmless
 	// Reading now would fault if the files were unmapped.
 	sum := float32(0)
-	for _, v := range s.field(vectorField).base {
+	for _, v := range s.stored(vectorField).base {
 		sum += v
 	}
 	if _, err := os.Stat(s.dir); err != nil || sum == 0 {

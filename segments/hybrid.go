@@ -115,6 +115,9 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 // filter rules out.
 func (h *hybrid) add(ctx context.Context, i int) (err error) {
 	x, sub := h.reader, &h.req.Searches[i]
+	if err := x.has(sub.FieldID); err != nil {
+		return err
+	}
 	y := &reader{coll: x.coll, opened: x.opened, info: x.info, read: x.read, match: newMatch(sub.Plan, x.info.Schema), snap: x.snap,
 		channels: x.channels, targets: x.targets, at: x.at, memory: x.memory, trace: x.trace, sub: i}
 	s := &searching{reader: y, merger: x.coll.set.merges.Get().(*merger), req: &SearchRequest{

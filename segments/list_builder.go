@@ -94,7 +94,7 @@ func (b *listBuilder) run(ctx context.Context) error {
 // turn builds on the lists of one segment for a while and lets go of it.
 func (b *listBuilder) turn(ctx context.Context, h *holder, g *Growing) {
 	defer b.set.unref(h)
-	for _, v := range g.vectors {
+	for _, v := range g.vectors() {
 		more := false
 		err := lifecycle.Call("build growing lists", func() (err error) {
 			more, err = v.build(ctx, g, &b.writer)
@@ -115,7 +115,7 @@ func (b *listBuilder) turn(ctx context.Context, h *holder, g *Growing) {
 // from so many rows on, or rows that are not in them.
 func (g *Growing) wantsLists(after int) bool {
 	rows := g.Rows()
-	for _, v := range g.vectors {
+	for _, v := range g.vectors() {
 		if v.exact || rows < after {
 			continue
 		}

@@ -44,7 +44,7 @@ func (r *rig) really() really {
 	defer snap.Release()
 	for _, h := range snap.view.segments {
 		if g, ok := h.segment.(*Growing); ok {
-			for _, v := range g.vectors {
+			for _, v := range g.vectors() {
 				for _, a := range append(v.old, v.arena.Load(), v.norms.Load(), v.valid.Load()) {
 					out.heap += residentBytes(r.t, a)
 				}
@@ -397,7 +397,7 @@ func TestTheLedgerHasWhatIndexesLearn(t *testing.T) {
 		r := newRig(t, rigOptions{schema: k.schema(), index: k.index, memory: 1 << 30})
 		r.stored(2, 20_000)
 		must(t, r.load(2))
-		v, l := r.sealed(2).field(vectorField), r.set.Ledger()
+		v, l := r.sealed(2).stored(vectorField), r.set.Ledger()
 		search := func() {
 			for range 200 {
 				_, err := r.search(SearchRequest{Read: Read{Plan: r.plan("id < 8000")}, Vectors: make([]float32, 16), NQ: 1, TopK: 10})

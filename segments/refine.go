@@ -22,7 +22,7 @@ func (q *nearestQuery) refined(kind index.Kind) int {
 
 // exactly returns the vectors by which a query wants rows to be ranked; nil = it leaves
 // that to the index.
-func (s *Sealed) exactly(v *sealedVectors, q *nearestQuery) *vectors {
+func (v *sealedVectors) exactly(q *nearestQuery) *vectors {
 	if q.refined(v.info.Kind) == 0 {
 		return nil
 	}

@@ -26,15 +26,21 @@ type scanner interface {
 }
 
 func (s *Sealed) toScan(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) (vectors, *bitset.Set, bool) {
-	v := s.field(q.fieldID)
-	if v.typ == schema.SparseFloatVector || !s.scans(q) {
+	return s.field(q.fieldID).toScan(q, n, allowed, sc)
+}
+
+func (v *sealedVectors) toScan(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) (vectors, *bitset.Set, bool) {
+	if v.typ == schema.SparseFloatVector || !v.scans(q) {
 		return vectors{}, nil, false
 	}
-	return s.vectorsFor(v, q), v.present(allowed, n, sc), true
+	return v.vectorsFor(q), v.present(allowed, n, sc), true
 }
 
 func (g *Growing) toScan(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) (vectors, *bitset.Set, bool) {
-	v := g.vectorField(q.fieldID)
+	return g.field(q.fieldID).toScan(q, n, allowed, sc)
+}
+
+func (v *growingVectors) toScan(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) (vectors, *bitset.Set, bool) {
 	if v.sparse != nil || v.listsFor(q, n) != nil {
 		return vectors{}, nil, false
 	}

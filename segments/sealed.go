@@ -138,8 +138,12 @@ func checkSchema(have, want *schema.Schema) error {
 }
 
 func (s *Sealed) openVectors(info CollectionInfo) error {
-	for _, f := range info.Schema.Fields {
-		if !f.Type.IsVector() {
+	have := s.file.Manifest().Schema
+	for _, f := range have.Fields {
+		// A field that this node does not know yet is read once it does; one that was
+		// dropped is not.
+		_, known := info.Schema.FieldByID(f.ID)
+		if !f.Type.IsVector() || !known && have.Version <= info.Schema.Version {
 			continue
 		}
 		v := &sealedVectors{fieldID: f.ID, typ: f.Type, texts: ofTexts(info.Schema, f.ID), dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
@@ -392,8 +396,16 @@ func (s *Sealed) mappedBytes() int64 {
 	return n
 }
 
-// field returns the vectors of a field.
-func (s *Sealed) field(id int64) *sealedVectors {
+// field returns the vectors of a field: all null if the segment was written without it.
+func (s *Sealed) field(id int64) fieldVectors {
+	if v := s.stored(id); v != nil {
+		return v
+	}
+	return nullVectors{}
+}
+
+// stored returns the vectors of a field, nil if the segment was written without it.
+func (s *Sealed) stored(id int64) *sealedVectors {
 	for _, v := range s.vectors {
 		if v.fieldID == id {
 			return v
@@ -416,13 +428,13 @@ func (v *sealedVectors) present(allowed *bitset.Set, n int, sc *scratch) *bitset
 
 // vectorsFor returns the vectors of a field that is not sparse, for a scan by q's
 // metric: Cosine needs the inverse norms, which the first search computes.
-func (s *Sealed) vectorsFor(v *sealedVectors, q *nearestQuery) vectors {
+func (v *sealedVectors) vectorsFor(q *nearestQuery) vectors {
 	rows := vectors{base: v.base, raw: v.raw, typ: v.typ, dim: v.dim}
 	if q.metric != index.Cosine {
 		return rows
 	}
 	v.once.Do(func() {
-		inv := make([]float32, s.rows.Rows)
+		inv := make([]float32, v.rows)
 		k := vec.Detect()
 		lengths, err := distanceOf(k, v.typ, q.metric, v.dim)
 		for r := range inv {

@@ -196,40 +196,44 @@ func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Se
 }
 
 func (s *Sealed) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
-	v := s.field(q.fieldID)
+	return s.field(q.fieldID).nearest(q, n, allowed, sc)
+}
+
+func (v *sealedVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error) {
 	if v.typ == schema.SparseFloatVector {
 		return sc.scanSparse(v.terms(q, sc), n, q, allowed)
 	}
 	allowed = v.present(allowed, n, sc)
-	if !s.scans(q) {
-		if allowed == nil && n < s.rows.Rows {
+	if !v.scans(q) {
+		if allowed == nil && n < v.rows {
 			allowed = sc.prefix(n)
 		}
-		return sc.searchIndex(v.index, v.info.Kind, q, allowed, s.exactly(v, q))
+		return sc.searchIndex(v.index, v.info.Kind, q, allowed, v.exactly(q))
 	}
-	return sc.scan(s.vectorsFor(v, q), q.from, n, q, allowed)
+	return sc.scan(v.vectorsFor(q), q.from, n, q, allowed)
 }
 
 // nearestEach finds the nearest rows of each of the vectors, which lie one behind the
-// other, by the index, and leaves them in sc.batch.
+// other, by the index that there is since nearest does not scan, and leaves them in sc.batch.
 func (s *Sealed) nearestEach(q *nearestQuery, vectors []float32, n int, allowed *bitset.Set, sc *scratch) error {
-	v := s.field(q.fieldID)
+	v := s.stored(q.fieldID)
 	allowed = v.present(allowed, n, sc)
-	if allowed == nil && n < s.rows.Rows {
+	if allowed == nil && n < v.rows {
 		allowed = sc.prefix(n)
 	}
-	return sc.searchIndexEach(v.index, v.info.Kind, vectors, q, allowed, s.exactly(v, q))
+	return sc.searchIndexEach(v.index, v.info.Kind, vectors, q, allowed, v.exactly(q))
 }
 
 // scans reports whether nearest looks at every row.
-func (s *Sealed) scans(q *nearestQuery) bool {
-	v := s.field(q.fieldID)
+func (s *Sealed) scans(q *nearestQuery) bool { return s.field(q.fieldID).scans(q) }
+
+func (v *sealedVectors) scans(q *nearestQuery) bool {
 	return q.exact || v.info.Kind == "" || v.info.Metric != q.metric
 }
 
 func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 	if dst.Type.IsVector() {
-		s.gatherVectors(dst, rows)
+		s.field(dst.FieldID).gather(dst, rows)
 		return
 	}
 	src := s.rows.Column(dst.FieldID)
@@ -248,9 +252,8 @@ func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 	}
 }
 
-// gatherVectors appends the vectors of rows to dst.
-func (s *Sealed) gatherVectors(dst *schema.Column, rows []uint32) {
-	v := s.field(dst.FieldID)
+// gather appends the vectors of rows to dst.
+func (v *sealedVectors) gather(dst *schema.Column, rows []uint32) {
 	var null func(uint32) bool
 	if v.valid != nil {
 		null = func(row uint32) bool { return !v.valid.Has(int(row)) }

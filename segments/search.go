@@ -25,6 +25,9 @@ type Effort struct {
 	// Refine is how many times the rows wanted are ranked by their vectors, so that
 	// scores are exact where an index ranks by codes. 0 = as the index ranks.
 	Refine float32
+	// Recall is the share of the nearest rows that is wanted, at most 1, which has every
+	// row looked at. An index does as much work as found it among its own rows.
+	Recall float32
 }
 
 // SearchRequest asks for the nearest rows to each of a number of vectors. The
@@ -108,6 +111,9 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 		return nil, err
 	}
 	defer x.close()
+	if err := x.has(r.FieldID); err != nil {
+		return nil, err
+	}
 	if r.Metric == index.BM25 {
 		if r, err = x.weighed(ctx, r); err != nil {
 			return nil, err
@@ -319,7 +325,7 @@ func (s *searching) bound(p *part) {
 
 // query is what is asked of each segment, without a vector.
 func (s *searching) query() nearestQuery {
-	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), effort: s.req.Effort, metric: s.req.Metric, scores: s.req.scores}
+	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), effort: s.req.Effort, exact: s.req.Effort.Recall >= 1, metric: s.req.Metric, scores: s.req.scores}
 	if s.req.RangeFilter != nil {
 		q.bounded, q.far = true, *s.req.RangeFilter
 	}

@@ -43,7 +43,7 @@ func (g *Growing) describe(st *SegmentStatus) {
 	if st.Rows > 0 {
 		st.MinTimestamp, st.MaxTimestamp = g.timestamp(0), g.timestamp(uint32(st.Rows-1))
 	}
-	for _, v := range g.vectors {
+	for _, v := range g.vectors() {
 		st.Indexes[v.fieldID] = string(index.KindFlat)
 		if v.lists.Load() != nil {
 			st.Indexes[v.fieldID] = string(index.KindIVFSQ8)

@@ -154,16 +154,16 @@ func (x *reader) corpus(ctx context.Context, fieldID int64, words []uint32) (*co
 	return all, nil
 }
 
-func (g *Growing) lengths(fieldID int64) []uint64 { return *g.vectorField(fieldID).sparse.ends.Load() }
+func (g *Growing) lengths(fieldID int64) []uint64 { return *g.stored(fieldID).sparse.ends.Load() }
 
 func (g *Growing) list(fieldID int64, word uint32) sparse.List {
-	return g.vectorField(fieldID).sparse.list(word)
+	return g.stored(fieldID).sparse.list(word)
 }
 
-func (s *Sealed) lengths(fieldID int64) []uint64 { return s.field(fieldID).sparse.index.Ends() }
+func (s *Sealed) lengths(fieldID int64) []uint64 { return s.stored(fieldID).sparse.index.Ends() }
 
 func (s *Sealed) list(fieldID int64, word uint32) sparse.List {
-	return s.field(fieldID).sparse.index.List(word)
+	return s.stored(fieldID).sparse.index.List(word)
 }
 
 // Defaults of VectorIndex.K1 and B.

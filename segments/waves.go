@@ -21,7 +21,7 @@ func (h *holder) files(fieldID int64) *fieldFiles {
 	if !ok {
 		return nil
 	}
-	if v := s.field(fieldID); v != nil {
+	if v := s.stored(fieldID); v != nil {
 		return v.files
 	}
 	return nil

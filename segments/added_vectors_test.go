@@ -1,0 +1,306 @@
+package segments
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/querynode/querynode/internal/index"
+	"github.com/querynode/querynode/internal/schema"
+)
+
+const addedField = 104
+
+// addedKinds are vector fields of all types, as they are added to a collection.
+func addedKinds() []schema.Field {
+	var out []schema.Field
+	for typ, dim := range map[schema.Type]int{schema.FloatVector: 5, schema.Float16Vector: 5, schema.BFloat16Vector: 5, schema.Int8Vector: 7, schema.BinaryVector: 16, schema.SparseFloatVector: 0} {
+		out = append(out, schema.Field{ID: addedField, Name: "w", Type: typ, Dim: dim, Nullable: true})
+	}
+	slices.SortFunc(out, func(a, b schema.Field) int { return int(a.Type) - int(b.Type) })
+	return out
+}
+
+// addedVector appends a vector of a seed to a column, or null.
+func addedVector(c *schema.Column, seed uint64, null bool) {
+	one := c.New()
+	r := rand.New(rand.NewPCG(seed, 4))
+	switch {
+	case null:
+		nullVectors{}.gather(one, make([]uint32, 1))
+	case c.Type == schema.FloatVector:
+		for range c.Dim {
+			one.Float = append(one.Float, r.Float32()-0.5)
+		}
+	case c.Type == schema.SparseFloatVector:
+		one.Offsets = []int{0, 2}
+		d := r.Uint32N(9)
+		one.Indices, one.Float = []uint32{d, d + 1 + r.Uint32N(5)}, []float32{r.Float32(), r.Float32()}
+	default:
+		for range one.RowBytes() { // bytes below 0x7c are no infinities
+			one.Raw = append(one.Raw, byte(r.UintN(0x40)))
+		}
+	}
+	c.AppendRow(one, 0)
+}
+
+// addedRig is a collection that gets a vector field at some time, or has it from the
+// beginning.
+type addedRig struct {
+	*rig
+	field  schema.Field
+	metric index.Metric
+}
+
+func (a *addedRig) with() *schema.Schema {
+	s := items()
+	s.Version, s.Fields = 2, append(s.Fields, a.field)
+	return s
+}
+
+func (a *addedRig) add() {
+	info := a.info()
+	info.Schema, info.Version = a.with(), 2
+	info.Indexes[addedField] = VectorIndex{Type: "FLAT", Metric: a.metric}
+	a.o.schema = info.Schema
+	a.coll.Update(info)
+}
+
+// rows applies rows, with vectors where vector says so; nil = as before the field came.
+func (a *addedRig) apply(segment int64, keys []int64, version int64, upsert bool, vector func(key int64) bool) {
+	a.t.Helper()
+	b := a.batch(keys, version)
+	b.Columns = slices.DeleteFunc(b.Columns, func(c *schema.Column) bool { return c.FieldID == addedField })
+	if vector != nil {
+		c := schema.NewColumn(a.field, len(keys))
+		for _, k := range keys {
+			addedVector(c, uint64(k*100+version), !vector(k))
+		}
+		b.Columns = append(b.Columns, c)
+	}
+	at := a.tick()
+	must(a.t, a.ch.ApplyRows(Rows{SegmentID: segment, PartitionID: 7, Batch: b, Upsert: upsert}, at))
+	a.ch.Advance(at)
+}
+
+// ask asks everything that looks at the vectors of the field, at a moment, and writes down the answers.
+func (a *addedRig) ask(at uint64) (out []string) {
+	a.t.Helper()
+	ctx := a.t.Context()
+	queries := schema.NewColumn(a.field, 3)
+	for i := range uint64(3) {
+		addedVector(queries, 1_000_000+i, false)
+	}
+	queries.Valid = nil
+	note := func(what string, res *SearchResult, err error) {
+		a.t.Helper()
+		must(a.t, err)
+		line := fmt.Sprint(what, res.Counts, res.Keys.Int, res.Scores, res.GroupCounts)
+		for _, c := range res.Fields {
+			for i := range c.Rows() {
+				line += fmt.Sprint(c.Null(i))
+				if !c.Null(i) && c.Type == schema.SparseFloatVector {
+					indices, values := c.Sparse(i)
+					line += fmt.Sprint(indices, values)
+				}
+			}
+			line += fmt.Sprint(c.Raw, c.Type == schema.FloatVector && slices.Contains(c.Float, 0.123))
+		}
+		out = append(out, line)
+	}
+	read := Read{ReadTimestamp: at, OutputFields: []int64{addedField}}
+	for _, k := range []int{5, 1000} {
+		q := SearchRequest{Read: read, FieldID: addedField, Queries: queries, NQ: 3, TopK: k, Metric: a.metric}
+		res, err := a.coll.Search(ctx, &q)
+		note("search", res, err)
+		q.Explain, q.Plan = true, a.plan("id % 3 == 1")
+		res, err = a.coll.Search(ctx, &q)
+		note("filter", res, err)
+	}
+	one := queries.Slice(1, 2)
+	for _, g := range []*Grouping{{FieldID: colorField, Size: 3}, {FieldID: colorField, Size: 3, Strict: true}} {
+		res, err := a.coll.Search(ctx, &SearchRequest{Read: read, FieldID: addedField, Queries: one, NQ: 1, TopK: 4, Metric: a.metric, Group: g})
+		note("groups", res, err)
+	}
+	q := SearchRequest{Read: read, FieldID: addedField, Queries: one, NQ: 1, TopK: 40, Metric: a.metric, Page: &Paging{Request: 9}}
+	for {
+		res, err := a.coll.Search(ctx, &q)
+		note("page", res, err)
+		if !res.More {
+			break
+		}
+		q.Page = &Paging{Request: 9, After: res.Last}
+	}
+	res, err := a.coll.HybridSearch(ctx, &HybridRequest{Read: read, NQ: 1, TopK: 50, Ranker: Ranker{RRF: 60}, Searches: []SubSearch{
+		{FieldID: vectorField, Vectors: vectorOf(3, 3), TopK: 30, Metric: index.L2}, {FieldID: addedField, Queries: one, TopK: 30, Metric: a.metric}}})
+	note("hybrid", res, err)
+	res, err = a.coll.Search(ctx, &SearchRequest{Read: read, FieldID: vectorField, Vectors: vectorOf(3, 3), NQ: 1, TopK: 1000, Metric: index.L2})
+	note("the old field", res, err)
+	got, err := a.coll.Query(ctx, &QueryRequest{Read: read}, func(b *schema.Batch, _ uint64) error {
+		valid := b.Columns[0].Valid
+		if valid == nil {
+			valid = slices.Repeat([]bool{true}, b.Rows)
+		}
+		out = append(out, fmt.Sprint("query", b.Rows, valid))
+		return nil
+	})
+	must(a.t, err)
+	out = append(out, fmt.Sprint("count", got.Count))
+	return out
+}
+
+// TestAVectorFieldThatIsAdded to a collection with segments of all sorts: reads at
+// every moment find what they would if the field had been there from the beginning.
+func TestAVectorFieldThatIsAdded(t *testing.T) {
+	for _, f := range addedKinds() {
+		t.Run(f.Type.String(), func(t *testing.T) { addVectors(t, f) })
+	}
+}
+
+func addVectors(t *testing.T, f schema.Field) {
+	metric := index.Cosine
+	switch f.Type {
+	case schema.BinaryVector:
+		metric = index.Jaccard
+	case schema.SparseFloatVector:
+		metric = index.IP
+	}
+	later, always := &addedRig{newRig(t, rigOptions{}), f, metric}, &addedRig{newRig(t, rigOptions{}), f, metric}
+	always.add()
+	both := func(do func(a *addedRig)) { do(later); do(always) }
+	var moments []uint64
+	same := func(when string) {
+		t.Helper()
+		moments = append(moments, later.now)
+		for _, at := range moments {
+			if got, want := later.ask(at), always.ask(at); !reflect.DeepEqual(got, want) {
+				for i := range want {
+					if got[i] != want[i] {
+						t.Fatalf("%s, at %d:\n got %.600s\nwant %.600s", when, at, got[i], want[i])
+					}
+				}
+			}
+		}
+	}
+	nulls := func(int64) bool { return false }
+	thirds := func(k int64) bool { return k%3 > 0 }
+	both(func(a *addedRig) {
+		a.apply(1, seq(0, 150), 0, false, nil)
+		a.handOff(1)
+		a.apply(2, seq(150, 300), 0, false, nil)
+		a.apply(4, seq(900, 950), 0, false, nil)
+	})
+	later.add()
+	moments = append(moments, later.now)
+	same("added")
+	both(func(a *addedRig) { a.apply(2, seq(300, 340), 0, false, nulls) })
+	same("rows without a vector")
+	both(func(a *addedRig) { a.apply(2, seq(100, 220), 1, true, thirds) })
+	same("upserts with vectors")
+	both(func(a *addedRig) { a.apply(2, seq(340, 350), 0, false, nil) })
+	both(func(a *addedRig) { a.apply(3, seq(400, 460), 0, false, thirds) })
+	both(func(a *addedRig) { a.apply(2, seq(200, 210), 2, true, thirds) })
+	same("another segment")
+	if n := later.set.Ledger().Used()[KindGrowing]; n <= 0 {
+		t.Errorf("%d bytes of growing segments in the ledger", n)
+	}
+	both(func(a *addedRig) { a.handOff(2); a.handOff(4) })
+	same("sealed")
+	both(func(a *addedRig) { a.delete(101, 102, 205, 5); a.cool(1) })
+	same("cold, and some deleted")
+	both(func(a *addedRig) {
+		a.handOff(3)
+		a.rewrite(10, 0, 0, 1, 2, 3)
+		must(t, a.swapFor(10, 1, 2, 3))
+	})
+	same("compacted")
+	both(func(a *addedRig) {
+		a.rewrite(11, 0, 0, 4)
+		must(t, a.swapFor(11, 4))
+		a.set.disk.limit.Store(1)
+		a.set.disk.force(0)
+		a.set.disk.limit.Store(0)
+	})
+	same("evicted, and one without any vector rewritten")
+}
+
+// TestAddedVectorsWhileReadersRun: the first vectors of a growing segment come while
+// searches for them are under way.
+func TestAddedVectorsWhileReadersRun(t *testing.T) {
+	for _, f := range addedKinds() {
+		a := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+		switch f.Type {
+		case schema.BinaryVector:
+			a.metric = index.Hamming
+		case schema.SparseFloatVector:
+			a.metric = index.IP
+		}
+		a.apply(1, seq(0, 500), 0, false, nil)
+		a.add()
+		query := schema.NewColumn(f, 1)
+		addedVector(query, 1, false)
+		query.Valid = nil
+		stop := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 2 {
+			readers.Go(func() {
+				before := 0
+				for done := false; !done; {
+					select {
+					case <-stop:
+						done = true
+					default:
+					}
+					res, err := a.coll.Search(t.Context(), &SearchRequest{Read: Read{OutputFields: []int64{addedField}}, FieldID: addedField, Queries: query, NQ: 1, TopK: 2000, Metric: a.metric})
+					if err != nil || len(res.Keys.Int) < before || slices.Min(append(res.Keys.Int, 500)) < 500 {
+						t.Errorf("%s: %d rows after %d, %v", f.Type, len(res.Keys.Int), before, err)
+						return
+					}
+					before = len(res.Keys.Int)
+				}
+			})
+		}
+		for i := range int64(20) {
+			a.apply(1, seq(500+i*20, 520+i*20), 0, false, func(k int64) bool { return i > 3 && k%2 == 0 })
+		}
+		close(stop)
+		readers.Wait()
+	}
+}
+
+// TestASegmentThatKnowsMoreFields: what another node has written with a vector field
+// that this one hears of later is there once it does; a field that was dropped is not opened.
+func TestASegmentThatKnowsMoreFields(t *testing.T) {
+	f := addedKinds()[1]
+	a := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+	writer := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+	writer.add()
+	all := func(int64) bool { return true }
+	writer.apply(1, seq(0, 50), 0, false, all)
+	writer.seal(1)
+	writer.upload(1)
+	a.bucket = writer.bucket
+	a.set.o.Bucket = writer.bucket
+	must(t, a.load(1))
+	a.tick()
+	a.ch.Advance(Position{ID: "x", Timestamp: a.now})
+	a.add()
+	query := schema.NewColumn(f, 1)
+	addedVector(query, 1, false)
+	res, err := a.coll.Search(t.Context(), &SearchRequest{FieldID: addedField, Queries: query, NQ: 1, TopK: 200, Metric: index.L2})
+	if must(t, err); len(res.Keys.Int) != 50 {
+		t.Errorf("%d rows of 50", len(res.Keys.Int))
+	}
+	info := a.info()
+	info.Schema, info.Version = items(), 3
+	info.Schema.Version = 3
+	a.coll.Update(info)
+	a.coll.Release(1)
+	must(t, a.load(1))
+	if n := len(a.holderOf(1).segment.(*Sealed).vectors); n != 1 {
+		t.Errorf("%d vector fields are open", n)
+	}
+}
