@@ -166,17 +166,20 @@ func indexText(ix *qnpb.IndexSpec) string {
 type collectionAddFieldCmd struct {
 	Collection string `arg:"" help:"Name or alias of the collection."`
 	Field      string `arg:"" placeholder:"NAME:TYPE" help:"The field: NAME:TYPE and :nullable, :analyzer=NAME or :default=VALUE."`
+	Index      string `placeholder:"TYPE:METRIC[:M=16]..." help:"Index of a vector field; as of collection create, without the field's name."`
 	clientFlags
 }
 
 // Help is shown by --help.
 func (collectionAddFieldCmd) Help() string {
-	return `Adds a field to a collection. The rows that are there read as its default value, or null. Vector fields are given when
-a collection is created.
+	return `Adds a field to a collection. The rows that are there read as its default value, or null. A vector field has to be nullable:
+rows are found by it once they have been upserted with a vector. Without --index it is indexed as a field is that collection create
+has no --index for.
 
 Example:
   querynode collection add-field words 'language:varchar(8):default=en'
-  querynode collection add-field words 'tags:array(varchar(32)):nullable'`
+  querynode collection add-field words 'tags:array(varchar(32)):nullable'
+  querynode collection add-field products 'image:float16_vector(512):nullable' --index FLAT:L2`
 }
 
 // Run adds the field.
@@ -185,6 +188,12 @@ func (k *collectionAddFieldCmd) Run(a *app) error {
 	if err != nil {
 		return usage(err)
 	}
+	var index *qnpb.IndexSpec
+	if k.Index != "" {
+		if index, err = parseIndex(f.GetName() + ":" + k.Index); err != nil {
+			return usage(err)
+		}
+	}
 	return k.with(a, func(ctx context.Context, c *client) error {
 		ctx, cancel := c.answer(ctx)
 		defer cancel()
@@ -192,13 +201,28 @@ func (k *collectionAddFieldCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
+		coll := got.GetCollection()
+		if index != nil {
+			if coll, err = c.reindex(ctx, k.Collection, index); err != nil {
+				return errors.Wrapf(err, "field %s was added, but without that index", f.GetName())
+			}
+		}
 		if c.out.JSON() {
-			return c.out.Document(jsonOf(got.GetCollection()))
+			return c.out.Document(jsonOf(coll))
 		}
 		c.out.Printf("added %s to %s", f.GetName(), k.Collection)
-		c.out.Table(fieldsTable(got.GetCollection()))
+		c.out.Table(fieldsTable(coll))
 		return nil
 	})
+}
+
+// reindex gives a field an index instead of the default one, and returns the collection.
+func (c *client) reindex(ctx context.Context, collection string, index *qnpb.IndexSpec) (*qnpb.Collection, error) {
+	if _, err := c.catalog.CreateIndex(ctx, &qnpb.CreateIndexRequest{Collection: collection, Index: index}); err != nil {
+		return nil, err
+	}
+	got, err := c.catalog.DescribeCollection(ctx, &qnpb.DescribeCollectionRequest{Collection: collection})
+	return got.GetCollection(), err
 }
 
 type collectionDropFieldCmd struct {
@@ -210,7 +234,7 @@ type collectionDropFieldCmd struct {
 // Help is shown by --help.
 func (collectionDropFieldCmd) Help() string {
 	return `Removes a field of a collection: it can be read no more, its values go when segments are compacted. A field that is given
-the name later does not have them. The primary key, vectors and what a function reads stay.
+the name later does not have them. The primary key, the only vector field, and what a function reads or makes stay.
 
 Example:
   querynode collection drop-field words language`

@@ -32,22 +32,69 @@ func TestAFieldIsAdded(t *testing.T) {
 		`a field "year"`:      {Name: "year", Type: schema.Int32, Nullable: true},
 		"default value":       {Name: "x", Type: schema.Int32},
 		"primary key":         {Name: "x", Type: schema.Int64, PrimaryKey: true, Nullable: true},
-		"is created":          {Name: "x", Type: schema.FloatVector, Dim: 3},
+		"make it nullable":    {Name: "x", Type: schema.FloatVector, Dim: 3},
+		"want 1 to":           {Name: "x", Type: schema.FloatVector, Nullable: true},
 		"want a letter":       {Name: "1", Type: schema.Int32, Nullable: true},
 		"is not of type Int8": {Name: "x", Type: schema.Int8, Default: "\"a\""},
 	} {
 		class := errclass.Invalid
-		switch word {
-		case `a field "year"`:
+		if word == `a field "year"` {
 			class = errclass.Exists
-		case "is created":
-			class = errclass.Unimplemented
 		}
 		_, err := c.AddField(t.Context(), "movies", f)
 		wantClass(t, err, class, word)
 	}
 	_, err = c.AddField(t.Context(), "none", schema.Field{Name: "x", Type: schema.Int8, Nullable: true})
 	wantClass(t, err, errclass.NotFound)
+}
+
+// TestAVectorFieldIsAdded with the index that it would have from the beginning, by a
+// name that is free; it may be dropped as long as there is another.
+func TestAVectorFieldIsAdded(t *testing.T) {
+	b := objstore.NewMem(nil)
+	c := open(t, b)
+	old := create(t, c, "movies")
+	for name, metric := range map[string]string{"a": MetricCosine, "b": MetricHamming, "c": MetricIP} {
+		f := schema.Field{Name: name, Type: schema.Float16Vector, Dim: 8, Nullable: true}
+		switch name {
+		case "b":
+			f.Type = schema.BinaryVector
+		case "c":
+			f.Type, f.Dim = schema.SparseFloatVector, 0
+		}
+		got, err := c.AddField(t.Context(), "movies", f)
+		must(t, err)
+		made, _ := got.Schema.Field(name)
+		if x, ok := got.IndexOf(made.ID); !ok || x.Metric != metric || !x.Default || x.Name != name+"_index" || got.Format != 2 {
+			t.Errorf("%s: %+v, format %d", name, x, got.Format)
+		}
+		if _, err := c.CreateIndex(t.Context(), "movies", Index{FieldID: made.ID, Metric: metric, Type: map[string]string{"c": IndexSparseInverted}[name], Name: name + "x"}); err != nil {
+			t.Error(err)
+		}
+	}
+	got, err := c.AddField(t.Context(), "movies", schema.Field{Name: "d", Type: schema.FloatVector, Dim: 2, Nullable: true})
+	must(t, err)
+	d, _ := got.Schema.Field("d")
+	taken, err := c.CreateIndex(t.Context(), "movies", Index{FieldID: d.ID, Name: "e_index"})
+	must(t, err)
+	got, err = c.AddField(t.Context(), "movies", schema.Field{Name: "e", Type: schema.FloatVector, Dim: 2, Nullable: true})
+	must(t, err)
+	e, _ := got.Schema.Field("e")
+	if x, ok := got.IndexOf(e.ID); !ok || x.Name == taken.Name {
+		t.Errorf("%+v has the name of %+v", x, taken)
+	}
+	for _, f := range append(old.Schema.Fields, got.Schema.Fields[len(old.Schema.Fields):]...) {
+		if !f.Type.IsVector() || f.ID == e.ID {
+			continue
+		}
+		got, err = c.DropField(t.Context(), "movies", f.Name)
+		must(t, err)
+		if _, ok := got.IndexOf(f.ID); ok {
+			t.Errorf("%s: its index is still there", f.Name)
+		}
+	}
+	_, err = c.DropField(t.Context(), "movies", "e")
+	wantClass(t, err, errclass.Invalid, "only vector field")
 }
 
 // TestManifestsOfFormat1StayReadable: testdata/format1 is what the first format
@@ -167,7 +214,7 @@ func TestFieldsThatStay(t *testing.T) {
 			{ID: 102, Name: "words", Type: schema.SparseFloatVector}, {ID: 103, Name: "v", Type: schema.FloatVector, Dim: 2}},
 		Functions: []schema.Function{{Name: "f", Type: schema.BM25, Input: 101, Output: 102}}}})
 	must(t, err)
-	for field, word := range map[string]string{"id": "primary key", "body": "reads", "words": "vector", "v": "vector", "$meta": "stays"} {
+	for field, word := range map[string]string{"id": "primary key", "body": "reads", "words": "makes", "$meta": "stays"} {
 		_, err := c.DropField(t.Context(), "posts", field)
 		if err == nil || !strings.Contains(err.Error(), word) || errclass.Is(err, errclass.NotFound) {
 			t.Errorf("%s: %v, want an error with %q", field, err, word)

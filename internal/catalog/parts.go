@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/errors"
@@ -89,16 +90,17 @@ func partitionNames(c *Collection) string {
 }
 
 // AddField adds a field to the schema of a collection, of which the version grows.
-// The id is given here. The field has to be one that rows may lack, and no vector.
-// A name that is taken is of class Exists.
+// The id is given here. The field has to be one that rows may lack; a vector field
+// gets the index that CreateCollection would give it. A name that is taken is of class
+// Exists.
 func (c *Catalog) AddField(ctx context.Context, collection string, f schema.Field) (*Collection, error) {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
 	switch {
-	case f.Type.IsVector():
-		return nil, errclass.New(errclass.Unimplemented, "add field %q: vector fields can only be given when a collection is created", f.Name)
 	case f.PrimaryKey:
 		return nil, errclass.New(errclass.Invalid, "add field %q: a collection has its primary key from the beginning", f.Name)
+	case f.Type.IsVector() && !f.Nullable:
+		return nil, errclass.New(errclass.Invalid, "add field %q: the rows that are there have no vectors of it: make it nullable", f.Name)
 	case !f.MayBeAbsent():
 		return nil, errclass.New(errclass.Invalid, "add field %q: the rows that are there lack it: make it nullable or give it a default value", f.Name)
 	}
@@ -114,8 +116,23 @@ func (c *Catalog) AddField(ctx context.Context, collection string, f schema.Fiel
 		f.ID = m.lastFieldID() + 1
 		m.Schema.Fields = append(slices.Clone(m.Schema.Fields), f)
 		m.Schema.Version++
-		return m.Schema.Validate()
+		if err := m.Schema.Validate(); err != nil || !f.Type.IsVector() {
+			return err
+		}
+		m.Indexes = append(slices.Clone(m.Indexes), m.defaultIndex(f.ID))
+		return nil
 	})
+}
+
+// defaultIndex is the index that a vector field has as long as nobody gives it another.
+func (c *Collection) defaultIndex(fieldID int64) Index {
+	x := Index{FieldID: fieldID, Default: true}
+	x.ensureDefaults(&c.Schema)
+	name := x.Name
+	for n := 2; slices.ContainsFunc(c.Indexes, func(o Index) bool { return o.Name == x.Name }); n++ {
+		x.Name = name[:min(len(name), schema.MaxNameBytes-8)] + "_" + strconv.Itoa(n)
+	}
+	return x
 }
 
 // lastFieldID is the largest id that a field has or had.
@@ -144,12 +161,15 @@ func (c *Catalog) DropField(ctx context.Context, collection, field string) (*Col
 			return errclass.New(errclass.Invalid, "%q holds the keys that are no fields: it stays", field)
 		case f.PrimaryKey:
 			return errclass.New(errclass.Invalid, "field %q is the primary key", field)
-		case f.Type.IsVector():
-			return errclass.New(errclass.Unimplemented, "field %q is a vector: those stay for as long as the collection", field)
+		case f.Type.IsVector() && m.vectorFields() == 1:
+			return errclass.New(errclass.Invalid, "field %q is the only vector field: a collection has one at least", field)
 		}
 		for _, fn := range m.Schema.Functions {
-			if fn.Input == f.ID {
+			switch f.ID {
+			case fn.Input:
 				return errclass.New(errclass.Invalid, "function %q reads field %q", fn.Name, field)
+			case fn.Output:
+				return errclass.New(errclass.Invalid, "function %q makes field %q", fn.Name, field)
 			}
 		}
 		m.LastFieldID = m.lastFieldID()
@@ -158,6 +178,15 @@ func (c *Catalog) DropField(ctx context.Context, collection, field string) (*Col
 		m.Schema.Version++
 		return m.Schema.Validate()
 	})
+}
+
+func (c *Collection) vectorFields() (n int) {
+	for _, f := range c.Schema.Fields {
+		if f.Type.IsVector() {
+			n++
+		}
+	}
+	return n
 }
 
 func sameIndex(a, b Index) bool {

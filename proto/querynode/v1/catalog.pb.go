@@ -641,7 +641,8 @@ type AddFieldRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name or alias of the collection; required.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
-	// The field; required. It is nullable or has a default value, and is neither a vector nor a primary key.
+	// The field; required. It is no primary key, and nullable or, unless it is a vector, has a default value. A vector field gets the
+	// index that CreateCollection gives one that no index is named for, until CreateIndex gives it another.
 	Field         *FieldSchema `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -742,8 +743,8 @@ type DropFieldRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name or alias of the collection; required.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
-	// Name of the field; required. Not the primary key, a vector or what a function reads. A field that is given the name later is
-	// another one.
+	// Name of the field; required. Not the primary key, the only vector field, or what a function reads or makes. A field that is given
+	// the name later is another one.
 	Field         string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -54,7 +54,8 @@ type CatalogServiceClient interface {
 	ListCollections(ctx context.Context, in *ListCollectionsRequest, opts ...grpc.CallOption) (*ListCollectionsResponse, error)
 	// AlterCollection renames a collection or sets properties.
 	AlterCollection(ctx context.Context, in *AlterCollectionRequest, opts ...grpc.CallOption) (*AlterCollectionResponse, error)
-	// AddField adds a field to a collection; rows that are there read as its default value, or null.
+	// AddField adds a field to a collection; rows that are there read as its default value, or null. Searches of a vector field find
+	// those that have got a vector since, by an upsert.
 	AddField(ctx context.Context, in *AddFieldRequest, opts ...grpc.CallOption) (*AddFieldResponse, error)
 	// DropField removes a field: it can be read no more, its values go when segments are compacted.
 	DropField(ctx context.Context, in *DropFieldRequest, opts ...grpc.CallOption) (*DropFieldResponse, error)
@@ -274,7 +275,8 @@ type CatalogServiceServer interface {
 	ListCollections(context.Context, *ListCollectionsRequest) (*ListCollectionsResponse, error)
 	// AlterCollection renames a collection or sets properties.
 	AlterCollection(context.Context, *AlterCollectionRequest) (*AlterCollectionResponse, error)
-	// AddField adds a field to a collection; rows that are there read as its default value, or null.
+	// AddField adds a field to a collection; rows that are there read as its default value, or null. Searches of a vector field find
+	// those that have got a vector since, by an upsert.
 	AddField(context.Context, *AddFieldRequest) (*AddFieldResponse, error)
 	// DropField removes a field: it can be read no more, its values go when segments are compacted.
 	DropField(context.Context, *DropFieldRequest) (*DropFieldResponse, error)
