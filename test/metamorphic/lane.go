@@ -234,6 +234,9 @@ func (l *lane) change(ctx context.Context, o *op) error {
 	m, r := l.model, rand.New(rand.NewPCG(o.Seed, 0xc4a2))
 	switch o.Do {
 	case opAddField:
+		if r.IntN(2) == 0 && len(m.spec.vectors) < 5 {
+			return l.addVector(ctx, r)
+		}
 		if len(m.spec.fields) > 8 {
 			return nil
 		}
@@ -242,6 +245,9 @@ func (l *lane) change(ctx context.Context, o *op) error {
 		m.addField(f)
 		return err
 	case opDropField:
+		if r.IntN(3) == 0 {
+			return l.dropVector(ctx, r)
+		}
 		f := m.spec.pick(r, func(f *field) bool { return !f.dynamic() && !m.spec.counted(f) })
 		if f == nil || len(m.spec.fields) < 2 {
 			return nil

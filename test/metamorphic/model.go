@@ -76,6 +76,23 @@ func (m *model) dropField(at int) {
 	clear(m.pages)
 }
 
+// addVector gives every row a null of a vector field.
+func (m *model) addVector(v vector) {
+	m.spec.vectors = append(m.spec.vectors, v)
+	for _, x := range m.rows {
+		x.vectors = append(x.vectors, nil)
+	}
+}
+
+// dropVector takes a vector field from every row.
+func (m *model) dropVector(at int) {
+	m.spec.vectors = slices.Delete(m.spec.vectors, at, at+1)
+	for _, x := range m.rows {
+		x.vectors = slices.Delete(x.vectors, at, at+1)
+	}
+	clear(m.pages)
+}
+
 // read is what a read asks for.
 type read struct {
 	at     int // operation of a mark; 0 = now

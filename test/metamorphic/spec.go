@@ -110,6 +110,25 @@ func (s *spec) later(seed uint64) field {
 	return f
 }
 
+// laterVector is a vector field that is added to a collection, with the index that it gets
+// by itself. It may have the name of one that was dropped.
+func (s *spec) laterVector(r *rand.Rand) vector {
+	number := 100
+	for slices.ContainsFunc(s.vectors, func(v vector) bool { return v.name == fmt.Sprintf("v_%d", number) }) {
+		number++
+	}
+	v := newVector(r, number)
+	v.nullable, v.index, v.metric = true, "AUTOINDEX", "COSINE"
+	switch v.typ {
+	case binaries:
+		v.metric = "HAMMING"
+	case sparse:
+		v.metric = "IP"
+	}
+	v.searched, v.coded = v.typ == float32s, v.typ == float32s
+	return v
+}
+
 func newSpec(name string, seed uint64) *spec {
 	r := rand.New(rand.NewPCG(seed, 0x5bec))
 	s := &spec{name: name, seed: seed, text: r.IntN(3) == 0, shards: 1 + int32(r.IntN(3)), dynamic: r.IntN(4) == 0, props: map[string]string{}}
@@ -151,7 +170,7 @@ func (s *spec) create() *qnpb.CreateCollectionRequest {
 	}
 	for i := range s.vectors {
 		v := &s.vectors[i]
-		c.Schema.Fields = append(c.Schema.Fields, &qnpb.FieldSchema{Name: v.name, Type: v.typ, Dim: v.schemaDim(), Nullable: v.nullable})
+		c.Schema.Fields = append(c.Schema.Fields, v.schema())
 		c.Indexes = append(c.Indexes, v.indexSpec())
 		if v.of != "" {
 			c.Schema.Functions = append(c.Schema.Functions, v.function())

@@ -85,11 +85,12 @@ func (v *vector) indexSpec() *qnpb.IndexSpec {
 	return &qnpb.IndexSpec{Field: v.name, Type: v.index, Metric: v.metric, Params: v.params}
 }
 
-func (v *vector) schemaDim() int32 {
+func (v *vector) schema() *qnpb.FieldSchema {
+	f := &qnpb.FieldSchema{Name: v.name, Type: v.typ, Nullable: v.nullable, Dim: int32(v.dim)}
 	if v.typ == sparse {
-		return 0
+		f.Dim = 0
 	}
-	return int32(v.dim)
+	return f
 }
 
 // exact reports whether searches find what is nearest, and not nearly all of it.
