@@ -33,6 +33,7 @@ type sqGraph struct {
 	upper     []uint32 // block b at [b*m, (b+1)*m)
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
+	ending    ending
 	filters   *filterCache[knownFilter]
 	start     uint32 // row where walks begin
 	top       int    // level of start; -1: there are no rows
@@ -151,6 +152,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	}
 	row, d := g.descend(&sq, 0, s)
 	s.walk.begin(g, sq, row, d, ef, 0)
+	s.walk.endBy(g, vector, k, ef, s)
 	s.walk.run(g, s)
 	return q.within(g.end(vector, &s.walk, k, nil, s))
 }

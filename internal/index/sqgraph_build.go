@@ -480,6 +480,9 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 			return nil
 		}
 	})
+	if err == nil {
+		err = out.learnEnding(ctx, workers)
+	}
 	if err != nil {
 		return nil, errors.CombineErrors(err, out.Close())
 	}

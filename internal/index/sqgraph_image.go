@@ -39,6 +39,9 @@ import (
 //	96  u32 bits of a value of the fine codes, 0 if there are none; 0 in version 1
 //	100 u32 number of lists of near rows, 0 if there are none; 0 before version 3
 //	104 u32 values of a vector that lists are told apart by
+//	108 u16 how walks end where ef is twice what is wanted, see ending; 0: after ef rows; 0 before version 4
+//	110 u16 where it is 16 times that
+//	112 f32 what distances are compared with, mostly; finite, not negative
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -57,7 +60,7 @@ import (
 //	lists       rows, u32 row plus 1
 const (
 	sqMagic   = "QNHNSQ\r\n"
-	sqVersion = 3 // version 1 had no fine codes, version 2 no lists
+	sqVersion = 4 // version 1 had no fine codes, version 2 no lists, version 3 no ending
 	maxReason = 4096
 )
 
@@ -74,6 +77,7 @@ type sqHeader struct {
 	reason, wide, fine     uint32
 	lists, listDims        uint32
 	rows, blocks, seed     uint64
+	ending                 ending
 }
 
 // sections are the lengths in bytes of what follows the header.
@@ -119,6 +123,7 @@ func (hd *sqHeader) encode(b []byte) {
 	for i, x := range []uint32{hd.head, hd.stride, hd.reason, hd.wide, hd.fine, hd.lists, hd.listDims} {
 		le.PutUint32(b[80+4*i:], x)
 	}
+	hd.ending.put(b)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 }
 
@@ -145,6 +150,9 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]), wide: le.Uint32(b[92:]),
 		fine: le.Uint32(b[96:]), lists: le.Uint32(b[100:]), listDims: le.Uint32(b[104:]),
 	}
+	if version >= 4 {
+		hd.ending = endingOf(b)
+	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
@@ -159,6 +167,8 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("fine codes of %d bits", hd.fine)
 	case hd.lists != 0 && (version < 3 || uint64(hd.lists) > hd.rows || hd.listDims < 1 || hd.listDims > hd.head), hd.lists == 0 && hd.listDims != 0:
 		return corrupt("%d lists by %d values", hd.lists, hd.listDims)
+	case !hd.ending.valid():
+		return corrupt("walks that end by %v", hd.ending.typical)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
 		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
 	case le.Uint64(b[72:]) != hd.size() || uint64(len(b)) < hd.size():
@@ -199,7 +209,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		space: space{kern: k, metric: c.metric, dim: c.dim, base: base},
 		code:  c, m: int(hd.m), m0: int(hd.m0), ef: int(hd.ef), seed: hd.seed, rows: int(hd.rows),
 		records: part[3], links0: as[uint32](part[4]), upperOff: as[uint32](part[5]), upper: as[uint32](part[6]),
-		start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
+		ending: hd.ending, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
 	}
 	if g.metric == Cosine {
 		g.inv = as[float32](part[7])

@@ -25,6 +25,9 @@ type sqWalk struct {
 	open      []uint64 // with a filter, allowed rows that are new
 	distances int
 	hops      int
+
+	reach  reach
+	enough uint64 // no row behind it is followed, but for reach.fewest
 }
 
 // begin readies w to walk from a row, at a distance by code, on.
@@ -37,6 +40,7 @@ func (w *sqWalk) begin(g *sqGraph, q sqQuery, row uint32, distance float32, ef, 
 func (w *sqWalk) again(g *sqGraph, q sqQuery, ef, level int) {
 	w.q, w.level, w.ef, w.room = q, level, ef, ef
 	w.at, w.n, w.distances, w.hops = 0, 0, 0, 0
+	w.reach, w.enough = reach{}, noLimit
 	w.ids, w.dist = grown(w.ids, g.m0+1), grown(w.dist, g.m0+1)
 	w.seen.reset(g.rows)
 	for i, key := range w.pool {
@@ -60,7 +64,7 @@ func (w *sqWalk) next(g *sqGraph) bool {
 	pool, at := w.pool, w.at
 	for ; at < len(pool) && pool[at]&1 != 0; at++ {
 	}
-	if at >= min(len(pool), w.ef) {
+	if at >= min(len(pool), w.ef) || pool[at] > w.enough && at >= w.reach.fewest {
 		return false
 	}
 	pool[at] |= 1
@@ -101,11 +105,14 @@ func (w *sqWalk) score(g *sqGraph) {
 	ids, dist := w.ids[:n], w.dist[:n]
 	g.code.distances(&w.q, g.records, ids, dist)
 	w.distances += n
-	if len(pool) >= w.room {
-		n = g.kern.Below(ids, dist, poolDistance(pool[w.room-1]))
+	if limit := w.limit(pool); limit != noLimit {
+		n = g.kern.Below(ids, dist, poolDistance(limit))
 	}
 	for i, id := range ids[:n] {
 		key := poolKey(dist[i], id)
+		if key > w.enough && w.far(pool, key) {
+			continue
+		}
 		if len(pool) >= w.room {
 			if key >= pool[w.room-1] {
 				continue
@@ -116,12 +123,32 @@ func (w *sqWalk) score(g *sqGraph) {
 		pool = append(pool, 0)
 		copy(pool[pos+1:], pool[pos:])
 		pool[pos] = key
+		if pos < w.reach.k && len(pool) >= w.reach.k {
+			w.enough = w.reach.limit(pool[w.reach.k-1])
+		}
 		w.at = min(w.at, pos)
 		if pos < w.at+2 { // it may be the next one, or the one after
 			vec.Prefetch(g.list(id, w.level))
 		}
 	}
 	w.pool = pool
+}
+
+// limit returns the key from which on rows are not wanted in the pool.
+func (w *sqWalk) limit(pool []uint64) uint64 {
+	limit := uint64(noLimit)
+	if w.enough != noLimit && len(pool) >= w.reach.fewest {
+		limit = max(w.enough, pool[w.reach.fewest-1])
+	}
+	if len(pool) >= w.room {
+		limit = min(limit, pool[w.room-1])
+	}
+	return limit
+}
+
+// far reports whether a key is behind all rows that are followed whatever their distance.
+func (w *sqWalk) far(pool []uint64, key uint64) bool {
+	return len(pool) >= w.reach.fewest && key > pool[w.reach.fewest-1]
 }
 
 func (w *sqWalk) gather(g *sqGraph, links []uint32) {
