@@ -15,11 +15,12 @@ import (
 func TestABatchFindsWhatItsVectorsFind(t *testing.T) {
 	for _, kind := range []index.Kind{index.KindFlat, index.KindHNSW, index.KindHNSWSQ, index.KindIVFFlat, index.KindIVFSQ8, index.KindScaNN} {
 		t.Run(string(kind), func(t *testing.T) {
-			metric, radius, near := index.L2, float32(1.1), float32(0.3)
+			metric, radius, near, far := index.L2, float32(1.1), float32(0.3), float32(1.5)
 			if kind == index.KindFlat {
-				metric, radius, near = index.Cosine, 0.2, 0.9
+				metric, radius, near, far = index.Cosine, 0.2, 0.9, 0
 			}
 			r := newRig(t, rigOptions{index: VectorIndex{Type: string(kind), Metric: metric}})
+			r.set.listsAfter = 300
 			n := int64(2400 / slower)
 			r.insert(1, seq(0, n/2)...)
 			before := r.now
@@ -27,8 +28,11 @@ func TestABatchFindsWhatItsVectorsFind(t *testing.T) {
 			r.delete(seq(0, 50)...)
 			r.handOff(1)
 			r.insert(2, seq(n, n+700)...)
+			if kind != index.KindFlat {
+				r.built(2, 640) // and 60 rows are in no list
+			}
 			var vectors []float32
-			const nq = 33
+			const nq = 70
 			for q := range int64(nq) {
 				vectors = append(vectors, vectorOf(q*11+3, 9)...)
 			}
@@ -38,6 +42,8 @@ func TestABatchFindsWhatItsVectorsFind(t *testing.T) {
 				"in the past":      func(s *SearchRequest) { s.ReadTimestamp = before },
 				"a radius":         func(s *SearchRequest) { s.Radius = &radius },
 				"a far side":       func(s *SearchRequest) { s.RangeFilter = &near },
+				"a range":          func(s *SearchRequest) { s.Radius, s.RangeFilter = &radius, &near },
+				"far off":          func(s *SearchRequest) { s.RangeFilter = &far },
 				"an offset":        func(s *SearchRequest) { s.Offset = 7 },
 				"a given effort":   func(s *SearchRequest) { s.Effort = Effort{EF: 60, Lists: 12, Reorder: 40} },
 				"all of the lists": func(s *SearchRequest) { s.Effort = Effort{EF: 200, Lists: 4000} },

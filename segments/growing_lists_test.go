@@ -312,7 +312,7 @@ func (m *mixture) rows(n int) []float32 {
 
 // growingField is a field with rows, all in lists, as the builder makes them: first
 // some, then all.
-func growingField(t *testing.T, m index.Metric, dim int, rows []float32, first int) (*growingVectors, *Growing) {
+func growingField(t testing.TB, m index.Metric, dim int, rows []float32, first int) (*growingVectors, *Growing) {
 	t.Helper()
 	f := schema.Field{ID: vectorField, Name: "v", Type: schema.FloatVector, Dim: dim}
 	n := len(rows) / dim
@@ -447,6 +447,63 @@ func TestWhatOneSegmentHasBoundsTheOther(t *testing.T) {
 		}
 		if sum < 0.97*30 {
 			t.Errorf("%s: recall %.3f", metric, sum/30)
+		}
+	}
+}
+
+// TestQueriesThatReadListsTogether find the very same as alone, by the same lists.
+func TestQueriesThatReadListsTogether(t *testing.T) {
+	const rest, k, nq = 70, 10, 2*listQueries + 7
+	for _, c := range []struct {
+		name       string
+		dim, heaps int
+		spread     float64
+	}{
+		{"anywhere in few dimensions", 4, 0, 1}, {"anywhere in many", 64, 0, 1}, {"in heaps", 48, 100, 0.4}, {"in heaps that touch", 32, 50, 1},
+	} {
+		for _, m := range []index.Metric{index.L2, index.IP, index.Cosine} {
+			t.Run(c.name+" "+m.String(), func(t *testing.T) {
+				n := 9_000 / slower
+				mix := newMixture(c.dim, c.heaps, c.spread)
+				v, _ := growingField(t, m, c.dim, mix.rows(n), n/3)
+				more := mix.rows(rest)
+				must(t, v.room(n, rest))
+				v.append(&schema.Column{Type: schema.FloatVector, Dim: c.dim, Float: more}, n, rest)
+				n += rest
+				queries, third := mix.rows(nq), bitset.New(n)
+				copy(queries, queries[9*c.dim:10*c.dim]) // equal ones
+				for row := 0; row < n; row += 3 {
+					third.Add(row)
+				}
+				var limits worst
+				limits.reset(nq)
+				for i := 0; i < nq; i += 4 {
+					limits.lower(i, float32(i)/4)
+				}
+				for _, allowed := range []*bitset.Set{nil, third} {
+					for _, coarse := range []bool{false, true} {
+						v.lists.Load().coarse = coarse
+						together, alone := newScratch(), newScratch()
+						together.work, alone.work = &work{}, &work{}
+						q := nearestQuery{ctx: t.Context(), k: k, metric: m, worst: &limits}
+						together.batch.reset(nq)
+						must(t, v.nearestEach(&q, queries, n, allowed, together))
+						q.worst = nil
+						for i := range nq {
+							q.vector = queries[i*c.dim:][:c.dim]
+							q.limit, q.limited = limits.of(i)
+							want, err := v.nearest(&q, n, allowed, alone)
+							must(t, err)
+							if got := together.batch.of(i); !slices.Equal(got, want) {
+								t.Fatalf("query %d, coarse %v: %v together, %v alone", i, coarse, got, want)
+							}
+						}
+						if a, b := together.work, alone.work; a.hops != b.hops || !coarse && a.hops == 0 {
+							t.Errorf("coarse %v: %d lists together, %d alone", coarse, a.hops, b.hops)
+						}
+					}
+				}
+			})
 		}
 	}
 }

@@ -114,6 +114,16 @@ func (g *Growing) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scrat
 	return g.field(q.fieldID).nearest(q, n, allowed, sc)
 }
 
+// nearestEach is nearest for each of the vectors, which lie one behind the other. What is
+// found is left in sc.batch.
+func (g *Growing) nearestEach(q *nearestQuery, vectors []float32, n int, allowed *bitset.Set, sc *scratch) error {
+	v := g.stored(q.fieldID)
+	if v == nil {
+		return nil
+	}
+	return v.nearestEach(q, vectors, n, allowed, sc)
+}
+
 // scans reports whether nearest looks at every row.
 func (g *Growing) scans(q *nearestQuery) bool { return g.field(q.fieldID).scans(q) }
 

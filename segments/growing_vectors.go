@@ -255,14 +255,18 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 	}
 	rows := v.vectors()
 	allowed = v.present(allowed, n, sc)
-	x := v.listsFor(q, n)
-	if x == nil || allowed != nil && fewAllowed*allowed.Count() < n {
+	x := v.listsFor(q, n, allowed)
+	if x == nil {
 		return sc.scan(rows, q.from, n, q, allowed)
 	}
 	st := x.state.Load()
-	found, err := sc.nearestIn(x, st, rows, q, n, allowed)
-	if err != nil || st.rows >= n {
-		return found, err
+	s, err := sc.searchLists(x, st, rows, q, q.vector, n, allowed)
+	if err != nil {
+		return nil, err
+	}
+	found := s.found(0)
+	if st.rows >= n {
+		return found, nil
 	}
 	rest, err := sc.scan(rows, st.rows, n, q, allowed)
 	if err != nil {
@@ -271,9 +275,47 @@ func (v *growingVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc
 	return sc.merge(found, rest, q.k), nil
 }
 
-// listsFor returns the lists if they are worth reading for q among n rows, or nil.
-func (v *growingVectors) listsFor(q *nearestQuery, n int) *growingLists {
-	if q.exact || v.metric != q.metric || 4*listRank(q.k) > n {
+// nearestEach is nearest for each of the vectors, which lie one behind the other. What is
+// found is left in sc.batch.
+func (v *growingVectors) nearestEach(q *nearestQuery, vectors []float32, n int, allowed *bitset.Set, sc *scratch) error {
+	rows := v.vectors()
+	allowed = v.present(allowed, n, sc)
+	x, rest, st := v.listsFor(q, n, allowed), *q, &listsState{}
+	if x != nil {
+		st = x.state.Load()
+		rest.from = min(st.rows, n)
+	}
+	step := min(listQueries, max(1, scanHeaps/max(q.k, 1)))
+	for from := 0; from < len(vectors)/v.dim; from += step {
+		some := vectors[from*v.dim : min((from+step)*v.dim, len(vectors))]
+		one, count := *q, len(some)/v.dim
+		one.number += from
+		err := sc.scanEach(count, func(i int, q *nearestQuery) { q.vector = some[i*v.dim:][:v.dim] }, &rest, rows, n, allowed)
+		if err != nil {
+			return err
+		}
+		var s *listSearch
+		if x != nil {
+			if s, err = sc.searchLists(x, st, rows, &one, some, n, allowed); err != nil {
+				return err
+			}
+		}
+		for i := range count {
+			var found []index.Neighbor
+			if s != nil {
+				found = s.found(i)
+			}
+			sc.rest = sc.scans.tops[i].AppendSorted(sc.rest[:0])
+			sc.batch.add(from+i, sc.merge(found, sc.rest, q.k))
+		}
+	}
+	return nil
+}
+
+// listsFor returns the lists if they are worth reading for q among n rows, of which those
+// in allowed (nil = all) count, or nil.
+func (v *growingVectors) listsFor(q *nearestQuery, n int, allowed *bitset.Set) *growingLists {
+	if q.exact || v.metric != q.metric || 4*listRank(q.k) > n || allowed != nil && fewAllowed*allowed.Count() < n {
 		return nil
 	}
 	return v.lists.Load()

@@ -41,10 +41,11 @@ func (g *Growing) toScan(q *nearestQuery, n int, allowed *bitset.Set, sc *scratc
 }
 
 func (v *growingVectors) toScan(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) (vectors, *bitset.Set, bool) {
-	if v.sparse != nil || v.listsFor(q, n) != nil {
+	if v.sparse != nil {
 		return vectors{}, nil, false
 	}
-	return v.vectors(), v.present(allowed, n, sc), true
+	allowed = v.present(allowed, n, sc)
+	return v.vectors(), allowed, v.listsFor(q, n, allowed) == nil
 }
 
 // searchScan compares all queries of p with a block of rows before it reads the next one.
@@ -53,7 +54,8 @@ func (s *searching) searchScan(p *part, q *nearestQuery, rows vectors, n int, al
 	step := max(1, scanHeaps/max(q.k, 1))
 	for from := p.from; from < p.to; from += step {
 		to := min(from+step, p.to)
-		if err := s.scanEach(from, to, q, rows, n, allowed, sc); err != nil {
+		err := sc.scanEach(to-from, func(i int, q *nearestQuery) { s.req.vector(from+i, q) }, q, rows, n, allowed)
+		if err != nil {
 			return err
 		}
 		for i := range to - from {
@@ -65,18 +67,19 @@ func (s *searching) searchScan(p *part, q *nearestQuery, rows vectors, n int, al
 	return nil
 }
 
-// scanEach is scan for queries [from, to), in the same blocks. What is found is left in sc.scans.
-func (s *searching) scanEach(from, to int, q *nearestQuery, v vectors, n int, allowed *bitset.Set, sc *scratch) error {
-	b := &sc.scans
-	for len(b.tops) < to-from {
+// scanEach is scan for so many queries, whose vectors vector sets, in the same blocks. What is
+// found is left in sc.scans.
+func (sc *scratch) scanEach(queries int, vector func(i int, q *nearestQuery), q *nearestQuery, v vectors, n int, allowed *bitset.Set) error {
+	b, one := &sc.scans, *q
+	for len(b.tops) < queries {
 		b.tops = append(b.tops, vec.TopK{})
 	}
-	b.inv = grown(b.inv, to-from)
+	b.inv = grown(b.inv, queries)
 	for i := range b.inv {
 		b.tops[i].Reset(q.k)
-		s.req.vector(from+i, q)
+		vector(i, &one)
 		var err error
-		if b.inv[i], err = sc.prepare(&v, q); err != nil {
+		if b.inv[i], err = sc.prepare(&v, &one); err != nil {
 			return err
 		}
 	}
@@ -92,16 +95,16 @@ func (s *searching) scanEach(from, to int, q *nearestQuery, v vectors, n int, al
 		}
 		out := sc.out[:rows]
 		for i, inv := range b.inv {
-			s.req.vector(from+i, q)
+			vector(i, &one)
 			if allowed == nil {
-				sc.rowDistances(q, inv, v, first, out)
+				sc.rowDistances(&one, inv, v, first, out)
 				sc.keepRun(&b.tops[i], q, uint32(first), out)
 			} else {
-				sc.idDistances(q, inv, v, out)
+				sc.idDistances(&one, inv, v, out)
 				sc.keepIDs(&b.tops[i], q, out)
 			}
 		}
-		sc.work.note(way, rows*(to-from), 0)
+		sc.work.note(way, rows*queries, 0)
 	}
 	return nil
 }

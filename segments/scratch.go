@@ -34,7 +34,17 @@ type nearestQuery struct {
 	bounded bool         // far is set
 	limit   float32      // rows at a larger distance are not wanted; they may be found
 	limited bool         // limit is set
+	worst   *worst       // limits of the queries of a batch; nil = limit is
+	number  int          // of the first of them there
 	scores  *sparse.BM25 // of a search for words; else nil
+}
+
+// limitOf returns the limit of query i of a batch; false = it has none.
+func (q *nearestQuery) limitOf(i int) (float32, bool) {
+	if q.worst != nil {
+		return q.worst.of(q.number + i)
+	}
+	return q.limit, q.limited
 }
 
 // vectors is the memory of one vector field of a segment.
@@ -210,7 +220,7 @@ func (sc *scratch) invNorm(v vectors, row int) float32 {
 
 // ask is what q asks of an index of a kind.
 func (q *nearestQuery) ask(kind index.Kind, allowed *bitset.Set) index.Query {
-	ask := index.Query{K: max(q.k, q.refined(kind)), Effort: q.effort.EF, Allowed: allowed}
+	ask := index.Query{K: max(q.k, q.refined(kind)), Effort: q.effort.EF, Recall: q.effort.Recall, Allowed: allowed}
 	switch kind {
 	case index.KindScaNN:
 		ask.K = max(ask.K, q.effort.Reorder) // it compares exactly what it returns, and more
@@ -268,6 +278,7 @@ func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []
 type batchScratch struct {
 	found []index.Neighbor
 	spans [][2]int // of each query in found
+	again []int    // queries that are searched for once more
 }
 
 // reset readies b for n queries.

@@ -250,64 +250,11 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	if p.last > 0 {
 		q.exact, q.from, n = true, p.first, min(n, p.last)
 	}
-	if x, ok := t.segment.(*Sealed); ok && s.batches(p, t, &q) {
-		err = s.searchBatch(x, p, &q, n, allowed, sc)
-	} else {
-		err = s.searchEach(t, p, &q, n, allowed, sc)
-	}
-	if err != nil {
+	if err := s.searchEach(t, p, &q, n, allowed, sc); err != nil {
 		return err
 	}
 	if s.bounded && s.shared == nil { // a part of several may be in vain: others of them may fail
 		s.bound(p)
-	}
-	return nil
-}
-
-// searchEach searches for one query after the other, unless they share a scan.
-func (s *searching) searchEach(t *target, p *part, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) error {
-	if p.to-p.from > 1 {
-		if rows, allowed, ok := t.toScan(q, n, allowed, sc); ok {
-			return s.searchScan(p, q, rows, n, allowed, sc)
-		}
-	}
-	for i := p.from; i < p.to; i++ {
-		s.req.vector(i, q)
-		if s.bounded {
-			q.limit, q.limited = s.merger.worst.of(i)
-		}
-		found, err := s.nearest(t, q, n, allowed, sc)
-		if err != nil {
-			return err
-		}
-		p.found = append(p.found, s.withinRadius(found)...)
-		p.ends = append(p.ends, int32(len(p.found)))
-	}
-	return nil
-}
-
-// batches reports whether the index of t is asked for all queries of a part at once.
-func (s *searching) batches(p *part, t *target, q *nearestQuery) bool {
-	return p.to-p.from > 1 && s.req.Queries == nil && !q.bounded && !t.scans(q)
-}
-
-// batchQueries is how many queries an index is asked for at a time.
-const batchQueries = 1024
-
-// searchBatch searches for all queries of p together: they share what is read.
-func (s *searching) searchBatch(x *Sealed, p *part, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) error {
-	dim := len(s.req.Vectors) / s.req.NQ
-	for from := p.from; from < p.to; from += batchQueries {
-		to := min(from+batchQueries, p.to)
-		b := &sc.batch
-		b.reset(to - from)
-		if err := x.nearestEach(q, s.req.Vectors[from*dim:to*dim], n, allowed, sc); err != nil {
-			return err
-		}
-		for i := range to - from {
-			p.found = append(p.found, s.withinRadius(b.of(i))...)
-			p.ends = append(p.ends, int32(len(p.found)))
-		}
 	}
 	return nil
 }
@@ -330,30 +277,6 @@ func (s *searching) query() nearestQuery {
 		q.bounded, q.far = true, *s.req.RangeFilter
 	}
 	return q
-}
-
-// nearest finds the nearest rows of t. An index does not know of rows that are
-// too near: it is asked for more rows than are wanted, and if too few of them are
-// far enough the rows are scanned.
-func (s *searching) nearest(t *target, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]vec.Neighbor, error) {
-	if !q.bounded || t.scans(q) {
-		return t.nearest(q, n, allowed, sc)
-	}
-	wide := *q
-	wide.k, wide.bounded = min(4*q.k+64, n), false
-	wide.effort.EF = max(wide.effort.EF, wide.k)
-	found, err := t.nearest(&wide, n, allowed, sc)
-	if err != nil {
-		return nil, err
-	}
-	near := sort.Search(len(found), func(i int) bool { return q.keeps(found[i].Distance) })
-	whole := len(found) > 0 && len(s.withinRadius(found[len(found)-1:])) == 0
-	if len(found)-near >= q.k || whole {
-		return found[near:min(near+q.k, len(found))], nil
-	}
-	scan := *q
-	scan.exact = true
-	return t.nearest(&scan, n, allowed, sc)
 }
 
 // rowsOf returns the rows of a target that the read may see.
