@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -302,5 +303,39 @@ func TestASegmentThatKnowsMoreFields(t *testing.T) {
 	must(t, a.load(1))
 	if n := len(a.holderOf(1).segment.(*Sealed).vectors); n != 1 {
 		t.Errorf("%d vector fields are open", n)
+	}
+}
+
+// TestAVectorFieldThatIsDropped: rows come without it, into a segment that has it too, and
+// who planned a search of it earlier is told that it is gone.
+func TestAVectorFieldThatIsDropped(t *testing.T) {
+	for _, f := range addedKinds() {
+		a := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+		a.add()
+		a.apply(1, seq(0, 100), 0, false, func(k int64) bool { return k%2 == 0 })
+		info := a.info()
+		info.Schema, info.Version = items(), 3
+		info.Schema.Version, a.o.schema = 3, info.Schema
+		a.coll.Update(info)
+		a.apply(1, seq(100, 200), 0, false, nil)
+		look := func(state string) {
+			t.Helper()
+			res := a.found(SearchRequest{Vectors: vectorOf(150, 0), TopK: 300})
+			if len(res.Keys.Int) != 200 || res.Keys.Int[0] != 150 {
+				t.Errorf("%s, %s: %d rows, first %v", f.Type, state, len(res.Keys.Int), res.Keys.Int[:1])
+			}
+			query := schema.NewColumn(f, 1)
+			addedVector(query, 1, false)
+			_, err := a.coll.Search(t.Context(), &SearchRequest{FieldID: addedField, Queries: query, NQ: 1, TopK: 1, Metric: a.metric})
+			wantClass(t, err, errclass.Retryable)
+			_, err = a.coll.HybridSearch(t.Context(), &HybridRequest{NQ: 1, TopK: 1, Ranker: Ranker{RRF: 60}, Searches: []SubSearch{{FieldID: addedField, Queries: query, TopK: 1, Metric: a.metric}}})
+			wantClass(t, err, errclass.Retryable)
+		}
+		look("growing")
+		a.handOff(1)
+		look("sealed")
+		if n := len(a.holderOf(1).segment.(*Sealed).vectors); n != 1 {
+			t.Errorf("%s: %d vector fields are open", f.Type, n)
+		}
 	}
 }

@@ -465,3 +465,24 @@ func TestTheLedgerHasWhatScalarIndexesTake(t *testing.T) {
 	}
 	r.agrees("released", func() { r.coll.Release(2) })
 }
+
+// TestTheLedgerHasVectorsThatAreAdded to a growing segment that has more rows than it had
+// reserved room for.
+func TestTheLedgerHasVectorsThatAreAdded(t *testing.T) {
+	for _, f := range addedKinds() {
+		t.Run(f.Type.String(), func(t *testing.T) {
+			f.Dim *= 8
+			a := &addedRig{newRig(t, rigOptions{set: func(o *Options) { o.GrowingRows = 1000 }}), f, index.Cosine}
+			switch f.Type {
+			case schema.BinaryVector:
+				a.metric = index.Hamming
+			case schema.SparseFloatVector:
+				a.metric = index.IP
+			}
+			a.apply(1, seq(0, 6000), 0, false, nil)
+			a.add()
+			a.agrees("vectors added", func() { a.apply(1, seq(6000, 9000), 0, false, func(k int64) bool { return k%5 > 0 }) })
+			a.agrees("released", a.rewatch)
+		})
+	}
+}
