@@ -2,9 +2,34 @@ package expr
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/querynode/querynode/internal/schema"
 )
+
+// CompileKeys is Compile of `primary key in [keys]`, whatever the field is called: names
+// that are words of the language cannot be written in a filter. keys is an Int64 or a
+// VarChar column without nulls.
+func CompileKeys(keys *schema.Column, s *schema.Schema) (*Plan, error) {
+	vars := any(keys.Int)
+	if keys.Type == schema.VarChar {
+		vars = keys.Str
+	}
+	v, bad := variableValue(vars, 0)
+	if bad != "" {
+		return nil, errAt("", 0, nil, "keys: %s", bad)
+	}
+	return compile(newNode(nIn, 0, &node{kind: nName, name: s.Primary().Name}, &node{kind: nConst, val: v}), "", s)
+}
+
+// wordsOfFilters are those of the language that stand where the name of a field may.
+var wordsOfFilters = [...]string{"and", "or", "not", "in", "like", "is", "null", "exists", "true", "false"}
+
+// IsWord reports whether a name is a word of the language, in any case: no filter can
+// name a field that is called so.
+func IsWord(name string) bool {
+	return slices.ContainsFunc(wordsOfFilters[:], func(w string) bool { return strings.EqualFold(w, name) })
+}
 
 // PrimaryKeys returns the only primary keys a matching row can have, when the
 // filter says so: `pk == x`, `pk in [...]`, an `or` of such, or any of these and-ed

@@ -29,6 +29,11 @@ func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) 
 	if err != nil {
 		return nil, err
 	}
+	return compile(n, text, s)
+}
+
+// compile makes a plan of a parsed filter; nil matches all rows.
+func compile(n *node, text string, s *schema.Schema) (_ *Plan, err error) {
 	p := &Plan{root: &constPred{value: true}}
 	if n != nil {
 		if n, err = (&binder{text: text, schema: s, sample: sampleOf(n), last: lastTerm(n)}).condition(n); err != nil {

@@ -1,6 +1,9 @@
 package expr
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // sample parses the argument of random_sample; p.tok is at the bracket.
 func (p *parser) sample(name *node) (*node, error) {
@@ -55,6 +58,20 @@ func (p *samplePred) eval(_ *scratch, _ block, in, out []uint64) {
 		}
 		out[w] = r
 	}
+}
+
+// Samples reports whether the filter draws rows by chance: it matches others each time.
+func (p *Plan) Samples() bool { return samples(p.root) }
+
+// samples looks where sampleOf lets one be.
+func samples(p pred) bool {
+	switch p := p.(type) {
+	case *samplePred:
+		return true
+	case *andPred:
+		return slices.ContainsFunc(p.terms, samples)
+	}
+	return slices.ContainsFunc(orTerms(p), samples)
 }
 
 // cost puts it behind all others.

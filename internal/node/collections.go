@@ -7,6 +7,7 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/segments"
@@ -48,6 +49,9 @@ func (n *Node) CreateCollection(ctx context.Context, c NewCollection) (*catalog.
 		c.Shards = 1
 	}
 	if err := checkProperties(c.Properties); err != nil {
+		return nil, err
+	}
+	if err := checkFieldNames(c.Schema.Fields...); err != nil {
 		return nil, err
 	}
 	defer n.names.forget()
@@ -98,6 +102,9 @@ func (n *Node) AlterCollection(ctx context.Context, name, newName string, proper
 // AddField adds a field to a collection: rows that are there read as its default
 // value, or null.
 func (n *Node) AddField(ctx context.Context, collection string, f schema.Field) (*catalog.Collection, error) {
+	if err := checkFieldNames(f); err != nil {
+		return nil, err
+	}
 	defer n.names.forget()
 	ctx, cancel := n.call(ctx)
 	defer cancel()
@@ -106,6 +113,17 @@ func (n *Node) AddField(ctx context.Context, collection string, f schema.Field) 
 		return nil, err
 	}
 	return coll, n.update(coll)
+}
+
+// checkFieldNames refuses new fields that no filter could name. Collections of earlier
+// versions may have such fields.
+func checkFieldNames(fields ...schema.Field) error {
+	for _, f := range fields {
+		if expr.IsWord(f.Name) {
+			return errclass.New(errclass.Invalid, "field %q: it is a word of filters, which could not name the field", f.Name)
+		}
+	}
+	return nil
 }
 
 // DropField removes a field of a collection: reads know it no more, its values stay

@@ -3,7 +3,9 @@ package node
 import (
 	"testing"
 
+	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
 )
 
 // TestAGetIsAccounted: its rows are all in memory at once, and wide rows are many
@@ -33,5 +35,30 @@ func TestAGetIsAccounted(t *testing.T) {
 	n.set.Ledger().Observe(1000, 1<<40)
 	if got, err := get(MaxNQ); err != nil || got != MaxNQ {
 		t.Errorf("%d rows, %v", got, err)
+	}
+}
+
+// TestAGetOfAKeyThatNoFilterCanName, of a collection of an earlier version: new ones
+// have no such fields.
+func TestAGetOfAKeyThatNoFilterCanName(t *testing.T) {
+	n := newWorld(t).open(nil).ready()
+	odd := schema.Schema{Version: 1, Fields: []schema.Field{
+		{ID: thingID, Name: "In", Type: schema.Int64, PrimaryKey: true},
+		{ID: thingID + 1, Name: "v", Type: schema.FloatVector, Dim: 2},
+	}}
+	if _, err := n.CreateCollection(within(t), NewCollection{Name: things, Schema: odd}); !errclass.Is(err, errclass.Invalid) {
+		t.Errorf("a field called In: %v", err)
+	}
+	_, err := n.o.Catalog.CreateCollection(within(t), catalog.CollectionSpec{Name: things, Schema: odd, Shards: 1, PChannels: n.o.PChannels, CreatedTimestamp: n.now()})
+	must(t, err)
+	n.load()
+	n.insert(1, 2, 3)
+	rows, err := n.Get(within(t), Select{Collection: things, Freshness: Freshness{Level: Strong}}, keysOf(2, 7))
+	must(t, err)
+	if rows.Batch.Rows != 1 {
+		t.Errorf("%d rows", rows.Batch.Rows)
+	}
+	if _, err := n.AddField(within(t), things, schema.Field{Name: "like", Type: schema.Int64, Nullable: true}); !errclass.Is(err, errclass.Invalid) {
+		t.Errorf("a field called like: %v", err)
 	}
 }

@@ -155,13 +155,19 @@ func hashQuery(collection int64, r *segments.Read) uint64 {
 }
 
 // turnTo prepares the page that a token asks for; "" = the first one.
-func turnTo(r *segments.Read, token string, kind byte, request uint64, pk schema.Field) (*segments.Cursor, error) {
+func (n *Node) turnTo(r *segments.Read, token string, kind byte, request uint64, pk schema.Field) (*segments.Cursor, error) {
+	if r.Plan != nil && r.Plan.Samples() {
+		return nil, errclass.New(errclass.Invalid, "pages: random_sample chooses other rows for each page; ask for all of them at once")
+	}
 	r.OneTime = true
 	if token == "" {
 		return nil, nil
 	}
 	p, err := parsePage(token, kind, request, pk.Type == schema.VarChar)
 	if err != nil {
+		return nil, err
+	}
+	if err := n.checkAhead("token: timestamp", p.at); err != nil {
 		return nil, err
 	}
 	r.ReadTimestamp, r.Guarantee = p.at, nil

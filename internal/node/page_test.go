@@ -1,9 +1,12 @@
 package node
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -29,6 +32,41 @@ func TestATokenSaysWhereItsPageEnded(t *testing.T) {
 		if _, err := parsePage(token, pageOfSearch, 8, text); err == nil {
 			t.Error("a token of another request was taken")
 		}
+	}
+}
+
+// TestAPageThatCannotBe is refused at once: one of a time that has not come, and pages of
+// rows that are drawn anew each time.
+func TestAPageThatCannotBe(t *testing.T) {
+	n := newWorld(t).open(nil).ready()
+	n.create()
+	n.insert(1, 2, 3)
+	none := func(*Rows) error { return nil }
+	q := &Query{Select: Select{Collection: things, OutputFields: []string{"id"}, Freshness: Freshness{Level: Strong}}, Limit: 1, Iterate: true}
+	a, err := n.Query(within(t), q, none)
+	must(t, err)
+	coll, err := n.Collection(within(t), things)
+	must(t, err)
+	for _, at := range []uint64{^uint64(0), ^uint64(0) - 1, 1 << 62, wal.FromTime(time.Now().Add(time.Hour))} {
+		p, err := parsePage(a.NextToken, pageOfQuery, hashQuery(coll.ID, &segments.Read{}), false)
+		must(t, err)
+		p.at = at
+		q.Token = p.token(false)
+		if _, err := n.Query(within(t), q, none); !errclass.Is(err, errclass.Invalid) {
+			t.Errorf("a token of %d: %v", at, err)
+		}
+	}
+	q.Token = a.NextToken
+	_, err = n.Query(within(t), q, none)
+	must(t, err)
+
+	q.Token, q.Filter = "", "id > 0 and random_sample(0.5)"
+	if _, err := n.Query(within(t), q, none); !errclass.Is(err, errclass.Invalid) || !strings.Contains(err.Error(), "random_sample") {
+		t.Errorf("pages of a sample: %v", err)
+	}
+	_, err = n.Search(within(t), &Search{Select: q.Select, Vectors: []float32{0, 0}, Dim: 2, TopK: 1, Iterate: true})
+	if !errclass.Is(err, errclass.Invalid) || !strings.Contains(err.Error(), "random_sample") {
+		t.Errorf("pages of a search of a sample: %v", err)
 	}
 }
 

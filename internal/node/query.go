@@ -77,7 +77,7 @@ func (n *Node) Query(ctx context.Context, q *Query, emit func(*Rows) error) (*An
 	hash := uint64(0)
 	if q.Iterate || q.Token != "" {
 		hash = hashQuery(r.coll.ID, &a.req.Read)
-		after, err := turnTo(&a.req.Read, q.Token, pageOfQuery, hash, pk)
+		after, err := n.turnTo(&a.req.Read, q.Token, pageOfQuery, hash, pk)
 		if err != nil {
 			return nil, err
 		}
@@ -294,21 +294,13 @@ const freeGet = 256 << 10
 // Get returns rows by primary key, in order of the keys. They are all in memory at
 // once, unlike those of a Query: class Exhausted if there is no room for them.
 func (n *Node) Get(ctx context.Context, s Select, keys *schema.Column) (*Rows, error) {
-	coll, err := n.Collection(ctx, s.Collection)
-	if err != nil {
-		return nil, err
-	}
 	if k := keys.Rows(); k < 1 || k > MaxNQ {
 		return nil, errclass.New(errclass.Invalid, "get: %d keys, want 1 to %d", k, MaxNQ)
 	}
 	if len(s.OutputFields) == 0 {
 		s.OutputFields = []string{"*"}
 	}
-	s.Filter = coll.Schema.Primary().Name + " in {keys}"
-	s.Values = map[string]any{"keys": keys.Int}
-	if keys.Type == schema.VarChar {
-		s.Values = map[string]any{"keys": keys.Str}
-	}
+	s.keys = keys
 	held := n.o.Segments.Ledger().Force(segments.KindScratch, 0)
 	defer held.Release()
 	var taken, granted int64

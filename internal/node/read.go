@@ -43,6 +43,8 @@ type Select struct {
 	AllowPartial  bool
 	Freshness     Freshness
 	Explain       bool // the stats tell what was done in each segment
+
+	keys *schema.Column // instead of Filter: the rows of these primary keys
 }
 
 // Limits of a search.
@@ -172,7 +174,7 @@ func (n *Node) toPage(coll *catalog.Collection, q *Search, req *segments.SearchR
 		return 0, errclass.New(errclass.Invalid, "pages: want one vector, no offset and no groups")
 	}
 	hash := hashSearch(coll.ID, req)
-	after, err := turnTo(&req.Read, q.Token, pageOfSearch, hash, coll.Schema.Primary())
+	after, err := n.turnTo(&req.Read, q.Token, pageOfSearch, hash, coll.Schema.Primary())
 	if err != nil {
 		return 0, err
 	}
@@ -331,10 +333,14 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, st
 	if r.Partitions, err = partitionIDs(coll, q.Partitions); err != nil {
 		return r, nil, err
 	}
-	if q.Filter != "" {
-		if r.Plan, err = expr.Compile(q.Filter, &coll.Schema, q.Values); err != nil {
-			return r, nil, err
-		}
+	switch {
+	case q.keys != nil:
+		r.Plan, err = expr.CompileKeys(q.keys, &coll.Schema)
+	case q.Filter != "":
+		r.Plan, err = expr.Compile(q.Filter, &coll.Schema, q.Values)
+	}
+	if err != nil {
+		return r, nil, err
 	}
 	out, err := outputFields(&coll.Schema, q.OutputFields, star, withKey)
 	if err != nil {
