@@ -192,7 +192,7 @@ func (c *Compactor) Run(ctx context.Context, channels []Channel) (done []Done, e
 // were set aside, the error says so.
 func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []Done, err error) {
 	var without error
-	asides := 0
+	asides, same := 0, map[int64]bool{}
 	for {
 		var d *Done
 		select {
@@ -205,16 +205,19 @@ func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []D
 			return done, errclass.Wrap(err, errclass.Retryable, "compaction ended")
 		}
 		err := lifecycle.Call("compact "+ch.Name(), func() (err error) {
-			d, err = c.next(ctx, ch, all)
+			d, err = c.next(ctx, ch, all, same)
 			return err
 		})
 		<-c.turn
 		c.mu.Lock()
 		c.mu.running = nil
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errSame) {
 			c.mu.stats.Failed++
 		}
 		c.mu.Unlock()
+		if errors.Is(err, errSame) {
+			continue
+		}
 		if errors.Is(err, errAside) && asides < maxAsides {
 			asides++
 			without = errors.CombineErrors(without, err)

@@ -396,3 +396,27 @@ func TestWhatIsHiddenAfterTheCheckpointIsNotRewritten(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 }
+
+// TestASegmentThatLosesNothingKeepsNoOtherFromIt: what is known to be deleted of it is in
+// no file. It is left as it is, and the others are merged.
+func TestASegmentThatLosesNothingKeepsNoOtherFromIt(t *testing.T) {
+	r := newRig(t, 0)
+	many := make([]int64, 100)
+	for i := range many {
+		many[i] = int64(i)
+	}
+	r.segment(11, many...)
+	for id := range int64(4) {
+		r.segment(12+id, 1000+id)
+	}
+	r.see(r.tick())
+	at := r.tick()
+	r.ch.ApplyDeletes(0, &schema.Column{FieldID: keyField, Type: schema.Int64, Int: many[:50]}, segments.Position{ID: "y", Timestamp: at})
+	r.segment(16, 2000)
+	r.now = r.now.Add(2 * time.Hour)
+	done, err := r.run()
+	must(t, err)
+	if len(done) == 0 || done[0].Why != whySmall || r.c.Status().Stats.Failed != 0 {
+		t.Errorf("%+v, %+v", done, r.c.Status())
+	}
+}

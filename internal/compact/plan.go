@@ -86,6 +86,7 @@ type situation struct {
 	garbage    map[int64]segments.Garbage  // by segment, of those that are loaded here
 	usable     func(*catalog.Segment) bool // nil = all segments
 	all        bool                        // an operator asks: whatever gets better is worth it
+	same       map[int64]bool              // segments of which a rewrite would drop nothing
 }
 
 // plan returns the next job, nil if nothing is worth one.
@@ -117,7 +118,7 @@ func (p *Policy) plan(s *situation) *job {
 func (p *Policy) rewrite(s *situation, segs []catalog.Segment) *job {
 	for _, seg := range segs {
 		g, ok := s.garbage[seg.ID]
-		if !ok || g.Gone == 0 {
+		if !ok || g.Gone == 0 || s.same[seg.ID] {
 			continue
 		}
 		if s.all || float64(g.Gone) >= p.DeletedShare*float64(g.Rows) {

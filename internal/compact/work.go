@@ -35,8 +35,9 @@ func (j *job) bytes() (n int64) {
 	return n
 }
 
-// next does one thing on the channel; nil, nil if nothing is worth it.
-func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, error) {
+// next does one thing on the channel; nil, nil if nothing is worth it. Segments whose
+// rewrite would drop nothing are noted in same, and left alone.
+func (c *Compactor) next(ctx context.Context, ch Channel, all bool, same map[int64]bool) (*Done, error) {
 	entry, partitions, err := c.look(ctx, ch)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 	horizon, expired := c.horizon(ch.Collection().Info())
 	// Deletes behind the checkpoint are all there is to apply.
 	horizon = min(horizon, entry.CheckpointTimestamp)
-	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: ch.Collection().Garbage(horizon, expired), usable: c.usable(entry), all: all})
+	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: ch.Collection().Garbage(horizon, expired), usable: c.usable(entry), all: all, same: same})
 	if j == nil {
 		return nil, nil
 	}
@@ -62,7 +63,8 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool) (*Done, erro
 	if !j.drop {
 		made, err := c.rewrite(ctx, ch, entry, j, horizon, expired)
 		if errors.Is(err, errSame) {
-			return nil, nil
+			same[j.inputs[0].ID] = true
+			return nil, err
 		}
 		if err != nil {
 			return nil, errors.Wrapf(err, "rewrite segments %v", j.ids())
@@ -186,7 +188,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 		FoldedTimestamp: entry.CheckpointTimestamp}, nil
 }
 
-// errSame says that a job would change nothing.
+// errSame says that a job would change nothing; there may be others.
 var errSame = errors.New("no row would be dropped")
 
 // bytesPerRow is what a merge takes besides the rows: their order, and what hides them.
