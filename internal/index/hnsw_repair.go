@@ -1,6 +1,9 @@
 package index
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Repair links the rows that no walk over level 0 reaches, and returns how many
 // there were. Pruning leaves a few in ten thousand of them; a bulk build calls
@@ -58,16 +61,16 @@ func (h *HNSW) repairOnce(start uint32, top int, s *Scratch) int {
 				continue // an earlier one led to it
 			}
 			lost++
-			h.adopt(row, start, top, s)
+			h.adopt(row, start, top, reached, s)
 			reach(row)
 		}
 	}
 	return lost
 }
 
-// adopt makes the nearest row with a free link lead to row, or the nearest of
-// all at the cost of its last link.
-func (h *HNSW) adopt(row, start uint32, top int, s *Scratch) {
+// adopt makes the nearest row that is reached and has a free link lead to row, or the
+// nearest of all at the cost of its last link.
+func (h *HNSW) adopt(row, start uint32, top int, reached []uint64, s *Scratch) {
 	s.begin(h.m0 + 1)
 	q, scale := h.vector(row), h.rowScale(row)
 	near, d := h.descend(q, scale, start, top, 0, s)
@@ -76,6 +79,11 @@ func (h *HNSW) adopt(row, start uint32, top int, s *Scratch) {
 	s.seen.add(row)
 	s.pool = append(s.pool[:0], poolKey(d, near))
 	h.walk(q, scale, 0, h.ef, s)
+	// Higher levels may lead to row itself, and on from there to others that are not reached.
+	s.pool = slices.DeleteFunc(s.pool, func(key uint64) bool { return !has(reached, poolRow(key)) })
+	if len(s.pool) == 0 {
+		s.pool = append(s.pool, poolKey(0, start))
+	}
 	for _, key := range s.pool {
 		if h.append(poolRow(key), row, false) {
 			return

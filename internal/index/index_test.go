@@ -493,3 +493,40 @@ func TestLevelsFallOffByM(t *testing.T) {
 		t.Fatalf("%d of %d rows are above level 0 with M = %d: %v", up, n, m, count)
 	}
 }
+
+// TestARowThatIsOutOfReachIsLinkedFromOthers, not from itself: higher levels may lead to it.
+func TestARowThatIsOutOfReachIsLinkedFromOthers(t *testing.T) {
+	const n, dim = 2000, 6
+	base := clustered(rng(6), n, dim)
+	h := newHNSW(t, HNSWOptions{Dim: dim, Metric: L2, Capacity: n, M: 3, EfConstruction: 20}, base)
+	insertAll(t, h, n, 2)
+	var s Scratch
+	start, top, _ := h.start()
+	cut := 0
+	for row := range uint32(n) {
+		if row == start || h.upperOff[row] == h.upperOff[row+1] {
+			continue
+		}
+		cut++
+		for i := range h.links0 { // nothing leads to row, and row to nothing
+			if h.links0[i] == row+1 {
+				h.links0[i] = start + 1
+			}
+		}
+		clear(h.list(row, 0))
+		if h.Repair(&s) == 0 {
+			t.Fatal("a row that was cut off was not noticed")
+		}
+		for i, link := range h.list(row, 0) {
+			if link == row+1 {
+				t.Fatalf("row %d is its own neighbour %d", row, i)
+			}
+		}
+		if lost := h.repairOnce(start, top, &s); lost > n/200 {
+			t.Fatalf("%d rows are still out of reach", lost)
+		}
+		if cut == 20 {
+			break
+		}
+	}
+}

@@ -1,5 +1,7 @@
 package index
 
+import "slices"
+
 // repair links the rows that no walk over level 0 reaches: pruning leaves a few.
 func (b *sqBuilder) repair() {
 	s := &Scratch{}
@@ -38,16 +40,16 @@ func (b *sqBuilder) repairOnce(g *sqGraph, s *Scratch) int {
 	for _, row := range b.order {
 		if !has(reached, row) {
 			lost++
-			b.adopt(g, row, s)
+			b.adopt(g, row, reached, s)
 			reach(row)
 		}
 	}
 	return lost
 }
 
-// adopt makes the nearest row with a free link lead to row, or the nearest of
-// all at the cost of its last link.
-func (b *sqBuilder) adopt(g *sqGraph, row uint32, s *Scratch) {
+// adopt makes the nearest row that is reached and has a free link lead to row, or the
+// nearest of all at the cost of its last link.
+func (b *sqBuilder) adopt(g *sqGraph, row uint32, reached []uint64, s *Scratch) {
 	s.begin(g.m0 + 1)
 	q := b.query(row)
 	near, d := g.descend(&q, 0, s)
@@ -56,6 +58,11 @@ func (b *sqBuilder) adopt(g *sqGraph, row uint32, s *Scratch) {
 	w.seen.add(row)
 	for w.next(g) {
 		w.score(g)
+	}
+	// Higher levels may lead to row itself, and on from there to others that are not reached.
+	w.pool = slices.DeleteFunc(w.pool, func(key uint64) bool { return !has(reached, poolRow(key)) })
+	if len(w.pool) == 0 {
+		w.pool = append(w.pool, poolKey(0, g.start))
 	}
 	for _, key := range w.pool {
 		links := g.list(poolRow(key), 0)[:b.keep]
