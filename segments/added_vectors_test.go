@@ -101,14 +101,11 @@ func (a *addedRig) ask(at uint64) (out []string) {
 		must(a.t, err)
 		line := fmt.Sprint(what, res.Counts, res.Keys.Int, res.Scores, res.GroupCounts)
 		for _, c := range res.Fields {
-			for i := range c.Rows() {
-				line += fmt.Sprint(c.Null(i))
-				if !c.Null(i) && c.Type == schema.SparseFloatVector {
-					indices, values := c.Sparse(i)
-					line += fmt.Sprint(indices, values)
-				}
+			valid := make([]bool, c.Rows())
+			for i := range valid {
+				valid[i] = !c.Null(i)
 			}
-			line += fmt.Sprint(c.Raw, c.Type == schema.FloatVector && slices.Contains(c.Float, 0.123))
+			line += fmt.Sprint(valid, c.Offsets, c.Indices, c.Float, c.Raw)
 		}
 		out = append(out, line)
 	}
@@ -176,7 +173,8 @@ func addVectors(t *testing.T, f schema.Field) {
 	same := func(when string) {
 		t.Helper()
 		moments = append(moments, later.now)
-		for _, at := range moments {
+		earlier := moments[(7*len(moments)/11)%len(moments)]
+		for _, at := range []uint64{earlier, later.now} {
 			if got, want := later.ask(at), always.ask(at); !reflect.DeepEqual(got, want) {
 				for i := range want {
 					if got[i] != want[i] {
@@ -197,6 +195,15 @@ func addVectors(t *testing.T, f schema.Field) {
 	later.add()
 	moments = append(moments, later.now)
 	same("added")
+	none := schema.NewColumn(f, 1)
+	addedVector(none, 1, false)
+	res, err := later.coll.Search(t.Context(), &SearchRequest{Read: Read{Explain: true}, FieldID: addedField, Queries: none, NQ: 1, TopK: 3, Metric: metric})
+	must(t, err)
+	for _, s := range res.Stats.Segments {
+		if !slices.Equal(s.Ways, []string{wayNulls}) || s.Distances != 0 {
+			t.Errorf("segment %d: %v", s.ID, s)
+		}
+	}
 	both(func(a *addedRig) { a.apply(2, seq(300, 340), 0, false, nulls) })
 	same("rows without a vector")
 	both(func(a *addedRig) { a.apply(2, seq(100, 220), 1, true, thirds) })
