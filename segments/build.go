@@ -115,6 +115,7 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	}
 	built, err := index.Build(ctx, index.Spec{
 		Kind: index.Kind(ix.Type), Metric: ix.Metric, Dim: f.Dim, M: ix.M, EfConstruction: ix.EfConstruction, Lists: ix.Lists,
+		Recall: ix.Recall, RowBytes: ix.RowBytes,
 	}, base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ type searchCmd struct {
 	Metric          string   `placeholder:"L2|IP|COSINE" help:"Refused unless it is the index's."`
 	EF              int32    `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
 	Nprobe          int32    `help:"IVF_FLAT, IVF_SQ8, SCANN: lists to read; 0 = chosen by the node."`
+	Recall          float32  `help:"Instead of --ef and --nprobe: share of the nearest rows that is wanted, 0.5 to 1; 1 = every row is looked at."`
 	RefineK         float32  `name:"refine-k" help:"HNSW_SQ, IVF_SQ8, SCANN: rank this many times top_k rows by their vectors, so that scores are exact; 0 = by codes."`
 	ReorderK        int32    `name:"reorder-k" help:"SCANN: rows to compare exactly at least; 0 = chosen by the node."`
 	Radius          *float32 `placeholder:"SCORE" help:"Only rows nearer than this score."`
@@ -235,7 +236,7 @@ func (s *searchCmd) sparse(ctx context.Context, c *client, coll *qnpb.Collection
 func (s *searchCmd) search(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema, what *qnpb.SearchRequest, labels []string) (err error) {
 	req := &qnpb.SearchRequest{
 		Collection: s.Collection, Partitions: s.Partition, Field: f.GetName(), Vectors: what.GetVectors(), ByteVectors: what.GetByteVectors(), SparseVectors: what.GetSparseVectors(), Texts: what.GetTexts(),
-		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Nprobe: s.Nprobe, ReorderK: s.ReorderK, RefineK: s.RefineK, Freshness: s.freshness(),
+		TopK: s.TopK, Offset: s.Offset, Metric: strings.ToUpper(s.Metric), Filter: s.Filter, OutputFields: s.OutputFields, Ef: s.EF, Nprobe: s.Nprobe, ReorderK: s.ReorderK, RefineK: s.RefineK, Recall: s.Recall, Freshness: s.freshness(),
 		Radius: s.Radius, RangeFilter: s.RangeFilter, RoundDecimal: s.RoundDecimal, IgnoreGrowing: s.IgnoreGrowing, AllowPartial: s.AllowPartial,
 		GroupByField: s.GroupBy, GroupSize: s.GroupSize, StrictGroupSize: s.StrictGroupSize, Iterate: s.paged(), Token: s.Token, Explain: s.Explain,
 	}

@@ -190,7 +190,7 @@ func (s *segmentBuildCmd) forNode(ctx context.Context, c *client, p *plan) error
 			return err
 		}
 		ix.M, ix.EfConstruction = intOr(x.GetParams()["M"], 0), intOr(x.GetParams()["efConstruction"], 0)
-		ix.Lists = intOr(x.GetParams()["nlist"], 0)
+		ix.Lists, ix.RowBytes = intOr(x.GetParams()["nlist"], 0), intOr(x.GetParams()["row_bytes"], 0)
 		if s.Metric != "" && !strings.EqualFold(s.Metric, x.GetMetric()) {
 			return &problem{text: fmt.Sprintf("field %q of %s is searched with %s, not with %s", x.GetField(), coll.GetName(), x.GetMetric(), strings.ToUpper(s.Metric)), next: "leave --metric out"}
 		}

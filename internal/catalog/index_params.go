@@ -6,18 +6,24 @@ import (
 	"strings"
 )
 
+// LeastRecall is the smallest share of the nearest rows that may be wanted.
+const LeastRecall = 0.5
+
 // indexParam is a parameter of an index of a FloatVector field: a number from least
-// to most, or one of some words.
+// to most, one of some words, or a share from LeastRecall to 1.
 type indexParam struct {
 	name        string
 	least, most int
 	words       []string // nil = a number; else the first is what it means to leave it out
+	share       bool
 }
 
 var (
 	paramM              = indexParam{name: "M", least: 2, most: 512}
 	paramEfConstruction = indexParam{name: "efConstruction", least: 1, most: 65_536}
 	paramLists          = indexParam{name: "nlist", least: 1, most: 65_536}
+	paramRowBytes       = indexParam{name: "row_bytes", least: 1, most: 1 << 20}
+	paramRecall         = indexParam{name: "recall", share: true}
 	// What Milvus' users may write, but what is always so here: codes of a byte or less
 	// choose what the float32 vectors themselves put in order.
 	paramCodes      = indexParam{name: "sq_type", words: []string{"SQ8"}}
@@ -37,12 +43,12 @@ type floatIndex struct {
 func floatIndexes() []floatIndex {
 	return []floatIndex{
 		{name: IndexFlat},
-		{IndexHNSW, []indexParam{paramM, paramEfConstruction}},
-		{IndexHNSWSQ, []indexParam{paramM, paramEfConstruction, paramCodes, paramRefine, paramRefineType}},
-		{IndexIVFFlat, []indexParam{paramLists}},
-		{IndexIVFSQ8, []indexParam{paramLists}},
-		{IndexScaNN, []indexParam{paramLists, paramRaw}},
-		{name: IndexAuto},
+		{IndexHNSW, []indexParam{paramM, paramEfConstruction, paramRecall}},
+		{IndexHNSWSQ, []indexParam{paramM, paramEfConstruction, paramCodes, paramRefine, paramRefineType, paramRecall}},
+		{IndexIVFFlat, []indexParam{paramLists, paramRecall}},
+		{IndexIVFSQ8, []indexParam{paramLists, paramRecall}},
+		{IndexScaNN, []indexParam{paramLists, paramRaw, paramRecall}},
+		{IndexAuto, []indexParam{paramRecall, paramRowBytes}},
 	}
 }
 
@@ -78,6 +84,11 @@ func (x *Index) validateParams(t floatIndex, p *problems) {
 }
 
 func (x *Index) validateParam(a indexParam, v string, p *problems) {
+	if a.share {
+		n, err := strconv.ParseFloat(v, 32)
+		p.check(err == nil && n >= LeastRecall && n <= 1, "index %q: %s is %q, want %v to 1", x.Name, a.name, v, LeastRecall)
+		return
+	}
 	if a.words != nil {
 		fits := slices.ContainsFunc(a.words, func(w string) bool { return strings.EqualFold(w, v) })
 		p.check(fits, "index %q: %s is %q, want %s, or leave it out", x.Name, a.name, v, strings.Join(a.words, " or "))

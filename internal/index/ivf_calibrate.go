@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,40 +73,71 @@ func (b *ivfBuilder) calibrate(int) error {
 	slices.Sort(ranks)
 	most := ranks[min(int(calibrateRecall*float64(len(ranks))), len(ranks)-1)]
 	b.effort = min(2+most+most/10, b.lists.n) // queries are no rows
-	b.efforts, err = measureEfforts(1, b.lists.n, func(effort int) (float64, error) { return b.recall(rows, nearest, effort) })
+	b.efforts, err = b.measure(b.strangers(rows, nearest))
 	return err
 }
 
-// recall is the share of the nearest of some rows that searches for these rows find.
-func (b *ivfBuilder) recall(rows []uint32, nearest [][]Neighbor, effort int) (float64, error) {
-	var found, all atomic.Int64
-	err := parallel(b.ctx, b.o.Workers, len(rows), calibrateStep, func() func(from, to int) error {
-		var s Scratch
-		return func(from, to int) error {
-			for i, row := range rows[from:to] { // one by one, for which codes are shorter than in batches
-				got := b.Search(b.vector(row), &Query{K: calibrateK + 1, Effort: effort}, &s)
-				n, of := shareOf(nearest[from+i], got, row)
-				found.Add(int64(n))
-				all.Add(int64(of))
-			}
-			return nil
-		}
-	})
-	return float64(found.Load()) / float64(max(all.Load(), 1)), err
-}
-
-// shareOf is how many of the nearest rows were got, and of how many, but for the row itself.
-func shareOf(nearest, got []Neighbor, self uint32) (n, of int) {
-	for _, near := range nearest {
-		if near.Row == self {
+// strangers returns vectors that are no rows, but as near to rows as rows are to one another:
+// each of some rows, moved as far as its neighbours are from one another, by what lies between two. A row would
+// be nearer to the centre of its list, which it is a part of, than a query is. For IP
+// neighbours are no measure of what is near, and the rows themselves are returned.
+func (b *ivfBuilder) strangers(rows []uint32, nearest [][]Neighbor) []float32 {
+	out := make([]float32, 0, len(rows)*b.dim)
+	for i, row := range rows {
+		v := append(out, b.vector(row)...)[len(out):]
+		out = out[:len(out)+b.dim]
+		near := slices.DeleteFunc(slices.Clone(nearest[i]), func(n Neighbor) bool { return n.Row == row })
+		if len(near) < 2 || b.metric == IP {
 			continue
 		}
-		of++
-		if slices.ContainsFunc(got, func(x Neighbor) bool { return x.Row == near.Row }) {
+		from, to := b.vector(near[i%len(near)].Row), b.vector(near[(i+1+i/len(near)%(len(near)-1))%len(near)].Row)
+		for d := range v {
+			v[d] += (to[d] - from[d]) * math.Sqrt2 / 2
+		}
+	}
+	return out
+}
+
+// measure finds out how many lists find how much of what is nearest to some vectors.
+func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
+	n := len(vectors) / b.dim
+	nearest := make([][]Neighbor, n)
+	each := func(do func(s *Scratch, from, to int)) error {
+		return parallel(b.ctx, b.o.Workers, n, calibrateStep, func() func(from, to int) error {
+			var s Scratch
+			return func(from, to int) error {
+				do(&s, from, to)
+				return nil
+			}
+		})
+	}
+	err := each(func(s *Scratch, from, to int) {
+		b.exact(vectors[from*b.dim:to*b.dim], s, func(i int, found []Neighbor) { nearest[from+i] = slices.Clone(found[:min(calibrateK, len(found))]) })
+	})
+	if err != nil {
+		return efforts{}, err
+	}
+	return measureEfforts(1, b.lists.n, func(effort int) (float64, error) {
+		var found, all atomic.Int64
+		err := each(func(s *Scratch, from, to int) {
+			for i := from; i < to; i++ { // one by one, for which codes are shorter than in batches
+				got := b.Search(vectors[i*b.dim:][:b.dim], &Query{K: calibrateK, Effort: effort}, s)
+				found.Add(int64(shared(nearest[i], got)))
+				all.Add(int64(len(nearest[i])))
+			}
+		})
+		return float64(found.Load()) / float64(max(all.Load(), 1)), err
+	})
+}
+
+// shared is how many rows are in both.
+func shared(a, b []Neighbor) (n int) {
+	for _, x := range a {
+		if slices.ContainsFunc(b, func(y Neighbor) bool { return x.Row == y.Row }) {
 			n++
 		}
 	}
-	return n, of
+	return n
 }
 
 // exact finds the nearest of all rows, or nearly so, of each of the vectors.

@@ -50,6 +50,40 @@ func TestAutoIndexSaysWhy(t *testing.T) {
 	}
 }
 
+// TestAutoIndexKeepsToItsMemory: what suits the rows best of what takes no more.
+func TestAutoIndexKeepsToItsMemory(t *testing.T) {
+	const n, dim = 6000, 64
+	base := clustered(rng(97), n, dim)
+	f := newFlat(t, dim, L2, base)
+	for _, c := range []struct {
+		bytes  int
+		recall float32
+		kind   Kind
+		why    string
+	}{
+		{0, 0, KindHNSWSQ, "a graph suits"},
+		{1000, 0.9, KindHNSWSQ, "a graph suits"},
+		{270, 0, KindScaNN, "no more than 270 bytes"},
+		{50, 0, KindIVFFlat, "no more than 50 bytes"},
+		{2, 0, KindFlat, "no index takes as little as 2 bytes"},
+		{0, 1, KindFlat, "all of the nearest"},
+		{50, 1, KindFlat, "all of the nearest"},
+	} {
+		b, err := Build(t.Context(), Spec{Kind: KindAuto, Metric: L2, Dim: dim, RowBytes: c.bytes, Recall: c.recall}, base, BuildOptions{Workers: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := b.Info()
+		if i.Kind != c.kind || !strings.Contains(i.Why, c.why) || c.bytes > 0 && i.Bytes > int64(n*c.bytes) {
+			t.Errorf("%d bytes a row, recall %v: %s of %d bytes a row, %s", c.bytes, c.recall, i.Kind, i.Bytes/n, i.Why)
+		}
+		wantRecall(t, b.Searcher(), f, base[:20*dim], Query{K: 10}, 0.9)
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestLargeSegmentsSuitListsEarlier(t *testing.T) {
 	for _, c := range []struct {
 		rows  int

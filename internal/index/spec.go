@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -35,6 +34,11 @@ type Spec struct {
 	EfConstruction int
 	// Lists is the number of lists of an inverted file; 0 means chosen by rows.
 	Lists int
+	// RowBytes bounds the memory of an index by row, for KindAuto; 0 means that it is not.
+	RowBytes int
+	// Recall is the share of the nearest rows that searches will want, for KindAuto; 0 means
+	// that they have not said.
+	Recall float32
 }
 
 // BuildOptions say how an index is built.
@@ -131,10 +135,13 @@ func Build(ctx context.Context, spec Spec, base []float32, o BuildOptions) (Buil
 		o.Kernels = &k
 	}
 	o.Workers = max(o.Workers, 1)
-	why := ""
 	if spec.Kind == KindAuto {
-		spec, why = Choose(spec, base)
+		return buildChosen(ctx, spec, base, o)
 	}
+	return buildKind(ctx, spec, base, o, "")
+}
+
+func buildKind(ctx context.Context, spec Spec, base []float32, o BuildOptions, why string) (Built, error) {
 	switch spec.Kind {
 	case KindFlat:
 		return buildFlat(spec, base, why)
@@ -207,47 +214,4 @@ func (s *Spec) validate() error {
 		return errclass.New(errclass.Invalid, "index: metric %d is unknown", s.Metric)
 	}
 	return nil
-}
-
-// flatBelow is the number of rows up to which Choose wants no index: an exact
-// scan of so few rows is as fast as a walk.
-const flatBelow = 2_000
-
-// Where the nearest rows are spread in so many directions, a graph visits thousands
-// of rows for a recall of 0.95 and an inverted file is ahead. Measured on sets of
-// 13, where the graph is ahead by a third, and of 31, where the inverted file is, and
-// by three times in batches. In small segments a graph visits few rows anyway. In large
-// ones, whose rows are beyond caches, an inverted file is ahead from fewer directions
-// on: of a million rows in 21, by a quarter for one query and by nearly two times in
-// batches, built in a tenth of the time.
-const (
-	scannDimension      = 25
-	scannRows           = 50_000
-	scannLargeDimension = 20
-	scannLargeRows      = 500_000
-)
-
-// suitsLists says whether so many rows of a local dimension suit an inverted file
-// better than a graph.
-func suitsLists(rows int, local float64) bool {
-	return rows >= scannRows && local >= scannDimension || rows >= scannLargeRows && local >= scannLargeDimension
-}
-
-// Choose says what KindAuto means for the rows in base, and why.
-func Choose(spec Spec, base []float32) (Spec, string) {
-	rows := len(base) / spec.Dim
-	if rows <= flatBelow {
-		spec.Kind = KindFlat
-		return spec, "so few rows are scanned as fast as a graph is walked"
-	}
-	spec.Kind = KindHNSWSQ
-	if rows < scannRows {
-		return spec, fmt.Sprintf("a graph suits %d rows", rows)
-	}
-	local := localDimension(vec.Detect(), base, spec.Dim, spec.Metric)
-	if suitsLists(rows, local) {
-		spec.Kind = KindScaNN
-		return spec, fmt.Sprintf("an inverted file suits %d rows of a local intrinsic dimension of %.0f", rows, local)
-	}
-	return spec, fmt.Sprintf("a graph suits a local intrinsic dimension of %.0f", local)
 }

@@ -328,6 +328,14 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 		if v.Lists, err = intParam(x.Params, "nlist"); err != nil {
 			return info, err
 		}
+		recall, err := floatParam(x.Params, "recall", 0)
+		if err != nil {
+			return info, err
+		}
+		v.Recall = float32(recall)
+		if v.RowBytes, err = intParam(x.Params, "row_bytes"); err != nil {
+			return info, err
+		}
 		if v.K1, err = floatParam(x.Params, catalog.ParamK1, segments.DefaultK1); err != nil {
 			return info, err
 		}

@@ -12,12 +12,28 @@ import (
 // MaxLists is the most lists that a search may ask for.
 const MaxLists = 65_536
 
+// effortOf is how much work a search wants to be done: if it does not say, as much as the
+// index of the field is to do.
+func effortOf(info segments.CollectionInfo, f schema.Field, q *Search) (segments.Effort, error) {
+	e := q.Effort
+	if e.EF == 0 && e.Lists == 0 && e.Recall == 0 {
+		e.Recall = info.Indexes[f.ID].Recall
+	}
+	return e, checkEffort(info, f, q)
+}
+
 // checkEffort refuses what the index of a field does not know: nprobe is for those
 // of lists, reorder_k for SCANN, refine_k for what ranks by codes. AUTOINDEX takes all, since it may be any.
 func checkEffort(info segments.CollectionInfo, f schema.Field, q *Search) error {
 	e, kind := q.Effort, info.Indexes[f.ID].Type
 	of := func(kinds ...string) bool { return slices.Contains(kinds, kind) }
 	switch {
+	case e.Recall != 0 && !(e.Recall >= catalog.LeastRecall && e.Recall <= 1):
+		return errclass.New(errclass.Invalid, "recall is %v, want %v to 1, or 0 to leave it to the node", e.Recall, catalog.LeastRecall)
+	case e.Recall != 0 && (e.EF != 0 || e.Lists != 0):
+		return errclass.New(errclass.Invalid, "recall says how much work is to be done, and so does ef or nprobe: leave one out")
+	case e.Recall != 0 && f.Type != schema.FloatVector:
+		return errclass.New(errclass.Invalid, "recall is for FLOAT_VECTOR fields; field %q is searched exactly", f.Name)
 	case e.EF < 0 || e.EF > MaxEF:
 		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", e.EF, MaxEF)
 	case e.EF != 0 && int64(e.EF) < q.TopK:

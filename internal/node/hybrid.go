@@ -96,11 +96,11 @@ func (r *readable) subSearch(q *Search) (s *segments.SubSearch, nq int, err erro
 	if err != nil {
 		return nil, 0, err
 	}
-	s = &segments.SubSearch{FieldID: field.ID, Vectors: q.Vectors, Queries: other, TopK: int(q.TopK), Effort: q.Effort, Radius: q.Radius, RangeFilter: q.RangeFilter}
+	s = &segments.SubSearch{FieldID: field.ID, Vectors: q.Vectors, Queries: other, TopK: int(q.TopK), Radius: q.Radius, RangeFilter: q.RangeFilter}
 	if s.Metric, err = metricOf(r.served.Info(), field, q.Metric); err != nil {
 		return nil, 0, err
 	}
-	if err := checkEffort(r.served.Info(), field, q); err != nil {
+	if s.Effort, err = effortOf(r.served.Info(), field, q); err != nil {
 		return nil, 0, err
 	}
 	if err := checkRange(q, s.Metric); err != nil {

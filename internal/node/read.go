@@ -118,7 +118,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := &segments.SearchRequest{Vectors: q.Vectors, Effort: q.Effort, Radius: q.Radius, RangeFilter: q.RangeFilter}
+	req := &segments.SearchRequest{Vectors: q.Vectors, Radius: q.Radius, RangeFilter: q.RangeFilter}
 	field, err := vectorField(&r.coll.Schema, q.Field)
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	if req.Metric, err = metricOf(r.served.Info(), field, q.Metric); err != nil {
 		return nil, err
 	}
-	if err := checkEffort(r.served.Info(), field, q); err != nil {
+	if req.Effort, err = effortOf(r.served.Info(), field, q); err != nil {
 		return nil, err
 	}
 	if err := checkRange(q, req.Metric); err != nil {

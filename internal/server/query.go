@@ -120,8 +120,9 @@ func effortOf(r interface {
 	GetNprobe() int32
 	GetReorderK() int32
 	GetRefineK() float32
+	GetRecall() float32
 }) segments.Effort {
-	return segments.Effort{EF: int(r.GetEf()), Lists: int(r.GetNprobe()), Reorder: int(r.GetReorderK()), Refine: r.GetRefineK()}
+	return segments.Effort{EF: int(r.GetEf()), Lists: int(r.GetNprobe()), Reorder: int(r.GetReorderK()), Refine: r.GetRefineK(), Recall: r.GetRecall()}
 }
 
 // vectorsOf is a request with queries in one of four forms.

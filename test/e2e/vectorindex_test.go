@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -84,9 +85,12 @@ func TestEveryTypeOfIndex(t *testing.T) {
 		{"IVF_SQ8", map[string]string{"nlist": "40"}, func(r *qnpb.SearchRequest) { r.Nprobe = 30 }, "IVF_SQ8"},
 		{"SCANN", map[string]string{"nlist": "40", "with_raw_data": "true"}, func(r *qnpb.SearchRequest) { r.Nprobe, r.ReorderK = 30, 200 }, "SCANN"},
 		{"AUTOINDEX", nil, func(r *qnpb.SearchRequest) { r.Ef, r.Nprobe, r.ReorderK = 80, 30, 100 }, "HNSW_SQ"},
+		{"AUTOINDEX", map[string]string{"row_bytes": "150"}, func(r *qnpb.SearchRequest) { r.Recall = 0.99 }, "SCANN"},
+		{"AUTOINDEX", map[string]string{"row_bytes": "30"}, func(r *qnpb.SearchRequest) { r.Recall = 0.99 }, "IVF_FLAT"},
+		{"IVF_SQ8", map[string]string{"recall": "0.98"}, func(r *qnpb.SearchRequest) { r.Recall = 1 }, "IVF_SQ8"},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
-			name := strings.ToLower(c.kind)
+			name := strings.ToLower(c.kind) + c.params["row_bytes"] + strings.TrimPrefix(c.params["recall"], "0.")
 			must(t, n.indexed(name, &qnpb.IndexSpec{Type: c.kind, Params: c.params}, vectors))
 			n.eventually("the segment has its index", func(d *qnpb.Distribution) bool {
 				return slices.ContainsFunc(d.GetSegments(), func(s *qnpb.SegmentStatus) bool { return s.GetCollection() == name && s.GetIndexes()["v"] == c.built })
@@ -111,6 +115,9 @@ func TestEveryTypeOfIndex(t *testing.T) {
 				if found < 190 {
 					t.Errorf("effort %s: recall %.3f", what, float64(found)/200)
 				}
+				if all := c.params["recall"] != "" && what == "given"; all && !slices.Equal(got.GetScores(), exact.GetScores()) {
+					t.Error("all rows are wanted, and the scores are not those of FLAT")
+				}
 			}
 		})
 	}
@@ -121,6 +128,9 @@ func TestEveryTypeOfIndex(t *testing.T) {
 		"refine_k is 0.5":         func(r *qnpb.SearchRequest) { r.Collection, r.RefineK = "hnsw_sq", 0.5 },
 		"refine_k * (top_k":       func(r *qnpb.SearchRequest) { r.Collection, r.RefineK = "hnsw_sq", 1e9 },
 		"at least top_k":          func(r *qnpb.SearchRequest) { r.Collection, r.ReorderK = "scann", 5 },
+		"recall is 0.3":           func(r *qnpb.SearchRequest) { r.Collection, r.Recall = "scann", 0.3 },
+		"recall is NaN":           func(r *qnpb.SearchRequest) { r.Collection, r.Recall = "scann", float32(math.NaN()) },
+		"leave one out":           func(r *qnpb.SearchRequest) { r.Collection, r.Recall, r.Ef = "scann", 0.9, 50 },
 		"nprobe is -1":            func(r *qnpb.SearchRequest) { r.Collection, r.Nprobe = "scann", -1 },
 	} {
 		if _, err := search("", change); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), name) {
@@ -128,11 +138,13 @@ func TestEveryTypeOfIndex(t *testing.T) {
 		}
 	}
 	for want, ix := range map[string]*qnpb.IndexSpec{
-		"want some of M, efConstruction": {Type: "HNSW", Params: map[string]string{"nlist": "5"}},
-		"want SQ8":                       {Type: "HNSW_SQ", Params: map[string]string{"sq_type": "SQ4U"}},
-		"nlist is \"0\", want 1":         {Type: "IVF_FLAT", Params: map[string]string{"nlist": "0"}},
-		"AUTOINDEX has none":             {Type: "AUTOINDEX", Params: map[string]string{"M": "5"}},
-		"want one of FLAT, HNSW,":        {Type: "IVF_PQ"},
+		"want some of M, efConstruction":   {Type: "HNSW", Params: map[string]string{"nlist": "5"}},
+		"want SQ8":                         {Type: "HNSW_SQ", Params: map[string]string{"sq_type": "SQ4U"}},
+		"nlist is \"0\", want 1":           {Type: "IVF_FLAT", Params: map[string]string{"nlist": "0"}},
+		"want some of recall, row_bytes":   {Type: "AUTOINDEX", Params: map[string]string{"M": "5"}},
+		"recall is \"1.5\", want 0.5 to 1": {Type: "SCANN", Params: map[string]string{"recall": "1.5"}},
+		"FLAT has none":                    {Type: "FLAT", Params: map[string]string{"recall": "0.9"}},
+		"want one of FLAT, HNSW,":          {Type: "IVF_PQ"},
 	} {
 		if err := n.indexed("refused", ix, nil); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", ix, err, want)

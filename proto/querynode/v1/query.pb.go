@@ -89,7 +89,11 @@ type SearchRequest struct {
 	Texts []string `protobuf:"bytes,28,rep,name=texts,proto3" json:"texts,omitempty"`
 	// HNSW_SQ, IVF_SQ8, SCANN, AUTOINDEX: refine_k * top_k rows are ranked by their vectors, and scores are exact; 1 or more, with top_k
 	// at most 32768 rows. 0 = by codes that are good to three digits or more, which are in memory where vectors need not be.
-	RefineK       float32 `protobuf:"fixed32,29,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
+	RefineK float32 `protobuf:"fixed32,29,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
+	// Instead of ef and nprobe: share of the top_k nearest rows that is wanted, 0.5 to 1. An index does as much work as finds that many of
+	// the nearest of its own rows; for queries that are unlike these it may find fewer. 1 = all rows are looked at. 0 = the index's
+	// parameter recall, or as the node chooses.
+	Recall        float32 `protobuf:"fixed32,30,opt,name=recall,proto3" json:"recall,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +327,13 @@ func (x *SearchRequest) GetTexts() []string {
 func (x *SearchRequest) GetRefineK() float32 {
 	if x != nil {
 		return x.RefineK
+	}
+	return 0
+}
+
+func (x *SearchRequest) GetRecall() float32 {
+	if x != nil {
+		return x.Recall
 	}
 	return 0
 }
@@ -755,7 +766,9 @@ type SubSearch struct {
 	// The queries, as in SearchRequest.texts.
 	Texts []string `protobuf:"bytes,14,rep,name=texts,proto3" json:"texts,omitempty"`
 	// Rows to rank by their vectors, as in SearchRequest.refine_k.
-	RefineK       float32 `protobuf:"fixed32,15,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
+	RefineK float32 `protobuf:"fixed32,15,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
+	// Share of the nearest rows that is wanted, as in SearchRequest.recall.
+	Recall        float32 `protobuf:"fixed32,16,opt,name=recall,proto3" json:"recall,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,6 +904,13 @@ func (x *SubSearch) GetTexts() []string {
 func (x *SubSearch) GetRefineK() float32 {
 	if x != nil {
 		return x.RefineK
+	}
+	return 0
+}
+
+func (x *SubSearch) GetRecall() float32 {
+	if x != nil {
+		return x.Recall
 	}
 	return 0
 }
@@ -1813,7 +1833,7 @@ var File_querynode_v1_query_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\x9a\t\n" +
+	"\x18querynode/v1/query.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xb2\t\n" +
 	"\rSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1849,7 +1869,8 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06nprobe\x18\x1a \x01(\x05R\x06nprobe\x12\x1b\n" +
 	"\treorder_k\x18\x1b \x01(\x05R\breorderK\x12\x14\n" +
 	"\x05texts\x18\x1c \x03(\tR\x05texts\x12\x19\n" +
-	"\brefine_k\x18\x1d \x01(\x02R\arefineK\x1aT\n" +
+	"\brefine_k\x18\x1d \x01(\x02R\arefineK\x12\x16\n" +
+	"\x06recall\x18\x1e \x01(\x02R\x06recall\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
@@ -1894,7 +1915,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\x9b\x05\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xb3\x05\n" +
 	"\tSubSearch\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
 	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
@@ -1911,7 +1932,8 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\x06nprobe\x18\f \x01(\x05R\x06nprobe\x12\x1b\n" +
 	"\treorder_k\x18\r \x01(\x05R\breorderK\x12\x14\n" +
 	"\x05texts\x18\x0e \x03(\tR\x05texts\x12\x19\n" +
-	"\brefine_k\x18\x0f \x01(\x02R\arefineK\x1aT\n" +
+	"\brefine_k\x18\x0f \x01(\x02R\arefineK\x12\x16\n" +
+	"\x06recall\x18\x10 \x01(\x02R\x06recall\x1aT\n" +
 	"\x11FilterValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.querynode.v1.ValueR\x05value:\x028\x01B\t\n" +
