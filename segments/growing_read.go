@@ -67,7 +67,7 @@ func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) 
 			return errors.Wrap(err, "filter")
 		}
 		rows := min(chunkRows, n-c*chunkRows)
-		if err := m.plan.Eval(chunkRead{chunks[c], rows, m}, rows, &part); err != nil {
+		if err := m.plan.EvalUntil(chunkRead{chunks[c], rows, m}, rows, nil, ctx.Err, &part); err != nil {
 			return err
 		}
 		copy(out.Words()[c*chunkRows/64:], part.Words())

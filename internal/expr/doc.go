@@ -134,6 +134,9 @@ const (
 	MaxList = 65_536
 	// MaxPattern is the length in bytes of a like pattern.
 	MaxPattern = 4096
+	// MaxProgram is the number of instructions of a regular expression, as many as its
+	// characters and more if it repeats them (`x{100}`).
+	MaxProgram = 2000
 	// MaxPath is the number of steps of a JSON path.
 	MaxPath = 64
 	// MaxJSONDepth is the nesting of a JSON document; deeper is malformed.

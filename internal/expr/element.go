@@ -210,6 +210,10 @@ func (p *matchPred) eval(s *scratch, b block, in, out []uint64) {
 		first, _ := c.List(lo + bits.TrailingZeros64(m))
 		_, end := c.List(lo + 63 - bits.LeadingZeros64(m))
 		met := p.elements(e, c, first, end)
+		if e.err != nil {
+			s.err, s.work = e.err, 0
+			return
+		}
 		var r uint64
 		for m != 0 {
 			i := nextBit(&m)
@@ -241,6 +245,9 @@ func (p *matchPred) elements(e *scratch, array *schema.Column, from, to int) []u
 		}
 		p.plan.root.eval(e, b, in, w)
 		e.pop()
+		if e.err != nil {
+			break
+		}
 	}
 	return met
 }

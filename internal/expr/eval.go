@@ -58,6 +58,42 @@ type scratch struct {
 	subs  []*scratch  // of the plans for elements, see matchPred.sub
 	view  schema.Column
 	kern  vec.Kernels
+
+	stop func() error // says why the Eval is to end; nil = it is not asked
+	err  error        // what stop said
+	work int          // until stop is asked again, in bytes of text
+}
+
+// workAPoll is after how many bytes of text stop is asked: a regular expression may take
+// ten microseconds for one.
+const workAPoll = 16 << 10
+
+// begin sets what may end the Eval.
+func (s *scratch) begin(stop func() error) {
+	s.stop, s.err, s.work = stop, nil, workAPoll
+	for _, e := range s.subs {
+		e.begin(stop)
+	}
+}
+
+// over notes that n bytes of text are about to be read, and reports whether the Eval is to
+// end. What it has found is of no use then.
+func (s *scratch) over(n int) bool {
+	if s.work -= n + 16; s.work > 0 {
+		return false
+	}
+	return s.poll()
+}
+
+func (s *scratch) poll() bool {
+	if s.err == nil && s.stop != nil {
+		s.err = s.stop()
+	}
+	if s.err != nil {
+		return true
+	}
+	s.work = workAPoll
+	return false
 }
 
 // push returns a bitmap of n words with any content; pop gives it back.
@@ -103,7 +139,7 @@ func (s *scratch) release() {
 		e.release()
 	}
 	s.view = schema.Column{}
-	s.top = 0
+	s.top, s.stop = 0, nil
 	const keep = 1 << 20
 	if cap(s.buf) > keep {
 		s.buf = nil
@@ -120,6 +156,12 @@ func (p *Plan) Eval(cols Columns, n int, out *bitset.Set) error {
 // EvalWithin is Eval for the rows of within only, which has a word for each 64 of
 // the n rows and none beyond them; nil is all rows. within may be the words of out.
 func (p *Plan) EvalWithin(cols Columns, n int, within []uint64, out *bitset.Set) error {
+	return p.EvalUntil(cols, n, within, nil, out)
+}
+
+// EvalUntil is EvalWithin that asks stop now and then whether to go on, each 4,096 rows
+// and 16 KiB of text: an error of it ends the evaluation, which returns it. nil is not asked.
+func (p *Plan) EvalUntil(cols Columns, n int, within []uint64, stop func() error, out *bitset.Set) error {
 	if within == nil {
 		out.Reset(n)
 	}
@@ -153,7 +195,11 @@ func (p *Plan) EvalWithin(cols Columns, n int, within []uint64, out *bitset.Set)
 	words := out.Words()
 	full := s.push(blockWords)
 	defer s.pop()
+	s.begin(stop)
 	for lo := 0; lo < n; lo += blockWords * 64 {
+		if s.poll() {
+			return s.err
+		}
 		b := block{lo: lo, hi: min(lo+blockWords*64, n)}
 		w := words[lo>>6 : (b.hi+63)>>6]
 		in := full[:len(w)]
@@ -174,7 +220,7 @@ func (p *Plan) EvalWithin(cols Columns, n int, within []uint64, out *bitset.Set)
 		}
 		p.root.eval(s, b, in, w)
 	}
-	return nil
+	return s.err
 }
 
 func checkColumn(c *schema.Column, f schema.Field, n int) error {

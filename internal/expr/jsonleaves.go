@@ -33,6 +33,9 @@ func (p *jsonPred) eval(s *scratch, b block, in, out []uint64) {
 		for m &= validWord(c, lo, hi); m != 0; {
 			i := nextBit(&m)
 			doc := c.Str[lo+i]
+			if s.over(len(doc)) {
+				return
+			}
 			s.buf = s.buf[:0]
 			if p.cond.test(s, doc, findJSON(doc, p.path)) == want {
 				r |= 1 << i

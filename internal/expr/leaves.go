@@ -371,6 +371,9 @@ func (p *likePred) eval(s *scratch, b block, in, out []uint64) {
 		var r uint64
 		for k := m; k != 0; {
 			i := nextBit(&k)
+			if s.over(len(c.Str[lo+i])) {
+				return
+			}
 			if p.pattern.match(c.Str[lo+i]) {
 				r |= 1 << i
 			}

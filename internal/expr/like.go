@@ -21,6 +21,40 @@ type piece struct {
 	text string
 	wild []bool // nil: no _ in it
 	lead int    // bytes before the first _
+	// Between two % characters are skipped before text, and after it, that may be any.
+	// Neither text nor wild has the _ for them then.
+	before, after int
+}
+
+// between makes q one between two %: where it is found first does not depend on which
+// characters stand at its ends, so that these need not be tried at each place.
+func (q piece) between() piece {
+	if q.wild == nil {
+		return q
+	}
+	for len(q.text) > 0 && q.wild[0] {
+		q.text, q.wild, q.before = q.text[1:], q.wild[1:], q.before+1
+	}
+	for n := len(q.text); n > 0 && q.wild[n-1]; n-- {
+		q.text, q.wild, q.after = q.text[:n-1], q.wild[:n-1], q.after+1
+	}
+	if q.lead = strings.IndexByte(boolText(q.wild), 1); q.lead < 0 {
+		q.lead, q.wild = len(q.text), nil
+	}
+	return q
+}
+
+// skip returns the length of the first n characters of s, -1 if it has fewer.
+func skip(s string, n int) int {
+	at := 0
+	for ; n > 0; n-- {
+		if at == len(s) {
+			return -1
+		}
+		_, size := utf8.DecodeRuneInString(s[at:])
+		at += size
+	}
+	return at
 }
 
 const escapeChar = '\\'
@@ -69,7 +103,7 @@ func compileLike(s string) *pattern {
 	p.pieces = nil
 	for _, q := range inner {
 		if q.text != "" {
-			p.pieces = append(p.pieces, q)
+			p.pieces = append(p.pieces, q.between())
 		}
 	}
 	return p
@@ -85,8 +119,8 @@ func boolText(b []bool) string {
 	return string(t)
 }
 
-// match reports whether s matches. It takes time len(s) per piece without _,
-// at worst len(s) times the piece's length with.
+// match reports whether s matches. It takes time len(s) for pieces without _ between
+// other characters, at worst len(s) times the piece's length with.
 func (p *pattern) match(s string) bool {
 	n := p.head.matchAt(s)
 	if n < 0 {
@@ -162,6 +196,26 @@ func (q *piece) matchEnd(s string) int {
 
 // find returns where the first match in s ends, -1 if there is none.
 func (q *piece) find(s string) int {
+	if q.before == 0 && q.after == 0 {
+		return q.findText(s)
+	}
+	from := skip(s, q.before)
+	if from < 0 {
+		return -1
+	}
+	to := q.findText(s[from:])
+	if to < 0 {
+		return -1
+	}
+	end := skip(s[from+to:], q.after)
+	if end < 0 {
+		return -1
+	}
+	return from + to + end
+}
+
+// findText is find for the text alone. It begins and ends with what is no _.
+func (q *piece) findText(s string) int {
 	if q.wild == nil {
 		if i := strings.Index(s, q.text); i >= 0 {
 			return i + len(q.text)
@@ -169,13 +223,11 @@ func (q *piece) find(s string) int {
 		return -1
 	}
 	for at := 0; ; {
-		if q.lead > 0 {
-			i := strings.Index(s[at:], q.text[:q.lead])
-			if i < 0 {
-				return -1
-			}
-			at += i
+		i := strings.Index(s[at:], q.text[:q.lead])
+		if i < 0 {
+			return -1
 		}
+		at += i
 		if n := q.matchAt(s[at:]); n >= 0 {
 			return at + n
 		}

@@ -1,6 +1,9 @@
 package expr
 
-import "regexp"
+import (
+	"regexp"
+	"regexp/syntax"
+)
 
 // regex parses the pattern after =~ or !~, which p.tok is at.
 func (p *parser) regex(left *node) (*node, error) {
@@ -31,11 +34,29 @@ func (b *binder) regex(n *node) error {
 	if len(r.val.s) > MaxPattern {
 		return b.fail(r, "the regular expression has %d bytes, at most %d are allowed", len(r.val.s), MaxPattern)
 	}
-	if _, err := regexp.Compile(r.val.s); err != nil {
+	size, err := programSize(r.val.s)
+	if err != nil {
 		return b.fail(r, "%s", err)
+	}
+	if size > MaxProgram {
+		return b.fail(r, "the regular expression has %d steps, repetitions written out, at most %d are allowed", size, MaxProgram)
 	}
 	r.typ = kString
 	return nil
+}
+
+// programSize is how many instructions a regular expression is compiled to: matching may
+// take each of them for each byte of a text.
+func programSize(s string) (int, error) {
+	tree, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0, err
+	}
+	return len(prog.Inst), nil
 }
 
 func (pl *planner) regex(n *node, neg bool) pred {

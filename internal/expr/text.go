@@ -177,6 +177,9 @@ func eachText(texts []string, f ref, s *scratch, b block, in, out []uint64, hold
 		var r uint64
 		for m &= validWord(c, lo, hi); m != 0; {
 			i := nextBit(&m)
+			if s.over(len(texts[lo+i])) {
+				return
+			}
 			if holds(texts[lo+i]) {
 				r |= 1 << i
 			}
