@@ -69,6 +69,10 @@ func (w *sqWalk) next(g *sqGraph) bool {
 	}
 	pool[at] |= 1
 	w.at = at + 1
+	if at+2 < len(pool) { // the next ones, unless nearer ones are found: links of rows that came far behind were not asked for
+		vec.Prefetch(g.list(poolRow(pool[at+1]), w.level))
+		vec.Prefetch(g.list(poolRow(pool[at+2]), w.level))
+	}
 	w.gather(g, g.list(poolRow(pool[at]), w.level))
 	g.fetch(w.ids[:w.n])
 	w.hops++
