@@ -33,6 +33,7 @@ type sqGraph struct {
 	upper     []uint32 // block b at [b*m, (b+1)*m)
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
+	seeded    bool     // walks begin in lists, too
 	ending    ending
 	filters   *filterCache[knownFilter]
 	start     uint32 // row where walks begin
@@ -152,6 +153,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	}
 	row, d := g.descend(&sq, 0, s)
 	s.walk.begin(g, sq, row, d, ef, 0)
+	g.beginNear(&s.walk, s)
 	s.walk.endBy(g, vector, k, ef, s)
 	s.walk.run(g, s)
 	return q.within(g.end(vector, &s.walk, k, nil, s))

@@ -40,6 +40,7 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 		sq.halves = w.halves
 		row, d := g.descend(&sq, 0, s)
 		w.begin(g, sq, row, d, ef, 0)
+		g.beginNear(&w.sqWalk, s)
 		w.endBy(g, vectors[w.query*g.dim:][:g.dim], k, ef, s)
 		w.next(g)
 	}

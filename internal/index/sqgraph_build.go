@@ -483,6 +483,9 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 	if err == nil {
 		err = out.learnEnding(ctx, workers)
 	}
+	if err == nil {
+		err = out.learnSeeds(ctx, workers)
+	}
 	if err != nil {
 		return nil, errors.CombineErrors(err, out.Close())
 	}

@@ -10,7 +10,7 @@ import (
 func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query, s *Scratch) []Neighbor {
 	if q.Allowed == nil {
 		if !g.cheaperToScan(g.rows, ef) {
-			row, d := g.descend(sq, 0, s)
+			row, d := g.entry(sq, s)
 			g.walkThrough(sq, vec.Key(d, row), ef, nil, g.rows, s)
 			return g.rank(vector, sq, g.sorted(s), k, nil, s)
 		}
@@ -28,7 +28,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		return g.searchLists(vector, sq, k, ef, c, allowed, g.learn(allowed, c), s)
 	}
 	if !g.scanFiltered(c, ef) {
-		row, d := g.descend(sq, 0, s)
+		row, d := g.entry(sq, s)
 		from := vec.Key(d, row)
 		if float64(c) >= mostAllowed*float64(g.rows) || ef > poolMost/hopsWide {
 			if g.walkThrough(sq, from, filteredEf(k, ef, c, g.rows), allowed, c, s) {

@@ -27,7 +27,7 @@ import (
 //	32  u32 EfConstruction
 //	36  u32 level of the start plus 1, 0 if there are no rows
 //	40  u32 row of the start
-//	44  u32 flags: 1 there are twins, 2 vectors are turned
+//	44  u32 flags: 1 there are twins, 2 vectors are turned, 4 walks begin in lists, too
 //	48  u64 rows
 //	56  u64 blocks of the upper levels
 //	64  u64 seed
@@ -67,6 +67,7 @@ const (
 const (
 	sqTwins  = 1
 	sqTurned = 2
+	sqSeeded = 4
 )
 
 // sqHeader is what the first bytes of an image say.
@@ -160,7 +161,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		hd.m < 2 || hd.m > maxM, hd.m0 < hd.m || hd.m0 > 2*maxM, hd.rows > maxRows, hd.blocks > hd.rows*maxLevel:
 		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
 			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
-	case hd.flags&^(sqTwins|sqTurned) != 0, hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
+	case hd.flags&^(sqTwins|sqTurned|sqSeeded) != 0, hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
 		hd.stride == 0 || hd.stride%vec.SQ8Line != 0 || hd.stride > vec.SQ8MaxStride, hd.wide > hd.head, !hd.codesFit(), hd.reason > maxReason:
 		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
 	case hd.fine != 0 && (version < 2 || int(hd.fine) != fineBits(int(hd.dim))):
@@ -209,7 +210,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		space: space{kern: k, metric: c.metric, dim: c.dim, base: base},
 		code:  c, m: int(hd.m), m0: int(hd.m0), ef: int(hd.ef), seed: hd.seed, rows: int(hd.rows),
 		records: part[3], links0: as[uint32](part[4]), upperOff: as[uint32](part[5]), upper: as[uint32](part[6]),
-		ending: hd.ending, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
+		ending: hd.ending, seeded: hd.flags&sqSeeded != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
 	}
 	if g.metric == Cosine {
 		g.inv = as[float32](part[7])

@@ -1,0 +1,153 @@
+package index
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// A graph may have parts that a walk does not get to from where it begins: many equal rows in
+// the middle of far heaps are one row to the graph, which is nearer to each heap than the
+// others are, and has links for few. Walks begin at rows near the query then, too: one of each of
+// the nearest lists.
+const (
+	// seedLists is how many lists have a row that a walk begins at.
+	seedLists = 4
+	// seedQueries are walked for to find out whether it pays, with an ef of seedEf: places halfway between two
+	// rows, of which seedGain more of the ten nearest must be found.
+	seedQueries, seedEf, seedGain = 128, 64, 0.05
+)
+
+// beginNear has a walk that has begun begin at rows near the query, too; the query is the last that
+// was prepared.
+func (g *sqGraph) beginNear(w *sqWalk, s *Scratch) {
+	if g.seeded {
+		g.seedNear(w, s)
+	}
+}
+
+func (g *sqGraph) seedNear(w *sqWalk, s *Scratch) {
+	var rows [seedLists]uint32
+	w.n = 0
+	for _, row := range rows[:g.seeds(rows[:], s)] {
+		if w.seen.add(row) {
+			w.ids[w.n] = row
+			w.n++
+		}
+	}
+	w.score(g)
+	w.at = 0
+}
+
+// entry is the row that a walk begins at which begins at one, and its distance by code.
+func (g *sqGraph) entry(q *sqQuery, s *Scratch) (uint32, float32) {
+	row, d := g.descend(q, 0, s)
+	if g.seeded {
+		n := g.seeds(s.ids[:seedLists], s)
+		g.code.distances(q, g.records, s.ids[:n], s.dist)
+		s.stats.Distances += n
+		for i, other := range s.ids[:n] {
+			if s.dist[i] < d {
+				row, d = other, s.dist[i]
+			}
+		}
+	}
+	return row, d
+}
+
+// seeds writes a row of each of the lists nearest to the query to rows, as many as there is
+// room for, and returns how many.
+func (g *sqGraph) seeds(rows []uint32, s *Scratch) int {
+	g.centreDots(nil, s)
+	f := &s.lists
+	var near [seedLists]uint64
+	n := 0
+	for l := range g.lists.n {
+		key := vec.Key(float32(f.sums[l])*f.aff.Scale+f.aff.Base+f.bias[l], uint32(l))
+		if n == len(near) && key > near[n-1] {
+			continue
+		}
+		n = min(n+1, len(near))
+		at := n - 1
+		for ; at > 0 && near[at-1] > key; at-- {
+			near[at] = near[at-1]
+		}
+		near[at] = key
+	}
+	found := 0
+	for _, key := range near[:n] {
+		for _, link := range g.lists.list(uint32(key)) {
+			// Of equal rows only the first is linked.
+			if row := link - 1; int(row) < g.rows && atomic.LoadUint32(&g.list(row, 0)[0]) != 0 {
+				rows[found] = row
+				found++
+				break
+			}
+		}
+	}
+	return found
+}
+
+// learnSeeds finds out whether walks are to begin near the query, too, and notes it in the image.
+func (b *sqBuilt) learnSeeds(ctx context.Context, workers int) error {
+	g := b.g
+	if g.lists == nil || g.lists.n < 2*seedLists || g.rows < endRowsLeast {
+		return nil
+	}
+	r := rand.New(rand.NewPCG(g.seed, uint64(g.rows)))
+	queries := make([]float32, seedQueries*g.dim)
+	for i := range seedQueries {
+		from, to := g.vector(uint32(r.IntN(g.rows))), g.vector(uint32(r.IntN(g.rows)))
+		for d := range g.dim {
+			queries[i*g.dim+d] = (from[d] + to[d]) / 2
+		}
+	}
+	var more, all atomic.Int64
+	err := parallel(ctx, workers, seedQueries, 8, func() func(from, to int) error {
+		s := &Scratch{}
+		return func(from, to int) error {
+			for i := from; i < to; i++ {
+				s.begin(g.m0)
+				sq := g.prepare(queries[i*g.dim:][:g.dim], s)
+				plain := slices.Clone(g.walkFrom(sq, false, s))
+				s.begin(g.m0)
+				seeded := g.walkFrom(sq, true, s)
+				k := min(calibrateK, len(seeded))
+				for _, key := range seeded[:k] {
+					if !slices.ContainsFunc(plain[:min(k, len(plain))], func(x uint64) bool { return poolRow(x) == poolRow(key) }) {
+						more.Add(1)
+					}
+				}
+				all.Add(int64(k))
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return errors.Wrap(err, "measure where walks begin")
+	}
+	if float64(more.Load()) > seedGain*float64(all.Load()) {
+		g.seeded = true
+		flags := b.mem.bytes[44:]
+		binary.LittleEndian.PutUint32(flags, binary.LittleEndian.Uint32(flags)|sqSeeded)
+		binary.LittleEndian.PutUint32(b.mem.bytes[124:], castagnoli(b.mem.bytes[:124]))
+	}
+	return nil
+}
+
+// walkFrom walks, from rows near the query too if so told, and returns what is found.
+func (g *sqGraph) walkFrom(sq sqQuery, near bool, s *Scratch) []uint64 {
+	row, d := g.descend(&sq, 0, s)
+	s.walk.begin(g, sq, row, d, seedEf, 0)
+	if near {
+		g.seedNear(&s.walk, s)
+	}
+	s.walk.run(g, s)
+	return s.walk.pool
+}

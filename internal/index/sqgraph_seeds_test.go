@@ -1,0 +1,67 @@
+package index
+
+import (
+	"bytes"
+	"testing"
+)
+
+// heapsAndZeros makes rows in far heaps, one of twenty of which is zero.
+func heapsAndZeros(n, dim int, seed uint64) []float32 {
+	r := rng(seed)
+	heaps := 20
+	centres, base := make([]float32, heaps*dim), make([]float32, n*dim)
+	for i := range centres {
+		centres[i] = 3 * float32(r.NormFloat64())
+	}
+	for row := range n {
+		if r.IntN(20) == 0 {
+			continue
+		}
+		for d := range dim {
+			base[row*dim+d] = centres[row%heaps*dim+d] + 0.1*float32(r.NormFloat64())
+		}
+	}
+	return base
+}
+
+// TestWalksGetToEveryHeap though equal rows in the middle are nearer to all of them.
+func TestWalksGetToEveryHeap(t *testing.T) {
+	const n, dim, queries = 12_000, 7, 100
+	base := heapsAndZeros(n, dim, 1)
+	vectors, r := make([]float32, queries*dim), rng(2)
+	for i := range vectors {
+		vectors[i] = float32(r.NormFloat64())
+	}
+	g, b := buildCodes(t, L2, dim, base)
+	if !g.seeded {
+		t.Fatal("walks begin at one row")
+	}
+	f := newFlat(t, dim, L2, base)
+	var image bytes.Buffer
+	if _, err := b.WriteTo(&image); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := Open(alignedCopy(image.Bytes()), base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := filterOf(n, func(row int) bool { return row%20 != 7 })
+	for what, q := range map[string]Query{"all": {K: 10}, "most": {K: 10, Allowed: most}, "many": {K: 400, Effort: 2000}} {
+		wantRecall(t, opened, f, vectors, q, 0.95)
+		found := 0.0
+		var s, exact Scratch
+		opened.SearchBatch(vectors, &q, &s, func(i int, rows []Neighbor) {
+			found += recall(rows, f.Search(vectors[i*dim:][:dim], q.K, q.Allowed, &exact)) / queries
+		})
+		if found < 0.95 {
+			t.Errorf("%s: recall %.3f in batches", what, found)
+		}
+	}
+	one := make([]float32, n*12)
+	for i := range one {
+		one[i] = float32(r.NormFloat64())
+	}
+	if g, _ := buildCodes(t, L2, 12, one); g.seeded {
+		t.Error("walks of an ordinary set begin in lists")
+	}
+}
