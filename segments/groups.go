@@ -152,7 +152,9 @@ func (g *grouping) byIndex(t *target, number int32, q *nearestQuery, n int, allo
 	wide := *q
 	wide.bounded = false
 	wide.k = min(4*g.want()*g.size+64, n)
-	wide.effort.EF = max(wide.effort.EF, wide.k)
+	if wide.effort.EF > 0 { // else the index looks at as many as so many rows need
+		wide.effort.EF = max(wide.effort.EF, wide.k)
+	}
 	found, err := t.nearest(&wide, n, allowed, sc)
 	if err != nil {
 		return false, err

@@ -135,7 +135,9 @@ func (q *nearestQuery) widened(n int) nearestQuery {
 	wide := *q
 	if q.bounded && !q.exact {
 		wide.k, wide.bounded = min(4*q.k+64, n), false
-		wide.effort.EF = max(wide.effort.EF, wide.k)
+		if wide.effort.EF > 0 { // else the index looks at as many as so many rows need
+			wide.effort.EF = max(wide.effort.EF, wide.k)
+		}
 	}
 	return wide
 }

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -61,9 +62,12 @@ func buildChosen(ctx context.Context, spec Spec, base []float32, o BuildOptions)
 	if spec.RowBytes <= 0 {
 		return buildKind(ctx, best, base, o, why)
 	}
-	rows := max(len(base)/spec.Dim, 1)
-	for _, kind := range []Kind{best.Kind, KindScaNN, KindHNSWSQ, KindIVFFlat} {
-		if kind == KindFlat || kind != best.Kind && best.Kind == KindFlat || leastBytes(kind, spec.Dim) > spec.RowBytes {
+	rows, kinds := max(len(base)/spec.Dim, 1), []Kind{best.Kind, KindScaNN, KindHNSWSQ, KindIVFFlat}
+	if best.Kind == KindFlat {
+		kinds = nil
+	}
+	for i, kind := range kinds {
+		if slices.Contains(kinds[:i], kind) || leastBytes(kind, spec.Dim) > spec.RowBytes {
 			continue
 		}
 		if kind != best.Kind {
@@ -98,7 +102,7 @@ func leastBytes(kind Kind, dim int) int {
 	case kind == KindHNSWSQ && fine > 0:
 		return fine + vec.SQ8Line + usualLinks // a record, and links
 	case kind == KindScaNN && fine > 0:
-		return fine + 4
+		return fine + dim/4 + 4
 	case kind == KindHNSWSQ:
 		return usualLinks
 	}

@@ -73,17 +73,20 @@ func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T,
 		if asked <= until || !c.until.CompareAndSwap(until, asked+filtersPause) {
 			return nil
 		}
-		slot := &c.known[(c.turn.Add(1)-1)%uint32(len(c.known))]
-		c.drop(slot)
 		if bytes += 8 * int64(len(words)); !c.take(bytes) {
 			return nil
 		}
+		kept := false
+		defer func() { // about may meet a fault in a mapped file
+			if !kept {
+				c.take(-bytes)
+			}
+		}()
 		is, pause := about()
 		c.until.Add(uint64(pause))
-		c.drop(slot) // another may have come meanwhile
-		if !slot.CompareAndSwap(nil, &knownWords[T]{words: slices.Clone(words), is: is, bytes: bytes}) {
-			c.take(-bytes)
-		}
+		slot := &c.known[(c.turn.Add(1)-1)%uint32(len(c.known))]
+		c.drop(slot)
+		kept = slot.CompareAndSwap(nil, &knownWords[T]{words: slices.Clone(words), is: is, bytes: bytes})
 		return is
 	}
 	c.seen[(c.next.Add(1)-1)%filtersSeen].Store(hash)

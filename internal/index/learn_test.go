@@ -128,3 +128,20 @@ func TestAnIndexForgetsWhileItIsSearched(t *testing.T) {
 		t.Errorf("%d bytes are left, %d not given back", sizeOf(x), plenty-a.left.Load())
 	}
 }
+
+// TestAFaultWhileAFilterIsLearntKeepsNoMemory.
+func TestAFaultWhileAFilterIsLearntKeepsNoMemory(t *testing.T) {
+	var a allowance
+	a.left.Store(1 << 20)
+	c := newFilterCache[int](2)
+	c.within(&a)
+	for range 200 {
+		func() {
+			defer func() { _ = recover() }()
+			c.learn([]uint64{1, 2, 3}, 100, func() (*int, int) { panic("a page cannot be read") })
+		}()
+	}
+	if left := a.left.Load(); left != 1<<20 {
+		t.Errorf("%d bytes are not given back", 1<<20-left)
+	}
+}

@@ -90,7 +90,8 @@ type Query struct {
 	Effort int
 	// Recall is the share of the nearest rows that is wanted, up to 1; the index does as much
 	// work as found it among its own rows when it was built. 0 leaves that to it, and it
-	// says nothing beside Effort. Old images, and those of KindHNSW, know only their default.
+	// says nothing beside Effort. Old images, and graphs, know only their default, and do as
+	// many times more as less may be missing.
 	Recall float32
 	// Allowed are the rows that may be found; rows past its end may not. nil = all.
 	Allowed *bitset.Set

@@ -163,7 +163,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 func (g *sqGraph) effort(q *Query) (k, ef int) {
 	k = min(q.K, g.rows)
 	if ef = q.Effort; ef <= 0 {
-		ef = DefaultEffort(k)
+		ef = graphEffort(k, q.Recall, &efforts{})
 	}
 	return k, min(max(ef, k), g.rows)
 }

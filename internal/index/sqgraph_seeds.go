@@ -118,12 +118,8 @@ func (b *sqBuilt) learnSeeds(ctx context.Context, workers int) error {
 				plain := slices.Clone(g.walkFrom(sq, false, s))
 				s.begin(g.m0)
 				seeded := g.walkFrom(sq, true, s)
-				k := min(calibrateK, len(seeded))
-				for _, key := range seeded[:k] {
-					if !slices.ContainsFunc(plain[:min(k, len(plain))], func(x uint64) bool { return poolRow(x) == poolRow(key) }) {
-						more.Add(1)
-					}
-				}
+				k := min(calibrateK, len(seeded), len(plain))
+				more.Add(int64(nearer(seeded[:k], plain[k-1]) - nearer(plain[:k], seeded[k-1])))
 				all.Add(int64(k))
 			}
 			return nil
@@ -139,6 +135,16 @@ func (b *sqBuilt) learnSeeds(ctx context.Context, workers int) error {
 		binary.LittleEndian.PutUint32(b.mem.bytes[124:], castagnoli(b.mem.bytes[:124]))
 	}
 	return nil
+}
+
+// nearer is how many keys are nearer than another.
+func nearer(keys []uint64, than uint64) (n int) {
+	for _, key := range keys {
+		if key|1 < than&^1 {
+			n++
+		}
+	}
+	return n
 }
 
 // walkFrom walks, from rows near the query too if so told, and returns what is found.

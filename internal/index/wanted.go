@@ -60,7 +60,7 @@ func measureEfforts(least, most int, recallAt func(effort int) (float64, error))
 		default:
 			a, b := seen[at-1], seen[at]
 			part := (w - a.recall) / (b.recall - a.recall)
-			e[i] = uint32(math.Ceil(a.effort * math.Pow(b.effort/a.effort, part)))
+			e[i] = uint32(min(math.Ceil(a.effort*math.Pow(b.effort/a.effort, part)), b.effort))
 		}
 	}
 	return e, nil

@@ -87,3 +87,40 @@ func TestAsMuchIsFoundAsIsWanted(t *testing.T) {
 		}
 	}
 }
+
+// TestMoreIsDoneForMoreThatIsWanted by every kind of index.
+func TestMoreIsDoneForMoreThatIsWanted(t *testing.T) {
+	const dim, n = 24, 12_000
+	base := clustered(rng(96), n, dim)
+	for _, kind := range []Kind{KindHNSW, KindHNSWSQ, KindIVFFlat, KindIVFSQ8, KindScaNN} {
+		b := build(t, Spec{Kind: kind, Metric: L2, Dim: dim}, base)
+		work := func(recall float32) (n int) {
+			var s Scratch
+			for i := range 20 {
+				b.Searcher().Search(base[i*dim:][:dim], &Query{K: 10, Recall: recall}, &s)
+				n += s.Stats().Distances + s.Stats().Codes + s.Stats().Ranked
+			}
+			return n
+		}
+		if some, more := work(0.9), work(0.999); more <= some {
+			t.Errorf("%s: %d for 0.9, %d for 0.999", kind, some, more)
+		}
+	}
+}
+
+// TestEffortsOfTiesAreValid: a share is found by just the effort that is the most.
+func TestEffortsOfTiesAreValid(t *testing.T) {
+	for most := 2; most < 600; most++ {
+		for _, w := range wantedRecalls() {
+			e, err := measureEfforts(1, most, func(effort int) (float64, error) {
+				if effort == most {
+					return withMargin(w), nil
+				}
+				return 0.5, nil
+			})
+			if err != nil || !e.valid(most) {
+				t.Fatalf("%v of %d, %v", e, most, err)
+			}
+		}
+	}
+}
