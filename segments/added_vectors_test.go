@@ -346,3 +346,55 @@ func TestAVectorFieldThatIsDropped(t *testing.T) {
 		}
 	}
 }
+
+// TestAVectorFieldThatIsDroppedWhileAReadWaits for rows that come without it: they are not
+// taken for rows that have a vector, and are not left out.
+func TestAVectorFieldThatIsDroppedWhileAReadWaits(t *testing.T) {
+	f := schema.Field{ID: addedField, Name: "w", Type: schema.FloatVector, Dim: 5}
+	query := schema.NewColumn(f, 1)
+	addedVector(query, 1, false)
+	search := func(a *addedRig, r Read) error {
+		_, err := a.coll.Search(t.Context(), &SearchRequest{Read: r, FieldID: addedField, Queries: query, NQ: 1, TopK: 20, Metric: a.metric})
+		return err
+	}
+	for name, read := range map[string]func(a *addedRig, r Read) error{
+		"search": search,
+		"hybrid": func(a *addedRig, r Read) error {
+			_, err := a.coll.HybridSearch(t.Context(), &HybridRequest{Read: r, NQ: 1, TopK: 20, Ranker: Ranker{RRF: 60}, Searches: []SubSearch{{FieldID: addedField, Queries: query, TopK: 20, Metric: a.metric}}})
+			return err
+		},
+		"search of another": func(a *addedRig, r Read) error {
+			r.OutputFields = []int64{addedField}
+			_, err := a.coll.Search(t.Context(), &SearchRequest{Read: r, FieldID: vectorField, Vectors: vectorOf(1, 0), NQ: 1, TopK: 20, Metric: index.L2})
+			return err
+		},
+		"query": func(a *addedRig, r Read) error {
+			r.OutputFields = []int64{idField, addedField}
+			_, err := a.coll.Query(t.Context(), &QueryRequest{Read: r}, func(*schema.Batch, uint64) error { return nil })
+			return err
+		},
+	} {
+		for _, to := range []int64{1, 2} { // a segment that has the field, one that never had
+			for _, sealed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, rows go to %d, sealed %v", name, to, sealed), func(t *testing.T) {
+					a := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+					a.add()
+					a.apply(1, seq(0, 10), 0, false, func(int64) bool { return true })
+					must(t, read(a, Read{}))
+					drop := func(string) uint64 {
+						info := a.info()
+						info.Schema, info.Version = items(), 3
+						info.Schema.Version, a.o.schema = 3, info.Schema
+						a.coll.Update(info)
+						a.apply(to, seq(100, 105), 0, false, nil)
+						if sealed {
+							a.handOff(to)
+						}
+						return a.now
+					}
+					wantClass(t, read(a, Read{Guarantee: drop}), errclass.Retryable)
+				})
+			}
+		}
+	}
+}

@@ -26,10 +26,30 @@ func goneField(s *schema.Schema, id int64) error {
 	return errclass.New(errclass.Retryable, "field %d is not there any more: try again", id)
 }
 
-// has reports a field that the read was planned with and that has been dropped since.
+// has reports a field that the read was planned with and that has been dropped since:
+// rows that came while the read waited may be without it. Those of its snapshot are of
+// a schema that the collection has by now.
 func (x *reader) has(fieldID int64) error {
 	if _, ok := x.info.Schema.FieldByID(fieldID); !ok {
 		return goneField(x.info.Schema, fieldID)
+	}
+	if s := x.coll.schema(); s != x.info.Schema {
+		if _, ok := s.FieldByID(fieldID); !ok {
+			return goneField(s, fieldID)
+		}
+	}
+	return nil
+}
+
+// hasOutput is has for the vector fields to return. It is asked once, before an answer
+// begins: what is dropped later the rows of the snapshot have.
+func (x *reader) hasOutput() error {
+	for _, id := range x.read.OutputFields {
+		if f, ok := x.info.Schema.FieldByID(id); ok && f.Type.IsVector() {
+			if err := x.has(id); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -118,6 +118,10 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 		}
 		x.snap = c.acquire(x.channels)
 	}
+	if err := x.hasOutput(); err != nil {
+		x.close()
+		return nil, err
+	}
 	x.stats.Wait = time.Since(start)
 	x.stats.Channels = make([]string, 0, len(x.channels))
 	for _, t := range x.channels {
