@@ -1,8 +1,6 @@
 package segments
 
 import (
-	"github.com/cockroachdb/errors"
-
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -30,7 +28,7 @@ func (sc *scratch) distances(v vectors, n int, q *nearestQuery, allowed *bitset.
 	}
 	for at := q.from; at < n; {
 		if q.stop != nil && q.stop.Load() {
-			return errors.Wrap(q.ctx.Err(), "search")
+			return q.cut()
 		}
 		if allowed != nil {
 			at = sc.nextIDs(allowed, at, n)

@@ -4,8 +4,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cockroachdb/errors"
-
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/vec"
@@ -104,7 +102,7 @@ func (sc *scratch) searchLists(x *growingLists, st *listsState, rows vectors, q 
 	hops := s.readLists()
 	sc.work.note(wayLists, 0, hops)
 	if q.stop != nil && q.stop.Load() {
-		return nil, errors.Wrap(q.ctx.Err(), "search")
+		return nil, q.cut()
 	}
 	return s, nil
 }

@@ -1,12 +1,15 @@
 package segments
 
 import (
+	"context"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
@@ -505,5 +508,35 @@ func TestQueriesThatReadListsTogether(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestASearchOfListsThatIsCut says so, even if its context has not ended: who waited for it
+// may have gone for another reason.
+func TestASearchOfListsThatIsCut(t *testing.T) {
+	const n, dim, k = 2000, 8, 5
+	mix := newMixture(dim, 0, 1)
+	v, _ := growingField(t, index.L2, dim, mix.rows(n), n)
+	var stop atomic.Bool
+	stop.Store(true)
+	queries := mix.rows(3)
+	q := nearestQuery{ctx: t.Context(), k: k, metric: index.L2, stop: &stop, vector: queries[:dim]}
+	if v.listsFor(&q, n, nil) == nil {
+		t.Fatal("there are no lists to search")
+	}
+	sc := newScratch()
+	sc.work = &work{}
+	if _, err := v.nearest(&q, n, nil, sc); !errors.Is(err, context.Canceled) {
+		t.Errorf("one query: %v", err)
+	}
+	sc.batch.reset(3)
+	if err := v.nearestEach(&q, queries, n, nil, sc); !errors.Is(err, context.Canceled) {
+		t.Errorf("some: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	q.ctx = ctx
+	if _, err := v.nearest(&q, n, nil, sc); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("past the deadline: %v", err)
 	}
 }

@@ -1,8 +1,6 @@
 package segments
 
 import (
-	"github.com/cockroachdb/errors"
-
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
@@ -85,7 +83,7 @@ func (sc *scratch) scanEach(queries int, vector func(i int, q *nearestQuery), q 
 	}
 	for at := q.from; at < n; {
 		if q.stop != nil && q.stop.Load() {
-			return errors.Wrap(q.ctx.Err(), "search")
+			return q.cut()
 		}
 		first, end := at, min(at+scanBlock, n)
 		rows, way := end-at, wayScan

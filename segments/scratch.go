@@ -47,6 +47,16 @@ func (q *nearestQuery) limitOf(i int) (float32, bool) {
 	return q.limit, q.limited
 }
 
+// cut is the error of a search that stop has ended: that of its context, which may not
+// have one yet.
+func (q *nearestQuery) cut() error {
+	err := q.ctx.Err()
+	if err == nil {
+		err = context.Canceled
+	}
+	return errors.Wrap(err, "search")
+}
+
 // vectors is the memory of one vector field of a segment.
 type vectors struct {
 	base []float32   // row after row
@@ -94,7 +104,7 @@ func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset
 	}
 	for at := from; at < n; {
 		if q.stop != nil && q.stop.Load() {
-			return nil, errors.Wrap(q.ctx.Err(), "search")
+			return nil, q.cut()
 		}
 		if allowed == nil {
 			end := min(at+scanBlock, n)
@@ -247,7 +257,7 @@ func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuer
 	if err != nil {
 		return nil, err
 	}
-	return found[:min(q.k, len(found))], errors.Wrap(q.ctx.Err(), "search")
+	return found[:min(q.k, len(found))], q.cut()
 }
 
 // searchIndexEach is searchIndex for each of the vectors, which lie one behind the
@@ -271,7 +281,7 @@ func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []
 	if failed != nil {
 		return failed
 	}
-	return errors.Wrap(q.ctx.Err(), "search")
+	return q.cut()
 }
 
 // batchScratch is what a batch of queries has found, in the order in which it was.

@@ -31,7 +31,7 @@ func (sc *scratch) scanSparse(terms []sparse.Term, n int, q *nearestQuery, allow
 	}
 	found := sc.lists.Search(terms, &sq)
 	if q.stop != nil && q.stop.Load() {
-		return nil, errors.Wrap(q.ctx.Err(), "search")
+		return nil, q.cut()
 	}
 	way := wayScan
 	if allowed != nil {
@@ -49,7 +49,7 @@ func (sc *scratch) sparseDistances(terms []sparse.Term, n int, q *nearestQuery, 
 		return err
 	}
 	if q.stop != nil && q.stop.Load() {
-		return errors.Wrap(q.ctx.Err(), "search")
+		return q.cut()
 	}
 	sc.work.note(wayScan, sc.lists.Scored(), 0)
 	return nil
