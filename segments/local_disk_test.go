@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/errors"
 )
 
 // filesOn are files of ten bytes on the disk that fetch, map and unmap nothing.
@@ -129,5 +131,24 @@ func TestRoomInTheQueueTakesNoMoreThanItNeeds(t *testing.T) {
 	written()
 	if d := s.Disk(); d.Used != 950 || d.Queue != 950 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestFilesAreNotFetchedAheadIntoTheRoomOfRows that are about to be written to the queue.
+func TestFilesAreNotFetchedAheadIntoTheRoomOfRows(t *testing.T) {
+	s, started := &Set{disk: newLocalDisk(100, 1)}, 0
+	written, err := s.RoomInQueue(60)
+	must(t, err)
+	f := &fieldFiles{disk: s.disk, what: "f", bytes: 50, timeout: time.Second,
+		run: func(string, func(context.Context) error) error { started++; return errors.New("not now") }}
+	f.settleLater()
+	written()
+	f.settleLater()
+	if started != 0 {
+		t.Errorf("%d fetches of 50 bytes began with 40 free", started)
+	}
+	s.ObserveQueue(func() int64 { return 0 })
+	if f.settleLater(); started != 1 {
+		t.Errorf("%d fetches with 100 bytes free", started)
 	}
 }
