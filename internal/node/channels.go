@@ -123,7 +123,7 @@ func (n *Node) watchedOf(s *serving) []string {
 	return slices.Sorted(maps.Keys(s.channels))
 }
 
-// pick returns the named vchannels of the collection, all if none is named.
+// pick returns the named vchannels of the collection, each once, all if none is named.
 func pick(coll *catalog.Collection, names []string) ([]catalog.VChannel, error) {
 	if len(names) == 0 {
 		return coll.VChannels, nil
@@ -134,7 +134,9 @@ func pick(coll *catalog.Collection, names []string) ([]catalog.VChannel, error) 
 		if i < 0 {
 			return nil, errclass.New(errclass.NotFound, "collection %q has no channel %q", coll.Name, name)
 		}
-		out = append(out, coll.VChannels[i])
+		if !slices.ContainsFunc(out, func(v catalog.VChannel) bool { return v.Name == name }) {
+			out = append(out, coll.VChannels[i])
+		}
 	}
 	return out, nil
 }

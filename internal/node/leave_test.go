@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -97,4 +99,100 @@ func TestAChannelIsLeftBeforeItsSegments(t *testing.T) {
 			r.has(110)
 		})
 	}
+}
+
+// TestAChannelThatIsNamedTwice is left once, and named once.
+func TestAChannelThatIsNamedTwice(t *testing.T) {
+	r := newWorld(t).open(dispatched)
+	r.create()
+	r.own()
+	r.load()
+	name := r.Channels()[0].VChannel
+	gone, err := r.UnwatchChannels(within(t), things, []string{name, name})
+	if must(t, err); !slices.Equal(gone, []string{name}) {
+		t.Errorf("left %q, want %q", gone, name)
+	}
+}
+
+// lingering is a queue whose readers do not close while a test wants it.
+type lingering struct {
+	mq.Queue
+	gate *atomic.Pointer[chan struct{}]
+	hang *atomic.Int64
+}
+
+func (l lingering) OpenReader(ctx context.Context, topic string, o mq.ReaderOptions) (mq.Reader, error) {
+	r, err := l.Queue.OpenReader(ctx, topic, o)
+	return lingeringReader{r, l}, err
+}
+
+type lingeringReader struct {
+	mq.Reader
+	of lingering
+}
+
+func (r lingeringReader) Close(ctx context.Context) error {
+	if gate := r.of.gate.Load(); gate != nil {
+		r.of.hang.Add(1)
+		<-*gate
+	}
+	return r.Reader.Close(ctx)
+}
+
+// TestACollectionIsReleasedThoughItsReaderLingers: no channel is left, so nothing is kept
+// of what the node knew, and the error is told besides.
+func TestACollectionIsReleasedThoughItsReaderLingers(t *testing.T) {
+	w := newWorld(t)
+	of := lingering{w.broker.Connect(), &atomic.Pointer[chan struct{}]{}, &atomic.Int64{}}
+	w.queue = func() mq.Queue { return of }
+	r := w.open(dispatched)
+	r.create()
+	r.own()
+	r.load()
+	r.insert(between(0, 10)...)
+	r.flush()
+	r.load()
+	r.insert(between(10, 30)...)
+	r.flush()
+	r.load()
+	coll, err := r.Collection(within(t), things)
+	must(t, err)
+	c, err := r.o.Catalog.Channel(within(t), coll.VChannels[0].Name)
+	must(t, err)
+	if len(c.Segments) != 2 {
+		t.Fatalf("%d segments", len(c.Segments))
+	}
+	_, err = r.ReleaseSegments(within(t), things, []int64{c.Segments[0].ID})
+	must(t, err)
+
+	gate := make(chan struct{})
+	of.gate.Store(&gate)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	var ids []int64
+	left := make(chan error)
+	go func() {
+		var err error
+		ids, err = r.ReleaseSegments(ctx, things, nil)
+		left <- err
+	}()
+	eventually(t, "its reader is being closed", func() bool { return of.hang.Load() > 0 })
+	cancel()
+	err = <-left
+	of.gate.Store(nil)
+	close(gate)
+	if err == nil {
+		t.Error("nobody says that the reader did not close")
+	}
+	if !slices.Equal(ids, []int64{c.Segments[1].ID}) {
+		t.Errorf("released %v, want %d", ids, c.Segments[1].ID)
+	}
+	r.mu.Lock()
+	known := len(r.mu.serving[coll.ID].released)
+	r.mu.Unlock()
+	if known != 0 {
+		t.Errorf("%d segments are still known as released by id", known)
+	}
+	r.load()
+	r.has(30)
 }
