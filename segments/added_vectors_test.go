@@ -11,6 +11,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/segfile"
 )
 
 const addedField = 104
@@ -396,5 +397,33 @@ func TestAVectorFieldThatIsDroppedWhileAReadWaits(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestASegmentWithADroppedVectorFieldNeedsNoRoomForIt, nor is its load done only with that
+// field's files.
+func TestASegmentWithADroppedVectorFieldNeedsNoRoomForIt(t *testing.T) {
+	f := schema.Field{ID: addedField, Name: "w", Type: schema.FloatVector, Dim: 512, Nullable: true}
+	a := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+	a.add()
+	a.apply(1, seq(0, 100), 0, false, func(int64) bool { return true })
+	a.seal(1)
+	a.upload(1)
+	m, err := segfile.ParseManifest(a.read("segments/1/" + segfile.ManifestName))
+	must(t, err)
+	limit := sizeOf(m.BaseFiles()) + sizeOf(m.FieldFiles(vectorField))
+	a.set.disk.limit.Store(limit)
+	var done, total int64
+	load := func() error {
+		return a.coll.Load(t.Context(), LoadRequest{SegmentID: 1, VChannel: "v", Path: "segments/1", Progress: func(n, all int64) { done, total = n, all }})
+	}
+	wantClass(t, load(), errclass.Exhausted)
+	info := a.info()
+	info.Schema, info.Version = items(), 3
+	info.Schema.Version = 3
+	a.coll.Update(info)
+	must(t, load())
+	if done != total || total != limit {
+		t.Errorf("%d of %d bytes, want %d", done, total, limit)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
 )
 
@@ -251,7 +252,7 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	if err != nil {
 		return nil, err
 	}
-	f := &fetcher{coll: c, request: r, manifest: m, total: m.DiskBytes()}
+	f := &fetcher{coll: c, request: r, manifest: m, total: toFetch(m, c.schema())}
 	s, err := c.openFetched(ctx, f, heap)
 	if err != nil {
 		return nil, err
@@ -337,10 +338,24 @@ func sizeOf(files []segfile.File) (n int64) {
 	return n
 }
 
+// toFetch is the size of the files of a segment that a collection with schema want reads.
+func toFetch(m *segfile.Manifest, want *schema.Schema) int64 {
+	n := m.DiskBytes()
+	for _, f := range m.Schema.Fields {
+		if dropped(f, &m.Schema, want) {
+			n -= sizeOf(m.FieldFiles(f.ID))
+		}
+	}
+	return n
+}
+
 // fits refuses a segment with a field that will never have room on the local disk.
 func (c *Collection) fits(m *segfile.Manifest, base int64) error {
-	limit := c.set.disk.limit.Load()
+	limit, newest := c.set.disk.limit.Load(), c.schema()
 	for _, f := range m.Schema.Fields {
+		if dropped(f, &m.Schema, newest) { // its files are not fetched
+			continue
+		}
 		if n := sizeOf(m.FieldFiles(f.ID)); limit > 0 && n > limit-base {
 			return errclass.New(errclass.Exhausted, "field %q takes %d bytes of the local disk, and the rest of the segment %d; the limit is %d (disk.limit)", f.Name, n, base, limit)
 		}

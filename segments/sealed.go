@@ -137,13 +137,17 @@ func checkSchema(have, want *schema.Schema) error {
 	return nil
 }
 
+// dropped reports whether a field of a segment with schema have is not to be read in a
+// collection with schema want. One that this node does not know yet is read once it does.
+func dropped(f schema.Field, have, want *schema.Schema) bool {
+	_, known := want.FieldByID(f.ID)
+	return !known && have.Version <= want.Version
+}
+
 func (s *Sealed) openVectors(info CollectionInfo) error {
 	have := s.file.Manifest().Schema
 	for _, f := range have.Fields {
-		// A field that this node does not know yet is read once it does; one that was
-		// dropped is not.
-		_, known := info.Schema.FieldByID(f.ID)
-		if !f.Type.IsVector() || !known && have.Version <= info.Schema.Version {
+		if !f.Type.IsVector() || dropped(f, &have, info.Schema) {
 			continue
 		}
 		v := &sealedVectors{fieldID: f.ID, typ: f.Type, texts: ofTexts(info.Schema, f.ID), dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
