@@ -257,7 +257,7 @@ func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuer
 	if err != nil {
 		return nil, err
 	}
-	return found[:min(q.k, len(found))], q.cut()
+	return found[:min(q.k, len(found))], errors.Wrap(q.ctx.Err(), "search")
 }
 
 // searchIndexEach is searchIndex for each of the vectors, which lie one behind the
@@ -281,7 +281,7 @@ func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []
 	if failed != nil {
 		return failed
 	}
-	return q.cut()
+	return errors.Wrap(q.ctx.Err(), "search")
 }
 
 // batchScratch is what a batch of queries has found, in the order in which it was.
