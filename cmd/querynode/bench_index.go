@@ -150,6 +150,7 @@ func (b *benchIndexCmd) check() (index.Metric, error) {
 
 // indexBench is one run.
 type indexBench struct {
+	scratch []index.Scratch // of each worker, for batches
 	cmd     *benchIndexCmd
 	out     *console.Console
 	metric  index.Metric

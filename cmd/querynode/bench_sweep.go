@@ -225,11 +225,14 @@ func (x *indexBench) batches(ctx context.Context, effort int) error {
 	n, dim := x.queries.rows(), x.queries.dim
 	share := min(x.cmd.Batch, (n+x.cmd.Threads-1)/x.cmd.Threads)
 	var next atomic.Int64
-	return inParallel(ctx, x.cmd.Threads, func(int) {
-		var s index.Scratch
+	if x.scratch == nil {
+		x.scratch = make([]index.Scratch, x.cmd.Threads) // reused, as a node does
+	}
+	return inParallel(ctx, x.cmd.Threads, func(worker int) {
+		s := &x.scratch[worker]
 		q := index.Query{K: x.cmd.TopK, Effort: effort, Allowed: x.allowed}
 		for from := int(next.Add(int64(share))) - share; from < n; from = int(next.Add(int64(share))) - share {
-			x.search.SearchBatch(x.queries.values[from*dim:min(from+share, n)*dim], &q, &s, func(int, []index.Neighbor) {})
+			x.search.SearchBatch(x.queries.values[from*dim:min(from+share, n)*dim], &q, s, func(int, []index.Neighbor) {})
 		}
 	})
 }

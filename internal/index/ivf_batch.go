@@ -181,14 +181,13 @@ func (x *ivf) findUses(p *plan, n int, s *Scratch) {
 				continue
 			}
 			x.selectLists(sums, c.bias, aff[i], p.lists, s)
-			x.useLists(uint32(from+i), s)
+			b.use(uint32(from+i), s.ivf.near)
 		}
 	}
 }
 
-// useLists notes that a query wants the lists in s.ivf.near.
-func (x *ivf) useLists(query uint32, s *Scratch) {
-	b, near := &s.ivf.batch, s.ivf.near
+// use notes that a query wants the lists in near.
+func (b *batchScratch) use(query uint32, near []uint64) {
 	first := min(batchFirst, len(near))
 	for i := range first {
 		for j := i + 1; j < len(near); j++ {
@@ -206,10 +205,10 @@ func (x *ivf) useLists(query uint32, s *Scratch) {
 	}
 }
 
-// readShared reads the lists of uses, each once.
-func (x *ivf) readShared(uses []listUse, p *plan, s *Scratch) {
-	b := &s.ivf.batch
-	b.start = grown(b.start, x.lists.n+1)
+// byList leaves the queries of uses in b.order, by lists of which there are so many: those of
+// list l end at b.start[l], where those of the next begin.
+func (b *batchScratch) byList(uses []listUse, lists int) {
+	b.start = grown(b.start, lists+1)
 	clear(b.start)
 	for _, u := range uses {
 		b.start[u.list]++
@@ -224,6 +223,12 @@ func (x *ivf) readShared(uses []listUse, p *plan, s *Scratch) {
 		b.order[b.start[u.list]] = u.query
 		b.start[u.list]++ // it ends as the start of the next list
 	}
+}
+
+// readShared reads the lists of uses, each once.
+func (x *ivf) readShared(uses []listUse, p *plan, s *Scratch) {
+	b := &s.ivf.batch
+	b.byList(uses, x.lists.n)
 	from := uint32(0)
 	for l := range x.lists.n {
 		to := b.start[l]

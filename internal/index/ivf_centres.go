@@ -304,12 +304,19 @@ const listSample = 8
 
 // selectLists leaves the n nearest lists in s.ivf.near, in no order.
 func (x *ivf) selectLists(sums []int32, bias []float32, aff vec.Affine, n int, s *Scratch) {
-	v := &s.ivf
+	s.ivf.selectLists(x.kern, x.lists.n, sums, bias, aff, n)
+}
+
+// keepLists leaves the n nearest of the first lists in s.ivf.rows in s.ivf.near.
+func (x *ivf) keepLists(hits, n int, s *Scratch) { s.ivf.keepLists(x.lists.n, hits, n) }
+
+// selectLists leaves the n nearest of so many lists in v.near, in no order.
+func (v *ivfScratch) selectLists(kern vec.Kernels, lists int, sums []int32, bias []float32, aff vec.Affine, n int) {
 	limit := float32(math.MaxFloat32)
-	if n < x.lists.n/2 && x.lists.n > 16*listSample {
+	if n < lists/2 && lists > 16*listSample {
 		// The bias has the squared norm, or little: it is no order of its own.
 		v.near = v.near[:0]
-		for i := 0; i < x.lists.n; i += listSample {
+		for i := 0; i < lists; i += listSample {
 			v.near = append(v.near, vec.Key(float32(sums[i])*aff.Scale+aff.Base+bias[i], 0))
 		}
 		at := n/listSample + n/(2*listSample) + 4
@@ -318,19 +325,18 @@ func (x *ivf) selectLists(sums []int32, bias []float32, aff vec.Affine, n int, s
 			limit = vec.Unkey(slices.Max(v.near[:at])).Distance
 		}
 	}
-	hits := x.kern.SumsBelow(sums, bias, aff, limit, v.rows, v.dist)
+	hits := kern.SumsBelow(sums, bias, aff, limit, v.rows, v.dist)
 	if hits < n && limit < math.MaxFloat32 {
-		hits = x.kern.SumsBelow(sums, bias, aff, math.MaxFloat32, v.rows, v.dist)
+		hits = kern.SumsBelow(sums, bias, aff, math.MaxFloat32, v.rows, v.dist)
 	}
-	x.keepLists(hits, n, s)
+	v.keepLists(lists, hits, n)
 }
 
-// keepLists leaves the n nearest of the first lists in s.ivf.rows in s.ivf.near.
-func (x *ivf) keepLists(hits, n int, s *Scratch) {
-	v := &s.ivf
+// keepLists leaves the n nearest of the first of v.rows, below a number of lists, in v.near.
+func (v *ivfScratch) keepLists(lists, hits, n int) {
 	v.near = v.near[:0]
 	for i, l := range v.rows[:hits] {
-		if int(l) < x.lists.n { // what fills the last panel is only near in a damaged image
+		if int(l) < lists { // what fills the last panel is only near in a damaged image
 			v.near = append(v.near, vec.Key(v.dist[i], l))
 		}
 	}

@@ -58,7 +58,7 @@ type Stats struct {
 	// blocks up included; once for all queries of a batch that read a list together.
 	Codes int
 	// Lists is the number of lists of near rows that a search of a graph has read,
-	// instead of walking: it has a filter then. They are among the Hops.
+	// instead of walking: it has a filter then, or is a batch that shares them. They are among the Hops.
 	Lists int
 	// Scanned says that rows were scanned exactly, instead of or after a walk.
 	Scanned bool

@@ -36,8 +36,9 @@ type sqGraph struct {
 	seeded    bool     // walks begin in lists, too
 	ending    ending
 	filters   *filterCache[knownFilter]
-	start     uint32 // row where walks begin
-	top       int    // level of start; -1: there are no rows
+	shares    shareTable // how many lists do in place of a walk
+	start     uint32     // row where walks begin
+	top       int        // level of start; -1: there are no rows
 	bytes     int64
 	why       string
 }
@@ -58,7 +59,7 @@ func (g *sqGraph) level(row uint32) int { return int(g.upperOff[row+1]) - int(g.
 
 // Info describes the graph.
 func (g *sqGraph) Info() Info {
-	return Info{
+	info := Info{
 		Kind: KindHNSWSQ, Metric: g.metric, Dim: g.dim, Rows: g.rows, Bytes: g.bytes, Why: g.why,
 		Params: map[string]string{
 			"M": strconv.Itoa(g.m), "efConstruction": strconv.Itoa(g.ef),
@@ -66,6 +67,10 @@ func (g *sqGraph) Info() Info {
 			"fineBits": strconv.Itoa(g.fine.bits),
 		},
 	}
+	if lists := g.shares.find(calibrateK, DefaultEffort(calibrateK)); lists > 0 {
+		info.Params["batchLists"] = strconv.Itoa(lists) // read by a batch for the recall of the default effort
+	}
+	return info
 }
 
 // sqQuery is a query ready for records.

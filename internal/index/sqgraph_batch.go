@@ -11,8 +11,8 @@ type sqWay struct {
 	query  int // its number; -1: none
 }
 
-// SearchBatch searches for several of the vectors in turns, or compares all with every row
-// that a filter allows.
+// SearchBatch searches for several of the vectors in turns, compares all with every row
+// that a filter allows, or reads lists together in place of walks.
 func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / g.dim
 	k, ef := g.effort(q)
@@ -21,6 +21,10 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 			g.compareBatch(vectors, q, min(k, c), ef, c, s, found)
 			return
 		}
+	}
+	if lists := g.shares.listsFor(n, k, ef, g); lists > 0 && q.Allowed == nil {
+		g.shareBatch(vectors, q, k, lists, s, found)
+		return
 	}
 	if n < 2 || k <= 0 || q.Allowed != nil || g.scans(ef) {
 		one(g, g.dim, vectors, q, s, found)

@@ -26,6 +26,7 @@ type sqBuilder struct {
 	terms   []float32 // and its scale and what is to be added
 	locks   []sync.Mutex
 	regions []region // what is not part of the graph
+	probe   shareProbe
 }
 
 // slackOf is the room for links above what is kept.
@@ -243,11 +244,17 @@ func (b *sqBuilder) insertAll(ctx context.Context, workers int, told *progress) 
 	if err := parallel(ctx, workers, upper-first, buildStep, insert(b.order[first:upper])); err != nil {
 		return err
 	}
-	rest := b.order[upper:]
+	rest := b.holdBack(b.order[upper:])
 	if err := b.sortByPlace(ctx, workers, rest); err != nil {
 		return err
 	}
-	return parallel(ctx, workers, len(rest), placeStep, insert(rest))
+	if err := parallel(ctx, workers, len(rest), placeStep, insert(rest)); err != nil {
+		return err
+	}
+	if err := b.lookForHeld(ctx, workers); err != nil {
+		return err
+	}
+	return parallel(ctx, workers, len(b.probe.rows), buildStep, insert(b.probe.rows))
 }
 
 // placeStep is how many rows, near to one another, a builder takes at a time.
@@ -427,22 +434,27 @@ func (b *sqBuilder) shadowed(row uint32, distance float32, kept []uint32, dist [
 	return false
 }
 
-// finish cuts all lists to their size in the end, and moves the graph to the
-// memory that is its image.
-func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqBuilt, error) {
-	wide := b.g
-	err := parallel(ctx, workers, wide.rows, 1024, func() func(from, to int) error {
+// cutAll cuts the lists of level 0 that have more links than will be kept.
+func (b *sqBuilder) cutAll(ctx context.Context, workers int) error {
+	return parallel(ctx, workers, b.g.rows, 1024, func() func(from, to int) error {
 		s := &Scratch{}
-		s.begin(wide.m0 + 1)
+		s.begin(b.g.m0 + 1)
 		return func(from, to int) error {
 			for row := from; row < to; row++ {
-				if links := wide.list(uint32(row), 0); links[b.keep] != 0 {
+				if links := b.g.list(uint32(row), 0); links[b.keep] != 0 {
 					b.cut(uint32(row), links, 0, b.keep, s)
 				}
 			}
 			return nil
 		}
 	})
+}
+
+// finish cuts all lists to their size in the end, and moves the graph to the
+// memory that is its image.
+func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqBuilt, error) {
+	wide := b.g
+	err := b.cutAll(ctx, workers)
 	if err != nil {
 		return nil, err
 	}
@@ -485,6 +497,9 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 	}
 	if err == nil {
 		err = out.learnSeeds(ctx, workers)
+	}
+	if err == nil {
+		err = out.g.measureShares(ctx, workers, &b.probe)
 	}
 	if err != nil {
 		return nil, errors.CombineErrors(err, out.Close())

@@ -130,26 +130,31 @@ func (c *coder) compared(vector []float32, q *sqQuery, w *coded) (scale, shift f
 
 // learnEnding measures how walks are to end, and notes it in the image. Graphs where that is not to be told end as they did.
 func (b *sqBuilt) learnEnding(ctx context.Context, workers int) error {
-	g := b.g
+	e, err := b.g.measureEnding(ctx, workers)
+	if err != nil || !e.exists() {
+		return err
+	}
+	b.g.ending = e
+	e.put(b.mem.bytes)
+	binary.LittleEndian.PutUint32(b.mem.bytes[124:], castagnoli(b.mem.bytes[:124]))
+	return nil
+}
+
+// measureEnding measures how walks are to end; the zero ending if that is not to be told.
+func (g *sqGraph) measureEnding(ctx context.Context, workers int) (ending, error) {
 	if g.rows < endRowsLeast {
-		return nil
+		return ending{}, nil
 	}
 	l := newEndLearner(g)
 	near, err := l.learn(ctx, workers, endNear*endLeast)
 	if err != nil {
-		return err
+		return ending{}, err
 	}
 	far, err := l.learn(ctx, workers, endFar*endLeast)
-	if err != nil {
-		return err
+	if err != nil || near == 0 || far == 0 {
+		return ending{}, err
 	}
-	if near == 0 || far == 0 {
-		return nil
-	}
-	g.ending = ending{near: near, far: far, typical: l.typical}
-	g.ending.put(b.mem.bytes)
-	binary.LittleEndian.PutUint32(b.mem.bytes[124:], castagnoli(b.mem.bytes[:124]))
-	return nil
+	return ending{near: near, far: far, typical: l.typical}, nil
 }
 
 // put writes e to a header.

@@ -42,6 +42,7 @@ import (
 //	108 u16 how walks end where ef is twice what is wanted, see ending; 0: after ef rows; 0 before version 4
 //	110 u16 where it is 16 times that
 //	112 f32 what distances are compared with, mostly; finite, not negative
+//	116 u32 numbers in the table of shares, 0 if there are none; 0 before version 4
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -58,9 +59,10 @@ import (
 //	centres     of lists, only if there are any: f32 low and step for each value, for each centre f32 bias and for each
 //	            list and one more u32 its first link, codes in panels (see byteCodes)
 //	lists       rows, u32 row plus 1
+//	shares      u32, only if there are any; see shareTable
 const (
 	sqMagic   = "QNHNSQ\r\n"
-	sqVersion = 4 // version 1 had no fine codes, version 2 no lists, version 3 no ending
+	sqVersion = 4 // version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares
 	maxReason = 4096
 )
 
@@ -77,19 +79,20 @@ type sqHeader struct {
 	flags, head, stride    uint32
 	reason, wide, fine     uint32
 	lists, listDims        uint32
+	shares                 uint32
 	rows, blocks, seed     uint64
 	ending                 ending
 }
 
 // sections are the lengths in bytes of what follows the header.
-func (hd *sqHeader) sections() [12]uint64 {
+func (hd *sqHeader) sections() [13]uint64 {
 	coder := 4 * (uint64(hd.dim) + 3*uint64(hd.head))
 	directions := uint64(0)
 	if hd.flags&sqTurned != 0 {
 		coder += 4 * 2 * uint64(hd.head)
 		directions = uint64(hd.head) * uint64(vec.SQ8Stride(int(hd.dim)))
 	}
-	s := [12]uint64{
+	s := [13]uint64{
 		coder, directions, uint64(hd.reason), hd.rows * uint64(hd.stride), hd.rows * uint64(hd.m0) * 4,
 		(hd.rows + 1) * 4, hd.blocks * uint64(hd.m) * 4,
 	}
@@ -101,6 +104,7 @@ func (hd *sqHeader) sections() [12]uint64 {
 	}
 	s[9] = hd.rows * uint64(fineStride(int(hd.dim), int(hd.fine)))
 	s[10], s[11] = listSections(hd.rows, uint64(hd.lists), uint64(hd.listDims))
+	s[12] = 4 * uint64(hd.shares)
 	return s
 }
 
@@ -125,6 +129,7 @@ func (hd *sqHeader) encode(b []byte) {
 		le.PutUint32(b[80+4*i:], x)
 	}
 	hd.ending.put(b)
+	le.PutUint32(b[116:], hd.shares)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 }
 
@@ -153,6 +158,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 	}
 	if version >= 4 {
 		hd.ending = endingOf(b)
+		hd.shares = le.Uint32(b[116:])
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -170,6 +176,8 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("%d lists by %d values", hd.lists, hd.listDims)
 	case !hd.ending.valid():
 		return corrupt("walks that end by %v", hd.ending.typical)
+	case hd.shares > maxShares || hd.shares%sharePoint != 0, hd.shares != 0 && hd.lists == 0:
+		return corrupt("a table of %d shares of %d lists", hd.shares, hd.lists)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
 		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
 	case le.Uint64(b[72:]) != hd.size() || uint64(len(b)) < hd.size():
@@ -189,7 +197,7 @@ func (hd *sqHeader) codesFit() bool {
 
 // view returns a graph over an image with that header.
 func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
-	var part [12][]byte
+	var part [13][]byte
 	at := uint64(headerBytes)
 	for i, n := range hd.sections() {
 		part[i] = image[at : at+n]
@@ -222,6 +230,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 	if g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11]); g.lists != nil {
 		g.filters = newFilterCache[knownFilter](knownKept)
 	}
+	g.shares = as[uint32](part[12])
 	return g
 }
 
@@ -243,6 +252,7 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 	}
 	if g.lists != nil {
 		hd.lists, hd.listDims = uint32(g.lists.n), uint32(g.lists.codes.dim)
+		hd.shares = sharePoint * uint32(len(sharesMeasured))
 	}
 	if code.basis != nil {
 		hd.flags |= sqTurned
@@ -317,6 +327,9 @@ func openSQ(image []byte, base []float32) (*sqGraph, error) {
 	}
 	g := hd.view(image[:hd.size()], vec.Detect(), base)
 	if err := g.lists.check(); err != nil {
+		return nil, err
+	}
+	if err := g.shares.check(g.lists); err != nil {
 		return nil, err
 	}
 	return g, nil

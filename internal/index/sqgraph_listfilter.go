@@ -121,17 +121,7 @@ func (g *sqGraph) centreDots(known *knownFilter, s *Scratch) {
 	all := len(c.bias)
 	f.z, f.sums = grown(f.z, queriesRoom*4*c.quads), grown(f.sums, queriesRoom*all)
 	f.rows, f.dist = grown(f.rows, all), grown(f.dist, all)
-	f.length = 1
-	head, metric := s.sq.coded.head[:c.dim], L2
-	if g.metric == IP {
-		metric = IP
-	}
-	f.aff = c.prepare(g.kern, f.z[:4*c.quads], head, metric)
-	if length := g.kern.Dot(head, head); metric == IP && length > 0 {
-		// What a list is nearer than its centre is for a query of length 1.
-		f.length = float32(math.Sqrt(float64(length)))
-		f.aff.Scale, f.aff.Base = f.aff.Scale/f.length, f.aff.Base/f.length
-	}
+	f.aff, f.length = g.forCentres(f.z[:4*c.quads], s)
 	g.kern.Panels(f.z, 1, c.quads, c.panels, all/vec.PanelRows, f.sums)
 	f.below = float32(math.Inf(-1))
 	f.bias, f.lists, f.sample = c.bias, g.lists.n, f.sample[:0]
@@ -145,6 +135,23 @@ func (g *sqGraph) centreDots(known *knownFilter, s *Scratch) {
 		}
 		f.sample = append(f.sample, vec.Key(float32(f.sums[l])*f.aff.Scale+f.aff.Base+c.bias[l], 0))
 	}
+}
+
+// forCentres writes what stands for the query that was prepared last, in products with
+// centres, to z. It returns what makes distances of these, and what those are then to be multiplied by.
+func (g *sqGraph) forCentres(z []int8, s *Scratch) (aff vec.Affine, length float32) {
+	c := g.lists.codes
+	head := s.sq.coded.head[:c.dim]
+	if g.metric != IP {
+		return c.prepare(g.kern, z, head, L2), 1
+	}
+	aff, length = c.prepare(g.kern, z, head, IP), 1
+	if square := g.kern.Dot(head, head); square > 0 {
+		// What a list is nearer than its centre is for a query of length 1.
+		length = float32(math.Sqrt(float64(square)))
+		aff.Scale, aff.Base = aff.Scale/length, aff.Base/length
+	}
+	return aff, length
 }
 
 // nextLists leaves about want more lists in s.lists.near, nearest first or nearly so,

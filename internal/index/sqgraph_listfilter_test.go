@@ -142,7 +142,7 @@ func before3(tb testing.TB, image []byte) []byte {
 	if hd.lists == 0 {
 		tb.Fatal("no lists")
 	}
-	hd.lists, hd.listDims = 0, 0
+	hd.lists, hd.listDims, hd.shares = 0, 0, 0
 	image = image[:hd.size()]
 	hd.encode(image)
 	le.PutUint32(image[8:], 2)
@@ -186,7 +186,7 @@ func TestDamagedListsDoNotHurtASearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	sizes := hd.sections()
-	end := len(image)
+	end := len(image) - int(aligned(sizes[12]))
 	from := end - int(aligned(sizes[10])+aligned(sizes[11]))
 	half := bitset.New(g.rows + 64) // a set may be longer than the index
 	for row := 0; row < half.Len(); row += 2 {

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"encoding/binary"
 	"math"
 
 	"github.com/querynode/querynode/internal/vec"
@@ -20,11 +19,11 @@ const (
 )
 
 // What comparing a query of a batch with a row costs in nanoseconds, for each quad
-// of its codes and whatever they are, and what putting a row into a panel does; and a
+// of its codes and whatever they are, and what putting a line of a row's record into a panel does; and a
 // search for one query, for each row that a walk of its effort keeps and whatever
 // that is.
 const (
-	panelQuadCost, panelRowCost, panelPackCost = 0.004, 0.15, 60
+	panelQuadCost, panelRowCost, panelPackCost = 0.004, 0.15, 20
 	aloneKeptCost, aloneCost                   = 600, 6000
 )
 
@@ -52,27 +51,21 @@ func (c *coder) panelOrder() panelOrder {
 	return o
 }
 
-// put writes the codes of a record to its place in a panel.
-func (o *panelOrder) put(panel []byte, lane int, record []byte) {
-	const quad = 4 * vec.PanelRows
-	le, codes := binary.LittleEndian, record[vec.SQ8Bias:]
-	if !o.narrow {
-		for i := range o.words {
-			le.PutUint32(panel[i*quad+4*lane:], le.Uint32(codes[4*i:])>>1&0x7f7f7f7f)
-		}
-		return
-	}
-	for i := range o.first {
-		le.PutUint32(panel[i*quad+4*lane:], le.Uint32(codes[4*i:])>>1&0x7f7f7f7f)
-	}
+// parts appends to parts what becomes of the words of a record.
+func (o *panelOrder) parts(parts []vec.RecordPart) []vec.RecordPart {
 	// In the first word with narrow codes there may be wide ones.
 	mask := uint32(1)<<(8*(o.wide-4*o.first)) - 1
-	for i := o.first; i < o.words; i++ {
-		x := le.Uint32(codes[4*i:])
-		le.PutUint32(panel[i*quad+4*lane:], x>>1&0x7f7f7f7f&mask|x&0x0f0f0f0f&^mask)
-		le.PutUint32(panel[(o.words+i-o.first)*quad+4*lane:], x>>4&0x0f0f0f0f&^mask)
+	for i := range o.words {
+		if !o.narrow || i < o.first {
+			parts = append(parts, vec.RecordPart{Halved: 0x7f7f7f7f})
+			continue
+		}
+		parts = append(parts, vec.RecordPart{
+			Halved: 0x7f7f7f7f & mask, Whole: 0x0f0f0f0f &^ mask, High: 0x0f0f0f0f &^ mask, Above: vec.RecordAbove(o.words - o.first),
+		})
 		mask = 0
 	}
+	return parts
 }
 
 // weigh writes what the weights of a query are in the order of a panel.
@@ -92,9 +85,11 @@ func (o *panelOrder) weigh(weights, to []float32) {
 // panelScratch is what such a batch works in.
 type panelScratch struct {
 	order   panelOrder
+	parts   []vec.RecordPart
 	panels  []byte
 	bias    []float32
 	rows    []uint32 // in the panels
+	next    []uint32 // those of the list behind, where lists are read
 	queries []sqQuery
 	halves  []int8 // of all queries
 	z       []int8
@@ -109,7 +104,7 @@ type panelScratch struct {
 }
 
 func (p *panelScratch) bytes() int {
-	n := cap(p.panels) + cap(p.halves) + cap(p.z) + 48*cap(p.queries) + 8*cap(p.aff) +
+	n := cap(p.panels) + 16*cap(p.parts) + 4*cap(p.next) + cap(p.halves) + cap(p.z) + 48*cap(p.queries) + 8*cap(p.aff) +
 		4*(cap(p.bias)+cap(p.rows)+cap(p.ones)+cap(p.weights)+cap(p.sums)+cap(p.places)+cap(p.dist))
 	return n + 8*cap(p.keys) + 40*cap(p.cands)
 }
@@ -125,7 +120,7 @@ func (g *sqGraph) comparesAll(n, c, ef int) bool {
 		return false
 	}
 	order := g.code.panelOrder()
-	row := panelRowCost + panelQuadCost*4*float64(order.quads) + panelPackCost/float64(min(n, panelMost))
+	row := panelRowCost + panelQuadCost*4*float64(order.quads) + panelPackCost*float64(g.code.stride/vec.SQ8Line)/float64(min(n, panelMost))
 	return float64(c)*row <= aloneCost+aloneKeptCost*float64(ef)
 }
 
@@ -155,8 +150,18 @@ func (g *sqGraph) compareBatch(vectors []float32, q *Query, k, ef, c int, s *Scr
 
 // panelQueries prepares the queries.
 func (g *sqGraph) panelQueries(vectors []float32, k, ef int, s *Scratch) {
-	p, n, size := &s.panels, len(vectors)/g.dim, g.code.queryLen()
+	n := len(vectors) / g.dim
+	g.panelRoom(n, panelRank(k, ef), s)
+	for i := range n {
+		g.panelQuery(i, vectors[i*g.dim:][:g.dim], s)
+	}
+}
+
+// panelRoom makes room for n queries of so many candidates, and for rows.
+func (g *sqGraph) panelRoom(n, rank int, s *Scratch) {
+	p, size := &s.panels, g.code.queryLen()
 	p.order = g.code.panelOrder()
+	p.parts = p.order.parts(p.parts[:0])
 	width := 4 * p.order.quads
 	p.z, p.aff = grown(p.z, (n+queriesRoom)*width), grown(p.aff, n)
 	p.halves, p.queries = grown(p.halves, n*size), grown(p.queries, n)
@@ -166,66 +171,76 @@ func (g *sqGraph) panelQueries(vectors []float32, k, ef int, s *Scratch) {
 	}
 	// One piece of memory for all candidates: each has room for what is kept of it, and
 	// for what the rows compared at once bring.
-	rank := panelRank(k, ef)
 	room := 2*rank + 64 + chunkPanels*vec.PanelRows
 	p.keys, p.cands = grown(p.keys, n*room), grown(p.cands, n)
 	for i := range n {
 		p.cands[i].keys = p.keys[i*room : i*room : (i+1)*room]
-		sq := g.prepare(vectors[i*g.dim:][:g.dim], s)
-		halves := p.halves[i*size:][:size]
-		copy(halves, sq.halves)
-		sq.halves = halves
-		p.queries[i] = sq
-		p.order.weigh(s.sq.coded.weights, p.weights)
-		z := p.z[i*width:][:width]
-		t := g.kern.Quantize(p.weights, p.ones, z) / 127
-		if !(t > 0 && t <= math.MaxFloat32) {
-			clear(z)
-			t = 0
-		}
-		p.aff[i] = vec.Affine{Scale: t}
 		p.cands[i].reset(rank)
 	}
-}
-
-// panelRows compares n queries with the allowed rows.
-func (g *sqGraph) panelRows(n int, allowed []uint64, s *Scratch) {
-	p, size, stride := &s.panels, 4*vec.PanelRows*s.panels.order.quads, g.code.stride
-	p.panels = grown(p.panels, panelRun/vec.PanelRows*size)
+	p.panels = grown(p.panels, panelRun*width)
 	clear(p.panels)
 	p.bias, p.rows = grown(p.bias, panelRun), grown(p.rows, panelRun)
 	p.sums = grown(p.sums, batchRun*chunkPanels*vec.PanelRows)
 	p.places, p.dist = grown(p.places, chunkPanels*vec.PanelRows), grown(p.dist, chunkPanels*vec.PanelRows)
-	ids, at := s.ids[:0], 0
-	for w := range min((g.rows+63)/64, len(allowed)) {
-		ids = appendRows(ids[:0], w, allowed[w]&wordMask(g.rows, w))
-		g.fetch(ids)
-		for _, row := range ids {
-			record := g.records[int(row)*stride:][:stride]
-			p.order.put(p.panels[at/vec.PanelRows*size:][:size], at%vec.PanelRows, record)
-			p.bias[at] = math.Float32frombits(binary.LittleEndian.Uint32(record))
-			p.rows[at] = row
-			if at++; at == panelRun {
-				if g.comparePanels(n, at, s); s.stopped() {
-					return
-				}
-				at = 0
-			}
-		}
-	}
-	g.comparePanels(n, at, s)
 }
 
-// comparePanels compares n queries with the rows in the panels.
-func (g *sqGraph) comparePanels(n, rows int, s *Scratch) {
-	p := &s.panels
-	width, size, panels := 4*p.order.quads, 4*vec.PanelRows*p.order.quads, numPanels(rows)
-	for i := rows; i < panels*vec.PanelRows; i++ {
+// panelQuery prepares the i-th query.
+func (g *sqGraph) panelQuery(i int, vector []float32, s *Scratch) {
+	p, size, width := &s.panels, g.code.queryLen(), 4*s.panels.order.quads
+	sq := g.prepare(vector, s)
+	halves := p.halves[i*size:][:size]
+	copy(halves, sq.halves)
+	sq.halves = halves
+	p.queries[i] = sq
+	p.order.weigh(s.sq.coded.weights, p.weights)
+	z := p.z[i*width:][:width]
+	t := g.kern.Quantize(p.weights, p.ones, z) / 127
+	if !(t > 0 && t <= math.MaxFloat32) {
+		clear(z)
+		t = 0
+	}
+	p.aff[i] = vec.Affine{Scale: t}
+}
+
+// panelRows compares n queries with the allowed rows.
+func (g *sqGraph) panelRows(n int, allowed []uint64, s *Scratch) {
+	rows := s.panels.rows[:0]
+	for w := range min((g.rows+63)/64, len(allowed)) {
+		at := len(rows)
+		rows = appendRows(rows, w, allowed[w]&wordMask(g.rows, w))
+		g.fetch(rows[at:])
+		if len(rows) > panelRun-64 {
+			if g.comparePanels(n, rows, s); s.stopped() {
+				return
+			}
+			rows = rows[:0]
+		}
+	}
+	g.comparePanels(n, rows, s)
+}
+
+// fillPanels puts the records of rows, panelRun at most, into the panels, and returns how many
+// panels that are.
+func (g *sqGraph) fillPanels(rows []uint32, s *Scratch) int {
+	p, size, panels := &s.panels, 4*vec.PanelRows*s.panels.order.quads, numPanels(len(rows))
+	for i := range panels {
+		at := i * vec.PanelRows
+		some := rows[at:min(at+vec.PanelRows, len(rows))]
+		g.kern.PanelRecords(g.records, g.code.stride, some, p.parts, p.panels[i*size:][:size], p.bias[at:])
+	}
+	for i := len(rows); i < panels*vec.PanelRows; i++ {
 		p.bias[i] = float32(math.Inf(1))
 	}
+	return panels
+}
+
+// comparePanels compares n queries with rows.
+func (g *sqGraph) comparePanels(n int, rows []uint32, s *Scratch) {
+	p := &s.panels
+	width, size, panels := 4*p.order.quads, 4*vec.PanelRows*p.order.quads, g.fillPanels(rows, s)
 	for q := 0; q < n && !s.stopped(); q += batchRun {
 		run := min(batchRun, n-q)
-		s.stats.Distances += rows * run
+		s.stats.Distances += len(rows) * run
 		for from := 0; from < panels; from += chunkPanels {
 			m := min(panels-from, chunkPanels)
 			g.kern.Panels(p.z[q*width:], run, p.order.quads, p.panels[from*size:], m, p.sums)
@@ -237,7 +252,7 @@ func (g *sqGraph) comparePanels(n, rows int, s *Scratch) {
 					continue
 				}
 				for j, place := range p.places[:hits] {
-					c.keys = append(c.keys, vec.Key(p.dist[j], p.rows[from*vec.PanelRows+int(place)]))
+					c.keys = append(c.keys, vec.Key(p.dist[j], rows[from*vec.PanelRows+int(place)]))
 				}
 				c.trim()
 			}

@@ -36,7 +36,8 @@ func TestAPanelHasTheCodesOfARecord(t *testing.T) {
 		}
 		order, lane := c.panelOrder(), r.IntN(vec.PanelRows)
 		panel, by := make([]byte, order.quads*4*vec.PanelRows), make([]float32, 4*order.quads)
-		order.put(panel, lane, record)
+		ids := make([]uint32, lane+1) // the same record in all lanes up to it
+		vec.Detect().PanelRecords(record, c.stride, ids, order.parts(nil), panel, make([]float32, vec.PanelRows))
 		order.weigh(weights, by)
 		got := 0.0
 		for i, w := range by {

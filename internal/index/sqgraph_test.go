@@ -235,6 +235,7 @@ func sqImages(tb testing.TB) (images [][]byte, bases [][]float32) {
 		{L2, 4, append(clustered(rng(1), 200, 4), make([]float32, 80)...)},
 		{Cosine, 90, flattish(rng(2), 150, 90, 5)},
 		{IP, 3, clustered(rng(3), 70, 3)},
+		{L2, 3, clustered(rng(4), sqListLeast, 3)}, // with lists
 	} {
 		_, b := buildCodes(tb, c.m, c.dim, c.base)
 		var out bytes.Buffer
@@ -253,6 +254,10 @@ func FuzzOpenCodes(f *testing.F) {
 	f.Add(uint8(0), uint32(200), uint8(3), uint32(0), []byte{0xff, 0xff, 0xff, 0xff})
 	f.Add(uint8(1), uint32(24), uint8(40), uint32(0), []byte{9})
 	f.Add(uint8(2), uint32(80), uint8(1), uint32(7), []byte{0, 0, 0, 1})
+	size := uint32(len(images[3]))
+	f.Add(uint8(3), size-192, uint8(2), uint32(0), []byte{10, 0, 0, 0, 40, 0, 0, 0, 9})  // the table of shares
+	f.Add(uint8(3), size-192-4*sqListLeast, uint8(60), uint32(0), []byte{1, 0xff, 0xff}) // links of lists
+	f.Add(uint8(3), uint32(116), uint8(2), uint32(192), []byte{0, 0, 0, 0})              // no table
 	f.Fuzz(func(t *testing.T, which uint8, at uint32, times uint8, cut uint32, bad []byte) {
 		image, base := images[int(which)%len(images)], bases[int(which)%len(images)]
 		image = alignedCopy(image)
@@ -279,6 +284,15 @@ func FuzzOpenCodes(f *testing.F) {
 			for _, n := range x.Search(make([]float32, dim), &q, &s) {
 				if int(n.Row) >= len(base)/dim {
 					t.Fatalf("row %d of %d", n.Row, len(base)/dim)
+				}
+			}
+		}
+		if g, ok := x.(*sqGraph); ok && g.lists != nil && g.rows > 0 {
+			for _, rows := range sharedRows(g, base[:min(9, g.rows)*dim], &Query{K: 4, Effort: 8}, min(3, g.lists.n), &s) {
+				for _, n := range rows {
+					if int(n.Row) >= len(base)/dim {
+						t.Fatalf("row %d of %d", n.Row, len(base)/dim)
+					}
 				}
 			}
 		}
