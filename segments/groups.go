@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/schema"
@@ -238,7 +237,7 @@ func (g *grouping) byScan(t *target, number int32, q *nearestQuery, n int, allow
 	var rows []uint32
 	for len(heap) > 0 {
 		if g.stop.Load() {
-			return errors.Wrap(q.ctx.Err(), "search")
+			return q.cut()
 		}
 		some, rows = some[:0], rows[:0]
 		for len(heap) > 0 && len(some) < popAtOnce {
