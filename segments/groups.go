@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
