@@ -114,7 +114,7 @@ func TestAWalkFollowsHalfToOneAndAHalfEf(t *testing.T) {
 	}{{1e-30, ef / 2, ef}, {1e30, 3 * ef / 2, 2 * ef}} {
 		h := byEf(g)
 		h.ending = ending{near: 1, far: 1, typical: c.typical} // e is next to nothing, but times 1e30
-		h.shares = nil // batches walk
+		h.shares = nil                                         // batches walk
 		var s Scratch
 		h.Search(v, &Query{K: 10, Effort: ef}, &s)
 		if hops := s.Stats().Hops; hops < c.least || hops > c.most {
