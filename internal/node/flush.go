@@ -69,12 +69,19 @@ func (n *Node) sealOne(ctx context.Context, w *watch) (ids []int64, wait func() 
 	if _, err := ch.WaitTsafe(ctx, n.acknowledged(ch.Name(), ch.PChannel)); err != nil {
 		return nil, nil, err
 	}
+	// All of it is closed then, by this call or before: a segment that was full is sealed by
+	// an entry that may still be on its way here.
+	before := unstored(ch)
 	ids, at, err := n.flusher.Seal(ctx, ch)
 	return ids, func() ([]int64, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(w.watched, cancel)()
-		ids = append(ids, unstored(ch, ids)...)
+		for _, id := range before {
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
 		err := n.flusher.Wait(ctx, ch, at, ids...)
 		if err != nil && w.watched.Err() != nil {
 			err = errclass.New(errclass.Conflict, "flush: channel %s is not watched on this node any more", ch.Name())
@@ -83,14 +90,12 @@ func (n *Node) sealOne(ctx context.Context, w *watch) (ids []int64, wait func() 
 	}, err
 }
 
-// unstored returns the segments that an earlier call sealed and that are not
-// stored yet.
-func unstored(ch flush.Channel, besides []int64) (ids []int64) {
+// unstored returns the segments that rows are in and that are not stored yet.
+func unstored(ch flush.Channel) (ids []int64) {
 	growing, release := ch.Growing()
 	defer release()
 	for _, g := range growing {
-		id := g.Meta().ID
-		if _, sealed := g.Sealed(); sealed && !ch.IsFlushed(id) && !slices.Contains(besides, id) {
+		if id := g.Meta().ID; !ch.IsFlushed(id) {
 			ids = append(ids, id)
 		}
 	}
