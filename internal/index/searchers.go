@@ -41,7 +41,7 @@ type hnswSearcher struct{ h *HNSW }
 func (x *hnswSearcher) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	ef := q.Effort
 	if ef <= 0 {
-		ef = graphEffort(q.K, q.Recall, &efforts{})
+		ef = graphEffort(q.K, q.Recall)
 	}
 	return q.within(x.h.Search(vector, q.K, ef, q.Allowed, s))
 }

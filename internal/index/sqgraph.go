@@ -168,7 +168,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 func (g *sqGraph) effort(q *Query) (k, ef int) {
 	k = min(q.K, g.rows)
 	if ef = q.Effort; ef <= 0 {
-		ef = graphEffort(k, q.Recall, &efforts{})
+		ef = graphEffort(k, q.Recall)
 	}
 	return k, min(max(ef, k), g.rows)
 }

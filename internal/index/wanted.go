@@ -94,29 +94,11 @@ func (e *efforts) of(recall float64) int {
 // mostMissing is what a wanted share of all may miss.
 const mostMissing = 0.0005
 
-// Of the candidates of a graph for more rows than ten, see graphEffort. Measured on three sets
-// at 30 and 100 rows.
-const (
-	effortPower = 0.8
-	effortRows  = 1.6
-)
-
-// graphEffort is how many candidates a walk for k rows has that wants a share of them, and
-// knows e; the default where it does not say, or e knows nothing and it wants no more.
-func graphEffort(k int, recall float32, e *efforts) int {
-	if recall <= 0 {
-		return DefaultEffort(k)
-	}
-	ef := float64(e.of(float64(recall)))
-	if ef == 0 {
-		// What is missing halves for twice the work.
-		missing := max(1-float64(recall), mostMissing)
-		return int(float64(DefaultEffort(k)) * max(1, defaultMissing/missing))
-	}
-	if k <= calibrateK {
-		return int(ef)
-	}
-	return int(math.Ceil(max(ef*math.Pow(float64(k)/calibrateK, effortPower), effortRows*float64(k))))
+// graphEffort is how many candidates a walk for k rows has that wants a share of them: the
+// default, and as many times more as less may be missing.
+func graphEffort(k int, recall float32) int {
+	missing := max(1-float64(recall), mostMissing)
+	return int(float64(DefaultEffort(k)) * max(1, defaultMissing/missing))
 }
 
 // defaultMissing is what the default effort of a graph misses on what is hard.
