@@ -220,8 +220,12 @@ func (s *Server) Close(ctx context.Context) error {
 		<-done
 		cut = errors.Wrap(ctx.Err(), "grpc: running calls were cut")
 	}
-	// Those who waited for requests have nothing to wait for now.
-	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	return errors.CombineErrors(cut, s.receivers.group.Close(soon))
+	// Those who waited for requests have nothing to wait for now. They get what is
+	// left of the time, and a second when nothing is.
+	if cut != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+	}
+	return errors.CombineErrors(cut, s.receivers.group.Close(ctx))
 }
