@@ -162,7 +162,7 @@ class Usearch(Peer):
         self.ix = Index.restore(path)
     def search(self, Q, ef, threads):
         self.ix.expansion_search = ef
-        return self.ix.search(self._in(Q), K, threads=threads).keys.astype("int64")
+        return self.ix.search(self._in(Q), K, threads=threads).keys.astype("int64").reshape(len(Q), -1)  # one query comes back flat
 
 class Glass(Peer):
     def _mod(self):
