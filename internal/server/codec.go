@@ -98,13 +98,13 @@ type decodedSearch struct {
 }
 
 // unmarshalSearch decodes a request that has only the usual fields, each of them
-// once. It reports whether it did; if not, r is in any state.
+// once but output fields. It reports whether it did; if not, r is in any state.
 func unmarshalSearch(b []byte, r *qnpb.SearchRequest) bool {
 	var inner *decodedSearch
 	seen := uint32(0)
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 || num > 31 || seen&(1<<num) != 0 {
+		if n < 0 || num > 31 || seen&(1<<num) != 0 && num != 10 {
 			return false
 		}
 		seen |= 1 << num
@@ -113,6 +113,12 @@ func unmarshalSearch(b []byte, r *qnpb.SearchRequest) bool {
 		case protowire.VarintType:
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 || !setVarint(r, num, v) {
+				return false
+			}
+			b = b[n:]
+		case protowire.Fixed32Type:
+			v, n := protowire.ConsumeFixed32(b)
+			if n < 0 || !setFloat(r, num, math.Float32frombits(v)) {
 				return false
 			}
 			b = b[n:]
@@ -151,6 +157,26 @@ func setVarint(r *qnpb.SearchRequest, num protowire.Number, v uint64) bool {
 		r.IgnoreGrowing = v != 0
 	case 16:
 		r.AllowPartial = v != 0
+	case 26:
+		r.Nprobe = int32(v)
+	case 27:
+		r.ReorderK = int32(v)
+	default:
+		return false
+	}
+	return true
+}
+
+func setFloat(r *qnpb.SearchRequest, num protowire.Number, v float32) bool {
+	switch num {
+	case 12:
+		r.Radius = &v
+	case 13:
+		r.RangeFilter = &v
+	case 29:
+		r.RefineK = v
+	case 30:
+		r.Recall = v
 	default:
 		return false
 	}
@@ -170,6 +196,8 @@ func setText(r *qnpb.SearchRequest, num protowire.Number, v []byte) bool {
 		r.Metric = string(v)
 	case 8:
 		r.Filter = string(v)
+	case 10:
+		r.OutputFields = append(r.OutputFields, string(v))
 	default:
 		return false
 	}
@@ -228,13 +256,14 @@ func unmarshalVectors(b []byte, out *qnpb.FloatVectors) bool {
 			return false
 		}
 		b = b[n:]
-		floats := make([]float32, len(v)/4)
-		raw := unsafe.Slice((*byte)(unsafe.Pointer(&floats[0])), len(v))
-		copy(raw, v)
-		if num == 2 {
-			out.Values = floats
-		} else {
+		raw := append([]byte(nil), v...) // not made first, which would clear it
+		switch at := unsafe.Pointer(&raw[0]); {
+		case num == 3:
 			out.Raw = raw
+		case uintptr(at)%4 != 0: // never of lengths that 4 divides
+			return false
+		default:
+			out.Values = unsafe.Slice((*float32)(at), len(v)/4)
 		}
 	}
 	return true

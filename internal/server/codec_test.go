@@ -24,6 +24,7 @@ func usualSearch(dim int, raw bool) *qnpb.SearchRequest {
 		Collection: "words", Field: "vector", TopK: 10, Offset: 3, Metric: "L2", Filter: "length > 5", Ef: 64, IgnoreGrowing: true, AllowPartial: true,
 		Vectors:   &qnpb.FloatVectors{Dim: int32(dim), Values: v},
 		Freshness: &qnpb.Freshness{Level: qnpb.ConsistencyLevel_CONSISTENCY_LEVEL_SESSION, GuaranteeTimestamp: 1 << 60, ReadTimestamp: 7},
+		Nprobe:    10, ReorderK: 100, RefineK: 1.5, Recall: 0.95, Radius: proto.Float32(2), RangeFilter: proto.Float32(0), OutputFields: []string{"length", "", "*"},
 	}
 	if raw {
 		r.Vectors = rowpb.RawVectors(v, dim)
