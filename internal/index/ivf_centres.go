@@ -171,6 +171,16 @@ func (x *ivf) order(n int, s *Scratch) {
 		keys = keys[:n]
 	}
 	slices.Sort(keys)
+	x.appendLists(keys, s)
+}
+
+// orderRest appends all other lists in s.ivf.near as they come.
+func (x *ivf) orderRest(s *Scratch) { x.appendLists(s.ivf.near[len(s.ivf.lists):], s) }
+
+// appendLists appends the lists of keys to s.ivf.lists, and products with their centres to s.ivf.dots.
+func (x *ivf) appendLists(keys []uint64, s *Scratch) {
+	v := &s.ivf
+	from, n := len(v.lists), len(keys)
 	if v.order.known {
 		for _, key := range keys {
 			at := uint32(key)
@@ -237,48 +247,62 @@ func (x *ivf) estimateLists(want, least int, s *Scratch) vec.Affine {
 	return aff
 }
 
-// Of shortLimit.
-const (
-	shortStep   = 8   // one of how many blocks is looked at
-	shortGroups = 256 // groups of centres there of which the nearest are known
-)
+// shortStep is one of how many blocks of short codes shortLimit looks at.
+const shortStep = 8
 
 // shortLimit guesses below which estimate there are a few more centres than wanted, of
-// those in some, or all (nil).
+// those in some, or all (nil). It uses s.ivf.rows, dist and near.
 func (x *ivf) shortLimit(want int, some []uint32, aff vec.Affine, s *Scratch) float32 {
 	v, c := &s.ivf, x.lists.short
-	var nearest [shortGroups]uint64
-	for i := range nearest {
-		nearest[i] = math.MaxUint64
-	}
-	quads := vec.FastScanQuads(c.pq.parts)
-	size, seen := quads*vec.FastScanQuad, 0
-	var sums [vec.FastScanBlock]uint32
-	for from := 0; from < len(c.bias); from += shortStep * vec.FastScanBlock {
-		which := uint32(math.MaxUint32)
+	quads, seen := vec.FastScanQuads(c.pq.parts), 0
+	size := quads * vec.FastScanQuad
+	for b := 0; b < len(c.bias)/vec.FastScanBlock; b += shortStep {
+		var masks []uint32
 		if some != nil {
-			which = some[from/vec.FastScanBlock]
-		}
-		if which == 0 {
-			continue
-		}
-		x.kern.FastScan(c.blocks[from/vec.FastScanBlock*size:], quads, v.lut, sums[:])
-		for i, sum := range sums {
-			if which>>i&1 == 0 {
+			if masks = some[b : b+1]; masks[0] == 0 {
 				continue
 			}
-			key := vec.Key(float32(sum)*aff.Scale+aff.Base+c.bias[from+i], 0)
-			nearest[seen%shortGroups] = min(nearest[seen%shortGroups], key)
-			seen++
 		}
+		seen += x.kern.FastScanBelow(c.blocks[b*size:], quads, 1, v.lut, c.bias[b*vec.FastScanBlock:], masks, aff, math.MaxFloat32, v.rows[seen:], v.dist[seen:])
 	}
 	at := 2 + want/shortStep
-	at += at / 4
-	if at > shortGroups/2 || seen < at {
-		return math.MaxFloat32 // so many are wanted that groups tell little, or there are fewer
+	if at += at / 4; at > seen {
+		return math.MaxFloat32
 	}
-	partition(nearest[:], at)
-	return vec.Unkey(slices.Max(nearest[:at])).Distance
+	return v.smallest(v.dist[:seen], at)
+}
+
+// smallestFew is up to which number the smallest values are kept in order while the
+// others are looked at: nearly all of those are larger, which is quickly seen.
+const smallestFew = 32
+
+// smallest returns the n-th smallest of the values, which are n or more and no NaN. It uses v.near.
+func (v *ivfScratch) smallest(values []float32, n int) float32 {
+	if n > smallestFew {
+		v.near = v.near[:0]
+		for _, d := range values {
+			v.near = append(v.near, vec.Key(d, 0))
+		}
+		if n < len(v.near) {
+			partition(v.near, n)
+		}
+		return vec.Unkey(slices.Max(v.near[:n])).Distance
+	}
+	var few [smallestFew]float32
+	first := few[:n]
+	copy(first, values)
+	slices.Sort(first)
+	for _, d := range values[n:] {
+		if d >= first[n-1] {
+			continue
+		}
+		i := n - 1
+		for ; i > 0 && first[i-1] > d; i-- {
+			first[i] = first[i-1]
+		}
+		first[i] = d
+	}
+	return first[n-1]
 }
 
 // factor is by what a product with a query counts in a distance.

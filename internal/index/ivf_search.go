@@ -52,19 +52,24 @@ func (c *candidates) reset(want int) {
 // slack is how many more candidates than wanted are kept before the worst go.
 func (c *candidates) slack() int { return c.want + 64 }
 
-// trim lets go of all but the wanted ones if there are many more.
+// trim lets go of all but about the wanted ones if there are many more.
 func (c *candidates) trim() {
 	if len(c.keys) > c.want+c.slack() {
-		c.cut()
+		c.keep(partitionAbout(c.keys, c.want, c.want+c.want/4))
 	}
 }
 
+// cut lets go of all but the wanted ones.
 func (c *candidates) cut() {
-	if len(c.keys) <= c.want {
-		return
+	if len(c.keys) > c.want {
+		partition(c.keys, c.want)
+		c.keep(c.want)
 	}
-	partition(c.keys, c.want)
-	c.keys = c.keys[:c.want]
+}
+
+// keep lets go of all but the first n.
+func (c *candidates) keep(n int) {
+	c.keys = c.keys[:n]
 	c.limit = vec.Unkey(slices.Max(c.keys)).Distance
 }
 
@@ -75,8 +80,13 @@ const (
 )
 
 // partition moves the n smallest keys to the front; n is less than their number.
+func partition(keys []uint64, n int) { partitionAbout(keys, n, n) }
+
+// partitionAbout moves so many of the smallest keys to the front as is easiest, least of
+// them at least and most at most, and returns how many; there are more keys than most.
 // Nothing branches on a key: which side of the pivot it is on is as good as random.
-func partition(keys []uint64, n int) {
+func partitionAbout(keys []uint64, least, most int) int {
+	done := 0 // keys in front of these
 	for len(keys) > partitionSort {
 		var picks [partitionPicks]uint64
 		for i := range picks {
@@ -87,26 +97,27 @@ func partition(keys []uint64, n int) {
 			}
 			picks[j] = x
 		}
-		pivot := picks[min(n*partitionPicks/len(keys), partitionPicks-1)]
+		pivot := picks[min((least+most)/2*partitionPicks/len(keys), partitionPicks-1)]
 		below := split(keys, pivot)
 		if below == 0 { // the pivot is the smallest
 			if pivot == math.MaxUint64 {
-				return // and all are equal
+				return done + least // and all are equal
 			}
-			if below = split(keys, pivot+1); n <= below {
-				return
+			if below = split(keys, pivot+1); least <= below {
+				return done + min(below, most)
 			}
 		}
-		if n < below {
+		switch {
+		case below > most:
 			keys = keys[:below]
-		} else {
-			keys, n = keys[below:], n-below
-		}
-		if n == 0 {
-			return
+		case below < least:
+			keys, least, most, done = keys[below:], least-below, most-below, done+below
+		default:
+			return done + below
 		}
 	}
 	slices.Sort(keys)
+	return done + least
 }
 
 // split moves the keys below pivot to the front and returns their number.
@@ -133,6 +144,7 @@ type plan struct {
 	least, target  int      // with a filter: lists read at least, allowed rows met at least
 	marks          *marks   // of the filter, if it is known
 	near           int      // lists that would be read without a filter
+	doubt          float64  // see weighDoubt
 }
 
 // How many codes of a list are read in the time of one row at random.
@@ -169,6 +181,7 @@ func (x *ivf) plan(q *Query) plan {
 	}
 	// Many of the nearest, or the nearest of few, lie further apart, so more lists
 	// hold them. The exponents are measured on word vectors.
+	p.doubt = x.doubtOf(p.lists)
 	many := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42) * float64(p.lists)
 	p.near = int(math.Ceil(many))
 	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)))
@@ -520,76 +533,4 @@ func (x *ivf) ranked(vector []float32, p *plan, s *Scratch) []Neighbor {
 	}
 	s.out = s.top.AppendSorted(s.out[:0])
 	return s.out
-}
-
-// Of ranking.
-const (
-	weighStep = 4
-	// So many candidates are put in order at once: most are never weighed.
-	weighSort = 32
-	// weighDoubt is how many standard deviations of the estimates' errors a
-	// candidate may have to gain.
-	weighDoubt = 3.0
-)
-
-// rank computes fine distances of the candidates, the most promising first,
-// until none of the others is likely to be among the k nearest.
-func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
-	c.cut()
-	scale := x.scale(vector)
-	if x.fine.exists() {
-		x.fine.prepare(vector, &s.fine)
-	}
-	s.top.Reset(p.k)
-	var sum, squares, count float64
-	// By short codes, three times as many as wanted are always weighed.
-	step, next := p.k+weighStep, weighStep
-	if p.short {
-		step, next = 2*p.k+3*weighStep, 2*weighStep
-	}
-	for from, sorted := 0, 0; from < len(c.keys); step = next {
-		if from+step > sorted {
-			sorted = sortNext(c.keys, sorted, from+step)
-		}
-		keys := c.keys[from:min(from+min(step, scanChunk), len(c.keys))]
-		if from > p.k {
-			mean := sum / count
-			doubt := weighDoubt * math.Sqrt(max(squares/count-mean*mean, 0))
-			if p.allowed != nil {
-				// The best of many far rows are those whose estimates err most.
-				mean = min(mean, 0)
-			}
-			if float64(vec.Unkey(keys[0]).Distance)+mean-doubt > float64(s.top.Bound()) {
-				break
-			}
-		}
-		from += len(keys)
-		ids := s.ids[:0]
-		for _, key := range keys {
-			if row := x.ids[uint32(key)]; int(row) < x.n {
-				ids = append(ids, row)
-			}
-		}
-		x.fine.refine(&x.space, vector, scale, ids, s.dist, s)
-		s.stats.Distances += len(ids)
-		s.stats.Ranked += len(ids)
-		s.top.PushAll(ids, s.dist[:len(ids)])
-		for i, d := range s.dist[:len(ids)] {
-			e := float64(d - vec.Unkey(keys[i]).Distance)
-			sum, squares, count = sum+e, squares+e*e, count+1
-		}
-	}
-	return x.ranked(vector, p, s)
-}
-
-// sortNext puts keys in order as far as want at least, where the first ones are
-// already, and returns how far.
-func sortNext(keys []uint64, sorted, want int) int {
-	to := min(max(want, sorted+weighSort), len(keys))
-	rest := keys[sorted:]
-	if to < len(keys) {
-		partition(rest, to-sorted)
-	}
-	slices.Sort(rest[:to-sorted])
-	return to
 }

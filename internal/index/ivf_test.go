@@ -260,6 +260,50 @@ func TestPartitionPutsTheSmallestFirst(t *testing.T) {
 	}
 }
 
+func TestPartitionAboutMovesAsManyAsIsEasiest(t *testing.T) {
+	r := rng(14)
+	exact := 0
+	for range 2000 {
+		keys := make([]uint64, 2+r.IntN(300))
+		for i := range keys {
+			keys[i] = uint64(r.IntN(1 + r.IntN(500)))
+		}
+		least := r.IntN(len(keys) - 1)
+		most := least + r.IntN(len(keys)-1-least+1)
+		want := slices.Sorted(slices.Values(keys))
+		n := partitionAbout(keys, least, most)
+		if n < least || n > most {
+			t.Fatalf("%d moved, want %d to %d", n, least, most)
+		}
+		if n == least {
+			exact++
+		}
+		slices.Sort(keys[:n])
+		if !slices.Equal(keys[:n], want[:n]) {
+			t.Fatalf("first %d are %v, want %v", n, keys[:n], want[:n])
+		}
+	}
+	if exact > 1500 {
+		t.Errorf("%d of 2,000 took no more than the least: room is not used", exact)
+	}
+}
+
+func TestTheSmallestOfAFewEstimates(t *testing.T) {
+	r := rng(15)
+	var v ivfScratch
+	for range 1000 {
+		values := make([]float32, 1+r.IntN(400))
+		for i := range values {
+			values[i] = float32(r.IntN(200)) - 50 // ties
+		}
+		n := 1 + r.IntN(min(len(values), 3*smallestFew))
+		want := slices.Sorted(slices.Values(values))[n-1]
+		if got := v.smallest(values, n); got != want {
+			t.Fatalf("number %d of %d is %v, want %v", n, len(values), got, want)
+		}
+	}
+}
+
 // TestTheEncoderWeighsErrorsAlongTheVector checks what ScaNN's loss is for.
 func TestTheEncoderWeighsErrorsAlongTheVector(t *testing.T) {
 	const dim, n = 64, 400
