@@ -42,6 +42,7 @@ type call struct {
 	recv   func(any) error
 	start  time.Time
 
+	into    envelope      // of a request that this goroutine receives
 	done    chan received // capacity 1: the request is here, or will not be
 	refused chan error    // capacity 1: there is no memory for it
 	lost    bool          // gRPC could not receive the request: the client's fault, or the network's
@@ -217,12 +218,13 @@ func (c *call) giveBack() { c.drop(1 << 62) }
 func (c *call) end() {
 	c.mu.Lock()
 	c.mu.ended = true
+	held := c.mu.held
+	c.mu.held = 0
 	c.mu.Unlock()
-	c.giveBack()
+	if c.conn != nil {
+		c.conn.give(held)
+	}
 }
-
-// encoded is an answer that waits to be sent.
-type encoded struct{ data mem.BufferSlice }
 
 // encode encodes an answer. Its bytes count until they have been written, or the
 // connection is closed.
@@ -231,7 +233,7 @@ func (c *call) encode(answer any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &encoded{data}, nil
+	return data, nil
 }
 
 // buffer returns a buffer for an answer of n bytes, and the pool that gRPC returns

@@ -59,9 +59,25 @@ type room interface {
 	buffer(n int) (*[]byte, mem.BufferPool, error)
 }
 
+// encoded is an answer that waits to be sent.
+type encoded struct {
+	data  mem.BufferSlice
+	one   [1]mem.Buffer   // memory of data
+	bytes mem.SliceBuffer // of a small answer
+	few   [256]byte       // memory of bytes, which nearly all searches do with
+}
+
+// small makes e an answer of these bytes.
+func (e *encoded) small(b []byte) *encoded {
+	e.bytes = b
+	e.one[0] = &e.bytes
+	e.data = e.one[:]
+	return e
+}
+
 // marshal encodes an answer into a buffer that of has made room for. Small ones
 // need none.
-func (c *codec) marshal(v any, of room) (mem.BufferSlice, error) {
+func (c *codec) marshal(v any, of room) (*encoded, error) {
 	if r, ok := v.(*qnpb.SearchResponse); ok {
 		if out, err := marshalAnswer(r, of); out != nil || err != nil {
 			return out, err
@@ -69,13 +85,14 @@ func (c *codec) marshal(v any, of room) (mem.BufferSlice, error) {
 	}
 	m, ok := v.(proto.Message)
 	if !ok {
-		return c.general.Marshal(v)
+		data, err := c.general.Marshal(v)
+		return &encoded{data: data}, err
 	}
 	o := proto.MarshalOptions{UseCachedSize: true}
 	size := proto.Size(m)
 	if size <= small {
 		b, err := o.Marshal(m)
-		return mem.BufferSlice{mem.SliceBuffer(b)}, errclass.Wrap(err, errclass.Internal, "encode the answer")
+		return new(encoded).small(b), errclass.Wrap(err, errclass.Internal, "encode the answer")
 	}
 	buf, pool, err := of.buffer(size)
 	if err != nil {
@@ -87,7 +104,7 @@ func (c *codec) marshal(v any, of room) (mem.BufferSlice, error) {
 		return nil, errclass.Wrap(err, errclass.Internal, "encode the answer")
 	}
 	*buf = out
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	return &encoded{data: mem.BufferSlice{mem.NewBuffer(buf, pool)}}, nil
 }
 
 // decodedSearch is a request with the messages in it, so that they are one
@@ -275,7 +292,7 @@ func littleEndian() bool {
 }
 
 // marshalAnswer encodes an answer that has only the usual fields; nil = it is not one.
-func marshalAnswer(r *qnpb.SearchResponse, of room) (mem.BufferSlice, error) {
+func marshalAnswer(r *qnpb.SearchResponse, of room) (*encoded, error) {
 	if len(r.Fields) > 0 || r.GroupValues != nil || len(r.GroupCounts) > 0 || r.NextToken != "" || len(r.ProtoReflect().GetUnknown()) > 0 || !plainStats(r.Stats) {
 		return nil, nil
 	}
@@ -292,14 +309,19 @@ func marshalAnswer(r *qnpb.SearchResponse, of room) (mem.BufferSlice, error) {
 		size += sizeMessage(stats)
 	}
 	if size <= small {
-		return mem.BufferSlice{mem.SliceBuffer(appendAnswer(make([]byte, 0, size), r, ids.Ints.Values, counts, keys, stats))}, nil
+		e := new(encoded)
+		b := e.few[:0]
+		if size > len(e.few) {
+			b = make([]byte, 0, size)
+		}
+		return e.small(appendAnswer(b, r, ids.Ints.Values, counts, keys, stats)), nil
 	}
 	buf, pool, err := of.buffer(size)
 	if err != nil {
 		return nil, err
 	}
 	*buf = appendAnswer((*buf)[:0], r, ids.Ints.Values, counts, keys, stats)
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	return &encoded{data: mem.BufferSlice{mem.NewBuffer(buf, pool)}}, nil
 }
 
 // appendAnswer appends an answer whose parts have these sizes.

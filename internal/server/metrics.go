@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,7 @@ type methodMetrics struct {
 	ok      prometheus.Counter
 	always  bool
 	endless bool
+	request atomic.Pointer[shape] // nil = not known yet
 }
 
 // of returns those of a method. Methods are those that the server has: their

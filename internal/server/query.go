@@ -49,15 +49,42 @@ func (s *queryService) Search(ctx context.Context, r *qnpb.SearchRequest) (*qnpb
 	if err != nil {
 		return nil, err
 	}
-	out := &qnpb.SearchResponse{
-		Counts: found.Counts, Ids: rowpb.ToIDs(found.Keys), Scores: found.Scores, Fields: outputOf(found),
-		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats), GroupCounts: found.GroupCounts, NextToken: found.NextToken,
-	}
+	a := new(searchAnswer)
+	out := &a.SearchResponse
+	out.Counts, out.Scores, out.Fields = found.Counts, found.Scores, outputOf(found)
+	out.ReadTimestamp, out.GroupCounts, out.NextToken = found.ReadTimestamp, found.GroupCounts, found.NextToken
+	out.Ids, out.Stats = a.keys(found.Keys), a.setStats(&found.Stats)
 	if found.GroupValues != nil {
 		out.GroupValues = rowpb.FromColumn(found.GroupValues, found.GroupBy)
 	}
 	round(out.Scores, r.RoundDecimal)
 	return out, nil
+}
+
+// searchAnswer is an answer with the messages in it, so that they are one object for
+// the collector.
+type searchAnswer struct {
+	qnpb.SearchResponse
+	ids   qnpb.Ids
+	ints  qnpb.Ids_Ints
+	array qnpb.Int64Array
+	stats qnpb.ReadStats
+}
+
+// keys is rowpb.ToIDs in the answer's memory.
+func (a *searchAnswer) keys(c *schema.Column) *qnpb.Ids {
+	if c.Type != schema.Int64 {
+		return rowpb.ToIDs(c)
+	}
+	a.array.Values = c.Int
+	a.ints.Ints = &a.array
+	a.ids.Keys = &a.ints
+	return &a.ids
+}
+
+func (a *searchAnswer) setStats(s *segments.ReadStats) *qnpb.ReadStats {
+	setStats(&a.stats, s)
+	return &a.stats
 }
 
 // HybridSearch runs several searches and fuses their hits.
@@ -321,11 +348,16 @@ func toValues(m map[string]*qnpb.Value) (map[string]any, error) {
 }
 
 func fromStats(s *segments.ReadStats) *qnpb.ReadStats {
-	out := &qnpb.ReadStats{
-		SealedSegments: s.Sealed, GrowingSegments: s.Growing, Channels: s.Channels, SearchedShare: s.SearchedShare,
-		PrunedSegments: int64(s.Pruned), WaitNanos: int64(s.Wait), SearchNanos: int64(s.Search),
-		SegmentsWallNanos: int64(s.Wall), MergeNanos: int64(s.Merge), OutputNanos: int64(s.Output),
-	}
+	out := &qnpb.ReadStats{}
+	setStats(out, s)
+	return out
+}
+
+// setStats sets out, which is empty, to s.
+func setStats(out *qnpb.ReadStats, s *segments.ReadStats) {
+	out.SealedSegments, out.GrowingSegments, out.Channels, out.SearchedShare = s.Sealed, s.Growing, s.Channels, s.SearchedShare
+	out.PrunedSegments, out.WaitNanos, out.SearchNanos = int64(s.Pruned), int64(s.Wait), int64(s.Search)
+	out.SegmentsWallNanos, out.MergeNanos, out.OutputNanos = int64(s.Wall), int64(s.Merge), int64(s.Output)
 	for i := range s.Segments {
 		t := &s.Segments[i]
 		out.Segments = append(out.Segments, &qnpb.SegmentRead{
@@ -340,5 +372,4 @@ func fromStats(s *segments.ReadStats) *qnpb.ReadStats {
 			SegmentId: f.SegmentID, Vchannel: f.VChannel, Reason: c.String(), Message: f.Err.Error(), Retryable: c.Retry(),
 		})
 	}
-	return out
 }

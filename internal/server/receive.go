@@ -29,11 +29,11 @@ type received struct {
 // there is no memory for it the client is to hear why.
 func (c *call) receive(ctx context.Context, request any) error {
 	if c.conn == nil || c.conn.partial.Load() == 0 {
-		e := &envelope{call: c, request: request, here: true}
-		err := c.recv(e)
+		c.into = envelope{call: c, request: request, here: true}
+		err := c.recv(&c.into)
 		c.lost = err != nil
 		if err == nil {
-			err = e.err
+			err = c.into.err
 		}
 		return err
 	}
@@ -167,7 +167,7 @@ func (e *envelope) decode(data mem.BufferSlice, decode func(mem.BufferSlice, any
 	if m, ok := e.request.(proto.Message); ok && wire > 0 {
 		b := data[0].ReadOnlyData()
 		// The bytes on the wire count already, until the stream ends.
-		size := max(c.server.sizes.decoded(m, b)-int64(wire), int64(wire))
+		size := max(c.decoded(m, b)-int64(wire), int64(wire))
 		if err := c.take(noRoom, size, c.m.always || makesRoom(m, b)); err != nil {
 			return err
 		}

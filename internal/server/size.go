@@ -57,8 +57,20 @@ const (
 // decoded returns how many bytes m takes when b has been decoded into it, with the
 // copies that its call makes.
 func (s *sizes) decoded(m proto.Message, b []byte) int64 {
-	t := m.ProtoReflect().Type()
-	of := s.of(t.Descriptor())
+	return s.of(m.ProtoReflect().Descriptor()).decoded(m, b)
+}
+
+// decoded is that of a call's request; all those of a method are of one type.
+func (c *call) decoded(m proto.Message, b []byte) int64 {
+	of := c.m.request.Load()
+	if of == nil {
+		of = c.server.sizes.of(m.ProtoReflect().Descriptor())
+		c.m.request.Store(of)
+	}
+	return of.decoded(m, b)
+}
+
+func (of *shape) decoded(m proto.Message, b []byte) int64 {
 	size := of.bytes + of.size(b)
 	if _, ok := m.(*qnpb.AppendRequest); ok {
 		return size * copies
