@@ -39,6 +39,7 @@ type ivf struct {
 	n       int     // rows
 	effort  int     // lists that a search reads which does not say how many
 	efforts efforts // lists for a wanted recall
+	doubt   float64 // of a search that wants to miss little, see weighDoubt; 0: not known
 	turn    *coder  // what codes and centres are of is turned and cut by it; nil: the vectors
 	lists   *centres
 	first   []uint32            // list l has blocks [first[l], first[l+1])
@@ -85,6 +86,9 @@ func (x *ivf) Info() Info {
 	}
 	if x.efforts != (efforts{}) {
 		info.Params["recall"] = x.efforts.String()
+	}
+	if x.doubt != 0 {
+		info.Params["doubt"] = strconv.FormatFloat(x.doubt, 'g', 2, 64)
 	}
 	if x.turn != nil {
 		info.Params["codes"] = strconv.Itoa(x.turn.head)

@@ -98,7 +98,8 @@ func (b *ivfBuilder) strangers(rows []uint32, nearest [][]Neighbor) []float32 {
 	return out
 }
 
-// measure finds out how many lists find how much of what is nearest to some vectors.
+// measure finds out how many lists find how much of what is nearest to some vectors, and
+// how much doubt that takes.
 func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
 	n := len(vectors) / b.dim
 	nearest := make([][]Neighbor, n)
@@ -117,7 +118,7 @@ func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
 	if err != nil {
 		return efforts{}, err
 	}
-	return measureEfforts(1, b.lists.n, func(effort int) (float64, error) {
+	share := func(effort int) (float64, error) {
 		var found, all atomic.Int64
 		err := each(func(s *Scratch, from, to int) {
 			for i := from; i < to; i++ { // one by one, for which codes are shorter than in batches
@@ -127,7 +128,37 @@ func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
 			}
 		})
 		return float64(found.Load()) / float64(max(all.Load(), 1)), err
-	})
+	}
+	if err := b.measureDoubt(share); err != nil {
+		return efforts{}, err
+	}
+	return measureEfforts(1, b.lists.n, share)
+}
+
+// Of the measuring of doubt.
+const (
+	doubtLists = 4     // times the lists that are read by default, of which little is missed
+	doubtMiss  = 0.001 // what may be missed for want of doubt
+	doubtStep  = 0.5
+)
+
+// measureDoubt finds the least doubt that misses hardly more than the most does.
+func (b *ivfBuilder) measureDoubt(shareAt func(effort int) (float64, error)) error {
+	if b.pq == nil {
+		return nil
+	}
+	effort := min(doubtLists*b.effort, b.lists.n)
+	b.doubt = mostDoubt
+	most, err := shareAt(effort)
+	if err != nil {
+		return err
+	}
+	for b.doubt = weighDoubt; b.doubt < mostDoubt; b.doubt += doubtStep {
+		if share, err := shareAt(effort); err != nil || share >= most-doubtMiss {
+			return err
+		}
+	}
+	return nil
 }
 
 // shared is how many rows are in both.

@@ -37,10 +37,16 @@ type looker struct {
 func (k *looker) begin(x *ivf, p *plan, s *Scratch) {
 	k.x, k.p, k.met, k.more = x, *p, 0, false
 	step := len(s.ivf.near)
-	if p.allowed != nil {
+	switch {
+	case p.allowed != nil:
 		step = min(step, max(p.near, listStep))
+	case step > 2*listStep:
+		step = listStep // what is found there bounds the others, whose order matters little
 	}
 	x.order(step, s)
+	if p.allowed == nil {
+		x.orderRest(s)
+	}
 	if len(s.ivf.lists) > 0 {
 		k.look(0, s.ivf.lists[0])
 	}

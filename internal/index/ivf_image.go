@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"io"
+	"math"
 	"unsafe"
 
 	"github.com/cockroachdb/errors"
@@ -30,6 +31,7 @@ import (
 //	64  u32 directions of which codes and centres have a value each, 0 if they have one of
 //	    each dimension, as up to version 3. It then stands for the dimension in the sections up to fine
 //	68  8 u32 lists to read for shares of the nearest rows, see efforts; 0 if they are not known, as up to version 4
+//	100 u32 hundredths of standard deviations of doubt, see weighDoubt; 0 if not known, as up to version 5
 //	124 u32 CRC-32C of the bytes before
 //
 //	centres     lists * dimension, f32
@@ -49,7 +51,7 @@ import (
 //	            in graphs of codes; only if there are any
 const (
 	ivfMagic   = "QNIVF1\r\n"
-	ivfVersion = 5 // version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts
+	ivfVersion = 6 // version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts, version 5 no doubt
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
@@ -58,7 +60,7 @@ var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
 type ivfHeader struct {
 	dim, metric, kind, lists, effort, fine uint32
 	rows, blocks                           uint64
-	version, head                          uint32
+	version, head, doubt                   uint32
 	efforts                                efforts
 }
 
@@ -166,6 +168,7 @@ func (h *ivfHeader) encode() []byte {
 	for i, x := range h.efforts {
 		le.PutUint32(b[68+4*i:], x)
 	}
+	le.PutUint32(b[100:], h.doubt)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 	return b
 }
@@ -199,6 +202,9 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 			h.efforts[i] = le.Uint32(b[68+4*i:])
 		}
 	}
+	if version >= 6 {
+		h.doubt = le.Uint32(b[100:])
+	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
@@ -211,6 +217,8 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 		return corrupt("%d directions of %d dimensions", h.head, h.dim)
 	case !h.efforts.valid(int(h.lists)):
 		return corrupt("lists to read of %d: %v", h.lists, h.efforts)
+	case h.doubt != 0 && (h.doubt < 100*weighDoubt || h.doubt > 100*mostDoubt):
+		return corrupt("doubt of %d hundredths", h.doubt)
 	case h.fine != 0 && (version < 2 || int(h.fine) != fineBits(int(h.dim))):
 		return corrupt("fine codes of %d bits", h.fine)
 	case le.Uint64(b[56:]) != h.size() || uint64(len(b)) < h.size():
@@ -225,7 +233,7 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	h := ivfHeader{
 		dim: uint32(x.dim), metric: uint32(x.metric), lists: uint32(x.lists.n), effort: uint32(x.effort),
 		rows: uint64(x.n), blocks: uint64(x.numBlocks()), fine: uint32(x.fine.bits),
-		version: ivfVersion, efforts: x.efforts,
+		version: ivfVersion, efforts: x.efforts, doubt: uint32(math.Round(100 * x.doubt)),
 	}
 	if x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n) {
 		h.version = 2
@@ -315,7 +323,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 	}
 	x := &ivf{
 		space: space{kern: vec.Detect(), metric: Metric(h.metric), dim: dim, base: base, inv: asFloats(parts[ivfNorms])},
-		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort), efforts: h.efforts,
+		kind:  ivfKinds[h.kind], n: int(h.rows), effort: int(h.effort), efforts: h.efforts, doubt: float64(h.doubt) / 100,
 		lists: &centres{dim: width, n: int(h.lists), vectors: asFloats(parts[ivfCentres]), codes: codes(ivfCentreLo)},
 		first: asWords(parts[ivfFirst]),
 		ids:   asWords(parts[ivfIDs]),

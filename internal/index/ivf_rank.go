@@ -1,0 +1,108 @@
+package index
+
+import (
+	"math"
+	"slices"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// Of ranking.
+const (
+	weighStep = 4
+	// So many candidates are put in order at once: most are never weighed.
+	weighSort = 32
+	// weighDoubt is how many standard deviations of the estimates' errors a
+	// candidate may have to gain. Where short codes err by more now and then, more are
+	// allowed for by searches that read so many lists that this would be most of what they miss.
+	weighDoubt = 3.0
+	// mostDoubt is the most there is: whatever is to gain is found.
+	mostDoubt = 4.5
+	// doubtFrom and doubtTo are the parts of the lists that are read by default at which a search
+	// begins to have more doubt, and has as much as is worth it.
+	doubtFrom, doubtTo = 0.5, 2.0
+)
+
+// doubtOf is the doubt of a search that reads so many lists for the ten nearest rows.
+func (x *ivf) doubtOf(lists int) float64 {
+	if x.pq == nil || x.doubt <= weighDoubt {
+		return weighDoubt
+	}
+	part := math.Log(float64(lists)/(doubtFrom*float64(x.effort))) / math.Log(doubtTo/doubtFrom)
+	return weighDoubt + (x.doubt-weighDoubt)*min(max(part, 0), 1)
+}
+
+// rank computes fine distances of the candidates, the most promising first,
+// until none of the others is likely to be among the k nearest.
+func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
+	scale, depth := x.scale(vector), min(len(c.keys), c.want)
+	if x.fine.exists() {
+		x.fine.prepare(vector, &s.fine)
+	}
+	s.top.Reset(p.k)
+	var sum, squares, count float64
+	// By short codes, three times as many as wanted are always weighed.
+	step, next := p.k+weighStep, weighStep
+	if p.short {
+		step, next = 2*p.k+3*weighStep, 2*weighStep
+	}
+	for from, sorted := 0, 0; from < depth; step = next {
+		switch {
+		case from == 0 && step+weighStep <= scanChunk:
+			// All of these are weighed, in whatever order.
+			step = firstFew(c.keys, step)
+			sorted = step
+		case from+step > sorted:
+			sorted = sortNext(c.keys, sorted, from+step)
+		}
+		keys := c.keys[from:min(from+min(step, scanChunk), len(c.keys))]
+		if from > p.k {
+			mean := sum / count
+			doubt := p.doubt * math.Sqrt(max(squares/count-mean*mean, 0))
+			if p.allowed != nil {
+				// The best of many far rows are those whose estimates err most.
+				mean = min(mean, 0)
+			}
+			if float64(vec.Unkey(keys[0]).Distance)+mean-doubt > float64(s.top.Bound()) {
+				break
+			}
+		}
+		from += len(keys)
+		ids := s.ids[:0]
+		for _, key := range keys {
+			if row := x.ids[uint32(key)]; int(row) < x.n {
+				ids = append(ids, row)
+			}
+		}
+		x.fine.refine(&x.space, vector, scale, ids, s.dist, s)
+		s.stats.Distances += len(ids)
+		s.stats.Ranked += len(ids)
+		s.top.PushAll(ids, s.dist[:len(ids)])
+		for i, d := range s.dist[:len(ids)] {
+			e := float64(d - vec.Unkey(keys[i]).Distance)
+			sum, squares, count = sum+e, squares+e*e, count+1
+		}
+	}
+	return x.ranked(vector, p, s)
+}
+
+// firstFew moves about n of the smallest keys to the front, n at least if there are so
+// many, and returns how many.
+func firstFew(keys []uint64, n int) int {
+	if len(keys) <= n+weighStep {
+		return len(keys)
+	}
+	return partitionAbout(keys, n, n+weighStep)
+}
+
+// sortNext puts keys in order as far as want at least, where the first ones are
+// already, and returns how far.
+func sortNext(keys []uint64, sorted, want int) int {
+	to := min(max(want, sorted+weighSort), len(keys))
+	rest := keys[sorted:]
+	if to < len(keys) {
+		partition(rest, to-sorted)
+	}
+	slices.Sort(rest[:to-sorted])
+	return to
+}
