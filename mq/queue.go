@@ -87,6 +87,12 @@ type Queue interface {
 	Close(ctx context.Context) error
 }
 
+// Limited is a Queue that knows how large a message it takes. All backends are.
+type Limited interface {
+	// MaxPayloadBytes bounds Message.Payload.
+	MaxPayloadBytes() int
+}
+
 // ProducerOptions configure OpenProducer.
 type ProducerOptions struct {
 	// Term is the owner's fencing number; it only grows. 0 is the lowest.

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"hash/fnv"
-	"slices"
 	"syscall"
 
 	"github.com/cockroachdb/errors"
@@ -11,15 +10,10 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
-	"github.com/querynode/querynode/internal/rowpb"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
-
-// pieceBytes is how much of a batch goes into one entry of the log: small enough
-// for any queue, large enough that its overhead does not count.
-const pieceBytes = 1 << 20
 
 // memoryReserve is the part of the memory limit that inserts leave free, so that
 // rows already in the log, deletes and searches still have room: 1/memoryReserve.
@@ -49,8 +43,9 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 		return Appended{}, err
 	}
 	b = complete(b, &coll.Schema)
+	var named []int // rows of the request that are written; nil = all
 	if upsert {
-		b = lastOfEachKey(b, coll.Schema.Primary())
+		b, named = lastOfEachKey(b, coll.Schema.Primary())
 	} else if b, err = n.giveKeys(ctx, b, &coll.Schema); err != nil {
 		return Appended{}, err
 	}
@@ -60,6 +55,14 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 	if err := b.CheckGiven(&coll.Schema); err != nil {
 		return Appended{}, err
 	}
+	typ := wal.Insert
+	if upsert {
+		typ = wal.Upsert
+	}
+	pieces := n.insertPieces(coll, typ, b, named)
+	if err := n.checkSizes(coll, part, pieces); err != nil {
+		return Appended{}, err
+	}
 	if n.o.Sole { // the queue is on the local disk
 		written, err := n.o.Segments.RoomInQueue(b.Bytes())
 		if err != nil {
@@ -67,19 +70,8 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 		}
 		defer written()
 	}
-	keys := b.Column(coll.Schema.Primary().ID)
-	typ := wal.Insert
-	if upsert {
-		typ = wal.Upsert
-	}
-	var pieces []piece
-	for v, rows := range n.shard(coll, keys) {
-		for _, p := range cut(b, rows) {
-			pieces = append(pieces, piece{vchannel: coll.VChannels[v], typ: typ, batch: p})
-		}
-	}
 	ts, err := n.appendPieces(ctx, coll, part, pieces)
-	return Appended{Keys: keys, Rows: b.Rows, Timestamp: ts}, err
+	return Appended{Keys: b.Column(coll.Schema.Primary().ID), Rows: b.Rows, Timestamp: ts}, err
 }
 
 // Delete removes keys from a partition ("" = all partitions), durably.
@@ -99,26 +91,12 @@ func (n *Node) Delete(ctx context.Context, collection, partition string, keys *s
 	if keys.Rows() == 0 {
 		return Appended{}, errclass.New(errclass.Invalid, "delete: no keys")
 	}
-	var pieces []piece
-	for v, rows := range n.shard(coll, keys) {
-		for some := range slices.Chunk(rows, 16_384) {
-			c := schema.NewColumn(coll.Schema.Primary(), len(some))
-			for _, r := range some {
-				c.AppendRow(keys, r)
-			}
-			pieces = append(pieces, piece{vchannel: coll.VChannels[v], typ: wal.Delete, keys: c})
-		}
+	pieces := n.deletePieces(coll, keys)
+	if err := n.checkSizes(coll, part, pieces); err != nil {
+		return Appended{}, err
 	}
 	ts, err := n.appendPieces(ctx, coll, part, pieces)
 	return Appended{Keys: keys, Rows: keys.Rows(), Timestamp: ts}, err
-}
-
-// piece is one entry of the log to be.
-type piece struct {
-	vchannel catalog.VChannel
-	typ      wal.Type
-	batch    *schema.Batch  // insert, upsert
-	keys     *schema.Column // delete
 }
 
 func (n *Node) place(ctx context.Context, collection, partition string) (*catalog.Collection, int64, error) {
@@ -206,11 +184,12 @@ func (n *Node) giveKeys(ctx context.Context, b *schema.Batch, s *schema.Schema) 
 	return out, nil
 }
 
-// lastOfEachKey drops rows whose key comes again later in the batch.
-func lastOfEachKey(b *schema.Batch, pk schema.Field) *schema.Batch {
+// lastOfEachKey drops rows whose key comes again later in the batch. It returns
+// which rows have stayed; nil = all.
+func lastOfEachKey(b *schema.Batch, pk schema.Field) (*schema.Batch, []int) {
 	keys := b.Column(pk.ID)
 	if keys == nil || keys.Rows() != b.Rows {
-		return b // Check will say what is wrong
+		return b, nil // Check will say what is wrong
 	}
 	ints, strs := map[int64]int{}, map[string]int{}
 	for r := range b.Rows {
@@ -221,7 +200,7 @@ func lastOfEachKey(b *schema.Batch, pk schema.Field) *schema.Batch {
 		}
 	}
 	if len(ints)+len(strs) == b.Rows {
-		return b
+		return b, nil
 	}
 	var rows []int
 	for r := range b.Rows {
@@ -229,7 +208,7 @@ func lastOfEachKey(b *schema.Batch, pk schema.Field) *schema.Batch {
 			rows = append(rows, r)
 		}
 	}
-	return take(b, rows)
+	return take(b, rows), rows
 }
 
 // take returns the given rows of b as a batch of their own.
@@ -273,19 +252,6 @@ func hashKey(keys *schema.Column, r int) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	return x ^ x>>33
-}
-
-// cut splits rows of b into batches of about pieceBytes.
-func cut(b *schema.Batch, rows []int) []*schema.Batch {
-	per := max(1, int(pieceBytes/max(1, b.Bytes()/int64(b.Rows))))
-	if len(rows) == b.Rows && b.Rows <= per {
-		return []*schema.Batch{b}
-	}
-	var out []*schema.Batch
-	for some := range slices.Chunk(rows, per) {
-		out = append(out, take(b, some))
-	}
-	return out
 }
 
 // appendPieces appends all pieces and waits for all: entries of one call join
@@ -340,21 +306,17 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	if err != nil {
 		return 0, errclass.Mark(errors.Wrapf(err, "this node does not own the log of %s", p.vchannel.PChannel), errclass.Conflict)
 	}
-	entry := wal.Entry{Type: p.typ, VChannel: p.vchannel.Name}
-	if p.typ == wal.Delete {
-		entry.Body, err = proto.Marshal(&qnpb.WalDelete{CollectionId: coll.ID, PartitionId: partition, Ids: rowpb.ToIDs(p.keys)})
-	} else {
-		segment, done, aerr := n.flusher.Assign(ctx, p.vchannel.Name, w.Term(), partition, p.batch.Rows, p.batch.Bytes())
-		if aerr != nil {
-			return 0, aerr
+	segment := int64(0)
+	if p.typ != wal.Delete {
+		id, done, err := n.flusher.Assign(ctx, p.vchannel.Name, w.Term(), partition, p.batch.Rows, p.batch.Bytes())
+		if err != nil {
+			return 0, err
 		}
 		defer done()
-		entry.Body, err = proto.Marshal(&qnpb.WalRows{
-			CollectionId: coll.ID, PartitionId: partition, SegmentId: segment, Rows: int64(p.batch.Rows),
-			Fields: rowpb.FromBatch(p.batch, &coll.Schema), SchemaVersion: coll.Schema.Version,
-		})
+		segment = id
 	}
-	if err != nil {
+	entry := wal.Entry{Type: p.typ, VChannel: p.vchannel.Name}
+	if entry.Body, err = proto.Marshal(p.body(coll, partition, segment)); err != nil {
 		return 0, errclass.Wrap(err, errclass.Invalid, "encode rows")
 	}
 	r, err := w.Append(ctx, entry)

@@ -33,6 +33,14 @@ func (b *Batch) Bytes() int64 {
 	return n
 }
 
+// BytesAt is the memory that row i takes, in bytes, its timestamp aside.
+func (b *Batch) BytesAt(i int) (n int64) {
+	for _, c := range b.Columns {
+		n += c.BytesAt(i)
+	}
+	return n
+}
+
 // Check verifies that the batch fits the schema: a column for each field in
 // order, all of Rows rows, ints in range, text within max_length and UTF-8,
 // vectors of the right dimension and finite, nulls only where allowed. The error

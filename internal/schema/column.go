@@ -286,6 +286,35 @@ func (c *Column) Sparse(i int) ([]uint32, []float32) {
 	return c.Indices[from:to:to], c.Float[from:to:to]
 }
 
+// BytesAt is the memory that the value of row i takes, in bytes.
+func (c *Column) BytesAt(i int) int64 {
+	from, to, n := i, i+1, int64(0)
+	if c.Valid != nil {
+		n++
+	}
+	if c.listed() {
+		from, to = c.List(i)
+		n += 8
+	}
+	switch t := c.ValueType(); {
+	case t == VarChar, t == JSON:
+		for _, s := range c.Str[from:to] {
+			n += 16 + int64(len(s))
+		}
+	case t == Bool:
+		n += int64(to - from)
+	case t == Float:
+		n += 4 * int64(to-from)
+	case t == FloatVector:
+		n += 4 * int64(c.Dim)
+	case t.IsRaw():
+		n += int64(c.RowBytes())
+	default: // Int8 to Int64, Timestamptz, Double, and SparseFloatVector with its indices
+		n += 8 * int64(to-from)
+	}
+	return n
+}
+
 // Bytes is the memory the column's values take, in bytes. Of a column that is a
 // slice of a longer one, only the elements of its rows count.
 func (c *Column) Bytes() int64 {

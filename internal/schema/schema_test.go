@@ -180,3 +180,27 @@ func TestTimes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRowsTakeWhatTheirColumnTakes(t *testing.T) {
+	valid := []bool{true, false, true}
+	for _, c := range []*Column{
+		{Type: Bool, Bool: make([]bool, 3)}, {Type: Int8, Int: make([]int64, 3), Valid: valid}, {Type: Timestamptz, Int: make([]int64, 3)},
+		{Type: Float, Float: make([]float32, 3)}, {Type: Double, Double: make([]float64, 3)}, {Type: VarChar, Str: []string{"a", "", "cd"}},
+		{Type: JSON, Str: []string{"{}", "", "[1]"}, Valid: valid}, {Type: FloatVector, Dim: 2, Float: make([]float32, 6)},
+		{Type: Float16Vector, Dim: 2, Raw: make([]byte, 12)}, {Type: BinaryVector, Dim: 16, Raw: make([]byte, 6)},
+		{Type: Array, Element: VarChar, Str: []string{"a", "bc"}, Offsets: []int{0, 1, 1, 2}},
+		{Type: Array, Element: Int16, Int: make([]int64, 4), Offsets: []int{0, 3, 3, 4}, Valid: valid},
+		{Type: SparseFloatVector, Indices: make([]uint32, 5), Float: make([]float32, 5), Offsets: []int{0, 2, 2, 5}},
+	} {
+		sum := int64(0)
+		if c.Offsets != nil {
+			sum = 8 // there is one more of them than rows
+		}
+		for i := range 3 {
+			sum += c.BytesAt(i)
+		}
+		if sum != c.Bytes() {
+			t.Errorf("%v: the rows take %d bytes, the column %d", c.Type, sum, c.Bytes())
+		}
+	}
+}

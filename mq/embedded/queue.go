@@ -30,7 +30,13 @@ type Queue struct {
 	}
 }
 
-var _ mq.Queue = (*Queue)(nil)
+var (
+	_ mq.Queue   = (*Queue)(nil)
+	_ mq.Limited = (*Queue)(nil)
+)
+
+// MaxPayloadBytes is Options.MaxPayloadBytes.
+func (q *Queue) MaxPayloadBytes() int { return q.o.MaxPayloadBytes }
 
 // topicSlot is a topic that is open or being opened.
 type topicSlot struct {

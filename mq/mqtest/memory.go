@@ -96,6 +96,9 @@ func NewBroker(o MemoryOptions) *Broker {
 // Connect returns a new connection, as another process would have one.
 func (b *Broker) Connect() *Memory { return &Memory{Broker: b} }
 
+// MaxPayloadBytes is what the options of the broker say.
+func (b *Broker) MaxPayloadBytes() int { return b.maxPayload }
+
 // SetHooks replaces the hooks; calls that are inside an old hook stay there.
 func (b *Broker) SetHooks(h Hooks) {
 	b.mu.Lock()

@@ -102,6 +102,9 @@ func testSizeLimits(e *env) {
 	_, err := p.Append(e.ctx(), e.message("ok"), long)
 	e.wantErr(err, mq.ErrTooLarge)
 	if e.MaxPayload > 0 {
+		if l, ok := e.Queue.(mq.Limited); !ok || l.MaxPayloadBytes() != e.MaxPayload {
+			e.Fatalf("the queue does not say that a payload may have %d bytes", e.MaxPayload)
+		}
 		limit := e.message("")
 		limit.Payload = make([]byte, e.MaxPayload)
 		msgs = append(msgs, e.appendAll(p, limit)...)

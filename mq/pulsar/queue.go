@@ -60,6 +60,9 @@ func Open(o Options) (*Queue, error) {
 	return q, nil
 }
 
+// MaxPayloadBytes is Options.MaxPayloadBytes.
+func (q *Queue) MaxPayloadBytes() int { return q.o.MaxPayloadBytes }
+
 // enter checks what every call checks and returns the topic's name at the broker.
 func (q *Queue) enter(ctx context.Context, topic string) (string, error) {
 	q.mu.Lock()

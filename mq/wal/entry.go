@@ -72,6 +72,14 @@ type Entry struct {
 // MaxBodyBytes bounds Entry.Body for every queue.
 const MaxBodyBytes = 64 << 20
 
+// LargestBody is how many bytes Entry.Body may have in the queue.
+func LargestBody(q mq.Queue) int {
+	if l, ok := q.(mq.Limited); ok {
+		return min(MaxBodyBytes, l.MaxPayloadBytes()-envelopeBytes)
+	}
+	return MaxBodyBytes
+}
+
 // The envelope, big endian, at the start of each payload:
 //
 //	0  magic    'W'
