@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"sync"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/vec"
@@ -203,6 +205,11 @@ func (b *ivfBuilder) encode(int) error {
 	}
 	sample := b.sample(min(b.n, codeSample), 2)
 	b.bytes = trainBytes(b.width(), sample, sqTail)
+	if b.metric == IP {
+		if err := b.widen(b.bytes); err != nil {
+			return err
+		}
+	}
 	b.bytes.panels = make([]byte, b.numBlocks()*b.bytes.panelBytes())
 	b.bytes.bias = make([]float32, len(b.ids))
 	if b.kind == KindScaNN {
@@ -226,6 +233,38 @@ func (b *ivfBuilder) encode(int) error {
 			return nil
 		}
 	})
+}
+
+// widen makes codes cover the values of all rows. Of rows whose lengths differ the longest
+// have the largest products, and of what a tail cuts off most is theirs.
+func (b *ivfBuilder) widen(c *byteCodes) error {
+	var mu sync.Mutex
+	none := func() (lo, hi []float32) {
+		return slices.Repeat([]float32{math.MaxFloat32}, c.dim), slices.Repeat([]float32{-math.MaxFloat32}, c.dim)
+	}
+	lo, hi := none()
+	err := parallel(b.ctx, b.o.Workers, b.n, 1024, func() func(from, to int) error {
+		v, w := make([]float32, c.dim), b.newTurned()
+		least, most := none()
+		return func(from, to int) error {
+			for row := from; row < to; row++ {
+				b.unit(v, uint32(row), w)
+				for d, x := range v {
+					least[d], most[d] = min(least[d], x), max(most[d], x)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for d := range lo {
+				lo[d], hi[d] = min(lo[d], least[d]), max(hi[d], most[d])
+			}
+			return nil
+		}
+	})
+	for d := range c.lo {
+		c.lo[d], c.step[d] = lo[d], (hi[d]-lo[d])/vec.PanelMax
+	}
+	return err
 }
 
 // refine makes the fine codes.

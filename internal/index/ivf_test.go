@@ -260,6 +260,33 @@ func TestPartitionPutsTheSmallestFirst(t *testing.T) {
 	}
 }
 
+// TestTheLongestRowsAreNotCutOff: by IP they are what is looked for.
+func TestTheLongestRowsAreNotCutOff(t *testing.T) {
+	const dim, n, queries = 32, 10_000, 64
+	r := rng(96)
+	base := make([]float32, n*dim)
+	for row := range slices.Chunk(base, dim) {
+		length := float32(math.Exp(r.NormFloat64()))
+		for d := range row {
+			row[d] = float32(r.NormFloat64()) * length
+		}
+	}
+	vectors := make([]float32, queries*dim)
+	for i := range vectors {
+		vectors[i] = float32(r.NormFloat64())
+	}
+	f := newFlat(t, dim, IP, base)
+	for _, kind := range []Kind{KindIVFSQ8, KindScaNN} {
+		x := buildIVFFor(t, kind, IP, dim, 50, base)
+		found := make([][]Neighbor, queries)
+		var s Scratch
+		x.SearchBatch(vectors, &Query{K: 10, Effort: 50}, &s, func(i int, rows []Neighbor) { found[i] = slices.Clone(rows) })
+		if recall := recallOf(f, vectors, found, 10); recall < 0.98 {
+			t.Errorf("%s finds %.3f of the largest products with all lists", kind, recall)
+		}
+	}
+}
+
 func TestPartitionAboutMovesAsManyAsIsEasiest(t *testing.T) {
 	r := rng(14)
 	exact := 0

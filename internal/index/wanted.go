@@ -21,7 +21,7 @@ const (
 	effortStep = 1.3
 	// effortMargin is the part of what a share lacks that is added to it: a sample is small.
 	effortMargin = 0.2
-	// effortGain is what five steps must find more of, or no more are made.
+	// effortGain is by how much five steps must differ in what they find, or no more are made.
 	effortGain = 0.001
 )
 
@@ -37,14 +37,24 @@ func measureEfforts(least, most int, recallAt func(effort int) (float64, error))
 		if err != nil {
 			return efforts{}, err
 		}
-		if n := len(seen); n > 0 { // more work never finds less but by chance
-			recall = max(recall, seen[n-1].recall)
-		}
 		seen = append(seen, point{float64(effort), recall})
-		n := len(seen)
-		if effort == most || recall >= last || n > 5 && recall > wanted[2] && recall-seen[n-6].recall < effortGain {
+		if effort == most || recall >= last {
 			break
 		}
+		if n := len(seen); n > 5 && recall > wanted[2] {
+			low, high := recall, recall
+			for _, p := range seen[n-6:] {
+				low, high = min(low, p.recall), max(high, p.recall)
+			}
+			if high-low < effortGain {
+				break
+			}
+		}
+	}
+	// More work may find less: a search that finds too little with few lists reads many
+	// more. What a share takes is from where on nothing finds less than it.
+	for i := len(seen) - 2; i >= 0; i-- {
+		seen[i].recall = min(seen[i].recall, seen[i+1].recall)
 	}
 	for i, w := range wanted {
 		w = withMargin(w)

@@ -37,6 +37,25 @@ func TestEffortsFollowWhatIsWanted(t *testing.T) {
 	}
 }
 
+// TestLittleWorkThatFindsMuchIsNotAllThereIs: a search that finds too few rows in few lists
+// reads many more, and finds more than one that finds just enough of them.
+func TestLittleWorkThatFindsMuchIsNotAllThereIs(t *testing.T) {
+	e, err := measureEfforts(1, 1000, func(effort int) (float64, error) {
+		if effort < 6 {
+			return 0.976, nil
+		}
+		return 1 - 1/float64(effort), nil
+	})
+	if err != nil || !e.valid(1000) {
+		t.Fatalf("%v, %v", e, err)
+	}
+	for _, wanted := range []float64{0.9, 0.95, 0.99} {
+		if effort := e.of(wanted); 1-1/float64(effort) < wanted || effort < 6 {
+			t.Errorf("%d lists are to find %v", effort, wanted)
+		}
+	}
+}
+
 // TestAsMuchIsFoundAsIsWanted of rows that are no rows of the index.
 func TestAsMuchIsFoundAsIsWanted(t *testing.T) {
 	const dim, n, queries = 24, 20_000, 300
