@@ -272,12 +272,14 @@ type Superseded struct {
 	Meta
 	MinTimestamp uint64 // of its rows
 	MaxTimestamp uint64
+	Growing      bool
 }
 
 // Superseded lists the segments of the channel in the view whose rows the catalog
 // has in others: sealed ones that it does not list any more, and growing ones that
-// it must have had, since its checkpoint is behind their beginning. listed are the
-// ids that it lists for the channel, all read at one time with the checkpoint.
+// it must have had, since its checkpoint is behind their first row: it may be behind the
+// position before that while they are not stored. listed are the ids that it lists
+// for the channel, all read at one time with the checkpoint.
 func (ch *Channel) Superseded(listed []int64, checkpoint uint64) (old []Superseded) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -288,10 +290,11 @@ func (ch *Channel) Superseded(listed []int64, checkpoint uint64) (old []Supersed
 		if m.VChannel != ch.name || slices.Contains(listed, m.ID) {
 			continue
 		}
-		if g, ok := h.segment.(*Growing); ok && g.start.Timestamp >= checkpoint {
+		g, grows := h.segment.(*Growing)
+		if grows && g.First() > checkpoint {
 			continue
 		}
-		s := Superseded{Meta: m}
+		s := Superseded{Meta: m, Growing: grows}
 		if sealed, ok := h.segment.(*Sealed); ok {
 			s.MinTimestamp, s.MaxTimestamp = sealed.oldest, sealed.newest
 		} else if n := h.visible(Latest); n > 0 {

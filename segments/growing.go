@@ -95,6 +95,14 @@ func (g *Growing) seal(at Position) {
 // Start is the position right before the segment's first row.
 func (g *Growing) Start() Position { return g.start }
 
+// First is the timestamp of the segment's first row, 0 if it has none.
+func (g *Growing) First() uint64 {
+	if g.Rows() == 0 {
+		return 0
+	}
+	return g.timestamp(0)
+}
+
 // End is the position of the seal; Start if it is not sealed.
 func (g *Growing) End() Position {
 	if p := g.end.Load(); p != nil {

@@ -51,8 +51,9 @@ func (f *Flusher) flushSealed(ctx context.Context, ch Channel, w *wal.WAL) (flus
 // flush builds, uploads and commits one segment.
 func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w *wal.WAL) error {
 	meta, info, start := g.Meta(), ch.Collection().Info(), time.Now()
-	// An earlier try may have ended without knowing that its commit had arrived.
-	if done, err := f.committed(ctx, ch, meta.ID); err != nil || done {
+	// An earlier try may have ended without knowing that its commit had arrived, and
+	// an earlier owner may have stored it.
+	if done, err := f.committed(ctx, ch, g); err != nil || done {
 		return err
 	}
 	dir := filepath.Join(f.o.Dir, strconv.FormatInt(meta.ID, 10))
@@ -122,8 +123,19 @@ func (f *Flusher) flushed(ch Channel, done Flushed) {
 	f.answer()
 }
 
-// committed reports whether the catalog has the segment.
-func (f *Flusher) committed(ctx context.Context, ch Channel, id int64) (bool, error) {
+// committed reports whether the catalog has the segment, or has had it: one that is not
+// listed although the checkpoint has passed its first row was stored by an earlier owner
+// and compacted since. To store it again would double its rows and bring back what was
+// deleted of them.
+//
+// No row is lost by that. A checkpoint says that every row up to it is stored, and an
+// owner stores a segment whole, after its seal; it puts the checkpoint before the first
+// row of each one that it has not stored. Segments are compacted only behind the
+// checkpoint, so one that was is always found so. The position before the first row
+// would not do: it is what this node read last before it, another may have read more,
+// and its checkpoint can be between the two.
+func (f *Flusher) committed(ctx context.Context, ch Channel, g *segments.Growing) (bool, error) {
+	id := g.Meta().ID
 	ctx, cancel := f.o.step(ctx)
 	defer cancel()
 	c, err := f.o.Catalog.Channel(ctx, ch.Name())
@@ -136,7 +148,12 @@ func (f *Flusher) committed(ctx context.Context, ch Channel, id int64) (bool, er
 			return true, nil
 		}
 	}
-	return false, nil
+	if first := g.First(); first == 0 || first > c.CheckpointTimestamp {
+		return false, nil
+	}
+	f.o.Logger.Info("flush: an earlier owner has stored this segment, and it was compacted since", "segment", id, "vchannel", ch.Name())
+	f.flushed(ch, Flushed{CollectionID: c.CollectionID, VChannel: ch.Name(), SegmentID: id, Rows: int64(g.Rows())})
+	return true, nil
 }
 
 // segmentPath returns a path that nobody uploads to but this try: what an owner

@@ -152,7 +152,7 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 
 // tend keeps what a caller chose of a collection: channels whose subscription has
 // failed begin anew, and deletes that are in files by now leave the memory of
-// those that others flush.
+// those that others flush, as do growing segments that others have compacted.
 func (n *Node) tend(ctx context.Context, s *serving, coll *catalog.Collection) error {
 	names := n.watchedOf(s)
 	if len(names) == 0 {
@@ -173,6 +173,9 @@ func (n *Node) tend(ctx context.Context, s *serving, coll *catalog.Collection) e
 			return err
 		}
 		ch.TrimDeletes(c.CheckpointTimestamp)
+		if err := n.replaceGrowing(ctx, s, coll, ch, c); err != nil {
+			return errors.Wrapf(err, "channel %s", name)
+		}
 	}
 	return nil
 }

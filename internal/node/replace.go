@@ -84,6 +84,46 @@ func changes(coll *segments.Collection, c *catalog.Channel, vchannel string, lis
 	return out
 }
 
+// replaceGrowing lets go of growing segments of a channel whose rows others have stored
+// and compacted, and serves what was made of them instead: nobody could name them to
+// load or release them. The caller has the turn.
+func (n *Node) replaceGrowing(ctx context.Context, s *serving, coll *catalog.Collection, ch *segments.Channel, c *catalog.Channel) error {
+	var listed []int64
+	for _, seg := range c.Segments {
+		listed = append(listed, seg.ID)
+	}
+	old := map[int64][]segments.Superseded{} // growing, by partition
+	for _, o := range ch.Superseded(listed, c.CheckpointTimestamp) {
+		if o.Growing {
+			old[o.PartitionID] = append(old[o.PartitionID], o)
+		}
+	}
+	var by []int64
+	for part, olds := range old {
+		nothing := true
+		for _, seg := range c.Segments {
+			if mayReplace(seg, part, olds) && !s.coll.Loaded(seg.ID) {
+				by, nothing = append(by, seg.ID), false
+			}
+		}
+		if !nothing {
+			continue
+		}
+		var ids []int64
+		for _, o := range olds {
+			ids = append(ids, o.ID)
+		}
+		if err := s.coll.Replace(ctx, ch.Name(), nil, ids); err != nil {
+			return err
+		}
+	}
+	if len(by) == 0 {
+		return nil
+	}
+	_, err := n.load(ctx, s, coll, by) // which drops them in the same step
+	return err
+}
+
 // mayReplace reports whether a segment of the catalog may hold rows of one of the old ones.
 func mayReplace(seg catalog.Segment, part int64, olds []segments.Superseded) bool {
 	return seg.PartitionID == part && seg.FoldedTimestamp > 0 && slices.ContainsFunc(olds, func(o segments.Superseded) bool {
