@@ -127,7 +127,7 @@ func (x *reader) aggregate(ctx context.Context, r *QueryRequest, emit func(*sche
 	}
 	stage.end(&x.stats.Wall)
 	var out *schema.Batch
-	if err := guard("merge groups", func() (err error) { out, err = g.merge(parts, r); return err }); err != nil {
+	if err := guard("merge groups", func() (err error) { out, err = g.merge(ctx, parts, r); return err }); err != nil {
 		return err
 	}
 	stage.end(&x.stats.Merge)
@@ -321,7 +321,7 @@ func (t *table) better(f Func, typ schema.Type, a, b value) bool {
 }
 
 // add adds the groups of another table.
-func (t *table) add(o *table) error {
+func (t *table) add(ctx context.Context, o *table) error {
 	step := len(t.g.aggregates)
 	for i := range o.rows() {
 		n := t.group(o.groups, i)
@@ -336,6 +336,9 @@ func (t *table) add(o *table) error {
 			a.lost += b.lost
 		}
 		if i%blockRows == blockRows-1 {
+			if err := ended(ctx, "merge groups"); err != nil {
+				return err
+			}
 			if err := t.take(); err != nil {
 				return err
 			}
@@ -345,13 +348,13 @@ func (t *table) add(o *table) error {
 }
 
 // merge puts the parts together and returns the answer, in order and cut.
-func (g *aggregator) merge(parts []*table, r *QueryRequest) (*schema.Batch, error) {
+func (g *aggregator) merge(ctx context.Context, parts []*table, r *QueryRequest) (*schema.Batch, error) {
 	all := g.table()
 	for i, p := range parts {
 		if p == nil || g.targets[i].dead {
 			continue
 		}
-		if err := all.add(p); err != nil {
+		if err := all.add(ctx, p); err != nil {
 			return nil, err
 		}
 	}
@@ -363,6 +366,11 @@ func (g *aggregator) merge(parts []*table, r *QueryRequest) (*schema.Batch, erro
 	for k, f := range g.results {
 		c := schema.NewColumn(f, n)
 		for i := range n {
+			if i%checkRows == checkRows-1 {
+				if err := ended(ctx, "merge groups"); err != nil {
+					return nil, err
+				}
+			}
 			v, err := all.accs[i*len(g.results)+k].result(g.aggregates[k].Func, g.fields[k].Type)
 			if err != nil {
 				return nil, errclass.Wrap(err, errclass.Invalid, "%s of field %q", g.aggregates[k].Func, g.fields[k].Name)
@@ -394,6 +402,9 @@ func (g *aggregator) merge(parts []*table, r *QueryRequest) (*schema.Batch, erro
 	}
 	out := &schema.Batch{Rows: len(perm)}
 	for _, c := range cols {
+		if err := ended(ctx, "sort groups"); err != nil {
+			return nil, err
+		}
 		out.Columns = append(out.Columns, permuted(c, perm))
 	}
 	return out, nil

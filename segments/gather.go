@@ -71,7 +71,7 @@ func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*sch
 		if f.Type.IsVector() {
 			col, err = x.gatherVectors(ctx, f, hits)
 		} else {
-			col, err = x.copyRows(f, hits)
+			col, err = x.copyRows(ctx, f, hits)
 		}
 		if err != nil {
 			return nil, err
@@ -83,16 +83,23 @@ func (x *reader) gather(ctx context.Context, fields []int64, hits []hit) ([]*sch
 
 // copyRows copies one field of hits. A fault in mapped memory is an error, and counts
 // against the segment it was in.
-func (x *reader) copyRows(f schema.Field, hits []hit) (col *schema.Column, err error) {
+func (x *reader) copyRows(ctx context.Context, f schema.Field, hits []hit) (col *schema.Column, err error) {
 	at := -1 // target that is read
 	err = guard("copy output fields", func() error {
-		rows := make([]uint32, 0, len(hits))
+		rows := make([]uint32, 0, min(len(hits), checkRows))
+		checked := 0
 		col = schema.NewColumn(f, len(hits))
 		for i := 0; i < len(hits); {
 			at = int(hits[i].target)
 			rows = rows[:0]
-			for ; i < len(hits) && int(hits[i].target) == at; i++ {
+			for ; i < len(hits) && int(hits[i].target) == at && len(rows) < checkRows; i++ {
 				rows = append(rows, hits[i].row)
+			}
+			if i-checked >= checkRows {
+				checked = i
+				if err := ended(ctx, "copy output fields"); err != nil {
+					return err
+				}
 			}
 			if err := x.copyRun(&x.targets[at], f, col, rows); err != nil {
 				return err
@@ -139,7 +146,7 @@ func (x *reader) gatherVectors(ctx context.Context, f schema.Field, hits []hit) 
 	parts := make([]*schema.Column, len(x.targets))
 	err = x.waves(ctx, f.ID, skip, func(out []bool) (err error) {
 		if slices.Equal(out, skip) {
-			col, err = x.copyRows(f, hits)
+			col, err = x.copyRows(ctx, f, hits)
 			return err
 		}
 		if err := x.takes(int64(len(hits)) * x.rowBytes([]int64{f.ID})); err != nil {
@@ -150,7 +157,7 @@ func (x *reader) gatherVectors(ctx context.Context, f schema.Field, hits []hit) 
 				continue
 			}
 			some := slices.DeleteFunc(slices.Clone(hits), func(h hit) bool { return int(h.target) != t })
-			if parts[t], err = x.copyRows(f, some); err != nil {
+			if parts[t], err = x.copyRows(ctx, f, some); err != nil {
 				return err
 			}
 		}

@@ -67,6 +67,9 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 	chosen := make([][]group, s.req.NQ)
 	err := guard("choose groups", func() error {
 		for q := range chosen {
+			if err := ended(ctx, "choose groups"); err != nil {
+				return err
+			}
 			chosen[q] = g.choose(q)
 		}
 		return nil
@@ -80,17 +83,8 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 		}
 	}
 	stage.end(&s.stats.Wall)
-	for q := range chosen {
-		n := 0
-		for _, c := range chosen[q] {
-			res.GroupCounts = append(res.GroupCounts, int64(len(c.hits)))
-			for _, h := range c.hits {
-				s.merger.hits = append(s.merger.hits, h.hit)
-				res.Scores = append(res.Scores, s.req.Metric.Score(h.distance))
-			}
-			n += len(c.hits)
-		}
-		res.Counts = append(res.Counts, int64(n))
+	if err := g.answer(ctx, chosen, res); err != nil {
+		return err
 	}
 	stage.end(&s.stats.Merge)
 	cols, err := s.gather(ctx, []int64{by.ID}, s.merger.hits)
@@ -98,6 +92,36 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 		return err
 	}
 	res.GroupValues = cols[0]
+	return nil
+}
+
+// answer puts the rows of the chosen groups into the answer.
+func (g *grouping) answer(ctx context.Context, chosen [][]group, res *SearchResult) error {
+	groups, rows := 0, 0
+	for _, c := range chosen {
+		groups += len(c)
+		for i := range c {
+			rows += len(c[i].hits)
+		}
+	}
+	m := g.merger
+	m.hits = slices.Grow(m.hits, rows)
+	res.Scores, res.GroupCounts = make([]float32, 0, rows), make([]int64, 0, groups)
+	for _, groups := range chosen {
+		if err := ended(ctx, "merge groups"); err != nil {
+			return err
+		}
+		n := 0
+		for _, c := range groups {
+			res.GroupCounts = append(res.GroupCounts, int64(len(c.hits)))
+			for _, h := range c.hits {
+				m.hits = append(m.hits, h.hit)
+				res.Scores = append(res.Scores, g.req.Metric.Score(h.distance))
+			}
+			n += len(c.hits)
+		}
+		res.Counts = append(res.Counts, int64(n))
+	}
 	return nil
 }
 
@@ -356,6 +380,9 @@ func (g *grouping) fillAll(ctx context.Context, chosen [][]group) error {
 	}
 	return guard("fill groups", func() error {
 		for q := range chosen {
+			if err := ended(ctx, "fill groups"); err != nil {
+				return err
+			}
 			g.refill(q, chosen[q])
 		}
 		return nil

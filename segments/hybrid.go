@@ -99,7 +99,7 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 	res := &SearchResult{ReadTimestamp: x.at}
 	var hits []hit
 	stage := x.stage()
-	if err := guard("fuse searches", func() error { hits = h.fuse(res); return nil }); err != nil {
+	if err := guard("fuse searches", func() (err error) { hits, err = h.fuse(ctx, res); return err }); err != nil {
 		return nil, err
 	}
 	stage.end(&x.stats.Merge)
@@ -218,19 +218,30 @@ type fused struct {
 }
 
 // fuse merges each search and then all of them, query by query.
-func (h *hybrid) fuse(res *SearchResult) []hit {
+func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
 	at := make([]int, len(h.subs)) // where the hits of the query begin
 	counts := make([][]int64, len(h.subs))
 	scores := make([][]float32, len(h.subs))
+	ranked := 0
 	for i, s := range h.subs {
-		var one SearchResult
-		s.merge(&one)
+		one := SearchResult{Counts: make([]int64, 0, h.req.NQ)}
+		if err := s.merge(ctx, &one); err != nil {
+			return nil, err
+		}
 		counts[i], scores[i] = one.Counts, one.Scores
+		ranked += len(one.Scores)
 	}
-	var out []hit
+	most := min(ranked, h.req.NQ*h.req.TopK)
+	out := make([]hit, 0, most)
+	res.Scores, res.Counts = make([]float32, 0, most), make([]int64, 0, h.req.NQ)
+	var all []fused
+	number := map[value]int{}
 	for q := range h.req.NQ {
-		var all []fused
-		number := map[value]int{}
+		if err := ended(ctx, "fuse searches"); err != nil {
+			return nil, err
+		}
+		all = all[:0]
+		clear(number)
 		for i, s := range h.subs {
 			for n := range int(counts[i][q]) {
 				found := s.merger.hits[at[i]+n]
@@ -250,15 +261,15 @@ func (h *hybrid) fuse(res *SearchResult) []hit {
 			at[i] += int(counts[i][q])
 		}
 		slices.SortStableFunc(all, func(a, b fused) int { return cmp.Compare(b.points, a.points) })
-		all = all[min(h.req.Offset, len(all)):]
-		all = all[:min(h.req.TopK, len(all))]
-		for _, f := range all {
+		best := all[min(h.req.Offset, len(all)):]
+		best = best[:min(h.req.TopK, len(best))]
+		for _, f := range best {
 			out = append(out, f.hit)
 			res.Scores = append(res.Scores, float32(f.points))
 		}
-		res.Counts = append(res.Counts, int64(len(all)))
+		res.Counts = append(res.Counts, int64(len(best)))
 	}
-	return out
+	return out, nil
 }
 
 // recycle gives the mergers back, unless tasks still write to them.

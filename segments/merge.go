@@ -2,10 +2,13 @@ package segments
 
 import (
 	"cmp"
+	"context"
 	"hash/maphash"
 	"math"
 	"slices"
 	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
@@ -57,11 +60,27 @@ func (m *merger) reset() bool {
 	return bytes <= keptBytes
 }
 
+// checkRows is about how many rows are put into an answer before the context is asked
+// again: a fraction of a millisecond's work.
+const checkRows = 1 << 16
+
+// ended returns the error of a context that has ended, with what was going on.
+func ended(ctx context.Context, what string) error {
+	if err := ctx.Err(); err != nil {
+		return errors.Wrap(err, what)
+	}
+	return nil
+}
+
 // merge merges the parts of all targets, query by query, into the hits of s, and
 // fills in counts and scores.
-func (s *searching) merge(res *SearchResult) {
+func (s *searching) merge(ctx context.Context, res *SearchResult) error {
 	m := s.merger
+	m.hits = slices.Grow(m.hits, min(m.found(s), s.req.NQ*s.want()))
 	for q := range s.req.NQ {
+		if err := ended(ctx, "merge search"); err != nil {
+			return err
+		}
 		m.collect(s, q)
 		first := len(m.hits)
 		if len(s.targets) > 1 {
@@ -76,8 +95,24 @@ func (s *searching) merge(res *SearchResult) {
 	}
 	res.Scores = make([]float32, len(m.hits))
 	for i, h := range m.hits {
+		if i%checkRows == checkRows-1 {
+			if err := ended(ctx, "merge search"); err != nil {
+				return err
+			}
+		}
 		res.Scores[i] = s.req.Metric.Score(h.distance)
 	}
+	return nil
+}
+
+// found is how many rows the parts have that count.
+func (m *merger) found(s *searching) (n int) {
+	for i := range m.parts {
+		if p := &m.parts[i]; !s.reader.targets[p.target].dead {
+			n += len(p.found)
+		}
+	}
+	return n
 }
 
 // worst is, for each query, a distance beyond which no row is in the answer: that of

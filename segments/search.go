@@ -155,7 +155,7 @@ func (s *searching) searchRows(ctx context.Context, res *SearchResult) error {
 	}
 	stage := s.stage()
 	defer stage.end(&s.stats.Merge)
-	return guard("merge search", func() error { s.merge(res); return nil })
+	return guard("merge search", func() error { return s.merge(ctx, res) })
 }
 
 // output copies the keys and fields of hits into the answer.
