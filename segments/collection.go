@@ -128,9 +128,13 @@ func (c *Collection) Channel(vchannel string) (*Channel, bool) {
 
 // Channels returns the watched channels in order of their names.
 func (c *Collection) Channels() []*Channel {
+	return c.appendChannels(nil)
+}
+
+// appendChannels appends the channels to out, which is empty, in order of their names.
+func (c *Collection) appendChannels(out []*Channel) []*Channel {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]*Channel, 0, len(c.mu.channels))
 	for _, ch := range c.mu.channels {
 		out = append(out, ch)
 	}

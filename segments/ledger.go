@@ -1,7 +1,6 @@
 package segments
 
 import (
-	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -37,7 +36,7 @@ type Ledger struct {
 	moved chan struct{} // capacity 1: much was taken since the process was observed
 	mu    struct {
 		sync.Mutex
-		used   map[Kind]int64
+		used   map[Kind]*int64
 		total  int64          // of all kinds but KindMapped
 		refuse int64          // reservations refused
 		wanted int64          // bytes of calls or rows that were refused last,
@@ -55,7 +54,7 @@ type Ledger struct {
 func NewLedger(limit int64) *Ledger {
 	l := &Ledger{short: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	l.limit.Store(limit)
-	l.mu.used, l.mu.beyond = map[Kind]int64{}, map[Kind]int64{}
+	l.mu.used, l.mu.beyond = map[Kind]*int64{}, map[Kind]int64{}
 	return l
 }
 
@@ -150,9 +149,13 @@ const muchTaken = 32
 // there.
 func (l *Ledger) Moved() <-chan struct{} { return l.moved }
 
-func (l *Ledger) addLocked(kind Kind, n int64) {
-	l.mu.used[kind] += n
-	if kind == KindMapped {
+// addLocked adds n bytes to what a reservation has.
+func (l *Ledger) addLocked(r *Reservation, n int64) {
+	if r.used == nil {
+		r.used = l.usedLocked(r.kind)
+	}
+	*r.used += n
+	if r.kind == KindMapped {
 		return
 	}
 	l.mu.total += n
@@ -166,11 +169,25 @@ func (l *Ledger) addLocked(kind Kind, n int64) {
 	}
 }
 
+// usedLocked returns where the bytes of a kind are counted.
+func (l *Ledger) usedLocked(kind Kind) *int64 {
+	n, ok := l.mu.used[kind]
+	if !ok {
+		n = new(int64)
+		l.mu.used[kind] = n
+	}
+	return n
+}
+
 // Used returns the bytes in use by kind.
 func (l *Ledger) Used() map[Kind]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return maps.Clone(l.mu.used)
+	out := make(map[Kind]int64, len(l.mu.used))
+	for kind, n := range l.mu.used {
+		out[kind] = *n
+	}
+	return out
 }
 
 // Total returns the bytes that count against the limit.
@@ -191,8 +208,9 @@ func (l *Ledger) Refused() int64 {
 type Reservation struct {
 	ledger *Ledger
 	kind   Kind
-	bytes  int64 // guarded by ledger.mu
-	beyond int64 // of them beyond the limit; guarded by ledger.mu
+	used   *int64 // of the kind; guarded by ledger.mu, nil until something was taken
+	bytes  int64  // guarded by ledger.mu
+	beyond int64  // of them beyond the limit; guarded by ledger.mu
 }
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
@@ -241,11 +259,12 @@ func (r *Reservation) grow(n, free, most, over int64) error {
 // moveLocked adds n bytes to what is held, or takes them off it: what is beyond the
 // limit goes first.
 func (r *Reservation) moveLocked(n int64) {
-	r.ledger.addLocked(r.kind, n)
+	r.ledger.addLocked(r, n)
 	r.bytes += n
-	back := min(max(-n, 0), r.beyond)
-	r.beyond -= back
-	r.ledger.mu.beyond[r.kind] -= back
+	if back := min(max(-n, 0), r.beyond); back > 0 {
+		r.beyond -= back
+		r.ledger.mu.beyond[r.kind] -= back
+	}
 }
 
 // growSpare is Grow for what is kept only while there is plenty of room: it reports whether no

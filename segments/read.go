@@ -95,13 +95,31 @@ type reader struct {
 	sub      int           // which search of a hybrid one
 	left     bool          // tasks still run: they let go of the snapshot
 	stop     atomic.Bool   // the indexes poll it: a read past its deadline is cut
+
+	own      Reservation // what memory is, but of a read that is a part of another
+	snapshot Snapshot    // the same of snap
+	few      struct {    // memory of what is usually short
+		listed   [2]*Channel
+		channels [2]channelTime
+		targets  [4]target
+	}
 }
 
 // open waits until the channels have applied what is guaranteed, then takes a
 // snapshot. The caller closes the reader.
 func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
+	x := new(reader)
+	if err := x.open(ctx, c, r); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// open is Collection.open for a reader that is there.
+func (x *reader) open(ctx context.Context, c *Collection, r *Read) error {
 	start := time.Now()
-	x := &reader{coll: c, info: c.Info(), read: r, at: Latest, opened: start.UnixNano(), memory: c.set.o.Ledger.Force(KindScratch, 0)}
+	*x = reader{coll: c, info: c.Info(), read: r, at: Latest, opened: start.UnixNano(), own: Reservation{ledger: c.set.o.Ledger, kind: KindScratch}}
+	x.memory = &x.own
 	x.match = newMatch(r.Plan, x.info.Schema)
 	x.held = x.one[:0]
 	if r.Explain {
@@ -109,18 +127,20 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 	}
 	for x.snap == nil {
 		if err := x.wait(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		if r.Ready != nil {
 			if err := r.Ready(ctx); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		x.snap = c.acquire(x.channels)
+		if c.acquire(x.channels, &x.snapshot) {
+			x.snap = &x.snapshot
+		}
 	}
 	if err := x.hasOutput(); err != nil {
 		x.close()
-		return nil, err
+		return err
 	}
 	x.stats.Wait = time.Since(start)
 	x.stats.Channels = make([]string, 0, len(x.channels))
@@ -128,15 +148,15 @@ func (c *Collection) open(ctx context.Context, r *Read) (*reader, error) {
 		x.stats.Channels = append(x.stats.Channels, t.ch.name)
 		x.at = min(x.at, t.ts)
 	}
-	x.targets = make([]target, 0, len(x.snap.view.segments))
+	x.targets = x.few.targets[:0]
 	for _, h := range x.snap.view.segments {
 		x.consider(h)
 	}
 	if err := x.partial(); err != nil {
 		x.close()
-		return nil, err
+		return err
 	}
-	return x, nil
+	return nil
 }
 
 // wait finds out the timestamp at which each channel is read. One that is watched
@@ -169,7 +189,7 @@ func (x *reader) wait(ctx context.Context) error {
 
 // times asks every channel, and returns the one that failed, if one did.
 func (x *reader) times(ctx context.Context) (failed *Channel, err error) {
-	channels := x.coll.Channels()
+	channels := x.coll.appendChannels(x.few.listed[:0])
 	if len(channels) == 0 {
 		return nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name)
 	}
@@ -179,7 +199,7 @@ func (x *reader) times(ctx context.Context) (failed *Channel, err error) {
 		}
 	}
 	most := uint64(0)
-	x.channels = make([]channelTime, 0, len(channels))
+	x.channels = x.few.channels[:0]
 	for _, ch := range channels {
 		want := x.read.ReadTimestamp
 		if want == 0 && x.read.Guarantee != nil {
@@ -222,21 +242,22 @@ func (x *reader) align(ctx context.Context, most uint64) (failed *Channel, err e
 	return nil, nil
 }
 
-// acquire returns a snapshot if these are still the channels of the collection,
-// else nil: the growing segments of a channel leave with it, and a read that has
-// waited for it must not take them for empty.
-func (c *Collection) acquire(channels []channelTime) *Snapshot {
+// acquire takes a snapshot if these are still the channels of the collection: the
+// growing segments of a channel leave with it, and a read that has waited for it must
+// not take them for empty.
+func (c *Collection) acquire(channels []channelTime, s *Snapshot) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(channels) != len(c.mu.channels) || c.mu.anew != nil {
-		return nil
+		return false
 	}
 	for _, t := range channels {
 		if c.mu.channels[t.ch.name] != t.ch {
-			return nil
+			return false
 		}
 	}
-	return c.acquireLocked()
+	c.acquireLocked(s)
+	return true
 }
 
 // consider adds the segment to the targets unless the read does not need it.

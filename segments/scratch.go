@@ -68,6 +68,8 @@ type vectors struct {
 
 // scratch is what one task of a search needs for itself. It is reused.
 type scratch struct {
+	query   nearestQuery // of the task; it goes through interfaces
+	ask     index.Query  // what an index is asked for it
 	index   index.Scratch
 	kernels vec.Kernels
 	top     vec.TopK
@@ -94,6 +96,9 @@ type scratch struct {
 func newScratch() *scratch {
 	return &scratch{kernels: vec.Detect(), out: make([]float32, scanBlock)}
 }
+
+// forget drops what belongs to a search, which the scratch outlives.
+func (sc *scratch) forget() { sc.query, sc.ask = nearestQuery{}, index.Query{} }
 
 // scan finds the nearest rows in [from, n) exactly. The result is valid until the next scan.
 func (sc *scratch) scan(v vectors, from, n int, q *nearestQuery, allowed *bitset.Set) ([]index.Neighbor, error) {
@@ -246,9 +251,9 @@ func (q *nearestQuery) ask(kind index.Kind, allowed *bitset.Set) index.Query {
 // searchIndex searches a sealed index of a kind among the rows allowed (nil = all). What
 // it finds is ranked by exact, unless that is nil.
 func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuery, allowed *bitset.Set, exact *vectors) ([]index.Neighbor, error) {
-	ask := q.ask(kind, allowed)
+	sc.ask = q.ask(kind, allowed)
 	sc.index.Stop = q.stop
-	found := x.Search(q.vector, &ask, &sc.index)
+	found := x.Search(q.vector, &sc.ask, &sc.index)
 	sc.index.Stop = nil // the scratch outlives the search
 	if sc.work != nil {
 		sc.noteIndex(string(kind), allowed != nil)
@@ -263,10 +268,10 @@ func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuer
 // searchIndexEach is searchIndex for each of the vectors, which lie one behind the
 // other. What is found is left in sc.batch.
 func (sc *scratch) searchIndexEach(x index.Searcher, kind index.Kind, vectors []float32, q *nearestQuery, allowed *bitset.Set, exact *vectors) error {
-	ask := q.ask(kind, allowed)
+	sc.ask = q.ask(kind, allowed)
 	sc.index.Stop = q.stop
 	dim, one, failed := x.Info().Dim, *q, error(nil)
-	x.SearchBatch(vectors, &ask, &sc.index, func(i int, found []index.Neighbor) {
+	x.SearchBatch(vectors, &sc.ask, &sc.index, func(i int, found []index.Neighbor) {
 		one.vector = vectors[i*dim : (i+1)*dim]
 		found, err := sc.refine(&one, exact, found)
 		if err != nil {

@@ -106,7 +106,10 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 	if err := r.checkPaging(); err != nil {
 		return nil, err
 	}
-	x, err := c.open(ctx, &r.Read)
+	s := new(searching)
+	x := &s.own
+	s.reader = x
+	err := x.open(ctx, c, &r.Read)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +122,7 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 			return nil, err
 		}
 	}
-	s := &searching{reader: x, req: r, merger: c.set.merges.Get().(*merger)}
+	s.req, s.merger = r, c.set.merges.Get().(*merger)
 	defer s.recycle()
 	if err := x.takes(s.estimate()); err != nil {
 		return nil, err
@@ -171,8 +174,10 @@ func (x *reader) output(ctx context.Context, res *SearchResult, fields []int64, 
 // searching is a search under way.
 type searching struct {
 	*reader
+	own     reader // that it is, but for a search that is a part of another
 	req     *SearchRequest
 	merger  *merger
+	asked   nearestQuery // without a vector
 	bounded bool         // what one target has bounds what others look for: merger.worst
 	shared  []sharedRows // by target, if a target has several parts; else nil
 	skip    []bool       // by target, those that are not searched; nil = none
@@ -236,7 +241,7 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	start := time.Now()
 	defer func() { s.nanos.Add(int64(time.Since(start))) }()
 	sc := s.coll.set.scratch.Get().(*scratch)
-	defer s.coll.set.scratch.Put(sc)
+	defer func() { sc.forget(); s.coll.set.scratch.Put(sc) }()
 	t := &s.targets[p.target]
 	n, allowed, err := s.rowsOf(ctx, p.target, sc)
 	if err != nil {
@@ -245,12 +250,13 @@ func (s *searching) searchPart(ctx context.Context, p *part) error {
 	if s.trace != nil {
 		defer s.traced(t, sc)()
 	}
-	q := s.query()
+	sc.query = s.query()
+	q := &sc.query
 	q.ctx = ctx
 	if p.last > 0 {
 		q.exact, q.from, n = true, p.first, min(n, p.last)
 	}
-	if err := s.searchEach(t, p, &q, n, allowed, sc); err != nil {
+	if err := s.searchEach(t, p, q, n, allowed, sc); err != nil {
 		return err
 	}
 	if s.bounded && s.shared == nil { // a part of several may be in vain: others of them may fail

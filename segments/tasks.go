@@ -50,7 +50,7 @@ func (s *searching) failedParts() {
 func (s *searching) addParts(skip []bool) {
 	m, per := s.merger, s.queriesPerTask()
 	m.first = len(m.parts)
-	q := s.query()
+	s.asked = s.query()
 	dim := s.req.dim()
 	idle := -1 // not known yet
 	for _, i := range s.order() {
@@ -59,7 +59,7 @@ func (s *searching) addParts(skip []bool) {
 			continue
 		}
 		rows := int64(t.visible(t.ts))
-		scans := t.scans(&q)
+		scans := t.scans(&s.asked)
 		if !scans {
 			rows = min(rows, walkRows)
 		}

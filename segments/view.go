@@ -34,12 +34,14 @@ type Snapshot struct {
 func (c *Collection) Acquire() *Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.acquireLocked()
+	s := new(Snapshot)
+	c.acquireLocked(s)
+	return s
 }
 
-func (c *Collection) acquireLocked() *Snapshot {
+func (c *Collection) acquireLocked(s *Snapshot) {
 	c.mu.view.refs++
-	return &Snapshot{coll: c, view: c.mu.view}
+	s.coll, s.view = c, c.mu.view
 }
 
 // Release lets go of the snapshot; releasing twice is harmless.
