@@ -129,10 +129,10 @@ func (h *hybridCmd) searches(ctx context.Context, c *client, coll *qnpb.Collecti
 // ofRow searches for the vector of the row --id.
 func (h *hybridCmd) ofRow(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema) (*qnpb.SubSearch, error) {
 	if isSparse(f) {
-		v, err := c.sparseOf(ctx, coll, f, []string{h.ID})
+		v, err := c.sparseOf(ctx, coll, f, []string{h.ID}, h.AllowPartial)
 		return &qnpb.SubSearch{SparseVectors: v}, err
 	}
-	v, err := c.vectorsOf(ctx, coll, f, []string{h.ID})
+	v, err := c.vectorsOf(ctx, coll, f, []string{h.ID}, h.AllowPartial)
 	if err != nil {
 		return nil, err
 	}

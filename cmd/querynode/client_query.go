@@ -29,7 +29,8 @@ type queryCmd struct {
 // Help is shown by --help.
 func (queryCmd) Help() string {
 	return `Lists the rows that match a filter, in order of the primary key or of other fields, or what aggregates
-say about them. With --json each row is one line.
+say about them. With --json each row is one line; behind the rows of a page comes {"next_token": ...} if there
+are more, behind an answer that lacks rows {"missing": ...}.
 
 Example:
   querynode query words --filter 'length == 3 and id < 1000' --output-fields word
@@ -149,7 +150,11 @@ func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.Que
 		}
 		if q.Count && got.GetStats() != nil {
 			if c.out.JSON() {
-				return "", c.out.Document(map[string]any{"count": got.GetCount(), "read_timestamp": got.GetReadTimestamp()})
+				doc := map[string]any{"count": got.GetCount(), "read_timestamp": got.GetReadTimestamp()}
+				if m := missing(stats); m != nil {
+					doc["missing"] = m
+				}
+				return "", c.out.Document(doc)
 			}
 			c.out.Printf("%d", got.GetCount())
 			return "", showStats(c.out, stats, q.Explain)
@@ -170,6 +175,11 @@ func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.Que
 	}
 	if token != "" && !q.All {
 		c.out.Notef("%s", c.out.PaintNote(console.Faint, "go on with --token "+token))
+		if c.out.JSON() {
+			if err := c.out.Line(map[string]any{"next_token": token}); err != nil {
+				return "", err
+			}
+		}
 	}
 	return token, showStats(c.out, stats, q.Explain)
 }

@@ -48,7 +48,7 @@ type searchCmd struct {
 // Help is shown by --help.
 func (searchCmd) Help() string {
 	return `Finds the rows nearest to vectors. L2 scores are squared distances (smaller is nearer); for IP and COSINE
-larger is nearer. With --json each query vector's answer is one line.
+larger is nearer. With --json each query vector's answer is one line; {"missing": ...} follows where rows were left out.
 
 Example:
   querynode search words --id 375 --output-fields word -k 5
@@ -110,7 +110,7 @@ func (s *searchCmd) batches(ctx context.Context, c *client, coll *qnpb.Collectio
 		case s.Vectors != "":
 			*failed = fileVectors(s.Vectors, f, yield)
 		case len(s.ID) > 0:
-			vectors, err := c.vectorsOf(ctx, coll, f, s.ID)
+			vectors, err := c.vectorsOf(ctx, coll, f, s.ID, s.AllowPartial)
 			if *failed = err; err == nil {
 				yield(vectors, s.ID)
 			}
@@ -219,7 +219,7 @@ func (s *searchCmd) paged() bool { return s.Pages != 0 || s.All || s.Token != ""
 // sparse searches a field of sparse vectors.
 func (s *searchCmd) sparse(ctx context.Context, c *client, coll *qnpb.Collection, f *qnpb.FieldSchema) error {
 	if len(s.ID) > 0 {
-		v, err := c.sparseOf(ctx, coll, f, s.ID)
+		v, err := c.sparseOf(ctx, coll, f, s.ID, s.AllowPartial)
 		if err != nil {
 			return err
 		}

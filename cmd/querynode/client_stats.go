@@ -13,7 +13,8 @@ import (
 )
 
 // showStats says what an answer was made from: a line for people, more if they
-// asked for an explanation or something is missing; a line of JSON if asked.
+// asked for an explanation or something is missing; a line of JSON where something is
+// missing, and one if asked.
 func showStats(out *console.Console, st *qnpb.ReadStats, explain bool) error {
 	if st == nil {
 		return nil
@@ -25,6 +26,11 @@ func showStats(out *console.Console, st *qnpb.ReadStats, explain bool) error {
 		out.Notef("%s", out.PaintNote(console.Warn, fmt.Sprintf("the answer is from %.1f %% of the rows", 100*s)))
 	}
 	if out.JSON() {
+		if m := missing(st); m != nil {
+			if err := out.Line(map[string]any{"missing": m}); err != nil {
+				return err
+			}
+		}
 		if !explain {
 			return nil
 		}
@@ -40,6 +46,18 @@ func showStats(out *console.Console, st *qnpb.ReadStats, explain bool) error {
 	out.Notef("%s", out.PaintNote(console.Faint, fmt.Sprintf("searched %d sealed and %d growing segments, %d pruned",
 		len(st.GetSealedSegments()), len(st.GetGrowingSegments()), st.GetPrunedSegments())))
 	return nil
+}
+
+// missing is what an answer lacks; nil if nothing.
+func missing(st *qnpb.ReadStats) map[string]any {
+	if len(st.GetFailures()) == 0 && st.GetSearchedShare() >= 1 {
+		return nil
+	}
+	failures := []map[string]any{}
+	for _, f := range st.GetFailures() {
+		failures = append(failures, map[string]any{"segment": f.GetSegmentId(), "vchannel": f.GetVchannel(), "message": f.GetMessage()})
+	}
+	return map[string]any{"searched_share": st.GetSearchedShare(), "failures": failures}
 }
 
 // showReads is the table of an explanation.

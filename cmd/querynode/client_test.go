@@ -106,6 +106,24 @@ func TestTheLifeOfACollectionAtTheShell(t *testing.T) {
 		t.Errorf("count is %v", n)
 	}
 
+	pages := 0
+	for args := []string{"query", "points", "--limit", "128", "--pages", "1", "--json"}; ; pages++ {
+		lines := strings.Split(strings.TrimSpace(sh.ok(args...)), "\n")
+		var last struct {
+			Token string `json:"next_token"`
+		}
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
+			t.Fatal(err)
+		}
+		if last.Token == "" {
+			break
+		}
+		args = []string{"query", "points", "--limit", "128", "--token", last.Token, "--json"}
+	}
+	if pages != 2 {
+		t.Errorf("%d pages of 128 of 300 rows have one behind them", pages)
+	}
+
 	contains(t, sh.ok("search", "points", "--vector", "7, 0, 1, 1", "-k", "2"), "1  7   0.0000")
 	contains(t, sh.ok("search", "points", "--id", "7", "--filter", "id != 7", "-k", "1", "--output-fields", "*"), "SCORE")
 	lines := strings.Split(strings.TrimSpace(sh.ok("search", "points", "--vectors", rows, "-k", "1", "--json")), "\n")

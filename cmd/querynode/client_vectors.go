@@ -10,7 +10,8 @@ import (
 )
 
 // rowsVectors fetches the vectors of rows by key: a column of each, in the order of the keys.
-func (c *client) rowsVectors(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string) ([]*schema.Column, error) {
+// partial allows that they are looked for in some segments only.
+func (c *client) rowsVectors(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string, partial bool) ([]*schema.Column, error) {
 	ids, err := keys(coll.GetSchema(), texts)
 	if err != nil {
 		return nil, err
@@ -30,7 +31,7 @@ func (c *client) rowsVectors(ctx context.Context, coll *qnpb.Collection, f *qnpb
 		} else {
 			one.Keys = &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: ids.GetInts().GetValues()[i : i+1]}}
 		}
-		got, err := c.query.Get(ctx, &qnpb.GetRequest{Collection: coll.GetName(), Ids: one, OutputFields: []string{f.GetName()}})
+		got, err := c.query.Get(ctx, &qnpb.GetRequest{Collection: coll.GetName(), Ids: one, OutputFields: []string{f.GetName()}, AllowPartial: partial})
 		if err != nil {
 			return nil, err
 		}
@@ -52,8 +53,8 @@ func (c *client) rowsVectors(ctx context.Context, coll *qnpb.Collection, f *qnpb
 }
 
 // vectorsOf fetches the vectors of rows, of any type but sparse.
-func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string) ([]float32, error) {
-	rows, err := c.rowsVectors(ctx, coll, f, texts)
+func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string, partial bool) ([]float32, error) {
+	rows, err := c.rowsVectors(ctx, coll, f, texts, partial)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +66,8 @@ func (c *client) vectorsOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.F
 }
 
 // sparseOf fetches the sparse vectors of rows.
-func (c *client) sparseOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string) (*qnpb.SparseVectors, error) {
-	rows, err := c.rowsVectors(ctx, coll, f, texts)
+func (c *client) sparseOf(ctx context.Context, coll *qnpb.Collection, f *qnpb.FieldSchema, texts []string, partial bool) (*qnpb.SparseVectors, error) {
+	rows, err := c.rowsVectors(ctx, coll, f, texts, partial)
 	if err != nil {
 		return nil, err
 	}
