@@ -28,8 +28,16 @@ type LoadRequest struct {
 	// later deletes meanwhile, the load fails with class Retryable instead of
 	// missing them. 0 = unknown: the caller has seen to it by PinDeletes.
 	DeltasUpTo uint64
-	Warmup     Warmup                  // "" = as the collection or the node is configured
-	Progress   func(done, total int64) // nil = not called
+	// MinTimestamp is what the catalog has: rows that the files say are older count as
+	// written then. They are in a segment that was built before it was added to the
+	// channel. 0 = all rows are as the files say.
+	MinTimestamp uint64
+	// Admit is called when everything has been fetched and verified and no reader has
+	// seen a row yet; what it returns counts as MinTimestamp. After an error there is no
+	// segment. ctx ends with the load. Nil = not called.
+	Admit    func(ctx context.Context) (minTimestamp uint64, err error)
+	Warmup   Warmup                  // "" = as the collection or the node is configured
+	Progress func(done, total int64) // nil = not called
 }
 
 // Delta is a file of deletes in object storage.
@@ -271,6 +279,13 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	if err := f.warmUp(ctx, s); err != nil {
 		return nil, err
 	}
+	since := r.MinTimestamp
+	if r.Admit != nil {
+		if since, err = r.Admit(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.writtenSince(since)
 	for _, d := range r.Deltas {
 		if err := c.applyDelta(ctx, s, d); err != nil {
 			return nil, err

@@ -32,6 +32,7 @@ type Sealed struct {
 	order   []uint32 // rows by key, newest of a key first; nil = row order is key order
 	oldest  uint64   // timestamp of the first row
 	newest  uint64   // of the last
+	since   uint64   // rows that are older count as written then
 	scalars *scalarIndexes
 
 	tier    *tier
@@ -117,6 +118,16 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, latest fun
 	}
 	opened = true
 	return s, nil
+}
+
+// writtenSince says that rows whose files say they are older count as written at ts.
+// Called before anybody reads the segment and before deletes are applied, but for the
+// segment's own: these hide rows as they are in the files.
+func (s *Sealed) writtenSince(ts uint64) {
+	s.since = ts
+	if s.rows.Rows > 0 {
+		s.oldest, s.newest = max(s.oldest, ts), max(s.newest, ts)
+	}
 }
 
 // checkSchema reports whether a segment written with schema have can be searched
@@ -323,7 +334,7 @@ func (s *Sealed) applyDeletes(d *DeleteBatch) {
 			if compareKeys(s.keys, int(row), d.Keys, i) != 0 {
 				break
 			}
-			if s.rows.Timestamps[row] < ts {
+			if s.timestamp(row) < ts {
 				hide = append(hide, hiddenRow{ts: ts, row: row})
 			}
 		}

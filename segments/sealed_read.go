@@ -37,7 +37,7 @@ func (s *Sealed) visible(ts uint64) int {
 
 func (s *Sealed) hidden() *deleteState { return s.deletes.state.Load() }
 
-func (s *Sealed) timestamp(row uint32) uint64 { return s.rows.Timestamps[row] }
+func (s *Sealed) timestamp(row uint32) uint64 { return max(s.rows.Timestamps[row], s.since) }
 
 func (s *Sealed) key(row uint32) (int64, string) {
 	if s.keys.Type == schema.VarChar {

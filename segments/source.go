@@ -22,9 +22,9 @@ type Source struct {
 }
 
 // OpenSource opens the segment in dir, which Close removes; after an error it is
-// the caller's. The memory it takes is in the ledger: class Exhausted if there is
-// no room.
-func (c *Collection) OpenSource(ctx context.Context, dir string) (_ *Source, err error) {
+// the caller's. Rows that are older than minTimestamp count as written then: see
+// LoadRequest. The memory it takes is in the ledger: class Exhausted if there is no room.
+func (c *Collection) OpenSource(ctx context.Context, dir string, minTimestamp uint64) (_ *Source, err error) {
 	m, err := segfile.ReadManifest(dir)
 	if err != nil {
 		return nil, err
@@ -52,6 +52,7 @@ func (c *Collection) OpenSource(ctx context.Context, dir string) (_ *Source, err
 		}
 		return nil, errors.Wrapf(err, "open segment %d to rewrite it", m.SegmentID)
 	}
+	s.writtenSince(minTimestamp)
 	return &Source{s, heap}, nil
 }
 
@@ -102,7 +103,7 @@ type keptHide struct {
 }
 
 // Merge decides which rows of the sources are kept for reads at horizon and later:
-// those that are not hidden at horizon, and are newer than expired. All deletes
+// those that are not hidden at horizon or before they were written, and are newer than expired. All deletes
 // up to some timestamp have been applied to all sources; those that hide rows that
 // are kept are given out by Deletes.
 //
@@ -125,9 +126,10 @@ func (m *Merged) merge(horizon, expired uint64) {
 		m.supersede(since)
 	}
 	for i, s := range m.sources {
-		for r, ts := range s.s.rows.Timestamps {
-			at := since[i][r]
-			if at != 0 && at <= horizon || ts <= expired {
+		for r := range s.Rows() {
+			ts, at := s.s.timestamp(uint32(r)), since[i][r]
+			// Hidden since before it counts as written: by the segment's own deletes.
+			if at != 0 && (at <= horizon || at <= ts) || ts <= expired {
 				m.Dropped++
 				continue
 			}
@@ -147,8 +149,8 @@ func (m *Merged) merge(horizon, expired uint64) {
 func (m *Merged) supersede(since [][]uint64) {
 	var all []keptRow
 	for i, s := range m.sources {
-		for r, ts := range s.s.rows.Timestamps {
-			all = append(all, keptRow{ts, uint32(i), uint32(r)})
+		for r := range uint32(s.Rows()) {
+			all = append(all, keptRow{s.s.timestamp(r), uint32(i), r})
 		}
 	}
 	slices.SortFunc(all, func(a, b keptRow) int {

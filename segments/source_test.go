@@ -16,8 +16,9 @@ import (
 	"github.com/querynode/querynode/internal/segfile"
 )
 
-// source opens an uploaded segment for a rewrite and applies the deletes so far.
-func (r *rig) source(segment int64) *Source {
+// source opens an uploaded segment, rows of which are no older than since, for a
+// rewrite, and applies the deletes so far.
+func (r *rig) source(segment int64, since uint64) *Source {
 	r.t.Helper()
 	dir := filepath.Join(r.t.TempDir(), fmt.Sprint("source-", segment))
 	must(r.t, os.Mkdir(dir, 0o755))
@@ -27,7 +28,7 @@ func (r *rig) source(segment int64) *Source {
 	for _, name := range append(m.FileNames(), segfile.ManifestName) {
 		must(r.t, os.WriteFile(filepath.Join(dir, name), r.read(path.Join(from, name)), 0o644))
 	}
-	s, err := r.coll.OpenSource(r.t.Context(), dir)
+	s, err := r.coll.OpenSource(r.t.Context(), dir, since)
 	must(r.t, err)
 	for _, d := range r.deletes {
 		must(r.t, s.ApplyDeletes(&DeleteBatch{Partition: d.partition, Timestamps: []uint64{d.ts},
@@ -42,7 +43,7 @@ func (r *rig) rewrite(to int64, horizon, expired uint64, from ...int64) (dropped
 	r.t.Helper()
 	var sources []*Source
 	for _, id := range from {
-		sources = append(sources, r.source(id))
+		sources = append(sources, r.source(id, 0))
 	}
 	m, err := Merge(r.coll.Info(), sources, horizon, expired)
 	must(r.t, err)
@@ -235,4 +236,60 @@ func TestWhatTheCatalogHasInOthersIsSuperseded(t *testing.T) {
 	if keys, _ := r.prices(QueryRequest{}); !slices.Equal(keys, []int64{3}) {
 		t.Errorf("left are %v", keys)
 	}
+}
+
+// TestRowsOfASegmentThatWasAddedAreAsOldAsItsArrival: to reads, deletes and merges,
+// but for what the segment says itself of its rows.
+func TestRowsOfASegmentThatWasAddedAreAsOldAsItsArrival(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.insert(1, 1, 2, 3, 4)
+	r.upsert(1, 4)
+	early := r.now
+	r.delete(3)
+	r.handOff(1)
+	r.rewrite(10, 0, 0, 1) // says itself that 3 and a row of 4 are hidden
+	must(t, r.coll.Replace(t.Context(), "v", nil, []int64{1}))
+	since := r.delete(1)
+	admitted := 0
+	must(t, r.coll.Load(t.Context(), LoadRequest{SegmentID: 10, VChannel: "v", Path: "segments/10", Admit: func(context.Context) (uint64, error) {
+		admitted++
+		return since, nil
+	}}))
+	see := func(ts uint64, want ...int64) {
+		t.Helper()
+		if keys, _ := r.prices(QueryRequest{Read: Read{ReadTimestamp: ts}}); !slices.Equal(keys, want) {
+			t.Errorf("at %d: %v, want %v", ts, keys, want)
+		}
+	}
+	see(early)
+	see(since - 1)
+	see(since, 1, 2, 4)
+	last := r.delete(2)
+	see(last-1, 1, 2, 4)
+	see(last, 1, 4)
+	for _, s := range r.coll.Segments() {
+		if s.MinTimestamp != since || s.MaxTimestamp != since {
+			t.Errorf("its rows are from %d to %d, want %d", s.MinTimestamp, s.MaxTimestamp, since)
+		}
+	}
+	// A merge has rows that are as old as they count, and none that no read can see.
+	s := r.source(10, since)
+	m, err := Merge(r.coll.Info(), []*Source{s}, 0, 0)
+	must(t, err)
+	b, err := m.Next()
+	must(t, err)
+	if got := b.Column(idField).Int; !slices.Equal(got, []int64{1, 2, 4}) || slices.Min(b.Timestamps) != since {
+		t.Errorf("keys %v at %v are kept", got, b.Timestamps)
+	}
+	must(t, s.Close())
+	if admitted != 1 {
+		t.Errorf("admitted %d times", admitted)
+	}
+	// What is not admitted is not loaded.
+	refused := LoadRequest{SegmentID: 10, VChannel: "v", Path: "segments/10", Admit: func(context.Context) (uint64, error) {
+		return 0, errclass.New(errclass.Conflict, "no")
+	}}
+	r.coll.Release(10)
+	wantClass(t, r.coll.Load(t.Context(), refused), errclass.Conflict)
+	see(last)
 }

@@ -71,9 +71,13 @@ type FlushCommit struct {
 	RemoveSegments []int64   // absent is no error; files stay until Sweep removes them
 	// Replace says that AddSegments hold the rows of RemoveSegments: if one of these is
 	// absent, and AddSegments are not all there already, nothing is changed, class Conflict.
-	Replace      bool
-	AddDeltas    []Delta  // one that is there must be equal
-	RemoveDeltas []string // by path; absent is no error; files stay until Sweep removes them
+	Replace bool
+	// CheckpointAtMost, if not 0, is how far the channel's checkpoint may have come, unless
+	// AddSegments are there already: beyond it nothing is changed, class Conflict. Deletes
+	// after the checkpoint are never forgotten, so none after this timestamp was.
+	CheckpointAtMost uint64
+	AddDeltas        []Delta  // one that is there must be equal
+	RemoveDeltas     []string // by path; absent is no error; files stay until Sweep removes them
 	// Checkpoint is the text of a queue position; "" = leave it. It moves together
 	// with what it covers, and only forward: one with a CheckpointTimestamp below
 	// the stored one is ignored.
@@ -160,6 +164,9 @@ func (f *FlushCommit) apply(m *Channel) error {
 	if err := f.mayReplace(m); err != nil {
 		return err
 	}
+	if f.CheckpointAtMost != 0 && m.CheckpointTimestamp > f.CheckpointAtMost && !f.hasAdded(m) {
+		return errclass.New(errclass.Conflict, "the checkpoint is at %d already, behind %d", m.CheckpointTimestamp, f.CheckpointAtMost)
+	}
 	segments, err := merge(m.Segments, f.AddSegments, func(a, b Segment) int { return cmp.Compare(a.ID, b.ID) }, func(s Segment) bool { return slices.Contains(f.RemoveSegments, s.ID) })
 	if err != nil {
 		return err
@@ -193,16 +200,23 @@ func gone(segments []Segment, ids []int64) (of []Segment) {
 	return of
 }
 
+func (m *Channel) has(id int64) bool {
+	return slices.ContainsFunc(m.Segments, func(s Segment) bool { return s.ID == id })
+}
+
+// hasAdded reports whether the segments are there already, by an earlier call whose
+// answer was lost.
+func (f *FlushCommit) hasAdded(m *Channel) bool {
+	return len(f.AddSegments) > 0 && !slices.ContainsFunc(f.AddSegments, func(s Segment) bool { return !m.has(s.ID) })
+}
+
 // mayReplace refuses to add rows that were removed otherwise meanwhile.
 func (f *FlushCommit) mayReplace(m *Channel) error {
-	has := func(id int64) bool {
-		return slices.ContainsFunc(m.Segments, func(s Segment) bool { return s.ID == id })
-	}
-	if !f.Replace || (len(f.AddSegments) > 0 && !slices.ContainsFunc(f.AddSegments, func(s Segment) bool { return !has(s.ID) })) {
-		return nil // done by an earlier call whose answer was lost
+	if !f.Replace || f.hasAdded(m) {
+		return nil
 	}
 	for _, id := range f.RemoveSegments {
-		if !has(id) {
+		if !m.has(id) {
 			return errclass.New(errclass.Conflict, "segment %d, which is to be replaced, is not there any more", id)
 		}
 	}

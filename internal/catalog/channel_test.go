@@ -153,3 +153,32 @@ func TestConcurrentFlushesAllCount(t *testing.T) {
 		}
 	})
 }
+
+// TestASegmentFromOutsideComesBeforeTheCheckpointDoes: one whose rows are as old as its
+// arrival is refused if deletes after that may have been forgotten, but not twice.
+func TestASegmentFromOutsideComesBeforeTheCheckpointDoes(t *testing.T) {
+	c := open(t, objstore.NewMem(nil))
+	col := create(t, c, "movies")
+	v := col.VChannels[0].Name
+	checkpoint := func(ts uint64) {
+		_, err := c.CommitFlush(t.Context(), v, FlushCommit{Checkpoint: fmt.Sprint("p", ts), CheckpointTimestamp: ts})
+		must(t, err)
+	}
+	add := func(id int64, at uint64) error {
+		_, err := c.CommitFlush(t.Context(), v, FlushCommit{CheckpointAtMost: at, AddSegments: []Segment{segment(col, 0, id)}})
+		return err
+	}
+	checkpoint(7)
+	must(t, add(1, 7))
+	checkpoint(8)
+	must(t, add(1, 7)) // it is there
+	if err := add(2, 7); !errclass.Is(err, errclass.Conflict) {
+		t.Errorf("behind the checkpoint: %v", err)
+	}
+	must(t, add(2, 9))
+	ch, err := c.Channel(t.Context(), v)
+	must(t, err)
+	if !slices.Equal(segmentIDs(ch), []int64{1, 2}) {
+		t.Errorf("segments %v", segmentIDs(ch))
+	}
+}

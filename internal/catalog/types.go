@@ -139,14 +139,17 @@ type Channel struct {
 
 // Segment is a sealed segment.
 type Segment struct {
-	ID            int64  `json:"id"` // never used twice, > 0
-	CollectionID  int64  `json:"collection_id"`
-	PartitionID   int64  `json:"partition_id"`
-	VChannel      string `json:"vchannel"`
-	Path          string `json:"path"` // its folder in the bucket
-	Rows          int64  `json:"rows"`
-	Bytes         int64  `json:"bytes"`
-	MinTimestamp  uint64 `json:"min_timestamp"` // hybrid, of its rows, inclusive
+	ID           int64  `json:"id"` // never used twice, > 0
+	CollectionID int64  `json:"collection_id"`
+	PartitionID  int64  `json:"partition_id"`
+	VChannel     string `json:"vchannel"`
+	Path         string `json:"path"` // its folder in the bucket
+	Rows         int64  `json:"rows"`
+	Bytes        int64  `json:"bytes"`
+	// MinTimestamp and MaxTimestamp are those of its rows, hybrid, inclusive. Rows that the
+	// files say are older than MinTimestamp count as written then: those of a segment
+	// that was built elsewhere are as old as its arrival in the channel.
+	MinTimestamp  uint64 `json:"min_timestamp"`
 	MaxTimestamp  uint64 `json:"max_timestamp"`
 	StartPosition string `json:"start_position,omitempty"` // text of queue positions, not read here
 	EndPosition   string `json:"end_position,omitempty"`

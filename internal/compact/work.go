@@ -207,7 +207,7 @@ func (c *Compactor) open(ctx context.Context, ch Channel, j *job, dir string) (s
 		if err := c.fetch(ctx, in, to); err != nil {
 			return sources, c.segmentAside(in, errors.Wrapf(err, "fetch segment %d from %s", in.ID, in.Path))
 		}
-		s, err := ch.Collection().OpenSource(ctx, to)
+		s, err := ch.Collection().OpenSource(ctx, to, in.MinTimestamp)
 		if err != nil {
 			return sources, c.segmentAside(in, err)
 		}

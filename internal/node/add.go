@@ -17,6 +17,10 @@ import (
 // AddSegments loads segments that were built elsewhere, folders in the bucket,
 // and puts them into the catalog. Their ids come from their manifests. What
 // cannot be loaded is not added; those before it stay added.
+//
+// Rows that are older count as written when their segment was added: deletes and
+// upserts that were acknowledged before the call do not hide them, wherever these are
+// by now and whether they are still kept; those that are sent after it do.
 func (n *Node) AddSegments(ctx context.Context, collection string, paths []string) ([]int64, error) {
 	coll, err := n.Collection(ctx, collection)
 	if err != nil {
@@ -66,24 +70,41 @@ func (n *Node) addSegment(ctx context.Context, coll *catalog.Collection, folder 
 	if err != nil {
 		return 0, err
 	}
-	// Loading reads and checks every byte: the catalog gets only what can be served.
+	// Loading reads and checks every byte: the catalog gets only what can be served. Of
+	// deletes, those from its entry there on count, which are in the buffer.
+	r := segments.LoadRequest{SegmentID: m.SegmentID, VChannel: m.VChannel, Path: folder, Admit: func(ctx context.Context) (uint64, error) {
+		added, err := n.commitSegment(ctx, coll, m, folder)
+		return added.MinTimestamp, err
+	}}
+	if known {
+		i := slices.IndexFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == m.SegmentID })
+		r.Admit, r.MinTimestamp = nil, c.Segments[i].MinTimestamp
+		r.Deltas, r.DeltasUpTo = deltasOf(c, c.Segments[i].FoldedTimestamp), c.CheckpointTimestamp
+	}
 	n.askAgain(s, m.SegmentID)
-	if err := s.coll.Load(ctx, segments.LoadRequest{SegmentID: m.SegmentID, VChannel: m.VChannel, Path: folder, Deltas: deltasOf(c, 0),
-		DeltasUpTo: c.CheckpointTimestamp}); err != nil {
+	if err := s.coll.Load(ctx, r); err != nil {
 		return 0, err
 	}
-	if !known {
-		if err := n.commitSegment(ctx, c.Term, m, folder); err != nil {
-			s.coll.Release(m.SegmentID)
-			return 0, err
-		}
+	return m.SegmentID, n.seeAdded(ctx, ch, m.SegmentID, folder)
+}
+
+// seeAdded waits until reads see the rows of a segment that was added.
+func (n *Node) seeAdded(ctx context.Context, ch *segments.Channel, id int64, folder string) error {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	c, err := n.o.Catalog.Channel(ctx, ch.Name())
+	if err != nil {
+		return err
 	}
-	// Its rows are as old as its build: a read that comes next is to see them.
-	if _, err := ch.WaitTsafe(call, m.MaxTimestamp); err != nil {
+	i := slices.IndexFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == id && seg.Path == folder })
+	if i < 0 {
+		return errclass.New(errclass.Conflict, "segment %d was replaced, or taken out of the catalog, while it was added", id)
+	}
+	if _, err := ch.WaitTsafe(ctx, c.Segments[i].MaxTimestamp); err != nil {
 		n.o.Logger.Warn("node: rows of an added segment are seen once the channel has reached their time",
-			"segment", m.SegmentID, "channel", m.VChannel, "error", err)
+			"segment", id, "channel", ch.Name(), "error", err)
 	}
-	return m.SegmentID, nil
+	return nil
 }
 
 func (n *Node) manifest(ctx context.Context, folder string) (*segfile.Manifest, error) {
@@ -120,26 +141,55 @@ func isKnown(c *catalog.Channel, ch *segments.Channel, id int64, folder string) 
 	return false, nil
 }
 
-// commitSegment enters the segment in the catalog. It speaks for no owner of the
-// log, and so follows the term when an owner commits for the first time meanwhile.
-func (n *Node) commitSegment(ctx context.Context, term uint64, m *segfile.Manifest, folder string) error {
+// commitSegment enters the segment in the catalog, once, and returns its entry. Its rows
+// count as written no earlier than now: of deletes before, some may be forgotten. It speaks
+// for no owner of the log, and so follows the term when an owner commits for the first time
+// meanwhile, and the checkpoint.
+func (n *Node) commitSegment(ctx context.Context, coll *catalog.Collection, m *segfile.Manifest, folder string) (added catalog.Segment, err error) {
 	ctx, cancel := n.call(ctx)
 	defer cancel()
 	for try := 1; ; try++ {
-		_, err := n.o.Catalog.CommitFlush(ctx, m.VChannel, catalog.FlushCommit{Term: term, AddSegments: []catalog.Segment{{
-			ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel, Path: folder,
-			Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
-		}}})
-		if !errclass.Is(err, errclass.Fenced) || try == commitTries {
-			return err
-		}
 		c, err := n.o.Catalog.Channel(ctx, m.VChannel)
 		if err != nil {
-			return err
+			return added, err
 		}
-		term = c.Term
+		if i := slices.IndexFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == m.SegmentID && seg.Path == folder }); i >= 0 {
+			return c.Segments[i], nil // by a try before
+		}
+		now, err := n.moment(ctx, coll, c, m.MinTimestamp)
+		if err != nil {
+			return added, err
+		}
+		added = catalog.Segment{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel, Path: folder,
+			Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: max(now, m.MinTimestamp), MaxTimestamp: max(now, m.MaxTimestamp)}
+		_, err = n.o.Catalog.CommitFlush(ctx, m.VChannel, catalog.FlushCommit{Term: c.Term, CheckpointAtMost: now, AddSegments: []catalog.Segment{added}})
+		if !errclass.Is(err, errclass.Fenced) && !errclass.Is(err, errclass.Conflict) || try == commitTries {
+			return added, err
+		}
 	}
 }
 
-// commitTries is how often a segment is committed while owners of its log change.
+// moment returns a timestamp for rows that are added to a channel outside its log, of which
+// the oldest was built at built: at or above all that was acknowledged before, by anybody,
+// below what is written once tsafe is there, and above the rows of segments that were added
+// before, so that of two with one key the later is the newer. A clock that is ahead
+// where segments are built does not move it.
+func (n *Node) moment(ctx context.Context, coll *catalog.Collection, c *catalog.Channel, built uint64) (uint64, error) {
+	acknowledged, err := n.strong(ctx, coll)
+	if err != nil {
+		return 0, err
+	}
+	now := max(acknowledged(c.VChannel), c.CheckpointTimestamp)
+	end := max(now, n.endOfNow())
+	at := max(now, min(built, end))
+	for _, seg := range c.Segments {
+		if seg.MaxTimestamp < end {
+			at = max(at, seg.MaxTimestamp+1)
+		}
+	}
+	return at, nil
+}
+
+// commitTries is how often a segment is committed while owners of its log change, or
+// its checkpoint moves.
 const commitTries = 5

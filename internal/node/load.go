@@ -244,7 +244,7 @@ func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection,
 			continue // of a partition that was dropped
 		}
 		list = append(list, wanted{segments.LoadRequest{SegmentID: seg.ID, VChannel: v.Name, Path: seg.Path,
-			Deltas: deltasOf(c, seg.FoldedTimestamp), DeltasUpTo: c.CheckpointTimestamp}, seg})
+			Deltas: deltasOf(c, seg.FoldedTimestamp), DeltasUpTo: c.CheckpointTimestamp, MinTimestamp: seg.MinTimestamp}, seg})
 	}
 	return list, c, unpin, nil
 }
