@@ -93,6 +93,21 @@ type Limited interface {
 	MaxPayloadBytes() int
 }
 
+// Private is a Queue that one process has for itself, as others like it have theirs: the
+// same position means another message in each.
+type Private interface {
+	// Identity tells the queue from all others. It stays the same for as long as the
+	// queue does, over all processes that open it.
+	Identity() string
+	// End is the position of the newest message that the topic ever had, kept or not;
+	// zero if it never had one.
+	End(ctx context.Context, topic string) (Position, error)
+	// Begin makes a topic that never had a message begin behind after, a position of the
+	// queue that it takes the place of. One that has messages is of class Conflict.
+	// To repeat it is no error.
+	Begin(ctx context.Context, topic string, after Position) error
+}
+
 // ProducerOptions configure OpenProducer.
 type ProducerOptions struct {
 	// Term is the owner's fencing number; it only grows. 0 is the lowest.

@@ -11,6 +11,7 @@
 //	collections/<id>.json    Collection
 //	channels/<vchannel>.json Channel
 //	pchannels/<name>.json    owner and term of a pchannel
+//	queues/<name>.json       which queue has the log of a pchannel
 //	condemned/...            marks of files that Sweep will remove; see garbage.go
 //	clock                    written to learn the storage's time
 //

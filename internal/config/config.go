@@ -128,6 +128,8 @@ type Queue struct {
 	MaxMessageBytes Bytes `koanf:"max_message_bytes" default:"16MiB"`
 	// How many topics new collections are spread over. Raise it at any time; never lower it while collections use them.
 	PChannels int `koanf:"pchannels" default:"2"`
+	// The id of an embedded queue, as a node says that refuses to open it: it takes the place of one that is gone, and what only that had is given up. Only a queue without messages can. It has no effect on other queues, nor once that is done.
+	Adopt string `koanf:"adopt"`
 	// Names of the topics: this and a number from 0.
 	PChannelPrefix string `koanf:"pchannel_prefix" default:"querynode-dml-"`
 }

@@ -348,21 +348,40 @@ func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
 // LowestCheckpoint returns the position from which every vchannel on the
 // pchannel can be rebuilt; ok is false while one of them has no checkpoint yet.
 func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest mq.Position, ok bool, err error) {
-	all, err := c.Checkpoints(ctx, pchannel)
+	lowest, _, ok, err = Checkpoints(ctx, c, pchannel)
 	if err != nil {
 		return mq.Position{}, false, err
 	}
-	for _, ch := range all {
+	return lowest, ok, nil
+}
+
+// Checkpoints returns the lowest and the highest checkpoint of the vchannels on the
+// pchannel, zero = there is none; all is false if one of them has none, or there is no
+// channel. The timestamp of the highest is that of no other below. With an error it
+// returns what it has found in those that can be read.
+func Checkpoints(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest, highest mq.Position, all bool, err error) {
+	list, err := c.Checkpoints(ctx, pchannel)
+	all = len(list) > 0
+	for _, ch := range list {
 		if ch.Position == "" {
-			return mq.Position{}, false, nil
+			all = false
+			continue
 		}
 		var p mq.Position
-		if err := p.UnmarshalText([]byte(ch.Position)); err != nil {
-			return mq.Position{}, false, errclass.Wrap(err, errclass.Corrupt, "checkpoint of %s", ch.VChannel)
+		if bad := p.UnmarshalText([]byte(ch.Position)); bad != nil {
+			err = errors.CombineErrors(err, errclass.Wrap(bad, errclass.Corrupt, "checkpoint of %s", ch.VChannel))
+			continue
 		}
-		if !ok || p.Before(lowest) {
-			lowest, ok = p, true
+		if lowest.IsZero() || p.Before(lowest) {
+			lowest = p
 		}
+		if highest.Before(p) {
+			highest.ID = p.ID
+		}
+		highest.Timestamp = max(highest.Timestamp, p.Timestamp)
 	}
-	return lowest, ok, nil
+	if !all {
+		lowest = mq.Position{}
+	}
+	return lowest, highest, all, err
 }

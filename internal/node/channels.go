@@ -226,6 +226,15 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 			return errclass.Wrap(err, errclass.Corrupt, "checkpoint")
 		}
 	}
+	begin, err := n.queueOf(ctx, v.PChannel)
+	if err != nil {
+		return err
+	}
+	if err := n.reaches(ctx, v.PChannel, from); err != nil {
+		return err
+	}
+	// The rows are the same as of the checkpoint: its timestamp stays.
+	from.ID = later(from, begin).ID
 	var flushed []int64
 	for _, seg := range c.Segments {
 		flushed = append(flushed, seg.ID)
@@ -457,6 +466,9 @@ func (n *Node) AssignChannel(ctx context.Context, pchannel string, term uint64) 
 	if pchannel == "" {
 		return 0, false, errclass.New(errclass.Invalid, "pchannel: the name is missing")
 	}
+	if _, err := n.queueOf(ctx, pchannel); err != nil {
+		return 0, false, err // before anybody is told of a new owner
+	}
 	if term == 0 {
 		call, cancel := n.call(ctx)
 		defer cancel()
@@ -489,12 +501,18 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 	o := n.o.WAL
 	o.TailOnly = true // the channels read the log themselves, from their checkpoints
 	o.Queue, o.Owner, o.Logger, o.Now, o.Clock = n.o.Queue, n.o.Name, n.o.Logger, n.o.Now, &n.clock
-	from, ok, err := flush.LowestCheckpoint(ctx, n.o.Catalog, pchannel)
+	begin, err := n.queueOf(ctx, pchannel)
+	if err != nil {
+		return o, err
+	}
+	lowest, highest, _, err := flush.Checkpoints(ctx, n.o.Catalog, pchannel)
 	if err != nil {
 		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
 	}
-	if ok {
-		o.Checkpoint = from
+	// Of all channels: what is written before the checkpoint of one is taken for stored.
+	if err := n.reaches(ctx, pchannel, highest); err != nil {
+		return o, err
 	}
+	o.Checkpoint = later(lowest, begin)
 	return o, nil
 }

@@ -106,7 +106,13 @@ func (n *Node) ownLogs(ctx context.Context) error {
 	for _, st := range n.wals.List() {
 		owned[st.PChannel] = st.Assigned
 		if st.Assigned && st.State != wal.Ready {
-			return errclass.New(errclass.Retryable, "log of %s is %v", st.PChannel, st.State)
+			return errclass.Mark(errors.CombineErrors(errors.Wrapf(st.Err, "log of %s is %v", st.PChannel, st.State),
+				errors.Newf("log of %s is %v", st.PChannel, st.State)), errclass.Retryable)
+		}
+		if st.Assigned {
+			if err := n.stillIn(ctx, st.PChannel, st.Term); err != nil {
+				return err
+			}
 		}
 	}
 	for _, p := range n.o.PChannels {

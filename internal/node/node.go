@@ -47,6 +47,9 @@ type Options struct {
 	// node cannot be replaced as the owner of a log without knowing, and a STRONG
 	// read need not ask. See Node.acknowledged.
 	Sole bool
+	// AdoptQueue is the identity of a queue, as mq.Private tells it, that takes the place
+	// of another one which is gone, with what only that had. "" = none does.
+	AdoptQueue string
 	// BoundedStaleness is how old a BOUNDED read may be. 0 = 5 s.
 	BoundedStaleness time.Duration
 	// RefreshInterval is how often the catalog is looked at for segments that
@@ -129,9 +132,10 @@ type Node struct {
 	mu struct {
 		sync.Mutex
 		serving map[int64]*serving
-		problem error         // why the keeper is not done yet
-		changes int64         // of channels and broken segments
-		changed chan struct{} // closed at the next one
+		problem error                  // why the keeper is not done yet
+		queues  map[string]*queueState // by pchannel
+		changes int64                  // of channels and broken segments
+		changed chan struct{}          // closed at the next one
 	}
 	onFlush struct {
 		sync.Mutex
@@ -149,6 +153,7 @@ func Open(o Options) (n *Node, err error) {
 	}
 	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
+	n.mu.queues = map[string]*queueState{}
 	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)

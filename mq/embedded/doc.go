@@ -4,12 +4,14 @@
 // # Files
 //
 //	<Dir>/LOCK                      flock held while open; holds the pid
+//	<Dir>/ID                        32 hex digits that tell this queue from all others
 //	<Dir>/<escaped topic>/meta-a    term and durable mark; meta-b is its twin
 //	<Dir>/<escaped topic>/<n>.seg   20 digits: the sequence number it begins with
 //	<anything>.tmp                  left by a crash; removed at the next open
 //
 // Messages of a topic are numbered 1, 2, 3... across its files; a position's ID
-// is that number, 8 bytes big-endian.
+// is that number, 8 bytes big-endian. A topic that takes the place of one that was
+// lost begins with a higher number (meta), see Queue.Begin.
 //
 // # Segment file, version 1 (little-endian)
 //

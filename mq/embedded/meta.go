@@ -22,6 +22,8 @@ type meta struct {
 	Topic   string `json:"topic"`
 	Term    uint64 `json:"term"`
 	Durable mark   `json:"durable"`
+	// Begin is the number that the first message there ever was had, or will have; 0 = 1.
+	Begin uint64 `json:"begin,omitempty"`
 }
 
 // mark says: the first Length bytes of the file beginning with Base were durable,

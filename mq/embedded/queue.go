@@ -16,10 +16,11 @@ import (
 // Queue is the file-backed mq.Queue. Create it with Open; whoever opened it
 // closes it. One process at a time may have a folder open.
 type Queue struct {
-	o      Options
-	stats  counters
-	group  *lifecycle.Group // opens topics, and runs one writer each
-	unlock func() error
+	o        Options
+	identity string
+	stats    counters
+	group    *lifecycle.Group // opens topics, and runs one writer each
+	unlock   func() error
 
 	mu struct {
 		sync.Mutex
@@ -33,6 +34,7 @@ type Queue struct {
 var (
 	_ mq.Queue   = (*Queue)(nil)
 	_ mq.Limited = (*Queue)(nil)
+	_ mq.Private = (*Queue)(nil)
 )
 
 // MaxPayloadBytes is Options.MaxPayloadBytes.
@@ -90,6 +92,9 @@ func Open(o Options) (*Queue, error) {
 	q.mu.topics = map[string]*topicSlot{}
 	q.mu.handles = map[handle]string{}
 	if err := cleanRoot(&q.o, &q.stats); err != nil {
+		return nil, errors.CombineErrors(errors.Wrap(err, "open queue"), unlock())
+	}
+	if q.identity, err = loadIdentity(&q.o); err != nil {
 		return nil, errors.CombineErrors(errors.Wrap(err, "open queue"), unlock())
 	}
 	q.group = lifecycle.NewGroup(context.Background(), func(name string, err error) {

@@ -32,6 +32,12 @@ func openTopic(o *Options, stats *counters, name string) (*topic, error) {
 	if err := t.loadMeta(len(bases) > 0); err != nil {
 		return nil, err
 	}
+	if begin := t.meta.Begin; begin > 0 {
+		t.next = begin
+		if d := t.meta.Durable; d.Next == begin {
+			t.maxTS, t.lastTS = d.MaxTimestamp, d.LastTimestamp
+		}
+	}
 	segs, err := t.openSegments(bases)
 	if err == nil && len(segs) > 0 {
 		err = t.recoverLast(segs[len(segs)-1])

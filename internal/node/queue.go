@@ -1,0 +1,161 @@
+package node
+
+import (
+	"context"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/mq"
+)
+
+// queueState is what is known of the queue and a pchannel.
+type queueState struct {
+	bound bool        // the catalog says that the log is in this node's queue
+	begin mq.Position // which begins behind this; zero = at its beginning
+	end   mq.Position // up to here at least it has been written
+	err   error       // why the log is not opened here
+}
+
+// queueState returns that of a pchannel.
+func (n *Node) queueState(pchannel string) queueState {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.mu.queues[pchannel]; s != nil {
+		return *s
+	}
+	return queueState{}
+}
+
+func (n *Node) setQueue(pchannel string, set func(s *queueState)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.mu.queues[pchannel]
+	if s == nil {
+		s = &queueState{}
+		n.mu.queues[pchannel] = s
+	}
+	set(s)
+}
+
+// queueOf makes sure that the log of a pchannel is in this node's queue, and returns the
+// position that the queue begins behind. In another one the positions that the catalog
+// knows mean other messages: what is written there is taken for stored, and lost.
+func (n *Node) queueOf(ctx context.Context, pchannel string) (begin mq.Position, err error) {
+	if s := n.queueState(pchannel); s.bound {
+		return s.begin, nil
+	}
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	begin, err = n.bind(ctx, pchannel)
+	n.setQueue(pchannel, func(s *queueState) { s.bound, s.begin, s.err = err == nil, begin, err })
+	return begin, err
+}
+
+func (n *Node) bind(ctx context.Context, pchannel string) (begin mq.Position, err error) {
+	private, _ := n.o.Queue.(mq.Private)
+	id := ""
+	if private != nil {
+		id = private.Identity()
+	}
+	q, err := n.o.Catalog.BindQueue(ctx, pchannel, id)
+	if errors.Is(err, catalog.ErrOtherQueue) {
+		if id == "" {
+			return mq.Position{}, errors.Wrapf(err, "%s is not opened: its messages are in the embedded queue of a node, not in the one that is configured; set queue.kind to embedded", pchannel)
+		}
+		if n.o.AdoptQueue != id {
+			return mq.Position{}, errors.Wrapf(err, "%s is not opened, what is written to it here would be lost. "+
+				"If two nodes with embedded queues use this storage, run one alone (replicas: 1) or use Pulsar; if the volume of the queue was lost or is another one, restore it; "+
+				"to go on without what only the other queue has, start with queue.adopt: %s", pchannel, id)
+		}
+		q, err = n.adopt(ctx, private, pchannel, q.Identity)
+	}
+	if err != nil || q == nil || q.Begin == "" {
+		return mq.Position{}, err
+	}
+	err = begin.UnmarshalText([]byte(q.Begin))
+	return begin, errclass.Wrap(err, errclass.Corrupt, "beginning of the queue of %s", pchannel)
+}
+
+// adopt makes this node's queue take the place of another one: it begins behind all
+// that the catalog has of that, so that nothing written from now on is taken for stored.
+func (n *Node) adopt(ctx context.Context, q mq.Private, pchannel, instead string) (*catalog.Queue, error) {
+	_, highest, _, err := flush.Checkpoints(ctx, n.o.Catalog, pchannel)
+	if err != nil {
+		return nil, errors.Wrapf(err, "adopt queue %s for %s: checkpoints", q.Identity(), pchannel)
+	}
+	begin := ""
+	if !highest.IsZero() {
+		if err := q.Begin(ctx, pchannel, highest); err != nil {
+			return nil, errors.Wrapf(err, "adopt queue %s for %s: only one without messages can be; move its folder away and start with an empty one", q.Identity(), pchannel)
+		}
+		begin = highest.String()
+	}
+	adopted, err := n.o.Catalog.AdoptQueue(ctx, pchannel, instead, q.Identity(), begin)
+	if err == nil {
+		n.o.Logger.Warn("node: this queue takes the place of another; what only that had is given up", "pchannel", pchannel,
+			"queue", q.Identity(), "instead", instead, "begin", begin)
+	}
+	return adopted, err
+}
+
+// stillIn lets go of a log that another queue has by now.
+func (n *Node) stillIn(ctx context.Context, pchannel string, term uint64) error {
+	if _, private := n.o.Queue.(mq.Private); !private {
+		return nil
+	}
+	n.setQueue(pchannel, func(s *queueState) { s.bound = false })
+	_, err := n.queueOf(ctx, pchannel)
+	if errors.Is(err, catalog.ErrOtherQueue) {
+		_, ended := n.wals.Remove(ctx, pchannel, term)
+		err = errors.CombineErrors(err, ended)
+	}
+	return err
+}
+
+// reaches makes sure that the queue has been written up to a position: one that ends
+// before lacks messages, or is another one, and what is written to it up to there is
+// taken for stored.
+func (n *Node) reaches(ctx context.Context, pchannel string, at mq.Position) error {
+	if at.IsZero() || !n.queueState(pchannel).end.Before(at) {
+		return nil
+	}
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	end, err := n.endOf(ctx, pchannel)
+	if err != nil {
+		return errors.Wrapf(err, "end of %s", pchannel)
+	}
+	if end.Before(at) {
+		return errors.Wrapf(mq.ErrAhead, "%s is not opened, what is written to it here would be lost: it ends at %s, and rows up to %s are stored. "+
+			"Messages are gone from the queue, or it is another one: restore it, or configure the right one. To go on without them with an embedded queue, move its folder away, start, and do as the node then says", pchannel, end, at)
+	}
+	n.setQueue(pchannel, func(s *queueState) { s.end = later(s.end, end) })
+	return nil
+}
+
+func (n *Node) endOf(ctx context.Context, pchannel string) (mq.Position, error) {
+	if q, ok := n.o.Queue.(mq.Private); ok {
+		return q.End(ctx, pchannel)
+	}
+	b, err := n.o.Queue.Bounds(ctx, pchannel)
+	return b.Last, err
+}
+
+// whyNoLog is err, or why the log of a pchannel is not opened on this node.
+func (n *Node) whyNoLog(pchannel string, err error) error {
+	if s := n.queueState(pchannel); s.err != nil {
+		return s.err
+	}
+	return err
+}
+
+// later is the later of two positions in one queue.
+func later(a, b mq.Position) mq.Position {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
