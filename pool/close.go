@@ -51,7 +51,7 @@ func (p *Pool) shut() {
 			p.mu.stats.Cancelled++
 			dropped = append(dropped, f)
 		}
-		for f := range p.mu.running {
+		for f := p.mu.running.first; f != nil; f = f.next {
 			running = append(running, f)
 		}
 		if p.mu.slots == 0 {
@@ -71,8 +71,8 @@ func (p *Pool) shut() {
 func (p *Pool) Running() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	names := make([]string, 0, len(p.mu.running))
-	for f := range p.mu.running {
+	names := make([]string, 0, p.mu.running.len)
+	for f := p.mu.running.first; f != nil; f = f.next {
 		names = append(names, f.task.Name)
 	}
 	slices.Sort(names)

@@ -21,7 +21,7 @@ type Pool struct {
 	mu struct {
 		sync.Mutex
 		queue   queue
-		running map[*Future]struct{}
+		running list
 		slots   int // loops that run or are being started; at most opts.Workers
 		closing bool
 		stats   Stats     // counters, CostInUse and the mean
@@ -42,7 +42,6 @@ func New(opts Options) (*Pool, error) {
 	opts.EnsureDefaults()
 	p := &Pool{opts: opts, idle: make(chan struct{})}
 	p.release = sync.OnceValue(p.releaseAnts)
-	p.mu.running = make(map[*Future]struct{}, opts.Workers)
 	var err error
 	// No limit here, and why: see the package comment.
 	p.ants, err = ants.NewPool(-1, ants.WithDisablePurge(true), ants.WithPanicHandler(func(v any) {
@@ -207,7 +206,7 @@ func (p *Pool) retryAfterLocked(n int) time.Duration {
 func (p *Pool) takeLocked() *Future {
 	f := p.mu.queue.pop()
 	if f != nil {
-		p.mu.running[f] = struct{}{}
+		p.mu.running.push(f)
 	}
 	return f
 }

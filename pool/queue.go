@@ -8,20 +8,44 @@ type queue struct {
 	passed int // how many pops in a row passed over a waiting Normal task
 }
 
-type list struct{ first, last *Future }
+// list is tasks that are linked through their futures: a task is in one list at a time.
+type list struct {
+	first, last *Future
+	len         int
+}
 
-// urgentRun is how many Urgent tasks in a row may pass a waiting Normal one.
-const urgentRun = 7
-
-func (q *queue) push(f *Future) {
-	l := &q.lane[f.task.Lane]
-	f.queued, f.prev, f.next = true, l.last, nil
+func (l *list) push(f *Future) {
+	f.prev, f.next = l.last, nil
 	if l.last == nil {
 		l.first = f
 	} else {
 		l.last.next = f
 	}
 	l.last = f
+	l.len++
+}
+
+func (l *list) remove(f *Future) {
+	if f.prev == nil {
+		l.first = f.next
+	} else {
+		f.prev.next = f.next
+	}
+	if f.next == nil {
+		l.last = f.prev
+	} else {
+		f.next.prev = f.prev
+	}
+	f.prev, f.next = nil, nil
+	l.len--
+}
+
+// urgentRun is how many Urgent tasks in a row may pass a waiting Normal one.
+const urgentRun = 7
+
+func (q *queue) push(f *Future) {
+	q.lane[f.task.Lane].push(f)
+	f.queued = true
 	q.len++
 }
 
@@ -46,18 +70,8 @@ func (q *queue) pop() *Future {
 }
 
 func (q *queue) remove(f *Future) {
-	l := &q.lane[f.task.Lane]
-	if f.prev == nil {
-		l.first = f.next
-	} else {
-		f.prev.next = f.next
-	}
-	if f.next == nil {
-		l.last = f.prev
-	} else {
-		f.next.prev = f.prev
-	}
-	f.queued, f.prev, f.next = false, nil, nil
+	q.lane[f.task.Lane].remove(f)
+	f.queued = false
 	q.len--
 }
 

@@ -80,6 +80,6 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	s := p.mu.stats
 	s.Workers, s.QueueLen, s.MaxCost = p.opts.Workers, p.opts.QueueLen, p.opts.MaxCost
-	s.Queued, s.Running = p.mu.queue.len, len(p.mu.running)
+	s.Queued, s.Running = p.mu.queue.len, p.mu.running.len
 	return s
 }

@@ -47,7 +47,7 @@ type Future struct {
 
 	// Guarded by pool.mu.
 	queued     bool
-	prev, next *Future // neighbours in the lane while queued
+	prev, next *Future // neighbours in the lane while queued, among those that run after
 }
 
 // answer is the only place that completes a task. The caller has taken the

@@ -38,9 +38,8 @@ func (p *Pool) loop(f *Future) {
 			p.start(next)
 		}
 	}()
-	for f != nil {
-		p.execute(f)
-		f = p.next()
+	for now := time.Now(); f != nil; f = p.next() {
+		now = p.execute(f, now)
 	}
 	returned = true
 }
@@ -70,18 +69,19 @@ const (
 	outcomeCancelled
 )
 
-// execute runs one task and answers it, however it ends.
-func (p *Pool) execute(f *Future) {
+// execute runs one task and answers it, however it ends, which is when the next may
+// begin: it may have been admitted a moment after that.
+func (p *Pool) execute(f *Future, begin time.Time) (end time.Time) {
 	var (
-		begin = time.Now()
-		out   outcome
-		err   = ErrGoexit
+		out outcome
+		err = ErrGoexit
 	)
 	defer func() {
 		if out == outcomeGoexit {
 			err = errors.Wrapf(ErrGoexit, "%s in %s", f.task.Name, p.opts.Name)
 		}
-		p.settle(f, begin.Sub(f.since), time.Since(begin), out)
+		end = time.Now()
+		p.settle(f, max(0, begin.Sub(f.since)), end.Sub(begin), out)
 		f.answer(err)
 	}()
 
@@ -91,7 +91,7 @@ func (p *Pool) execute(f *Future) {
 		} else {
 			out, err = outcomeExpired, f.expired(begin)
 		}
-		return
+		return end
 	}
 	returned := false
 	err = lifecycle.Call(f.task.Name, func() error {
@@ -103,6 +103,7 @@ func (p *Pool) execute(f *Future) {
 		return err
 	})
 	out, err = p.judge(f, err, !returned)
+	return end
 }
 
 // judge classifies how Run ended and reports a panic.
@@ -128,7 +129,7 @@ func (p *Pool) judge(f *Future, err error, panicked bool) (outcome, error) {
 func (p *Pool) settle(f *Future, waited, ran time.Duration, out outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.mu.running, f)
+	p.mu.running.remove(f)
 	s := &p.mu.stats
 	s.CostInUse -= f.cost
 	switch out {
