@@ -62,12 +62,13 @@ func (v *growingVectors) trainLists(n int) *growingLists {
 }
 
 // sampleRows copies some of the first n rows, of length 1 if that is how they are
-// compared.
+// compared: one by lot of each run of them, as rows of several kinds may come by turns.
 func (v *growingVectors) sampleRows(n, some int) []float32 {
 	some = max(1, min(some, sampleBytes/4/v.dim))
-	base, out := v.data(), make([]float32, 0, some*v.dim)
+	base, out, rng := v.data(), make([]float32, 0, some*v.dim), rand.New(rand.NewPCG(2, uint64(n)))
 	for i := range some {
-		row := int(int64(i) * int64(n) / int64(some))
+		from, to := i*n/some, (i+1)*n/some
+		row := from + rng.IntN(max(to-from, 1))
 		x := base[row*v.dim:][:v.dim]
 		if slices.ContainsFunc(x, func(f float32) bool { return f-f != 0 }) {
 			continue

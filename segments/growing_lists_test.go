@@ -540,3 +540,22 @@ func TestASearchOfListsThatIsCut(t *testing.T) {
 		t.Errorf("past the deadline: %v", err)
 	}
 }
+
+// TestListsLearnFromRowsOfEachKind: rows of several kinds come by turns, as from several producers.
+func TestListsLearnFromRowsOfEachKind(t *testing.T) {
+	const kinds, some = 4, 512
+	rows := make([]float32, kinds*some)
+	for i := range rows {
+		rows[i] = float32(i % kinds)
+	}
+	v, _ := growingField(t, index.L2, 1, rows, len(rows))
+	var seen [kinds]int
+	for _, x := range v.sampleRows(len(rows), some) {
+		seen[int(x)]++
+	}
+	for kind, got := range seen {
+		if got < some/kinds*3/4 || got > some/kinds*5/4 {
+			t.Errorf("%d of %d rows are of kind %d of %d", got, some, kind, kinds)
+		}
+	}
+}

@@ -7,8 +7,9 @@ import (
 	"github.com/querynode/querynode/internal/vec"
 )
 
-// lidNear is how many of the nearest rows of a sample tell about the dimension.
-const lidNear = 20
+// lidNear is how many of the nearest rows of a sample tell about the dimension, and
+// lidValues how many values the sample has at most.
+const lidNear, lidValues = 20, 1 << 25
 
 // localDimension estimates in how many directions the nearest rows around a row
 // are spread: the median over some rows of a sample of the maximum likelihood
@@ -16,7 +17,7 @@ const lidNear = 20
 // dimension", 2004). Rows with nothing near that differs count for nothing; 0 if
 // that is true of all.
 func localDimension(k vec.Kernels, base []float32, dim int, m Metric) float64 {
-	rows := sample(base, dim, trainRows)
+	rows := sample(base, dim, min(trainRows, lidValues/dim))
 	c := &coder{kern: k, metric: L2, dim: dim}
 	if m == Cosine {
 		for v := range slices.Chunk(rows, dim) {

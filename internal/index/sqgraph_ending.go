@@ -180,12 +180,11 @@ type endLearner struct {
 func newEndLearner(g *sqGraph) *endLearner {
 	l := &endLearner{g: g}
 	n := min(max(g.rows/512, endRows/2), endRows)
-	for i := range n {
-		row := uint32(int64(i) * int64(g.rows) / int64(n))
-		if g.list(row, 0)[0] != 0 { // twins have no links
-			l.rows = append(l.rows, row)
+	pickRows(g.rows, n, func(row int) {
+		if g.list(uint32(row), 0)[0] != 0 { // twins have no links
+			l.rows = append(l.rows, uint32(row))
 		}
-	}
+	})
 	return l
 }
 

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/vec"
 )
 
@@ -33,11 +37,18 @@ func sample(base []float32, dim, n int) []float32 {
 	rows := len(base) / dim
 	n = min(n, rows)
 	out := make([]float32, 0, n*dim)
-	for i := range n {
-		row := int(int64(i) * int64(rows) / int64(n))
-		out = append(out, base[row*dim:(row+1)*dim]...)
-	}
+	pickRows(rows, n, func(row int) { out = append(out, base[row*dim:(row+1)*dim]...) })
 	return out
+}
+
+// pickRows takes n of the first rows, as many or fewer, one by lot of each run of them: no row
+// twice, and not those of one kind only where rows of several come by turns.
+func pickRows(rows, n int, take func(row int)) {
+	r := rand.New(rand.NewPCG(4, uint64(rows)))
+	for i := range int64(n) {
+		from, to := i*int64(rows)/int64(n), (i+1)*int64(rows)/int64(n)
+		take(int(from + r.Int64N(max(to-from, 1))))
+	}
 }
 
 // trained is what a training found.
@@ -51,13 +62,19 @@ type trained struct {
 // trainCoder finds the smallest records with which the nearest rows of a sample
 // are found.
 func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildOptions) (t trained, err error) {
-	rows := sample(base, dim, trainRows)
 	if vec.SQ8Stride(dim) > vec.SQ8MaxStride {
 		return trained{why: fmt.Sprintf("%d dimensions do not fit a record", dim)}, nil
 	}
+	rows := sample(base, dim, trainRows)
+	if i := notFinite(rows); i >= 0 {
+		return t, errclass.New(errclass.Invalid, "build index: a value is not finite")
+	}
 	full := &coder{kern: *o.Kernels, metric: m, dim: dim, head: dim, wide: dim, stride: vec.SQ8Stride(dim), mean: make([]float32, dim)}
 	full.findMean(rows)
-	known := full.nearest(rows)
+	known, err := full.nearestUntil(ctx, rows)
+	if err != nil {
+		return t, err
+	}
 	turned := full
 	if dim > vec.SQ8Line-vec.SQ8Bias && dim <= mostTurn {
 		turned = &coder{kern: full.kern, metric: m, dim: dim, head: min(dim, mostHead), mean: full.mean}
@@ -67,6 +84,9 @@ func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildO
 		}
 		turned.basis = newBasis(directions, dim)
 		for stride := vec.SQ8Line; stride < full.stride && stride-vec.SQ8Bias <= turned.head; stride += vec.SQ8Line {
+			if err := ctx.Err(); err != nil {
+				return t, errors.Wrap(err, "train codes")
+			}
 			c := turned.cut(stride, stride-vec.SQ8Bias).train(rows)
 			if found := c.finds(rows, known); found >= enough {
 				t = trained{coder: c, ok: true, why: fmt.Sprintf("%d of %d turned dimensions keep %.1f %% of the nearest", c.head, dim, 100*found)}
@@ -81,30 +101,34 @@ func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildO
 		t = trained{coder: full, ok: found >= enough, why: fmt.Sprintf("8-bit codes of all %d dimensions keep %.1f %% of the nearest", dim, 100*found)}
 	}
 	if t.ok && turned != full {
-		t.mix(turned, rows, known)
+		return t, t.mix(ctx, turned, rows, known)
 	}
 	return t, nil
 }
 
 // mix looks for the smallest mixed codes that are good enough to search by. Among
 // records of a size, those with the most wide codes are taken.
-func (t *trained) mix(turned *coder, rows []float32, known []truth) {
+func (t *trained) mix(ctx context.Context, turned *coder, rows []float32, known []truth) error {
 	for stride := vec.SQ8Line; stride < vec.SQ8Stride(turned.dim); stride += vec.SQ8Line {
 		most := stride - vec.SQ8Bias
 		fewest := max(0, 2*most-turned.head) // as many dimensions as there are
 		if fewest >= most {
-			return
+			break
 		}
 		// Wide codes first: fewer dimensions are to be turned for each query.
 		for eighth := 4; eighth >= 0; eighth-- {
+			if err := ctx.Err(); err != nil {
+				return errors.Wrap(err, "train codes")
+			}
 			c := turned.cut(stride, fewest+(most-fewest)*eighth/8).train(rows)
 			if found := c.finds(rows, known); found >= enoughToSearch {
 				t.small = c
 				t.why += fmt.Sprintf("; searched by %d of them in 8 and %d in 4 bits, which keep %.1f %%", c.wide, c.head-c.wide, 100*found)
-				return
+				return nil
 			}
 		}
 	}
+	return nil
 }
 
 // cut is c with records of a smaller size and so many wide codes, trained.
@@ -208,6 +232,12 @@ type truth struct {
 
 // nearest finds the truth about each of the rows asked.
 func (c *coder) nearest(rows []float32) []truth {
+	all, _ := c.nearestUntil(context.Background(), rows)
+	return all
+}
+
+// nearestUntil is nearest unless ctx ends.
+func (c *coder) nearestUntil(ctx context.Context, rows []float32) ([]truth, error) {
 	n := len(rows) / c.dim
 	sp := &space{kern: c.kern, metric: c.metric, dim: c.dim, base: rows}
 	if c.metric == Cosine {
@@ -219,12 +249,15 @@ func (c *coder) nearest(rows []float32) []truth {
 	var top vec.TopK
 	var all []truth
 	for _, row := range asked(n) {
+		if err := ctx.Err(); err != nil {
+			return nil, errors.Wrap(err, "look for the rows nearest to some")
+		}
 		q, out := sp.vector(uint32(row)), make([]float32, n)
 		sp.run(q, sp.rowScale(uint32(row)), 0, out)
 		near := nearestOf(&top, out, row, 10)
 		all = append(all, truth{dist: out, tenth: out[near[len(near)-1]]})
 	}
-	return all
+	return all, nil
 }
 
 // nearestOf returns the k rows with the smallest distances; the row asked comes last.

@@ -1,0 +1,66 @@
+package index
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// TestASampleHasRowsOfEachKind: rows of several kinds come by turns, as from several producers.
+func TestASampleHasRowsOfEachKind(t *testing.T) {
+	const kinds, n = 4, 4 * trainRows
+	base := make([]float32, n)
+	for row := range base {
+		base[row] = float32(row)
+	}
+	var seen [kinds]int
+	last := float32(-1)
+	for i, row := range sample(base, 1, trainRows) {
+		if row <= last {
+			t.Fatalf("row %v comes after %v", row, last)
+		}
+		if last = row; int(row)/kinds != i {
+			t.Fatalf("the rows are not spread evenly: %v is the one numbered %d", row, i)
+		}
+		seen[int(row)%kinds]++
+	}
+	for kind, got := range seen {
+		if got < trainRows/kinds*9/10 || got > trainRows/kinds*11/10 {
+			t.Errorf("%d of %d rows are of kind %d of %d", got, trainRows, kind, kinds)
+		}
+	}
+	if got := sample(base[:7], 1, trainRows); len(got) != 7 || got[6] != 6 {
+		t.Errorf("of seven rows: %v", got)
+	}
+}
+
+// TestNothingIsCopiedOfRowsThatFitNoRecord: a sample of them would take as much memory as they do.
+func TestNothingIsCopiedOfRowsThatFitNoRecord(t *testing.T) {
+	const n, dim = 500, 2 * vec.SQ8MaxStride
+	base := make([]float32, n*dim)
+	k := vec.Detect()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got, err := trainCoder(context.Background(), base, dim, L2, BuildOptions{Kernels: &k, Workers: 1})
+	runtime.ReadMemStats(&after)
+	if err != nil || got.ok {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 4*n*dim/8 {
+		t.Fatalf("%d bytes for rows of %d", bytes, 4*n*dim)
+	}
+}
+
+func TestATrainingEndsWithItsContext(t *testing.T) {
+	const n, dim = 3000, 100
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	k := vec.Detect()
+	if _, err := trainCoder(ctx, clustered(rng(5), n, dim), dim, L2, BuildOptions{Kernels: &k, Workers: 1}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("trained: %v", err)
+	}
+}
