@@ -82,7 +82,7 @@ func TestImageAnswersAsTheIndexItWasWrittenFrom(t *testing.T) {
 		if err := opened.Insert(0, &s); !errclass.Is(err, errclass.Conflict) {
 			t.Fatalf("insert into an image: %v", err)
 		}
-		if opened.Repair(&s) != 0 {
+		if repaired(t, opened) != 0 {
 			t.Fatal("an image was repaired")
 		}
 	}

@@ -1,76 +1,47 @@
 package index
 
 import (
+	"context"
 	"slices"
 	"sync/atomic"
 )
 
 // Repair links the rows that no walk over level 0 reaches, and returns how many
-// there were. Pruning leaves a few in ten thousand of them; a bulk build calls
-// it once, when all rows are inserted. Searches may run beside it, inserts may
-// not. It does nothing for an index opened from an image.
-func (h *HNSW) Repair(s *Scratch) int {
-	start, top, ok := h.start()
-	if !ok || h.locks == nil {
-		return 0
-	}
-	total := 0
-	// A row that had to take the place of another may have cut that one off.
-	for range 4 {
-		lost := h.repairOnce(start, top, s)
-		total += lost
-		if lost == 0 {
-			break
-		}
-	}
-	return total
+// there were. A bulk build calls it once, when all rows are inserted. Searches may run
+// beside it, inserts may not. It does nothing for an index opened from an image. The error
+// is that of ctx.
+func (h *HNSW) Repair(ctx context.Context, workers int) (int, error) {
+	return h.repair(ctx, workers, &progress{})
 }
 
-func (h *HNSW) repairOnce(start uint32, top int, s *Scratch) int {
-	reached := make([]uint64, len(h.ready))
-	var stack []uint32
-	reach := func(from uint32) {
-		stack = append(stack, from)
-		reached[from>>6] |= 1 << (from & 63)
-		for len(stack) > 0 {
-			row := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			for twin, ok := h.nextTwin(row); ok; twin, ok = h.nextTwin(twin) {
-				reached[twin>>6] |= 1 << (twin & 63)
-			}
-			links := h.list(row, 0)
-			for i := range links {
-				link := atomic.LoadUint32(&links[i])
-				if link == 0 {
-					break
-				}
-				if to := link - 1; !has(reached, to) {
-					reached[to>>6] |= 1 << (to & 63)
-					stack = append(stack, to)
-				}
-			}
-		}
+func (h *HNSW) repair(ctx context.Context, workers int, told *progress) (int, error) {
+	if _, _, ok := h.start(); !ok || h.locks == nil {
+		return 0, nil
 	}
-	reach(start)
-	lost := 0
-	var rows []uint32
-	for w := range reached {
-		rows = appendRows(rows[:0], w, atomic.LoadUint64(&h.ready[w])&^reached[w])
-		for _, row := range rows {
-			if has(reached, row) {
-				continue // an earlier one led to it
-			}
-			lost++
-			h.adopt(row, start, top, reached, s)
-			reach(row)
-		}
-	}
-	return lost
+	return h.repairs().run(ctx, workers, told)
 }
 
-// adopt makes the nearest row that is reached and has a free link lead to row, or the
-// nearest of all at the cost of its last link.
-func (h *HNSW) adopt(row, start uint32, top int, reached []uint64, s *Scratch) {
+func (h *HNSW) repairs() *repair {
+	start, _, _ := h.start()
+	r := &repair{rows: h.capacity, start: start, links: h.linksNow, near: h.reachedNear, link: h.append}
+	hang := make([]uint64, len(h.ready)) // on another row
+	for _, next := range h.twins {
+		if next != 0 {
+			hang[(next-1)>>6] |= 1 << ((next - 1) & 63)
+		}
+	}
+	for w := range h.ready {
+		r.order = appendRows(r.order, w, h.ready[w]&^hang[w])
+	}
+	return r
+}
+
+// linksNow are the links of a row on level 0, while no row is inserted.
+func (h *HNSW) linksNow(row uint32) []uint32 { return h.list(row, 0) }
+
+// reachedNear is what a walk to a row that is not reached has found.
+func (h *HNSW) reachedNear(keys []uint64, row uint32, reached []uint64, s *Scratch) []uint64 {
+	start, top, _ := h.start()
 	s.begin(h.m0 + 1)
 	q, scale := h.vector(row), h.rowScale(row)
 	near, d := h.descend(q, scale, start, top, 0, s)
@@ -81,15 +52,7 @@ func (h *HNSW) adopt(row, start uint32, top int, reached []uint64, s *Scratch) {
 	h.walk(q, scale, 0, h.ef, s)
 	// Higher levels may lead to row itself, and on from there to others that are not reached.
 	s.pool = slices.DeleteFunc(s.pool, func(key uint64) bool { return !has(reached, poolRow(key)) })
-	if len(s.pool) == 0 {
-		s.pool = append(s.pool, poolKey(0, start))
-	}
-	for _, key := range s.pool {
-		if h.append(poolRow(key), row, false) {
-			return
-		}
-	}
-	h.append(poolRow(s.pool[0]), row, true)
+	return append(keys, s.pool...)
 }
 
 // append adds row to the level 0 links of `to` if one is free, or in the place

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -51,6 +52,16 @@ func newHNSW(tb testing.TB, o HNSWOptions, base []float32) *HNSW {
 		tb.Fatal(err)
 	}
 	return h
+}
+
+// repaired links the rows of h that are not reached and returns how many there were.
+func repaired(tb testing.TB, h *HNSW) int {
+	tb.Helper()
+	n, err := h.Repair(context.Background(), 2)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
 }
 
 // insertAll inserts rows [0, n) from several goroutines.
@@ -140,7 +151,7 @@ func TestRecallOfAllMetricsAfterParallelBuild(t *testing.T) {
 		}
 		h := newHNSW(t, HNSWOptions{Dim: dim, Metric: m, Capacity: n, M: 12, EfConstruction: 64}, base)
 		insertAll(t, h, n, 4)
-		h.Repair(new(Scratch))
+		repaired(t, h)
 		top := 0
 		for row := range uint32(n) {
 			top = max(top, h.level(row))
@@ -209,7 +220,7 @@ func TestSearchBesideInsertsReturnsCompleteRowsOnly(t *testing.T) {
 	insertAll(t, h, n, 3)
 	done.Store(true)
 	searchers.Wait()
-	h.Repair(new(Scratch))
+	repaired(t, h)
 	if got, _ := meanRecall(t, h, newFlat(t, dim, Cosine, base), base[:20*dim], 5, 40, nil); got < 0.95 {
 		t.Errorf("recall@5 afterwards is %.3f", got)
 	}
@@ -265,7 +276,7 @@ func TestDuplicatesDoNotHideOtherRows(t *testing.T) {
 		}
 		h := newHNSW(t, HNSWOptions{Dim: dim, Metric: m, Capacity: n, M: 8, EfConstruction: 60}, base)
 		insertAll(t, h, n, 2)
-		h.Repair(new(Scratch))
+		repaired(t, h)
 		f := newFlat(t, dim, m, base)
 		var odd []float32
 		for i := 1; i < 60; i += 2 {
@@ -292,7 +303,7 @@ func TestAllRowsEqual(t *testing.T) {
 		if got := h.Search(base[:dim], 50, 50, nil, new(Scratch)); len(got) != 50 {
 			t.Errorf("%s: %d of 50 equal rows found", m, len(got))
 		}
-		if lost := h.Repair(new(Scratch)); lost > 0 {
+		if lost := repaired(t, h); lost > 0 {
 			t.Errorf("%s: %d equal rows count as out of reach", m, lost)
 		}
 	}
@@ -303,18 +314,17 @@ func TestRepairReachesEveryRow(t *testing.T) {
 	base := clustered(rng(6), n, dim)
 	h := newHNSW(t, HNSWOptions{Dim: dim, Metric: L2, Capacity: n, M: 3, EfConstruction: 20}, base)
 	insertAll(t, h, n, 2)
-	var s Scratch
-	start, top, _ := h.start()
+	start, _, _ := h.start()
 	// Cut off some rows by hand, whatever pruning did.
 	for i := range h.links0 {
 		if h.links0[i] > 0 && h.links0[i]-1 != start && h.links0[i]%50 == 0 {
 			h.links0[i] = start + 1
 		}
 	}
-	if h.Repair(&s) < n/100 {
+	if repaired(t, h) < n/100 {
 		t.Fatal("rows that were cut off were not noticed")
 	}
-	if lost := h.repairOnce(start, top, &s); lost > n/200 {
+	if lost, err := h.repairs().round(context.Background(), 2, &progress{}); err != nil || lost > n/200 {
 		t.Fatalf("%d rows are still out of reach", lost)
 	}
 }
@@ -331,7 +341,7 @@ func TestEveryDimension(t *testing.T) {
 		queries := base[n*dim:]
 		h := newHNSW(t, HNSWOptions{Dim: dim, Metric: m, Capacity: n, M: 4, EfConstruction: 40}, base[:n*dim])
 		insertAll(t, h, n, 1)
-		h.Repair(new(Scratch))
+		repaired(t, h)
 		got, scanned := meanRecall(t, h, newFlat(t, dim, m, base[:n*dim]), queries, 3, 20, nil)
 		if scanned > 0 || got < 0.8 { // dimension 1 under Cosine knows two directions only
 			t.Errorf("dimension %d, %s: recall@3 is %.2f, %d scans", dim, m, got, scanned)
@@ -500,8 +510,7 @@ func TestARowThatIsOutOfReachIsLinkedFromOthers(t *testing.T) {
 	base := clustered(rng(6), n, dim)
 	h := newHNSW(t, HNSWOptions{Dim: dim, Metric: L2, Capacity: n, M: 3, EfConstruction: 20}, base)
 	insertAll(t, h, n, 2)
-	var s Scratch
-	start, top, _ := h.start()
+	start, _, _ := h.start()
 	cut := 0
 	for row := range uint32(n) {
 		if row == start || h.upperOff[row] == h.upperOff[row+1] {
@@ -514,7 +523,7 @@ func TestARowThatIsOutOfReachIsLinkedFromOthers(t *testing.T) {
 			}
 		}
 		clear(h.list(row, 0))
-		if h.Repair(&s) == 0 {
+		if repaired(t, h) == 0 {
 			t.Fatal("a row that was cut off was not noticed")
 		}
 		for i, link := range h.list(row, 0) {
@@ -522,7 +531,7 @@ func TestARowThatIsOutOfReachIsLinkedFromOthers(t *testing.T) {
 				t.Fatalf("row %d is its own neighbour %d", row, i)
 			}
 		}
-		if lost := h.repairOnce(start, top, &s); lost > n/200 {
+		if lost, err := h.repairs().round(context.Background(), 2, &progress{}); err != nil || lost > n/200 {
 			t.Fatalf("%d rows are still out of reach", lost)
 		}
 		if cut == 20 {

@@ -21,6 +21,7 @@ type sqBuilder struct {
 	g       *sqGraph  // its links0 are the wide ones, m0 apart, until finish
 	keep    int       // links of level 0 in the end
 	order   []uint32  // rows in the order in which they enter the graph
+	told    *progress // who hears of rows that are linked
 	weights []int8    // each row as a query: the halves of its weights
 	lengths []float32 // by what a row's length makes it nearer to a shorter one, see lengthPart; IP only
 	terms   []float32 // and its scale and what is to be added
@@ -50,9 +51,6 @@ func sqDefaults(spec Spec) Spec {
 // buildHNSWSQ builds a graph on codes, or one on the vectors themselves if no
 // codes tell their neighbours apart.
 func buildHNSWSQ(ctx context.Context, spec Spec, base []float32, o BuildOptions, why string) (Built, error) {
-	if i := notFinite(sample(base, spec.Dim, trainRows)); i >= 0 {
-		return nil, errclass.New(errclass.Invalid, "build index: a value is not finite")
-	}
 	t, err := trainCoder(ctx, base, spec.Dim, spec.Metric, o)
 	if err != nil {
 		return nil, err
@@ -98,9 +96,9 @@ func buildSQ(ctx context.Context, spec Spec, base []float32, t trained, o BuildO
 		return nil, err
 	}
 	b.findTwins()
-	told := &progress{tell: o.Progress, total: check.Capacity}
-	told.add(check.Capacity - len(b.order))
-	if err := b.insertAll(ctx, o.Workers, told); err != nil {
+	b.told = &progress{tell: o.Progress, total: check.Capacity}
+	b.told.add(check.Capacity - len(b.order))
+	if err := b.insertAll(ctx, o.Workers); err != nil {
 		return nil, err
 	}
 	return b.finish(ctx, o.Workers, t.small)
@@ -219,7 +217,7 @@ func (b *sqBuilder) findTwins() {
 
 // insertAll links the rows: the first ones one after the other, so that many
 // goroutines do not all link to the same few.
-func (b *sqBuilder) insertAll(ctx context.Context, workers int, told *progress) error {
+func (b *sqBuilder) insertAll(ctx context.Context, workers int) error {
 	first := min(serialRows, len(b.order))
 	insert := func(rows []uint32) func() func(from, to int) error {
 		return func() func(from, to int) error {
@@ -228,7 +226,7 @@ func (b *sqBuilder) insertAll(ctx context.Context, workers int, told *progress) 
 				for _, row := range rows[from:to] {
 					b.insert(row, s)
 				}
-				told.add(to - from)
+				b.told.add(to - from)
 				return nil
 			}
 		}
@@ -458,7 +456,9 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 	if err != nil {
 		return nil, err
 	}
-	b.repair()
+	if err := b.repair(ctx, workers); err != nil {
+		return nil, err
+	}
 	codes := wide.code
 	if small != nil {
 		codes = small

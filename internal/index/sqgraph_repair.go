@@ -1,55 +1,27 @@
 package index
 
-import "slices"
+import (
+	"context"
+	"slices"
+)
 
-// repair links the rows that no walk over level 0 reaches: pruning leaves a few.
-func (b *sqBuilder) repair() {
-	s := &Scratch{}
-	for range 4 { // a row that took the place of another may have cut that one off
-		if b.repairOnce(b.g, s) == 0 {
-			return
-		}
-	}
-}
-
-func (b *sqBuilder) repairOnce(g *sqGraph, s *Scratch) int {
+// repair links the rows that no walk over level 0 reaches.
+func (b *sqBuilder) repair(ctx context.Context, workers int) error {
+	g := b.g
 	if g.top < 0 {
-		return 0
+		return nil
 	}
-	reached := make([]uint64, (g.rows+63)/64)
-	var stack []uint32
-	reach := func(from uint32) {
-		reached[from>>6] |= 1 << (from & 63)
-		stack = append(stack, from)
-		for len(stack) > 0 {
-			row := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			for _, link := range g.list(row, 0) {
-				if link == 0 {
-					break
-				}
-				if to := link - 1; !has(reached, to) {
-					reached[to>>6] |= 1 << (to & 63)
-					stack = append(stack, to)
-				}
-			}
-		}
+	r := repair{
+		rows: g.rows, start: g.start, order: b.order,
+		links: func(row uint32) []uint32 { return g.list(row, 0) }, near: b.reachedNear, link: b.append,
 	}
-	reach(g.start)
-	lost := 0
-	for _, row := range b.order {
-		if !has(reached, row) {
-			lost++
-			b.adopt(g, row, reached, s)
-			reach(row)
-		}
-	}
-	return lost
+	_, err := r.run(ctx, workers, b.told)
+	return err
 }
 
-// adopt makes the nearest row that is reached and has a free link lead to row, or the
-// nearest of all at the cost of its last link.
-func (b *sqBuilder) adopt(g *sqGraph, row uint32, reached []uint64, s *Scratch) {
+// reachedNear is what a walk to a row that is not reached has found.
+func (b *sqBuilder) reachedNear(keys []uint64, row uint32, reached []uint64, s *Scratch) []uint64 {
+	g := b.g
 	s.begin(g.m0 + 1)
 	q := b.query(row)
 	near, d := g.descend(&q, 0, s)
@@ -61,21 +33,20 @@ func (b *sqBuilder) adopt(g *sqGraph, row uint32, reached []uint64, s *Scratch) 
 	}
 	// Higher levels may lead to row itself, and on from there to others that are not reached.
 	w.pool = slices.DeleteFunc(w.pool, func(key uint64) bool { return !has(reached, poolRow(key)) })
-	if len(w.pool) == 0 {
-		w.pool = append(w.pool, poolKey(0, g.start))
-	}
-	for _, key := range w.pool {
-		links := g.list(poolRow(key), 0)[:b.keep]
-		if links[len(links)-1] != 0 {
-			continue
+	return append(keys, w.pool...)
+}
+
+// append adds row to the level 0 links of `to` if one of those that are kept is free, or in
+// the place of the last one.
+func (b *sqBuilder) append(to, row uint32, replace bool) bool {
+	links := b.g.list(to, 0)[:b.keep]
+	at := slices.Index(links, 0)
+	if at < 0 {
+		at = len(links) - 1
+		if !replace {
+			return false
 		}
-		for i := range links {
-			if links[i] == 0 {
-				links[i] = row + 1
-				return
-			}
-		}
 	}
-	links := g.list(poolRow(w.pool[0]), 0)[:b.keep]
-	links[len(links)-1] = row + 1
+	links[at] = row + 1
+	return true
 }
