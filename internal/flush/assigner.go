@@ -1,6 +1,7 @@
 package flush
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -8,6 +9,13 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 )
+
+// Log is the log that the rows of a vchannel are written to.
+type Log struct {
+	PChannel     string
+	VChannel     string
+	CollectionID int64
+}
 
 // key is what an open segment belongs to.
 type key struct {
@@ -38,61 +46,90 @@ type Assigner struct {
 
 	mu struct {
 		sync.Mutex
-		terms   map[string]uint64 // of the log, by vchannel: what is below is of this term
+		terms   map[string]entered // by vchannel: what is below is of this term
 		open    map[key]*open
-		closing map[int64]*open  // full or asked to be sealed; until sealed in the log
-		sealed  map[int64]string // sealed in the log, by vchannel; until flushed
+		closing map[int64]*open // full or asked to be sealed; until sealed in the log
+		sealed  map[int64]seal  // sealed in the log; until that has been applied, or flushed
 	}
+}
+
+// entered is the log of a vchannel in one term.
+type entered struct {
+	log  Log
+	term uint64
+}
+
+// seal is where the seal of a segment is.
+type seal struct {
+	vchannel string
+	at       uint64
 }
 
 // NewAssigner returns an assigner that takes ids from next and regards a segment
 // as full when full says so.
 func NewAssigner(next func(ctx context.Context) (int64, error), full func(rows int, bytes int64) bool) *Assigner {
 	a := &Assigner{ids: next, full: full, now: time.Now}
-	a.mu.terms = map[string]uint64{}
+	a.mu.terms = map[string]entered{}
 	a.mu.open = map[key]*open{}
 	a.mu.closing = map[int64]*open{}
-	a.mu.sealed = map[int64]string{}
+	a.mu.sealed = map[int64]seal{}
 	return a
 }
 
-// Enter says that the log of the vchannel is owned for a term. What was given out
-// in an earlier one is forgotten: another owner may have sealed it meanwhile, and
-// rows that come after a seal are lost. It reports false if the term is over.
-func (a *Assigner) Enter(vchannel string, term uint64) bool {
+// Enter says that a log is owned for a term. What was given out in an earlier one
+// is forgotten: another owner may have sealed it meanwhile, and rows that come
+// after a seal are lost. It reports false if the term is over.
+func (a *Assigner) Enter(log Log, term uint64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if term > a.mu.terms[vchannel] {
-		a.forgetLocked(vchannel)
-		a.mu.terms[vchannel] = term
-	}
-	return term == a.mu.terms[vchannel]
+	return a.enterLocked(log, term)
 }
 
-// Assign returns the segment for rows of the partition on the vchannel. done is
-// called once the append has returned, whatever its outcome.
-func (a *Assigner) Assign(ctx context.Context, vchannel string, partition int64, rows int, bytes int64) (id int64, done func(), err error) {
-	k := key{vchannel, partition}
-	if id, done, ok := a.take(k, rows, bytes, 0); ok {
-		return id, done, nil
+func (a *Assigner) enterLocked(log Log, term uint64) bool {
+	e, ok := a.mu.terms[log.VChannel]
+	if ok && term > e.term {
+		a.forgetLocked(log.VChannel)
 	}
-	// Outside the lock: the id may have to come from the catalog.
-	fresh, err := a.ids(ctx)
+	if !ok || term > e.term {
+		a.mu.terms[log.VChannel] = entered{log: log, term: term}
+	}
+	return term >= e.term
+}
+
+// Assign enters the term and returns the segment for rows of the partition that are to be
+// appended to the log. done is called once the append has returned, whatever its outcome.
+func (a *Assigner) Assign(ctx context.Context, log Log, term uint64, partition int64, rows int, bytes int64) (id int64, done func(), err error) {
+	o, err := a.take(log, term, partition, rows, bytes, 0)
+	if o == nil && err == nil {
+		// Outside the lock: the id may have to come from the catalog.
+		fresh, err := a.ids(ctx)
+		if err != nil {
+			return 0, nil, errclass.Wrap(err, errclass.Retryable, "allocate a segment id")
+		}
+		o, err = a.take(log, term, partition, rows, bytes, fresh)
+		if err != nil {
+			return 0, nil, err
+		}
+	}
 	if err != nil {
-		return 0, nil, errclass.Wrap(err, errclass.Retryable, "allocate a segment id")
+		return 0, nil, err
 	}
-	id, done, _ = a.take(k, rows, bytes, fresh)
-	return id, done, nil
+	return o.id, sync.OnceFunc(func() { a.done(o) }), nil
 }
 
-// take gives out the open segment of k, or opens one with id fresh if that is not 0.
-func (a *Assigner) take(k key, rows int, bytes int64, fresh int64) (int64, func(), bool) {
+// take gives out the open segment of the partition, or opens one with id fresh; nil if
+// there is none and fresh is 0.
+func (a *Assigner) take(log Log, term uint64, partition int64, rows int, bytes int64, fresh int64) (*open, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.enterLocked(log, term) {
+		return nil, errclass.New(errclass.Fenced, "term %d of the log of %s is over", term, log.VChannel)
+	}
+	k := key{log.VChannel, partition}
 	o := a.mu.open[k]
 	if o == nil {
 		if fresh == 0 {
-			return 0, nil, false
+			return nil, nil
 		}
 		o = &open{id: fresh, key: k, created: a.now(), idle: make(chan struct{})}
 		a.mu.open[k] = o
@@ -103,8 +140,7 @@ func (a *Assigner) take(k key, rows int, bytes int64, fresh int64) (int64, func(
 	if a.full(o.rows, o.bytes) {
 		a.closeLocked(o)
 	}
-	var once sync.Once
-	return o.id, func() { once.Do(func() { a.done(o) }) }, true
+	return o, nil
 }
 
 func (a *Assigner) done(o *open) {
@@ -146,6 +182,57 @@ func (a *Assigner) Close(vchannel string, old time.Time) []int64 {
 	return ids
 }
 
+// Overdue makes segments of the vchannel take no more rows whose rows nobody here may
+// have in memory: those created before old, and the largest until the others have no
+// more than most bytes together. It returns them with the full ones, to be sealed.
+func (a *Assigner) Overdue(vchannel string, old time.Time, most int64) []int64 {
+	a.mu.Lock()
+	var left []*open
+	var bytes int64
+	for _, o := range a.mu.open {
+		if o.key.vchannel == vchannel && !o.created.Before(old) {
+			left = append(left, o)
+			bytes += o.bytes
+		}
+	}
+	slices.SortFunc(left, func(a, b *open) int { return cmp.Compare(b.bytes, a.bytes) })
+	for _, o := range left {
+		if bytes <= most {
+			break
+		}
+		bytes -= o.bytes
+		a.closeLocked(o)
+	}
+	a.mu.Unlock()
+	return a.Close(vchannel, old)
+}
+
+// Logs lists the logs but those of some vchannels in which segments are open, or closed
+// and not sealed. Of the others nothing is left to know.
+func (a *Assigner) Logs(but map[string]bool) (list []Log) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	busy := map[string]bool{}
+	for k := range a.mu.open {
+		busy[k.vchannel] = true
+	}
+	for _, o := range a.mu.closing {
+		busy[o.key.vchannel] = true
+	}
+	for vchannel, e := range a.mu.terms {
+		switch {
+		case but[vchannel]:
+		case busy[vchannel]:
+			list = append(list, e.log)
+		default:
+			a.forgetLocked(vchannel)
+			delete(a.mu.terms, vchannel)
+		}
+	}
+	slices.SortFunc(list, func(a, b Log) int { return cmp.Compare(a.VChannel, b.VChannel) })
+	return list
+}
+
 // Idle waits until no append is under way for the segment, which takes no more rows.
 func (a *Assigner) Idle(ctx context.Context, id int64) error {
 	a.mu.Lock()
@@ -162,15 +249,27 @@ func (a *Assigner) Idle(ctx context.Context, id int64) error {
 	}
 }
 
-// Sealed says that the seal of segments is in the log. They are remembered until
-// Flushed: their growing copies do not know of the seal before it is applied,
-// and must not be adopted meanwhile.
-func (a *Assigner) Sealed(vchannel string, ids ...int64) {
+// Sealed says that the seal of segments is in the log at a timestamp. They are
+// remembered until Flushed or Applied: their growing copies do not know of the seal
+// before it is applied, and must not be adopted meanwhile.
+func (a *Assigner) Sealed(vchannel string, at uint64, ids ...int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range ids {
 		delete(a.mu.closing, id)
-		a.mu.sealed[id] = vchannel
+		a.mu.sealed[id] = seal{vchannel, at}
+	}
+}
+
+// Applied says that the vchannel has applied its log up to a timestamp: what was sealed
+// until then has a growing copy that knows, or none because it has no rows.
+func (a *Assigner) Applied(vchannel string, upTo uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, s := range a.mu.sealed {
+		if s.vchannel == vchannel && s.at <= upTo {
+			delete(a.mu.sealed, id)
+		}
 	}
 }
 
@@ -248,8 +347,8 @@ func (a *Assigner) forgetLocked(vchannel string) {
 			delete(a.mu.closing, id)
 		}
 	}
-	for id, v := range a.mu.sealed {
-		if v == vchannel {
+	for id, s := range a.mu.sealed {
+		if s.vchannel == vchannel {
 			delete(a.mu.sealed, id)
 		}
 	}

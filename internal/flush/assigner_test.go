@@ -2,6 +2,7 @@ package flush
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 )
@@ -14,7 +15,7 @@ func ids() func(context.Context) (int64, error) {
 
 func assign(t *testing.T, a *Assigner, rows int) (int64, func()) {
 	t.Helper()
-	id, done, err := a.Assign(t.Context(), "v", 1, rows, 0)
+	id, done, err := a.Assign(t.Context(), Log{VChannel: "v"}, a.mu.terms["v"].term, 1, rows, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestASealedSegmentIsNotAdopted(t *testing.T) {
 	id, done := assign(t, a, 1)
 	done()
 	a.Close("v", time.Time{})
-	a.Sealed("v", id)
+	a.Sealed("v", 1, id)
 	if !a.Adopt("v", 1, id, 1, 0) {
 		t.Fatal("the caller would seal it twice")
 	}
@@ -80,5 +81,27 @@ func TestAnEarlierRunsSegmentIsContinuedOrSealed(t *testing.T) {
 	}
 	if a.Adopt("v", 1, 101, 7, 0) {
 		t.Fatal("a second one for the same partition must be sealed by the caller")
+	}
+}
+
+// Rows that nobody has in memory are bounded over all partitions: the largest go first.
+func TestTheLargestAreSealedUntilTheOthersAreFew(t *testing.T) {
+	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	v := Log{VChannel: "v"}
+	for partition, bytes := range []int64{100, 500, 200, 300} {
+		_, done, err := a.Assign(t.Context(), v, 1, int64(partition+1), 1, bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done()
+	}
+	if got := a.Overdue("v", time.Time{}.Add(1), 1100); len(got) != 0 {
+		t.Fatalf("to be sealed: %v", got)
+	}
+	if got := a.Overdue("v", time.Time{}.Add(1), 400); !slices.Equal(got, []int64{2, 4}) {
+		t.Fatalf("to be sealed: %v, want those of 500 and 300 bytes", got)
+	}
+	if got := a.Overdue("v", time.Now().Add(time.Hour), 400); !slices.Equal(got, []int64{1, 2, 3, 4}) {
+		t.Fatalf("to be sealed: %v, want all, which are old", got)
 	}
 }

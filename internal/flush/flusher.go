@@ -2,6 +2,7 @@ package flush
 
 import (
 	"context"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -103,11 +104,8 @@ func (f *Flusher) nextID(ctx context.Context) (int64, error) {
 
 // Assign returns the growing segment for a batch of rows that is to be appended
 // to the log of a term; see Assigner.Assign.
-func (f *Flusher) Assign(ctx context.Context, vchannel string, term uint64, partition int64, rows int, bytes int64) (int64, func(), error) {
-	if !f.assigner.Enter(vchannel, term) {
-		return 0, nil, errclass.New(errclass.Fenced, "term %d of the log of %s is over", term, vchannel)
-	}
-	return f.assigner.Assign(ctx, vchannel, partition, rows, bytes)
+func (f *Flusher) Assign(ctx context.Context, log Log, term uint64, partition int64, rows int, bytes int64) (int64, func(), error) {
+	return f.assigner.Assign(ctx, log, term, partition, rows, bytes)
 }
 
 // Seal seals every growing segment of the channel in the log and returns their
@@ -118,7 +116,7 @@ func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error)
 	if err != nil {
 		return nil, 0, errors.Wrapf(err, "seal segments of %s", ch.Name())
 	}
-	if !f.assigner.Enter(ch.Name(), w.Term()) {
+	if !f.assigner.Enter(ch.log(), w.Term()) {
 		return nil, 0, errclass.New(errclass.Fenced, "term %d of the log of %s is over", w.Term(), ch.Name())
 	}
 	ids := f.assigner.Close(ch.Name(), time.Time{})
@@ -131,7 +129,7 @@ func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error)
 		}
 	}
 	release()
-	at, err := f.seal(ctx, ch, ids)
+	at, err := f.seal(ctx, ch.log(), ids)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -144,7 +142,7 @@ func (f *Flusher) Seal(ctx context.Context, ch Channel) ([]int64, uint64, error)
 }
 
 // seal writes one seal for ids, after every append that was given one of them has returned.
-func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) (at uint64, err error) {
+func (f *Flusher) seal(ctx context.Context, log Log, ids []int64) (at uint64, err error) {
 	if len(ids) == 0 {
 		return 0, nil
 	}
@@ -155,20 +153,20 @@ func (f *Flusher) seal(ctx context.Context, ch Channel, ids []int64) (at uint64,
 			return 0, err
 		}
 	}
-	w, err := f.o.WAL(ch.PChannel)
+	w, err := f.o.WAL(log.PChannel)
 	if err != nil {
-		return 0, errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
+		return 0, errors.Wrapf(err, "seal segments %v of %s", ids, log.VChannel)
 	}
-	body, err := proto.Marshal(&qnpb.WalSeal{CollectionId: ch.Collection().Info().ID, SegmentIds: ids})
+	body, err := proto.Marshal(&qnpb.WalSeal{CollectionId: log.CollectionID, SegmentIds: ids})
 	if err != nil {
 		return 0, errors.Wrap(err, "encode seal")
 	}
-	r, err := w.Append(ctx, wal.Entry{Type: wal.Seal, VChannel: ch.Name(), Body: body})
+	r, err := w.Append(ctx, wal.Entry{Type: wal.Seal, VChannel: log.VChannel, Body: body})
 	if err != nil {
-		return 0, errors.Wrapf(err, "seal segments %v of %s", ids, ch.Name())
+		return 0, errors.Wrapf(err, "seal segments %v of %s", ids, log.VChannel)
 	}
-	f.assigner.Sealed(ch.Name(), ids...)
-	f.o.Logger.Info("flush: sealed", "vchannel", ch.Name(), "segments", ids)
+	f.assigner.Sealed(log.VChannel, r.Timestamp, ids...)
+	f.o.Logger.Info("flush: sealed", "vchannel", log.VChannel, "segments", ids)
 	return r.Timestamp, nil
 }
 
@@ -199,7 +197,13 @@ func (f *Flusher) Forget(ctx context.Context, vchannel string) error {
 }
 
 // Drop forgets all about a vchannel whose collection is gone.
-func (f *Flusher) Drop(vchannel string) { f.assigner.Forget(vchannel) }
+func (f *Flusher) Drop(vchannel string) {
+	f.assigner.Forget(vchannel)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.mu.failing, vchannel)
+	delete(f.mu.retryAt, vchannel)
+}
 
 // Failing is the number of channels whose last step failed, what they have is not
 // stored for now, and of topics whose last trim failed.
@@ -227,16 +231,20 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	if err != nil {
 		return err
 	}
-	if !f.assigner.Enter(ch.Name(), c.term) {
+	if !f.assigner.Enter(ch.log(), c.term) {
 		return nil // over; the next step is of the new term
 	}
 	// While what earlier runs wrote is still being replayed, the seal of a segment
 	// may be yet to come. What is sealed already is stored all the same, and the
 	// checkpoint follows: a recovery that is cut short goes on from there.
-	if ch.Tsafe() >= c.end {
-		if err := f.sealDue(ctx, ch); err != nil {
-			return err
-		}
+	if at := ch.Tsafe(); at < c.end {
+		err = f.sealUnread(ctx, ch.log())
+	} else {
+		f.assigner.Applied(ch.Name(), at)
+		err = f.sealDue(ctx, ch)
+	}
+	if err != nil {
+		return err
 	}
 	flushed, err := f.flushSealed(ctx, ch, w)
 	if err != nil {
@@ -267,7 +275,32 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 		}
 	}
 	release()
-	_, err := f.seal(ctx, ch, ids)
+	_, err := f.seal(ctx, ch.log(), ids)
+	return err
+}
+
+// sealUnread seals segments of this term whose rows are in the log and in no memory here.
+// It must not wait until they are: who replays the log would have to hold the rows
+// of all of them at once, as they can be stored only once their seal has been read.
+func (f *Flusher) sealUnread(ctx context.Context, log Log) error {
+	_, err := f.seal(ctx, log, f.assigner.Overdue(log.VChannel, time.Now().Add(-f.o.SealAge), f.o.MaxUnreadBytes))
+	return err
+}
+
+// unwatched does what is due on a log of which nobody here watches the vchannel.
+func (f *Flusher) unwatched(ctx context.Context, log Log) error {
+	w, err := f.o.WAL(log.PChannel)
+	if err != nil {
+		f.assigner.Forget(log.VChannel) // of an earlier term by the time it is owned again
+		return nil
+	}
+	if w.State() != wal.Ready || !f.assigner.Enter(log, w.Term()) {
+		return nil
+	}
+	err = f.sealUnread(ctx, log)
+	// There are no growing copies here, and who watches the vchannel later replays
+	// these seals before anything is decided.
+	f.assigner.Applied(log.VChannel, math.MaxUint64)
 	return err
 }
 

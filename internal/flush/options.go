@@ -37,6 +37,11 @@ type Options struct {
 	// its growing segments are sealed, so that the checkpoint can move and the
 	// deletes go to files. It is exceeded by what comes meanwhile. 0 = 64 MiB.
 	MaxDeleteBytes int64
+	// MaxUnreadBytes bounds the rows of growing segments that are in a log and in no
+	// memory here, because the channel is not watched or has not read so far: beyond
+	// it the largest are sealed. Who loads the collection must have room for as much,
+	// for each channel, besides a segment that is full. 0 = SealBytes.
+	MaxUnreadBytes int64
 	// Interval is how often the loop looks for work without being asked. 0 = 1 s.
 	Interval time.Duration
 	// CheckpointInterval is how often an idle channel's checkpoint is moved. 0 = 30 s.
@@ -64,6 +69,10 @@ type Channel struct {
 	PChannel string
 }
 
+func (ch Channel) log() Log {
+	return Log{PChannel: ch.PChannel, VChannel: ch.Name(), CollectionID: ch.Collection().Info().ID}
+}
+
 // Flushed says that a segment is in the catalog.
 type Flushed struct {
 	CollectionID int64
@@ -88,6 +97,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.SealBytes == 0 {
 		o.SealBytes = 256 << 20
+	}
+	if o.MaxUnreadBytes == 0 {
+		o.MaxUnreadBytes = o.SealBytes
 	}
 	if o.SealAge == 0 {
 		o.SealAge = 30 * time.Minute
@@ -140,7 +152,7 @@ func (o *Options) Validate() error {
 	for _, v := range []struct {
 		name string
 		n    int64
-	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxDeleteBytes", o.MaxDeleteBytes},
+	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxDeleteBytes", o.MaxDeleteBytes}, {"MaxUnreadBytes", o.MaxUnreadBytes},
 		{"Interval", int64(o.Interval)}, {"CheckpointInterval", int64(o.CheckpointInterval)},
 		{"StepTimeout", int64(o.StepTimeout)}, {"Parallel", int64(o.Parallel)}, {"Workers", int64(o.Workers)}} {
 		if v.n < 0 {

@@ -36,8 +36,15 @@ func (f *Flusher) loop(ctx context.Context) error {
 		case <-f.kick:
 		}
 		f.answer()
+		watched := map[string]bool{}
 		for _, ch := range f.o.Channels() {
-			if !f.begin(ctx, ch) {
+			watched[ch.Name()] = true
+			if !f.begin(ctx, ch.Name(), func(ctx context.Context) { f.channel(ctx, ch) }) {
+				return nil
+			}
+		}
+		for _, log := range f.assigner.Logs(watched) {
+			if !f.begin(ctx, log.VChannel, func(ctx context.Context) { f.log(ctx, log) }) {
 				return nil
 			}
 		}
@@ -45,10 +52,9 @@ func (f *Flusher) loop(ctx context.Context) error {
 	}
 }
 
-// begin begins a step on a channel, if none is under way and its back-off is over,
+// begin begins a step on a vchannel, if none is under way and its back-off is over,
 // once there is room for one. It returns false when the loop is to end.
-func (f *Flusher) begin(ctx context.Context, ch Channel) bool {
-	name := ch.Name()
+func (f *Flusher) begin(ctx context.Context, name string, do func(context.Context)) bool {
 	if f.passed(name) {
 		return ctx.Err() == nil
 	}
@@ -64,7 +70,7 @@ func (f *Flusher) begin(ctx context.Context, ch Channel) bool {
 	f.mu.Unlock()
 	err := f.group.Go("flush "+name, func(context.Context) error {
 		defer f.end(name, s)
-		f.channel(ctx, ch)
+		do(ctx)
 		return nil
 	})
 	if err != nil {
@@ -107,6 +113,14 @@ func (f *Flusher) channel(ctx context.Context, ch Channel) {
 	}
 	err := lifecycle.Call("flush "+ch.Name(), func() error { return f.due(ctx, ch) })
 	f.note(ctx, ch.Name(), err)
+}
+
+// log does what is due on the log of a vchannel that is not watched.
+func (f *Flusher) log(ctx context.Context, log Log) {
+	if slices.ContainsFunc(f.o.Channels(), func(c Channel) bool { return c.Name() == log.VChannel }) {
+		return // by now
+	}
+	f.note(ctx, log.VChannel, lifecycle.Call("flush "+log.VChannel, func() error { return f.unwatched(ctx, log) }))
 }
 
 // note remembers how a step, or a trim, has ended.

@@ -10,12 +10,12 @@ import (
 // rows any more, and a late append of the old term changes nothing.
 func TestANewTermBeginsAnew(t *testing.T) {
 	a := NewAssigner(ids(), func(int, int64) bool { return false })
-	if !a.Enter("v", 1) {
+	if !a.Enter(Log{VChannel: "v"}, 1) {
 		t.Fatal("term 1 is refused")
 	}
 	first, done := assign(t, a, 1)
 	done()
-	if !a.Enter("v", 1) {
+	if !a.Enter(Log{VChannel: "v"}, 1) {
 		t.Fatal("term 1 is over in term 1")
 	}
 	if id, done := assign(t, a, 1); id != first {
@@ -23,7 +23,7 @@ func TestANewTermBeginsAnew(t *testing.T) {
 	} else {
 		done()
 	}
-	if !a.Enter("v", 3) || a.Enter("v", 2) {
+	if !a.Enter(Log{VChannel: "v"}, 3) || a.Enter(Log{VChannel: "v"}, 2) {
 		t.Fatal("a term that is over was entered, or a new one was not")
 	}
 	if id, _ := assign(t, a, 1); id == first {
@@ -38,12 +38,12 @@ func TestANewTermBeginsAnew(t *testing.T) {
 // each step of the loop does, forgets nothing.
 func TestASealIsRememberedWithinItsTerm(t *testing.T) {
 	a := NewAssigner(ids(), func(int, int64) bool { return false })
-	a.Enter("v", 1)
+	a.Enter(Log{VChannel: "v"}, 1)
 	id, done := assign(t, a, 1)
 	done()
 	a.Close("v", time.Time{})
-	a.Sealed("v", id)
-	a.Enter("v", 1)
+	a.Sealed("v", 1, id)
+	a.Enter(Log{VChannel: "v"}, 1)
 	if a.CloseOne("v", 1, id) || !a.Adopt("v", 1, id, 1, 0) {
 		t.Fatal("the seal was forgotten")
 	}
@@ -76,7 +76,7 @@ func TestASegmentThatIsBeingSealedIsNotAdopted(t *testing.T) {
 	if got := a.Close("v", time.Time{}); len(got) != 2 {
 		t.Fatalf("to be sealed: %v, want what was opened since, and 100 in case its seal failed", got)
 	}
-	a.Sealed("v", 100)
+	a.Sealed("v", 1, 100)
 	if a.CloseOne("v", 1, 100) {
 		t.Fatal("it is sealed a second time")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
@@ -308,7 +309,7 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	}
 	segment := int64(0)
 	if p.typ != wal.Delete {
-		id, done, err := n.flusher.Assign(ctx, p.vchannel.Name, w.Term(), partition, p.batch.Rows, p.batch.Bytes())
+		id, done, err := n.flusher.Assign(ctx, flush.Log{PChannel: p.vchannel.PChannel, VChannel: p.vchannel.Name, CollectionID: coll.ID}, w.Term(), partition, p.batch.Rows, p.batch.Bytes())
 		if err != nil {
 			return 0, err
 		}

@@ -166,6 +166,11 @@ func Open(o Options) (n *Node, err error) {
 	fo.OnFlushed = func(flush.Flushed) { n.Kick() }
 	fo.OnProgress = n.flushProgress
 	fo.Pressed = n.pressed
+	fo.EnsureDefaults()
+	if limit := o.Segments.Ledger().Limit(); limit > 0 {
+		// Who loads a collection of several shards has room for them.
+		fo.MaxUnreadBytes = min(fo.MaxUnreadBytes, max(1, limit/16))
+	}
 	if n.flusher, err = flush.New(fo); err != nil {
 		return nil, err
 	}

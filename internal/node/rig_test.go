@@ -42,6 +42,7 @@ type world struct {
 	bucket *detour
 	broker *mqtest.Broker
 	queue  func() mq.Queue // opens a connection for the next node; nil = to broker
+	memory int64           // limit of the nodes' ledgers; 0 = none
 	nodes  int
 }
 
@@ -134,7 +135,7 @@ func (w *world) open(change func(*Options)) *rig {
 	push("pool", p.Close)
 	dir := filepath.Join(t.TempDir(), fmt.Sprint("node-", w.nodes))
 	set, err := segments.New(segments.Options{Dir: filepath.Join(dir, "segments"), Pool: p, Bucket: bucket,
-		Ledger: segments.NewLedger(0), GrowingRows: 10_000, Logger: log})
+		Ledger: segments.NewLedger(w.memory), GrowingRows: 10_000, Logger: log})
 	must(t, err)
 	push("segments", set.Close)
 	disp, err := dispatcher.New(dispatcher.Options{Queue: queue, Logger: log})
