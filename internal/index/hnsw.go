@@ -112,6 +112,7 @@ type HNSW struct {
 	upperOff []uint32 // row i has blocks [upperOff[i], upperOff[i+1]): one a level above 0
 	upper    []uint32 // block b at [b*m, (b+1)*m)
 	twins    []uint32 // see hnsw_twins.go; nil: there are none
+	sorted   bool     // chains of twins are in the order of their rows, but for the first of each
 
 	claimed []uint64      // rows whose insert has begun
 	ready   []uint64      // rows whose insert is complete; nil: all of them

@@ -39,6 +39,7 @@ func buildHNSW(ctx context.Context, spec Spec, base []float32, o BuildOptions, w
 	if _, err := h.repair(ctx, o.Workers, told); err != nil {
 		return nil, err
 	}
+	h.sortTwins()
 	return &built{x: &hnswSearcher{h: h}, why: why, write: h.WriteTo}, nil
 }
 

@@ -34,6 +34,7 @@ import (
 //	56  u64 blocks of the upper levels
 //	64  u64 seed
 //	72  u64 bytes of the whole image
+//	80  u32 1 if chains of twins are in the order of their rows, but for the first of each; else 0
 //	124 u32 CRC-32C of the bytes before
 //
 //	level 0     rows * most links, u32 row plus 1, 0 ends a list
@@ -52,7 +53,7 @@ const (
 type header struct {
 	dim, metric, m, m0, ef uint32
 	startLevel, startRow   uint32
-	twins                  uint32
+	twins, sorted          uint32
 	rows, blocks, seed     uint64
 }
 
@@ -88,6 +89,7 @@ func (hd *header) encode() []byte {
 	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {
 		le.PutUint64(b[48+8*i:], x)
 	}
+	le.PutUint32(b[80:], hd.sorted)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 	return b
 }
@@ -110,8 +112,8 @@ func decodeHeader(b []byte) (*header, error) {
 	hd := &header{
 		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), m: le.Uint32(b[24:]), m0: le.Uint32(b[28:]),
 		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]),
-		twins: le.Uint32(b[44:]),
-		rows:  le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
+		twins: le.Uint32(b[44:]), sorted: le.Uint32(b[80:]),
+		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -151,6 +153,9 @@ func (h *HNSW) WriteTo(w io.Writer) (int64, error) {
 	}
 	if h.twins != nil && slices.ContainsFunc(h.twins[:n], func(next uint32) bool { return next != 0 }) {
 		hd.twins = 1
+	}
+	if h.sorted {
+		hd.sorted = 1
 	}
 	if row, level, ok := h.start(); ok {
 		hd.startRow, hd.startLevel = row, uint32(level+1)
@@ -243,6 +248,7 @@ func OpenHNSW(image []byte, base []float32) (*HNSW, error) {
 		ef:       int(hd.ef),
 		seed:     hd.seed,
 		capacity: int(hd.rows),
+		sorted:   hd.sorted == 1,
 	}
 	sections := hd.sections()
 	part := func(i int) unsafe.Pointer {

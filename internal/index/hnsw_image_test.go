@@ -13,6 +13,7 @@ import (
 
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // imageOf returns the image of h in memory that starts at a multiple of 8.
@@ -218,8 +219,9 @@ func searchHostile(h *HNSW) {
 	if row, level, ok := h.start(); ok {
 		h.s0(q, row, level, &s)
 		h.walk(q, 1, 0, 10, &s)
+		s.top.Reset(20)
 		for _, key := range s.pool {
-			h.emit(poolRow(key), 0, 20, &s)
+			h.offer(vec.Key(0, poolRow(key)), nil, &s)
 		}
 		h.s0(q, row, level, &s)
 		h.walkAllowed(q, 1, Neighbor{Row: row}, 10, set.Words(), noBudget, &s)

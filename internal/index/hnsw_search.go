@@ -1,11 +1,10 @@
 package index
 
 import (
-	"slices"
-
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // Search returns k rows that are nearest to q, or nearly so, among those allowed
@@ -47,14 +46,13 @@ func (h *HNSW) Search(q []float32, k, ef int, allowed *bitset.Set, s *Scratch) [
 	}
 	s.pool = append(s.pool, poolKey(d, row))
 	h.walk(q, scale, 0, ef, s)
+	s.top.Reset(k)
 	for _, key := range s.pool {
-		if len(s.out) == k {
-			break
+		if d := poolDistance(key); d <= s.top.Bound() {
+			h.offer(vec.Key(d, poolRow(key)), nil, s)
 		}
-		h.emit(poolRow(key), poolDistance(key), k, s)
 	}
-	slices.SortFunc(s.out, Neighbor.Compare) // twins come in the order of their chain
-	return s.out
+	return h.take(k, s)
 }
 
 // poolMost is the largest ef for which a sorted array beats two heaps.

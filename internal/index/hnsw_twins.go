@@ -60,6 +60,34 @@ func (h *HNSW) nextTwin(row uint32) (uint32, bool) {
 	return next - 1, next != 0 && int(next) <= h.capacity
 }
 
+// sortTwins puts chains in the order of their rows, but for the first, so that of rows
+// equally far a search takes the first ones, and knows when it has them. No row may be inserted from then on.
+func (h *HNSW) sortTwins() {
+	hang := make([]uint64, (h.capacity+63)/64)
+	for _, next := range h.twins {
+		if next != 0 {
+			hang[(next-1)>>6] |= 1 << ((next - 1) & 63)
+		}
+	}
+	var chain []uint32
+	for row := range uint32(h.capacity) {
+		if h.twins[row] == 0 || has(hang, row) {
+			continue
+		}
+		chain = chain[:0]
+		for next, ok := h.nextTwin(row); ok; next, ok = h.nextTwin(next) {
+			chain = append(chain, next)
+		}
+		slices.Sort(chain)
+		last := row
+		for _, next := range chain {
+			h.twins[last], last = next+1, next
+		}
+		h.twins[last] = 0
+	}
+	h.sorted = true
+}
+
 // follow is nextTwin within a search. A row is in one chain, so a search takes
 // fewer steps than there are rows; chains of a damaged image can be circles.
 func (h *HNSW) follow(row uint32, s *Scratch) (uint32, bool) {
@@ -67,26 +95,24 @@ func (h *HNSW) follow(row uint32, s *Scratch) (uint32, bool) {
 	if !ok || s.twinSteps >= h.capacity {
 		return 0, false
 	}
-	s.twinSteps++
+	if s.twinSteps++; s.twinSteps%twinPoll == 0 && s.stopped() {
+		return 0, false
+	}
 	return next, true
 }
 
-// emit appends a row at a distance and its twins to s.out, up to k rows.
-func (h *HNSW) emit(row uint32, distance float32, k int, s *Scratch) {
-	for ok := true; ok && len(s.out) < k; {
-		if h.isReady(row) {
-			s.out = append(s.out, Neighbor{Row: row, Distance: distance})
-		}
-		row, ok = h.follow(row, s)
-	}
-}
+// twinPoll is how many steps along chains are made between two looks at Stop.
+const twinPoll = 1024
 
 // offer pushes a row, given by its key, and its twins to s.top: those that are
 // complete and in the set (nil: all).
 func (h *HNSW) offer(key uint64, allowed []uint64, s *Scratch) {
-	for row, ok := uint32(key), true; ok; row, ok = h.follow(row, s) {
+	first := uint32(key)
+	for row, ok := first, true; ok; row, ok = h.follow(row, s) {
 		if (allowed == nil || has(allowed, row)) && h.isReady(row) {
-			s.top.PushKey(key&^math.MaxUint32 | uint64(row))
+			if !s.top.PushKey(key&^math.MaxUint32|uint64(row)) && h.sorted && row != first {
+				return // those after it are no nearer, and have larger numbers
+			}
 		}
 	}
 }

@@ -3,7 +3,6 @@ package index
 import (
 	"cmp"
 	"context"
-	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -173,46 +172,6 @@ func (b *sqBuilder) encode(ctx context.Context, workers int) error {
 			return nil
 		}
 	})
-}
-
-// findTwins chains rows of the same code, and lists the others in the order in
-// which they enter the graph: those of the upper levels first.
-func (b *sqBuilder) findTwins() {
-	type hashed struct {
-		hash uint64
-		row  uint32
-	}
-	g, stride, seed := b.g, b.g.code.stride, maphash.MakeSeed()
-	all := make([]hashed, g.rows)
-	for row := range all {
-		all[row] = hashed{maphash.Bytes(seed, g.records[row*stride:][:stride]), uint32(row)}
-	}
-	slices.SortFunc(all, func(x, y hashed) int {
-		return cmp.Or(cmp.Compare(x.hash, y.hash), cmp.Compare(x.row, y.row))
-	})
-	twin := make([]bool, g.rows)
-	last := uint32(0) // end of the chain of the rows before
-	for i := range all {
-		if i > 0 && all[i].hash == all[i-1].hash {
-			if g.twins == nil {
-				g.twins = make([]uint32, g.rows)
-			}
-			twin[all[i].row] = true
-			g.twins[last] = all[i].row + 1
-		}
-		last = all[i].row
-	}
-	for row := range uint32(g.rows) {
-		if !twin[row] {
-			b.order = append(b.order, row)
-		}
-	}
-	slices.SortStableFunc(b.order, func(x, y uint32) int { return cmp.Compare(g.level(y), g.level(x)) })
-	g.top = -1
-	if len(b.order) > 0 {
-		g.start = b.order[0]
-		g.top = g.level(g.start)
-	}
 }
 
 // insertAll links the rows: the first ones one after the other, so that many

@@ -27,7 +27,7 @@ import (
 //	32  u32 EfConstruction
 //	36  u32 level of the start plus 1, 0 if there are no rows
 //	40  u32 row of the start
-//	44  u32 flags: 1 there are twins, 2 vectors are turned, 4 walks begin in lists, too
+//	44  u32 flags: 1 there are twins, 2 vectors are turned, 4 walks begin in lists, too, 8 twins tell whether they are equal
 //	48  u64 rows
 //	56  u64 blocks of the upper levels
 //	64  u64 seed
@@ -54,7 +54,7 @@ import (
 //	offsets     rows + 1, u32 number of the row's first block
 //	upper       blocks * M, u32 as on level 0
 //	norms       rows, f32 inverse norm; Cosine only
-//	twins       rows, u32 next row with the same code plus 1; only if there are any
+//	twins       rows, u32 next row with the same code plus 1, and 1<<31 if it is equal (flag 8); only if there are any
 //	fine        rows, see fine: high bytes, low bytes, f32 step, f32 bias; only if there are any
 //	centres     of lists, only if there are any: f32 low and step for each value, for each centre f32 bias and for each
 //	            list and one more u32 its first link, codes in panels (see byteCodes)
@@ -70,6 +70,7 @@ const (
 	sqTwins  = 1
 	sqTurned = 2
 	sqSeeded = 4
+	sqEquals = 8
 )
 
 // sqHeader is what the first bytes of an image say.
@@ -167,7 +168,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		hd.m < 2 || hd.m > maxM, hd.m0 < hd.m || hd.m0 > 2*maxM, hd.rows > maxRows, hd.blocks > hd.rows*maxLevel:
 		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
 			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
-	case hd.flags&^(sqTwins|sqTurned|sqSeeded) != 0, hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
+	case hd.flags&^(sqTwins|sqTurned|sqSeeded|sqEquals) != 0, hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
 		hd.stride == 0 || hd.stride%vec.SQ8Line != 0 || hd.stride > vec.SQ8MaxStride, hd.wide > hd.head, !hd.codesFit(), hd.reason > maxReason:
 		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
 	case hd.fine != 0 && (version < 2 || int(hd.fine) != fineBits(int(hd.dim))):
@@ -248,7 +249,7 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 		fine: uint32(fineBits(g.dim)),
 	}
 	if g.twins != nil {
-		hd.flags |= sqTwins
+		hd.flags |= sqTwins | sqEquals
 	}
 	if g.lists != nil {
 		hd.lists, hd.listDims = uint32(g.lists.n), uint32(g.lists.codes.dim)

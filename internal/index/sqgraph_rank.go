@@ -28,21 +28,26 @@ func (g *sqGraph) rank(vector []float32, sq *sqQuery, keys []uint64, k int, allo
 		off.known, off.zero = s.fine.usable, float64(g.estimate(sq.add+float32(s.fine.add)))
 	}
 	s.top.Reset(k)
+	s.twinSteps = 0
 	want := k + rankMore
 	for at := 0; at < len(keys); {
 		n, taken := 0, 0
 		for ; at < len(keys) && taken < want; at++ {
 			by := g.estimate(vec.Unkey(keys[at]).Distance)
-			for row, ok := uint32(keys[at]), true; ok; row, ok = g.follow(row, s) {
-				if allowed != nil && !has(allowed, row) {
-					continue
+			equal := 0 // rows taken of those that are equal, which follow one another
+			for row, ok := uint32(keys[at]), true; ok; {
+				if equal < k && (allowed == nil || has(allowed, row)) {
+					if n == len(s.dist) {
+						g.weigh(vector, scale, n, &off, s)
+						n = 0
+					}
+					s.ids[n], s.dist2[n] = row, by
+					n, taken, equal = n+1, taken+1, equal+1
 				}
-				if n == len(s.dist) {
-					g.weigh(vector, scale, n, &off, s)
-					n = 0
+				if !g.equalNext(row) {
+					equal = 0
 				}
-				s.ids[n], s.dist2[n] = row, by
-				n, taken = n+1, taken+1
+				row, ok = g.follow(row, s)
 			}
 		}
 		g.weigh(vector, scale, n, &off, s)
@@ -69,16 +74,6 @@ func (g *sqGraph) take(k int, s *Scratch) []Neighbor {
 	s.out = s.top.AppendSorted(s.out[:0])
 	s.out = s.out[:min(k, len(s.out))]
 	return s.out
-}
-
-// follow returns the row after row in its chain of twins, within a search.
-func (g *sqGraph) follow(row uint32, s *Scratch) (uint32, bool) {
-	if g.twins == nil || s.twinSteps >= g.rows {
-		return 0, false
-	}
-	s.twinSteps++
-	next := g.twins[row] - 1
-	return next, int(next) < g.rows
 }
 
 // deviation is a running mean and spread (Welford, 1962) of what codes say too much.
