@@ -36,7 +36,7 @@ type sqGraph struct {
 	seeded    bool     // walks begin in lists, too
 	ending    ending
 	filters   *filterCache[knownFilter]
-	shares    shareTable // how many lists do in place of a walk
+	shares    shareTable // what walks find, and how many lists do in place of one
 	start     uint32     // row where walks begin
 	top       int        // level of start; -1: there are no rows
 	bytes     int64
@@ -69,6 +69,9 @@ func (g *sqGraph) Info() Info {
 	}
 	if lists := g.shares.find(calibrateK, DefaultEffort(calibrateK)); lists > 0 {
 		info.Params["batchLists"] = strconv.Itoa(lists) // read by a batch for the recall of the default effort
+	}
+	if wanted := g.shares.wanted(); wanted != "" {
+		info.Params["recall"] = wanted
 	}
 	return info
 }
@@ -167,7 +170,14 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 // effort is what a query asks for, within what there is; k is 0 if that is nothing.
 func (g *sqGraph) effort(q *Query) (k, ef int) {
 	k = min(q.K, g.rows)
-	if ef = q.Effort; ef <= 0 {
+	if ef = q.Effort; ef <= 0 && q.Recall > 0 {
+		if q.Allowed == nil {
+			ef = g.shares.effort(k, float64(q.Recall))
+		} else {
+			ef = g.shares.filtered(k, float64(q.Recall))
+		}
+	}
+	if ef <= 0 {
 		ef = graphEffort(k, q.Recall)
 	}
 	return k, min(max(ef, k), g.rows)

@@ -23,7 +23,7 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 		}
 	}
 	if lists := g.shares.listsFor(n, k, ef, g); lists > 0 && q.Allowed == nil {
-		g.shareBatch(vectors, q, k, lists, s, found)
+		g.shareBatch(vectors, q, k, ef, lists, s, found)
 		return
 	}
 	if n < 2 || k <= 0 || q.Allowed != nil || g.scans(ef) {

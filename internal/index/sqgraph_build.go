@@ -26,7 +26,7 @@ type sqBuilder struct {
 	terms   []float32 // and its scale and what is to be added
 	locks   []sync.Mutex
 	regions []region // what is not part of the graph
-	probe   shareProbe
+	held    []uint32 // rows that enter it last, and stand for queries in the end
 }
 
 // slackOf is the room for links above what is kept.
@@ -208,10 +208,7 @@ func (b *sqBuilder) insertAll(ctx context.Context, workers int) error {
 	if err := parallel(ctx, workers, len(rest), placeStep, insert(rest)); err != nil {
 		return err
 	}
-	if err := b.lookForHeld(ctx, workers); err != nil {
-		return err
-	}
-	return parallel(ctx, workers, len(b.probe.rows), buildStep, insert(b.probe.rows))
+	return parallel(ctx, workers, len(b.held), buildStep, insert(b.held))
 }
 
 // placeStep is how many rows, near to one another, a builder takes at a time.
@@ -458,7 +455,7 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 		err = out.learnSeeds(ctx, workers)
 	}
 	if err == nil {
-		err = out.g.measureShares(ctx, workers, &b.probe)
+		err = out.g.measureShares(ctx, workers, b.held)
 	}
 	if err != nil {
 		return nil, errors.CombineErrors(err, out.Close())

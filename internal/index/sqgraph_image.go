@@ -42,7 +42,7 @@ import (
 //	108 u16 how walks end where ef is twice what is wanted, see ending; 0: after ef rows; 0 before version 4
 //	110 u16 where it is 16 times that
 //	112 f32 what distances are compared with, mostly; finite, not negative
-//	116 u32 numbers in the table of shares, 0 if there are none; 0 before version 4
+//	116 u32 numbers in the table of shares, 0 if there is none; 0 before version 4
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -59,10 +59,10 @@ import (
 //	centres     of lists, only if there are any: f32 low and step for each value, for each centre f32 bias and for each
 //	            list and one more u32 its first link, codes in panels (see byteCodes)
 //	lists       rows, u32 row plus 1
-//	shares      u32, only if there are any; see shareTable
+//	shares      five u32 each (rows wanted, effort, lists, found, half), three in version 4 (lists are the last), only if there are any; see share
 const (
 	sqMagic   = "QNHNSQ\r\n"
-	sqVersion = 4 // version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares
+	sqVersion = 5 // version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares, version 4 not what is found
 	maxReason = 4096
 )
 
@@ -75,6 +75,7 @@ const (
 
 // sqHeader is what the first bytes of an image say.
 type sqHeader struct {
+	version                uint32
 	dim, metric, m, m0, ef uint32
 	startLevel, startRow   uint32
 	flags, head, stride    uint32
@@ -151,7 +152,8 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("header has checksum %08x, not %08x", want, got)
 	}
 	hd := &sqHeader{
-		dim: le.Uint32(b[16:]), metric: le.Uint32(b[20:]), m: le.Uint32(b[24:]), m0: le.Uint32(b[28:]),
+		version: version,
+		dim:     le.Uint32(b[16:]), metric: le.Uint32(b[20:]), m: le.Uint32(b[24:]), m0: le.Uint32(b[28:]),
 		ef: le.Uint32(b[32:]), startLevel: le.Uint32(b[36:]), startRow: le.Uint32(b[40:]), flags: le.Uint32(b[44:]),
 		rows: le.Uint64(b[48:]), blocks: le.Uint64(b[56:]), seed: le.Uint64(b[64:]),
 		head: le.Uint32(b[80:]), stride: le.Uint32(b[84:]), reason: le.Uint32(b[88:]), wide: le.Uint32(b[92:]),
@@ -177,7 +179,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("%d lists by %d values", hd.lists, hd.listDims)
 	case !hd.ending.valid():
 		return corrupt("walks that end by %v", hd.ending.typical)
-	case hd.shares > maxShares || hd.shares%sharePoint != 0, hd.shares != 0 && hd.lists == 0:
+	case hd.shares > maxShares*hd.sharePoint() || hd.shares%hd.sharePoint() != 0, hd.shares != 0 && hd.lists == 0:
 		return corrupt("a table of %d shares of %d lists", hd.shares, hd.lists)
 	case hd.startLevel > maxLevel+1, hd.startLevel > 0 && uint64(hd.startRow) >= hd.rows, hd.startLevel == 0 && hd.rows > 0:
 		return corrupt("start at row %d of %d, level %d", hd.startRow, hd.rows, int(hd.startLevel)-1)
@@ -185,6 +187,14 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		return corrupt("%d bytes, header says %d, its counts make %d", len(b), le.Uint64(b[72:]), hd.size())
 	}
 	return hd, nil
+}
+
+// sharePoint is how many numbers a share has.
+func (hd *sqHeader) sharePoint() uint32 {
+	if hd.version < 5 {
+		return sharePoint4
+	}
+	return sharePoint
 }
 
 // codesFit reports whether a record has room for its codes.
@@ -231,7 +241,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 	if g.lists = viewLists(int(hd.lists), int(hd.listDims), part[10], part[11]); g.lists != nil {
 		g.filters = newFilterCache[knownFilter](knownKept)
 	}
-	g.shares = as[uint32](part[12])
+	g.shares = sharesOf(part[12], hd.version)
 	return g
 }
 
@@ -243,7 +253,8 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 		code = g.code
 	}
 	hd := sqHeader{
-		dim: uint32(g.dim), metric: uint32(g.metric), m: uint32(g.m), m0: uint32(keep), ef: uint32(g.ef),
+		version: sqVersion,
+		dim:     uint32(g.dim), metric: uint32(g.metric), m: uint32(g.m), m0: uint32(keep), ef: uint32(g.ef),
 		startLevel: uint32(g.top + 1), startRow: g.start, head: uint32(code.head), wide: uint32(code.wide), stride: uint32(code.stride),
 		reason: uint32(min(len(g.why), maxReason)), rows: uint64(g.rows), blocks: uint64(g.upperOff[g.rows]), seed: g.seed,
 		fine: uint32(fineBits(g.dim)),
@@ -253,7 +264,7 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 	}
 	if g.lists != nil {
 		hd.lists, hd.listDims = uint32(g.lists.n), uint32(g.lists.codes.dim)
-		hd.shares = sharePoint * uint32(len(sharesMeasured))
+		hd.shares = sharePoint * uint32(len(measuredShares()))
 	}
 	if code.basis != nil {
 		hd.flags |= sqTurned

@@ -2,43 +2,45 @@ package index
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/vec"
 )
 
 // Of the measuring of shares.
 const (
 	// shareRows is how many rows stand for queries, one of sharePart at most, and
-	// shareBlock how many of them at a time.
-	shareRows, sharePart, shareBlock = 256, 64, 32
+	// shareBlock how many of them at a time. Where distances are slow there are as many as calibrateSlow
+	// allows, but shareLeast.
+	shareRows, shareLeast, sharePart, shareBlock = 256, 64, 64, 32
 	// Queries are no rows: shareMore, a part, and shareSome lists are read beyond those
 	// that hold as much.
 	shareMore, shareSome = 8, 1
+	// shareTruth is how many rows by code the nearest are known of: codes are coarse.
+	shareTruth = 6 * shareWanted
 )
 
-// shareProbe are rows that stand for queries, and what walks of some efforts found of them
-// before they were part of the graph: a walk that meets its own row is led by its links, and
-// a graph from which a row is taken lacks those that it stood in the way of.
-type shareProbe struct {
-	rows  []uint32
-	pools [len(sharesMeasured)][][]uint32 // of each of these and each row, the rows found
-}
-
-// holdBack takes some of the rows that are on level 0 only out of rows, to be looked for
-// before they are inserted.
+// holdBack takes rows that are to stand for queries out of rows, all on level 0 only. They enter the graph last: one from
+// which a row is taken that came before others lacks the links that it stood in the way of.
 func (b *sqBuilder) holdBack(rows []uint32) (rest []uint32) {
-	n := min(shareRows, b.g.rows/sharePart)
-	slow := b.g.kern.Level() != vec.AVX512 && n*b.g.rows*b.g.dim > calibrateSlow // where batches do not read lists anyway
-	if b.g.code.listDims(b.g.rows) == 0 || n == 0 || len(rows) < 2*n || slow {
+	g := b.g
+	n := min(shareRows, g.rows/sharePart)
+	if g.kern.Level() != vec.AVX512 && n > 0 {
+		n = min(n, max(calibrateSlow/(g.rows*g.dim), shareLeast))
+	}
+	if g.code.listDims(g.rows) == 0 || n == 0 || len(rows) < 2*n {
 		return rows
 	}
 	held := make([]bool, len(rows))
 	for i := range n {
 		at := (2*i + 1) * len(rows) / (2 * n)
 		held[at] = true
-		b.probe.rows = append(b.probe.rows, rows[at])
+		b.held = append(b.held, rows[at])
 	}
 	for i, row := range rows {
 		if !held[i] {
@@ -48,168 +50,288 @@ func (b *sqBuilder) holdBack(rows []uint32) (rest []uint32) {
 	return rest
 }
 
-// lookForHeld walks for the rows that were held back.
-func (b *sqBuilder) lookForHeld(ctx context.Context, workers int) error {
-	g, p := b.g, &b.probe
-	if len(p.rows) == 0 {
+// measureShares fills the table of shares: what walks find of the nearest rows of some rows, which stand for
+// queries, and how many lists these are in. Walks do not meet the rows that they are for, by whose links they would be led.
+func (g *sqGraph) measureShares(ctx context.Context, workers int, rows []uint32) error {
+	if len(g.shares) == 0 {
 		return nil
 	}
-	if err := b.cutAll(ctx, workers); err != nil {
-		return err
-	}
-	var err error
-	if g.ending, err = g.measureEnding(ctx, workers); err != nil {
-		return err
-	}
-	defer func() { g.ending = ending{} }() // of the graph as it will be, another is measured
-	for i := range p.pools {
-		p.pools[i] = make([][]uint32, len(p.rows))
-	}
-	return parallel(ctx, workers, len(p.rows), shareBlock, func() func(from, to int) error {
-		s := &Scratch{}
-		return func(from, to int) error {
-			for i := from; i < to; i++ {
-				s.begin(g.m0 + 1)
-				q := g.prepare(g.vector(p.rows[i]), s)
-				start, d := g.descend(&q, 0, s)
-				for j, m := range sharesMeasured {
-					if g.scans(m.ef) {
-						continue
-					}
-					s.walk.begin(g, q, start, d, m.ef, 0)
-					s.walk.endBy(g, g.vector(p.rows[i]), m.k, m.ef, s)
-					s.walk.run(g, s)
-					for _, key := range s.walk.pool {
-						p.pools[j][i] = append(p.pools[j][i], poolRow(key))
-					}
-				}
-			}
-			return nil
-		}
-	})
-}
-
-// measureShares fills the table of shares: what walks have found of the nearest rows of those that
-// were held back is compared with how many lists these are in.
-func (g *sqGraph) measureShares(ctx context.Context, workers int, p *shareProbe) error {
-	if len(g.shares) == 0 || len(p.rows) == 0 {
-		return nil
-	}
-	m := shareMeasure{g: g, p: p, of: make([]uint32, g.rows), held: map[uint32]bool{}}
-	for _, row := range p.rows {
-		m.held[row] = true
-	}
+	points := measuredShares()
+	copy(g.shares, points)
+	m := newShareMeasure(g, points)
+	m.of, m.half = make([]uint32, g.rows), halfOf(g.rows, rows)
 	for l := range g.lists.n {
 		for _, row := range g.linked(g.lists.list(uint32(l)), nil) {
 			m.of[row] = uint32(l)
 		}
 	}
 	var mu sync.Mutex
-	err := parallel(ctx, workers, len(p.rows), shareBlock, func() func(from, to int) error {
-		w := shareMeasure{g: g, p: p, of: m.of, held: m.held}
+	err := parallel(ctx, workers, len(rows), shareBlock, func() func(from, to int) error {
+		w := newShareMeasure(g, points)
+		w.of, w.half = m.of, m.half
 		var s Scratch
 		return func(from, to int) error {
-			w.look(from, to, &s)
+			w.look(rows[from:to], &s)
 			mu.Lock()
 			defer mu.Unlock()
-			m.take(&w)
+			m.take(w)
 			return nil
 		}
 	})
-	if err == nil {
-		m.fill()
+	if err != nil {
+		return errors.Wrap(err, "measure what walks find")
 	}
-	return err
+	m.fill()
+	return nil
 }
 
-// shareMeasure is what is known of the rows of a probe.
+// halfOf is half of so many rows, without some.
+func halfOf(rows int, without []uint32) *bitset.Set {
+	half := bitset.New(rows)
+	for row := range rows {
+		if uint32(row)*halfBits>>31 == 0 {
+			half.Add(row)
+		}
+	}
+	for _, row := range without {
+		half.Remove(int(row))
+	}
+	return half
+}
+
+// halfBits makes neighbours in number differ (Knuth, The Art of Computer Programming, 6.4).
+const halfBits = 2654435769
+
+// shareMeasure is what is known of some rows that stand for queries.
 type shareMeasure struct {
-	g     *sqGraph
-	p     *shareProbe
-	of    []uint32                   // the list of each row
-	held  map[uint32]bool            // the rows of p
-	ranks [len(sharesMeasured)][]int // of each of the nearest rows, how many lists are nearer than its own
-	found [len(sharesMeasured)]int   // how many of these walks found
+	g      *sqGraph
+	points shareTable
+	of     []uint32    // the list of each row
+	walks  []walksSeen // of each of the points
+	halves []walksSeen // where a filter leaves half of the rows
+	half   *bitset.Set // that half, without those that stand for queries
+	place  []int       // for the row that is looked at, how many lists are nearer than each
+	near   visited     // rows that a walk has met
+	ranks  [][]int     // of the first of the points for so many rows wanted: of each of the nearest rows, how many lists are nearer than its own
 }
 
-func (m *shareMeasure) take(w *shareMeasure) {
-	for i := range w.ranks {
-		m.ranks[i] = append(m.ranks[i], w.ranks[i]...)
-		m.found[i] += w.found[i]
-		w.ranks[i], w.found[i] = w.ranks[i][:0], 0
+// walksSeen is what walks have found in sum.
+type walksSeen struct {
+	walks   int
+	met     int // of the nearest rows
+	found   int // of them, when what was met is ranked
+	squares int // of found, by walk
+}
+
+func newShareMeasure(g *sqGraph, points shareTable) *shareMeasure {
+	n := len(points)
+	return &shareMeasure{
+		g: g, points: points, walks: make([]walksSeen, n), halves: make([]walksSeen, n),
+		ranks: make([][]int, n), place: make([]int, g.lists.n),
 	}
 }
 
-// look looks at some of the rows.
-func (m *shareMeasure) look(from, to int, s *Scratch) {
-	g, rows := m.g, m.p.rows[from:to]
+// take takes what another has seen.
+func (m *shareMeasure) take(w *shareMeasure) {
+	for i := range w.walks {
+		m.walks[i].take(&w.walks[i])
+		m.halves[i].take(&w.halves[i])
+		m.ranks[i] = append(m.ranks[i], w.ranks[i]...)
+		w.ranks[i] = w.ranks[i][:0]
+	}
+}
+
+func (x *walksSeen) take(y *walksSeen) {
+	x.walks, x.met, x.found, x.squares = x.walks+y.walks, x.met+y.met, x.found+y.found, x.squares+y.squares
+	*y = walksSeen{}
+}
+
+// look looks at what walks for some rows find.
+func (m *shareMeasure) look(rows []uint32, s *Scratch) {
+	g := m.g
 	var vectors []float32
 	for _, row := range rows {
 		vectors = append(vectors, g.vector(row)...)
 	}
-	const most = shareWanted + shareWanted/10
 	near := make([][]Neighbor, len(rows))
-	g.shareBatch(vectors, &Query{K: most}, most, g.lists.n, s, func(i int, found []Neighbor) { near[i] = slices.Clone(found) })
-	place, in := make([]int, g.lists.n), map[uint32]bool{}
-	for i := range rows {
-		m.places(vectors[i*g.dim:][:g.dim], place, s)
-		near[i] = slices.DeleteFunc(near[i], func(n Neighbor) bool { return m.held[n.Row] }) // walks could not find those
-		for j, p := range sharesMeasured {
-			pool := m.p.pools[j][from+i]
-			if len(near[i]) < p.k || len(pool) == 0 {
-				continue
-			}
-			clear(in)
-			for _, row := range pool {
-				in[row] = true
-				for twin, n := row, p.k; n > 0 && g.twins != nil; n-- {
-					if twin = g.twins[twin] - 1; int(twin) >= g.rows {
-						break
-					}
-					in[twin] = true
+	most := min(shareTruth/3, g.rows)
+	g.shareBatch(vectors, &Query{K: most}, most, shareTruth, g.lists.n, s, func(i int, found []Neighbor) {
+		near[i] = slices.Clone(found[:min(shareWanted+shareWanted/10, len(found))])
+	})
+	for i, row := range rows {
+		m.places(g.vector(row), s)
+		near := m.exact(row, near[i], s)
+		for at := 0; at < len(m.points); {
+			part, _ := m.points[at:].part()
+			if k := int(part[0].rows); len(near) >= k {
+				for _, n := range near[:k] {
+					m.ranks[at] = append(m.ranks[at], m.place[m.of[n.Row]])
 				}
+				m.note(m.walks[at:], part, k, func(ef int) (met, found int, ok bool) { return m.walk(row, near[:k], ef, s) })
 			}
-			for _, n := range near[i][:p.k] {
-				m.ranks[j] = append(m.ranks[j], place[m.of[n.Row]])
-				if in[n.Row] {
-					m.found[j]++
-				}
-			}
+			at += len(part)
+		}
+		some := slices.DeleteFunc(near, func(n Neighbor) bool { return !m.half.Has(int(n.Row)) })
+		if part, _ := m.points.part(); len(some) >= calibrateK {
+			m.note(m.halves, part, calibrateK, func(ef int) (met, found int, ok bool) { return m.filtered(row, some[:calibrateK], ef, s) })
 		}
 	}
 }
 
-// places writes to place how many lists are nearer to a vector than each list.
-func (m *shareMeasure) places(vector []float32, place []int, s *Scratch) {
+// exact puts rows near to a row in order, without it and those equal to it.
+func (m *shareMeasure) exact(row uint32, near []Neighbor, s *Scratch) []Neighbor {
+	g, v := m.g, m.g.vector(row)
+	s.begin(g.m0)
+	for equal, ok := row, true; ok; equal, ok = g.follow(equal, s) {
+		near = slices.DeleteFunc(near, func(n Neighbor) bool { return n.Row == equal })
+	}
+	for i := range near {
+		near[i].Distance = g.exactly(v, near[i].Row, s)
+	}
+	slices.SortFunc(near, Neighbor.Compare)
+	return near
+}
+
+// note notes what is found of k rows with the efforts of some points. If that is all, it is for more effort, too.
+func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, look func(ef int) (met, found int, ok bool)) {
+	met, found, ok := 0, 0, false
+	for i, p := range points {
+		if int(p.effort) > m.g.rows {
+			return
+		}
+		if met < k || found < k {
+			if met, found, ok = look(int(p.effort)); !ok {
+				return
+			}
+		}
+		seen[i].take(&walksSeen{walks: 1, met: met, found: found, squares: found * found})
+	}
+}
+
+// walk walks for a row and counts which of the nearest it meets, and which are found then. It is not ok where such a
+// search would be no walk.
+func (m *shareMeasure) walk(row uint32, near []Neighbor, ef int, s *Scratch) (met, found int, ok bool) {
+	g, v, k := m.g, m.g.vector(row), len(near)
+	if g.scans(ef) {
+		return 0, 0, false
+	}
+	s.begin(g.m0)
+	w := g.walkBeside(row, k, ef, s)
+	met = m.met(near, w)
+	return met, g.asNear(v, g.end(v, w, k, nil, s), near[k-1].Distance, s), true
+}
+
+// filtered is walk for a search in lists with a filter.
+func (m *shareMeasure) filtered(row uint32, near []Neighbor, ef int, s *Scratch) (met, found int, ok bool) {
+	g, v, k, c := m.g, m.g.vector(row), len(near), m.half.Count()
+	if g.scansAllowed(c, ef) {
+		return 0, 0, false
+	}
+	s.begin(g.m0)
+	sq := g.prepare(v, s)
+	found = g.asNear(v, g.searchLists(v, &sq, k, ef, c, m.half.Words(), nil, s), near[k-1].Distance, s)
+	return k, found, true
+}
+
+// asNear counts rows that are as near as a distance by their vectors.
+func (g *sqGraph) asNear(v []float32, rows []Neighbor, distance float32, s *Scratch) (n int) {
+	for _, x := range rows {
+		if g.exactly(v, x.Row, s) <= distance {
+			n++
+		}
+	}
+	return n
+}
+
+// exactly is the distance of a row by its vector, which does not depend on the rows beside it.
+func (g *sqGraph) exactly(v []float32, row uint32, s *Scratch) float32 {
+	s.ids[0] = row
+	g.byID(v, g.scale(v), s.ids[:1], s.dist)
+	return s.dist[0]
+}
+
+// walkBeside walks for a row as if the graph did not have it.
+func (g *sqGraph) walkBeside(row uint32, k, ef int, s *Scratch) *sqWalk {
+	v, w := g.vector(row), &s.walk
+	sq := g.prepare(v, s)
+	from, d := g.descend(&sq, 0, s)
+	if from == row {
+		from = g.list(row, 0)[0] - 1
+		s.ids[0] = from
+		g.code.distances(&sq, g.records, s.ids[:1], s.dist)
+		d = s.dist[0]
+	}
+	w.begin(g, sq, from, d, ef, 0)
+	w.seen.add(row)
+	g.beginNear(w, s)
+	w.endBy(g, v, k, ef, s)
+	w.run(g, s)
+	return w
+}
+
+// met counts which of the nearest rows a walk has met.
+func (m *shareMeasure) met(near []Neighbor, w *sqWalk) (n int) {
+	m.near.reset(m.g.rows)
+	for _, key := range w.pool {
+		row := poolRow(key)
+		for steps := len(near); steps >= 0 && int(row) < m.g.rows; steps-- {
+			m.near.add(row)
+			if m.g.twins == nil {
+				break
+			}
+			row = m.g.twins[row] - 1
+		}
+	}
+	for _, x := range near {
+		if !m.near.add(x.Row) {
+			n++
+		}
+	}
+	return n
+}
+
+// places notes how many lists are nearer to a vector than each list.
+func (m *shareMeasure) places(vector []float32, s *Scratch) {
 	g, f := m.g, &s.lists
 	g.prepare(vector, s)
 	g.centreDots(nil, s)
 	var keys []uint64
-	for l := range place {
+	for l := range m.place {
 		keys = append(keys, vec.Key(float32(f.sums[l])*f.aff.Scale+f.bias[l], uint32(l)))
 	}
 	slices.Sort(keys)
 	for i, key := range keys {
-		place[uint32(key)] = i
+		m.place[uint32(key)] = i
 	}
 }
 
 // fill writes the table.
 func (m *shareMeasure) fill() {
-	t, last := m.g.shares, 0
-	for i, p := range sharesMeasured {
-		if i > 0 && p.k != sharesMeasured[i-1].k {
-			last = 0
+	var ranks []int
+	var last share
+	for i, x := range m.walks {
+		p := &m.g.shares[i]
+		if p.rows != last.rows {
+			ranks, last = m.ranks[i], share{}
+			slices.Sort(ranks)
 		}
-		t[sharePoint*i], t[sharePoint*i+1], t[sharePoint*i+2] = uint32(p.k), uint32(p.ef), 0
-		ranks := m.ranks[i]
-		if len(ranks) == 0 {
-			continue
+		if x.walks > 0 {
+			lists := ranks[max(x.met*len(ranks)/(x.walks*int(p.rows)), 1)-1] + 1
+			lists += lists/shareMore + shareSome
+			p.lists = max(last.lists, uint32(min(lists, m.g.lists.n)))
+			p.found = max(last.found, x.surely(int(p.rows)), 1)
 		}
-		slices.Sort(ranks)
-		lists := ranks[max(m.found[i], 1)-1] + 1
-		lists += lists/shareMore + shareSome
-		last = max(last, min(lists, m.g.lists.n))
-		t[sharePoint*i+2] = uint32(last)
+		if x := m.halves[i]; x.walks > 0 {
+			p.half = max(last.half, x.surely(int(p.rows)), 1)
+		}
+		last = *p
 	}
+}
+
+// surely is the share of so many rows that is found, less the standard error of its mean, in parts of shareAll.
+func (x *walksSeen) surely(rows int) uint32 {
+	n := float64(x.walks)
+	mean := float64(x.found) / n
+	spread := max(float64(x.squares)/n-mean*mean, 0)
+	return uint32(shareAll * max(mean-math.Sqrt(spread/n), 0) / float64(rows))
 }

@@ -28,15 +28,18 @@ func (g *sqGraph) sharedFaster(n, lists, ef int) bool {
 }
 
 // sharedMost is how many queries read lists together: they have room for what they find.
-func sharedMost(k int) int { return min(batchQueries, max(batchLeast, panelKeys/(2*sharedRank(k)+64))) }
+func sharedMost(k, ef int) int {
+	return min(batchQueries, max(batchLeast, panelKeys/(2*sharedRank(k, ef)+64)))
+}
 
-// sharedRank is how many of the rows nearest by panels are ranked at most.
-func sharedRank(k int) int { return k + k/2 + 16 }
+// sharedRank is how many of the rows nearest by panels are ranked at most, in place of a walk of an effort: of many rows
+// wanted, some are far behind by coarse codes.
+func sharedRank(k, ef int) int { return max(k+k/2+16, min(ef, 3*k)) }
 
 // shareBatch reads for each of the vectors so many lists, the nearest ones, each once for
-// all that want it.
-func (g *sqGraph) shareBatch(vectors []float32, q *Query, k, lists int, s *Scratch, found func(i int, rows []Neighbor)) {
-	n, most := len(vectors)/g.dim, sharedMost(k)
+// all that want it, in place of walks of an effort.
+func (g *sqGraph) shareBatch(vectors []float32, q *Query, k, ef, lists int, s *Scratch, found func(i int, rows []Neighbor)) {
+	n, most := len(vectors)/g.dim, sharedMost(k, ef)
 	alone := *g
 	alone.twins = nil // they are rows of their own in lists
 	var whole Stats   // of the blocks before
@@ -48,7 +51,7 @@ func (g *sqGraph) shareBatch(vectors []float32, q *Query, k, lists int, s *Scrat
 			notFound(from, n, found)
 			return
 		}
-		g.panelRoom(to-from, sharedRank(k), s)
+		g.panelRoom(to-from, sharedRank(k, ef), s)
 		g.findShared(block, lists, s)
 		for _, uses := range s.ivf.batch.pairs {
 			g.readShared(uses, s)

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -16,7 +15,7 @@ import (
 // sharedRows returns what a batch finds that reads so many lists together.
 func sharedRows(g *sqGraph, queries []float32, q *Query, lists int, s *Scratch) [][]Neighbor {
 	found := make([][]Neighbor, len(queries)/g.dim)
-	g.shareBatch(queries, q, min(q.K, g.rows), lists, s, func(i int, rows []Neighbor) {
+	g.shareBatch(queries, q, min(q.K, g.rows), q.Effort, lists, s, func(i int, rows []Neighbor) {
 		found[i] = append([]Neighbor{}, rows...)
 	})
 	return found
@@ -159,7 +158,7 @@ func TestBatchesThatShareListsEndWhenTheyAreStopped(t *testing.T) {
 	s := Scratch{Stop: &stop}
 	stop.Store(true)
 	calls := make([]int, 1500)
-	g.shareBatch(base[:len(calls)*dim], &Query{K: 5}, 5, 10, &s, func(i int, _ []Neighbor) { calls[i]++ })
+	g.shareBatch(base[:len(calls)*dim], &Query{K: 5}, 5, 5, 10, &s, func(i int, _ []Neighbor) { calls[i]++ })
 	for i, n := range calls {
 		if n != 1 {
 			t.Fatalf("query %d was answered %d times", i, n)
@@ -194,7 +193,8 @@ func TestQueriesThatCannotShareAreSearchedForAlone(t *testing.T) {
 }
 
 func TestATableOfSharesIsReadBetweenItsPoints(t *testing.T) {
-	table := shareTable{10, 10, 4, 10, 40, 16, 10, 160, 64, 10, 400, 128, 100, 100, 80, 100, 400, 160}
+	worth := func(rows, effort, lists uint32) share { return share{rows: rows, effort: effort, lists: lists} }
+	table := shareTable{worth(10, 10, 4), worth(10, 40, 16), worth(10, 160, 64), worth(10, 400, 128), worth(100, 100, 80), worth(100, 400, 160)}
 	for _, c := range []struct{ k, ef, want int }{
 		{10, 10, 4}, {10, 20, 8}, {10, 40, 16}, {10, 80, 32}, {10, 160, 64}, {3, 20, 8}, {1, 1, 4},
 		{10, 401, 0}, {100, 100, 80}, {100, 60, 80}, {100, 200, 114}, {101, 200, 0}, {32, 40, 36},
@@ -203,7 +203,7 @@ func TestATableOfSharesIsReadBetweenItsPoints(t *testing.T) {
 			t.Errorf("%d rows, effort %d: %d lists, want %d", c.k, c.ef, got, c.want)
 		}
 	}
-	if got := (shareTable{10, 10, 4, 10, 40, 0}).find(10, 20); got != 0 {
+	if got := (shareTable{worth(10, 10, 4), worth(10, 40, 0)}).find(10, 20); got != 0 {
 		t.Errorf("%d lists where nothing is known", got)
 	}
 	if got := shareTable(nil).find(10, 20); got != 0 {
@@ -258,12 +258,18 @@ func TestDamagedSharesAreRefused(t *testing.T) {
 		"more shares than any":     func(b []byte) { le.PutUint32(b[116:], 1<<20) },
 		"a part of a share":        func(b []byte) { le.PutUint32(b[116:], hd.shares-1) },
 		"shares of no lists":       func(b []byte) { le.PutUint32(b[100:], 0); le.PutUint32(b[104:], 0) },
+		"shares of version 4":      func(b []byte) { b[8] = 4 },
 		"more lists than there":    func(b []byte) { le.PutUint32(b[at+8:], hd.lists+1) },
-		"less for more effort":     func(b []byte) { le.PutUint32(b[at+20:], 1); le.PutUint32(b[at+8:], 2) },
-		"less effort":              func(b []byte) { le.PutUint32(b[at+16:], le.Uint32(b[at+4:])) },
+		"as many as there are not": func(b []byte) { le.PutUint32(b[at+8:], math.MaxUint32) },
+		"less for more effort":     func(b []byte) { le.PutUint32(b[at+28:], 1); le.PutUint32(b[at+8:], 2) },
+		"less effort":              func(b []byte) { le.PutUint32(b[at+24:], le.Uint32(b[at+4:])) },
 		"no rows":                  func(b []byte) { le.PutUint32(b[at:], 0) },
 		"rows in the wrong order":  func(b []byte) { le.PutUint32(b[at:], 11) },
-		"an effort out of reach":   func(b []byte) { le.PutUint32(b[at+16:], 1<<31) },
+		"an effort out of reach":   func(b []byte) { le.PutUint32(b[at+24:], 1<<31) },
+		"more found than is there": func(b []byte) { le.PutUint32(b[at+12:], shareAll+1) },
+		"less found for more":      func(b []byte) { le.PutUint32(b[at+12:], 9); le.PutUint32(b[at+32:], 8) },
+		"more found of half":       func(b []byte) { le.PutUint32(b[at+16:], shareAll+1) },
+		"less of half for more":    func(b []byte) { le.PutUint32(b[at+16:], 9); le.PutUint32(b[at+36:], 8) },
 		"shares in an old version": func(b []byte) { b[8] = 3 },
 	} {
 		bad := alignedCopy(image)
@@ -300,19 +306,5 @@ func TestDamagedListsDoNotHurtABatchThatSharesThem(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-func TestRowsHeldBackToMeasureSharesAreInTheGraph(t *testing.T) {
-	g, b := buildCodes(t, L2, 6, clustered(rng(71), 5000, 6))
-	var s Scratch
-	for row := range uint32(g.rows) {
-		if found := g.Search(g.vector(row), &Query{K: 1, Effort: 30}, &s); found[0].Distance > 1e-4 {
-			t.Fatalf("row %d is not found: %v", row, found)
-		}
-	}
-	var out bytes.Buffer
-	if _, err := b.WriteTo(&out); err != nil || out.Len() != int(b.Info().Bytes) {
-		t.Fatal(out.Len(), b.Info().Bytes, err)
 	}
 }

@@ -7,40 +7,79 @@ import (
 	"github.com/querynode/querynode/internal/vec"
 )
 
-// shareTable says how many lists a search has to read to find as much as a walk of some
-// effort: three numbers for each of sharesMeasured, the rows wanted, the effort and the
-// lists, 0 if that is not known. More effort means as many lists or more.
-type shareTable []uint32
+// share is what is known of walks of some effort for so many rows wanted.
+type share struct {
+	rows   uint32
+	effort uint32
+	lists  uint32 // a search that reads so many finds as much; 0: it is not known how many
+	found  uint32 // what walks find of the nearest rows, in parts of shareAll; 0: it is not known
+	half   uint32 // the same where a filter leaves half of the rows
+}
+
+// shareTable is what is known of walks: by rows wanted, then by effort. More effort is worth as many
+// lists or more, and finds as much or more.
+type shareTable []share
 
 // Of a shareTable.
 const (
-	sharePoint = 3
-	maxShares  = 64 * sharePoint
+	// sharePoint and sharePoint4 are the numbers of a share in an image, and in one of version 4, which does not know
+	// what is found.
+	sharePoint, sharePoint4 = 5, 3
+	maxShares               = 64
+	shareAll                = 1 << 20
 )
 
 // shareWanted is for how many rows wanted something is known.
 const shareWanted = 100
 
-// sharesMeasured are the rows wanted and the efforts that are measured.
-var sharesMeasured = [...]struct{ k, ef int }{
-	{10, 10}, {10, 16}, {10, 25}, {10, 40}, {10, 64}, {10, 100}, {10, 160}, {10, 256}, {10, 512},
-	{shareWanted, 100}, {shareWanted, 160}, {shareWanted, 256}, {shareWanted, 512},
+// measuredShares are the rows wanted and the efforts that are measured, the last before walks end by distance and the first
+// from which on they do among them: these find more.
+func measuredShares() shareTable {
+	var t shareTable
+	for _, effort := range []uint32{10, 16, endFrom*calibrateK - 1, endFrom * calibrateK, 40, 64, 100, 160, 256, 512} {
+		t = append(t, share{rows: calibrateK, effort: effort})
+	}
+	for _, effort := range []uint32{shareWanted, 160, endFrom*shareWanted - 1, endFrom * shareWanted, 512} {
+		t = append(t, share{rows: shareWanted, effort: effort})
+	}
+	return t
 }
 
-// check looks whether a table is of the kind that find reads.
+// sharesOf is the table that a section of an image of some version is.
+func sharesOf(section []byte, version uint32) shareTable {
+	if version >= 5 {
+		return as[share](section)
+	}
+	var t shareTable
+	for x := as[uint32](section); len(x) >= sharePoint4; x = x[sharePoint4:] {
+		t = append(t, share{rows: x[0], effort: x[1], lists: x[2]})
+	}
+	return t
+}
+
+// check looks whether a table is of the kind that is read.
 func (t shareTable) check(l *sqLists) error {
-	k, ef, lists := uint32(1), uint32(0), uint32(0)
-	for i := 0; i < len(t); i += sharePoint {
-		if t[i] != k {
-			ef, lists = 0, 0
+	last := share{rows: 1}
+	for _, p := range t {
+		if p.rows > last.rows {
+			last = share{rows: p.rows}
 		}
-		if t[i] < k || t[i] > maxRows || t[i+1] <= ef || t[i+1] > maxRows || t[i+2] < lists && t[i+2] != 0 || int(t[i+2]) > l.n {
-			return errclass.New(errclass.Corrupt, "HNSW_SQ image: an effort of %d for %d rows is worth %d of %d lists, one of %d for %d is worth %d",
-				t[i+1], t[i], t[i+2], l.n, ef, k, lists)
+		if p.rows < last.rows || p.rows > maxRows || p.effort <= last.effort || p.effort > maxRows ||
+			p.lists < last.lists && p.lists != 0 || int64(p.lists) > int64(l.n) || p.found < last.found && p.found != 0 || p.found > shareAll || p.half < last.half && p.half != 0 || p.half > shareAll {
+			return errclass.New(errclass.Corrupt, "HNSW_SQ image: shares %+v and %+v of %d lists", last, p, l.n)
 		}
-		k, ef, lists = t[i], t[i+1], t[i+2]
+		last = p
 	}
 	return nil
+}
+
+// part cuts off what is known for the fewest rows wanted.
+func (t shareTable) part() (part, rest shareTable) {
+	n := 0
+	for n < len(t) && t[n].rows == t[0].rows {
+		n++
+	}
+	return t[:n], t[n:]
 }
 
 // find returns how many lists find as much of the k nearest rows as a walk of an effort; 0: it
@@ -48,13 +87,9 @@ func (t shareTable) check(l *sqLists) error {
 func (t shareTable) find(k, ef int) int {
 	below, lists := 0, 0.0 // rows wanted that a part of t is for, and what it says
 	for len(t) > 0 {
-		n := sharePoint
-		for n < len(t) && t[n] == t[0] {
-			n += sharePoint
-		}
-		of := int(t[0])
-		by := t[:n].worth(ef)
-		t = t[n:]
+		var part shareTable
+		part, t = t.part()
+		of, by := int(part[0].rows), part.worth(ef)
 		if by == 0 {
 			return 0
 		}
@@ -79,8 +114,8 @@ func between(a int, of float64, b int, by float64, x int) float64 {
 // worth is find in a part of a table for one number of rows wanted.
 func (t shareTable) worth(ef int) float64 {
 	below, lists := 0, 0.0
-	for ; len(t) > 0; t = t[sharePoint:] {
-		at, by := int(t[1]), float64(t[2])
+	for _, p := range t {
+		at, by := int(p.effort), float64(p.lists)
 		if by == 0 {
 			return 0
 		}
@@ -98,8 +133,89 @@ func (t shareTable) listsFor(n, k, ef int, g *sqGraph) int {
 		return 0
 	}
 	lists := t.find(k, ef)
-	if lists == 0 || !g.sharedFaster(min(n, sharedMost(k)), lists, ef) {
+	if lists == 0 || !g.sharedFaster(min(n, sharedMost(k, ef)), lists, ef) {
 		return 0
 	}
 	return lists
+}
+
+// foundMargin is the part of what a search may miss that it is not to miss by what was measured: the
+// rows that stood for queries are few, and rows.
+const foundMargin = 0.25
+
+// effort returns the least effort that finds a share of the k nearest rows. It is more than any that was measured where
+// none of those does: as many times as less is to be missing. 0: nothing is known.
+func (t shareTable) effort(k int, recall float64) int {
+	missing := surelyMissing(recall)
+	below, effort := 0, 0.0
+	for len(t) > 0 {
+		var part shareTable
+		part, t = t.part()
+		of, by := int(part[0].rows), part.misses(missing, share.all)
+		if by == 0 {
+			break
+		}
+		if of >= k {
+			return int(math.Ceil(min(between(below, effort, of, by, k), maxRows)))
+		}
+		below, effort = of, by
+	}
+	if below == 0 {
+		return 0
+	}
+	return int(math.Ceil(min(effort*float64(k)/float64(below), maxRows)))
+}
+
+// filtered is effort for a search with a filter: as many times as much as it takes where that leaves half of the rows.
+func (t shareTable) filtered(k int, recall float64) int {
+	e, missing := t.effort(k, recall), surelyMissing(recall)
+	if e == 0 {
+		return 0
+	}
+	part, _ := t.part()
+	more := part.misses(missing, share.some) / part.misses(missing, share.all)
+	return int(math.Ceil(min(float64(e)*max(more, 1), maxRows)))
+}
+
+// surelyMissing is what may be missing by what was measured, for a share of the nearest rows to be found.
+func surelyMissing(recall float64) float64 { return max((1-recall)*(1-foundMargin), mostMissing) }
+
+func (p share) all() uint32  { return p.found }
+func (p share) some() uint32 { return p.half }
+
+// misses is the effort that misses no more than a part of what is found of all or of some, by a part of a table for one number of
+// rows wanted; 0: it is not known.
+func (t shareTable) misses(most float64, of func(share) uint32) float64 {
+	enough, least := 0.0, 1.0 // the least effort that misses least of those before, and how much
+	last := 0.0               // the effort before
+	for _, p := range t {
+		found := of(p)
+		if found == 0 {
+			break
+		}
+		effort, missing := float64(p.effort), max(1-float64(found)/shareAll, mostMissing)
+		if missing <= most {
+			if last == 0 {
+				return effort
+			}
+			return last * math.Pow(effort/last, math.Log(least/most)/math.Log(least/missing))
+		}
+		if missing < least {
+			enough, least = effort, missing
+		}
+		last = effort
+	}
+	return enough * least / most
+}
+
+// wanted lists the efforts for some shares of the nearest rows, for who reads a manifest; nothing if they are not known.
+func (t shareTable) wanted() string {
+	var e efforts
+	for i, recall := range wantedRecalls() {
+		e[i] = uint32(t.effort(calibrateK, recall))
+	}
+	if e[0] == 0 {
+		return ""
+	}
+	return e.String()
 }

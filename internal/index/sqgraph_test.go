@@ -255,9 +255,13 @@ func FuzzOpenCodes(f *testing.F) {
 	f.Add(uint8(1), uint32(24), uint8(40), uint32(0), []byte{9})
 	f.Add(uint8(2), uint32(80), uint8(1), uint32(7), []byte{0, 0, 0, 1})
 	size := uint32(len(images[3]))
-	f.Add(uint8(3), size-192, uint8(2), uint32(0), []byte{10, 0, 0, 0, 40, 0, 0, 0, 9})  // the table of shares
-	f.Add(uint8(3), size-192-4*sqListLeast, uint8(60), uint32(0), []byte{1, 0xff, 0xff}) // links of lists
-	f.Add(uint8(3), uint32(116), uint8(2), uint32(192), []byte{0, 0, 0, 0})              // no table
+	table := size - uint32(aligned(uint64(4*sharePoint*len(measuredShares()))))
+	f.Add(uint8(3), table, uint8(2), uint32(0), []byte{10, 0, 0, 0, 40, 0, 0, 0, 9})                      // the table of shares
+	f.Add(uint8(3), table+12, uint8(1), uint32(0), []byte{0xff, 0xff, 0xff, 0xff})                        // more found than there is
+	f.Add(uint8(3), table+4, uint8(1), uint32(0), []byte{0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 1, 0, 0, 0}) // much effort for little
+	f.Add(uint8(3), table-4*sqListLeast, uint8(60), uint32(0), []byte{1, 0xff, 0xff})                     // links of lists
+	f.Add(uint8(3), uint32(116), uint8(2), size-table, []byte{0, 0, 0, 0})                                // no table
+	f.Add(uint8(3), uint32(8), uint8(2), uint32(0), []byte{4})                                            // a table of another version
 	f.Fuzz(func(t *testing.T, which uint8, at uint32, times uint8, cut uint32, bad []byte) {
 		image, base := images[int(which)%len(images)], bases[int(which)%len(images)]
 		image = alignedCopy(image)
@@ -280,7 +284,7 @@ func FuzzOpenCodes(f *testing.F) {
 		for row := 0; row < 100; row += 2 {
 			some.Add(row)
 		}
-		for _, q := range []Query{{K: 5, Effort: 5}, {K: 20, Effort: 20, Allowed: some}, {K: 3, Effort: 2000}} {
+		for _, q := range []Query{{K: 5, Effort: 5}, {K: 20, Effort: 20, Allowed: some}, {K: 3, Effort: 2000}, {K: 30, Recall: 0.99}} {
 			for _, n := range x.Search(make([]float32, dim), &q, &s) {
 				if int(n.Row) >= len(base)/dim {
 					t.Fatalf("row %d of %d", n.Row, len(base)/dim)

@@ -90,9 +90,9 @@ type SearchRequest struct {
 	// HNSW_SQ, IVF_SQ8, SCANN, AUTOINDEX: refine_k * top_k rows are ranked by their vectors, and scores are exact; 1 or more, with top_k
 	// at most 32768 rows. 0 = by codes that are good to three digits or more, which are in memory where vectors need not be.
 	RefineK float32 `protobuf:"fixed32,29,opt,name=refine_k,json=refineK,proto3" json:"refine_k,omitempty"`
-	// Instead of ef and nprobe: share of the top_k nearest rows that is wanted, 0.5 to 1. An inverted file reads as many lists as find that many of
-	// the nearest among its own rows; for queries that are unlike these it may find fewer. Graphs do their default work, and more from 0.98
-	// on. 1 = all rows are looked at. 0 = the index's parameter recall, or as the node chooses.
+	// Instead of ef and nprobe: share of the top_k nearest rows that is wanted, 0.5 to 1. An inverted file reads as many lists, and a graph of codes
+	// (HNSW_SQ) has the ef, that find that many of the nearest among its own rows; for queries that are unlike these they may find fewer. Graphs of
+	// vectors (HNSW) do their default work, and more from 0.98 on. 1 = all rows are looked at. 0 = the index's parameter recall, or as the node chooses.
 	Recall        float32 `protobuf:"fixed32,30,opt,name=recall,proto3" json:"recall,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
