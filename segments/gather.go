@@ -105,7 +105,10 @@ func (x *reader) copyRows(ctx context.Context, f schema.Field, hits []hit) (col 
 				return err
 			}
 		}
-		return nil
+		if isText(col) {
+			return nil // counted as it came
+		}
+		return x.room.add(valueBytes(col))
 	})
 	if err != nil && at >= 0 {
 		x.coll.set.fault(x.targets[at].holder, err)
@@ -119,7 +122,7 @@ const textRows = 16
 // copyRun copies a field of rows of one target. What text takes is not known before it
 // is looked at: it is accounted as it comes, twice, since it is encoded after.
 func (x *reader) copyRun(t *target, f schema.Field, col *schema.Column, rows []uint32) error {
-	if kind := col.ValueType(); kind != schema.VarChar && kind != schema.JSON {
+	if !isText(col) {
 		t.gather(col, rows)
 		return nil
 	}
@@ -132,8 +135,17 @@ func (x *reader) copyRun(t *target, f schema.Field, col *schema.Column, rows []u
 		if err := x.takes(n); err != nil {
 			return errors.Wrapf(err, "field %q", f.Name)
 		}
+		if err := x.room.add(n / 2); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// isText reports whether the values of a column are texts, or lists of them.
+func isText(c *schema.Column) bool {
+	kind := c.ValueType()
+	return kind == schema.VarChar || kind == schema.JSON
 }
 
 // gatherVectors copies a vector field of hits, of some targets after the others if

@@ -121,6 +121,9 @@ func (g *grouping) answer(ctx context.Context, chosen [][]group, res *SearchResu
 			n += len(c.hits)
 		}
 		res.Counts = append(res.Counts, int64(n))
+		if err := g.room.fits(len(m.hits)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -93,6 +93,10 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 			return nil, err
 		}
 	}
+	x.room = x.newAnswerSize(r.NQ, r.TopK)
+	if err := h.checkSize(); err != nil {
+		return nil, err
+	}
 	if err := h.run(ctx); err != nil {
 		return nil, err
 	}
@@ -268,6 +272,9 @@ func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
 			res.Scores = append(res.Scores, float32(f.points))
 		}
 		res.Counts = append(res.Counts, int64(len(best)))
+		if err := h.room.fits(len(out)); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

@@ -92,6 +92,9 @@ func (s *searching) merge(ctx context.Context, res *SearchResult) error {
 		skip := min(s.req.Offset, got)
 		m.hits = append(m.hits[:first], m.hits[first+skip:]...)
 		res.Counts = append(res.Counts, int64(got-skip))
+		if err := s.room.fits(len(m.hits)); err != nil {
+			return err
+		}
 	}
 	res.Scores = make([]float32, len(m.hits))
 	for i, h := range m.hits {

@@ -30,9 +30,12 @@ type Read struct {
 	// Ready is called once the channels have applied what is guaranteed and before
 	// the snapshot is taken, again if the channels change meanwhile: it may wait for
 	// segments that the answer needs. Its error ends the read. Nil = nothing to wait for.
-	Ready   func(ctx context.Context) error
-	OneTime bool // read all channels at the same timestamp, so that another read can repeat it
-	Explain bool // ReadStats tells what was done in each segment
+	Ready func(ctx context.Context) error
+	// MaxBytes is how much the values of a search's answer may have in all: it is refused
+	// as Invalid as soon as it is sure to have more. 0 = unbounded.
+	MaxBytes int64
+	OneTime  bool // read all channels at the same timestamp, so that another read can repeat it
+	Explain  bool // ReadStats tells what was done in each segment
 }
 
 // ReadStats says what an answer is made from.
@@ -88,6 +91,7 @@ type reader struct {
 	missed   int64  // in those that failed
 	nanos    atomic.Int64
 	memory   *Reservation  // results on their way
+	room     answerSize    // of a search's answer
 	held     []int64       // fields whose files are claimed in all targets
 	one      [1]int64      // memory of held
 	claims   []*fieldFiles // further files that are claimed

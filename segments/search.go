@@ -124,6 +124,10 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 	}
 	s.req, s.merger = r, c.set.merges.Get().(*merger)
 	defer s.recycle()
+	x.room = x.newAnswerSize(r.NQ, r.TopK)
+	if err := s.checkSize(); err != nil {
+		return nil, err
+	}
 	if err := x.takes(s.estimate()); err != nil {
 		return nil, err
 	}
@@ -163,6 +167,9 @@ func (s *searching) searchRows(ctx context.Context, res *SearchResult) error {
 
 // output copies the keys and fields of hits into the answer.
 func (x *reader) output(ctx context.Context, res *SearchResult, fields []int64, hits []hit) error {
+	if err := x.room.add(4 * int64(len(hits))); err != nil {
+		return err
+	}
 	cols, err := x.gather(ctx, append([]int64{x.info.Schema.Primary().ID}, fields...), hits)
 	if err != nil {
 		return err

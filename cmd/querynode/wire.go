@@ -314,6 +314,7 @@ func (r *running) openNode(context.Context) (err error) {
 	r.node, err = node.Open(node.Options{
 		Name: c.Node.Name, Dir: r.dir.run, Catalog: r.catalog, Bucket: r.bucket, Queue: r.queue, Segments: r.set, Dispatcher: r.dispatch,
 		PChannels: c.PChannelNames(), Standalone: c.Node.Standalone, Sole: r.embedded != nil, AdoptQueue: c.Queue.Adopt, BoundedStaleness: c.Node.BoundedStaleness,
+		MaxAnswerBytes:  int64(c.Search.MaxAnswerBytes),
 		RefreshInterval: c.Node.RefreshInterval, CallTimeout: c.Node.CallTimeout, Logger: r.log,
 		Flush: flush.Options{
 			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge, MaxDeleteBytes: int64(c.Growing.DeleteBytes),

@@ -192,6 +192,8 @@ type Search struct {
 	QueueLen int `koanf:"queue_len" default:"4096"`
 	// Sum of the costs of waiting and running tasks; the cost of a task is about the number of vectors it compares. 0 = no bound.
 	MaxCost int `koanf:"max_cost" zero:"keep"`
+	// Bytes that the values of one answer of Search, HybridSearch or Get may have: 8 of an integer, 4 of a score, of text its own. More is refused as INVALID_ARGUMENT, before the work where it is sure. Rows of a query come in pieces, and are not bounded.
+	MaxAnswerBytes Bytes `koanf:"max_answer_bytes" default:"100MiB"`
 }
 
 // Growing configures growing segments and their flush.

@@ -176,6 +176,7 @@ func (c *Config) spans() []span {
 	n("search.workers", c.Search.Workers, 0, 4096)
 	n("search.queue_len", c.Search.QueueLen, -1, 1<<24)
 	n("search.max_cost", c.Search.MaxCost, 0, 1<<60)
+	b("search.max_answer_bytes", c.Search.MaxAnswerBytes, 1<<12, 1<<40)
 	n("growing.reserve_rows", c.Growing.ReserveRows, 1, 1<<30)
 	n("growing.seal_rows", c.Growing.SealRows, 1, 1<<30)
 	b("growing.seal_bytes", c.Growing.SealBytes, 1<<10, 1<<40)

@@ -62,3 +62,18 @@ func TestAGetOfAKeyThatNoFilterCanName(t *testing.T) {
 		t.Errorf("a field called like: %v", err)
 	}
 }
+
+// TestAGetHasABound: it comes in one message.
+func TestAGetHasABound(t *testing.T) {
+	n := newWorld(t).open(func(o *Options) { o.MaxAnswerBytes = 1 << 12 }).ready()
+	n.create()
+	n.insert(between(0, 1000)...)
+	get := func(keys int64) error {
+		_, err := n.Get(within(t), Select{Collection: things, Freshness: Freshness{Level: Strong}}, keysOf(between(0, keys)...))
+		return err
+	}
+	must(t, get(20))
+	if err := get(1000); !errclass.Is(err, errclass.Invalid) {
+		t.Errorf("%v, want class Invalid", err)
+	}
+}

@@ -52,6 +52,9 @@ type Options struct {
 	AdoptQueue string
 	// BoundedStaleness is how old a BOUNDED read may be. 0 = 5 s.
 	BoundedStaleness time.Duration
+	// MaxAnswerBytes is what the values of one answer of Search, HybridSearch or Get may
+	// have. 0 = 100 MiB.
+	MaxAnswerBytes int64
 	// RefreshInterval is how often the catalog is looked at for segments that
 	// other nodes have flushed, and for collections to serve. 0 = 5 s.
 	RefreshInterval time.Duration
@@ -82,6 +85,9 @@ func (o *Options) EnsureDefaults() {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
+	}
+	if o.MaxAnswerBytes == 0 {
+		o.MaxAnswerBytes = 100 << 20
 	}
 	if o.Compact.Retention == 0 {
 		o.Compact.Retention = time.Hour // reads are refused by it too

@@ -303,10 +303,14 @@ func (n *Node) Get(ctx context.Context, s Select, keys *schema.Column) (*Rows, e
 	s.keys = keys
 	held := n.o.Segments.Ledger().Force(segments.KindScratch, 0)
 	defer held.Release()
-	var taken, granted int64
+	var answer, taken, granted int64
 	var all *Rows
 	res, err := n.Query(ctx, &Query{Select: s}, func(r *Rows) error {
-		taken += 2 * r.Batch.Bytes() // columns grow by doubling
+		bytes := r.Batch.Bytes()
+		if answer += bytes; answer > n.o.MaxAnswerBytes {
+			return errclass.New(errclass.Invalid, "get: the answer would have more than %d bytes (search.max_answer_bytes): ask for fewer keys or fields at a time", n.o.MaxAnswerBytes)
+		}
+		taken += 2 * bytes // columns grow by doubling
 		if taken > freeGet {
 			if err := held.Grow(taken - granted); err != nil {
 				return errclass.Wrap(err, errclass.Exhausted, "get: ask for fewer keys or fields at a time")

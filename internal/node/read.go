@@ -325,7 +325,7 @@ func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.
 // read translates what reads have in common. star says what "*" stands for;
 // withKey puts the primary key first.
 func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
-	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read, Explain: q.Explain}
+	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read, Explain: q.Explain, MaxBytes: n.o.MaxAnswerBytes}
 	err := n.checkRetained(coll, r.ReadTimestamp)
 	if err != nil {
 		return r, nil, err
