@@ -24,6 +24,18 @@ const benchDim = 128
 // served is a collection of a number of sealed segments of rows rows each.
 func served(b *testing.B, segments, rows int, ix VectorIndex) *Collection {
 	b.Helper()
+	return servedOf(b, segments, ix, benchSchema(), func(s *schema.Schema, id int64) *schema.Batch { return benchRows(s, id, rows) })
+}
+
+func benchSchema() *schema.Schema {
+	s := items()
+	s.Fields[3].Dim = benchDim
+	return s
+}
+
+// servedOf is served with rows that are made by batch.
+func servedOf(b *testing.B, segments int, ix VectorIndex, s *schema.Schema, batch func(s *schema.Schema, id int64) *schema.Batch) *Collection {
+	b.Helper()
 	p, err := pool.New(pool.Options{Workers: 1})
 	must(b, err)
 	bucket := objstore.NewMem(nil)
@@ -33,21 +45,19 @@ func served(b *testing.B, segments, rows int, ix VectorIndex) *Collection {
 		must(b, set.Close(context.Background()))
 		must(b, p.Close(context.Background()))
 	})
-	s := items()
-	s.Fields[3].Dim = benchDim
 	c := set.Add(CollectionInfo{ID: 1, Name: "items", Schema: s, Indexes: map[int64]VectorIndex{vectorField: ix}})
 	_, err = c.Watch("v", Position{Timestamp: 1}, nil)
 	must(b, err)
 	r := &rig{bucket: bucket}
 	for id := range int64(segments) {
-		left := rows
+		left := true
 		o := BuildOptions{Dir: filepath.Join(b.TempDir(), "built"), Meta: Meta{ID: id, CollectionID: 1, VChannel: "v"}, Info: c.Info(), Workers: 2}
 		m, err := Build(b.Context(), o, func() (*schema.Batch, error) {
-			if left == 0 {
+			if !left {
 				return nil, io.EOF
 			}
-			left = 0
-			return benchRows(s, id, rows), nil
+			left = false
+			return batch(s, id), nil
 		})
 		must(b, err)
 		for _, name := range append(m.FileNames(), segfile.ManifestName) {
@@ -129,6 +139,25 @@ func BenchmarkSearchSealed(b *testing.B) {
 		must(b, err)
 		benchSearch(b, c, queries, Read{Plan: p})
 	})
+}
+
+// BenchmarkSearchNulls is a search of one vector in 100,000 rows of 128 values, one in
+// ten of which is null.
+func BenchmarkSearchNulls(b *testing.B) {
+	queries := benchQueries(256)
+	for _, typ := range []string{"FLAT", "HNSW", "HNSW_SQ"} {
+		s := benchSchema()
+		s.Fields[3].Nullable = true
+		c := servedOf(b, 1, VectorIndex{Type: typ, Metric: index.L2}, s, func(s *schema.Schema, id int64) *schema.Batch {
+			rows := benchRows(s, id, 100_000)
+			v := rows.Columns[3]
+			for i := range rows.Rows {
+				v.Valid = append(v.Valid, i%10 != 3)
+			}
+			return rows
+		})
+		b.Run(typ, func(b *testing.B) { benchSearch(b, c, queries, Read{}) })
+	}
 }
 
 func benchSearch(b *testing.B, c *Collection, queries []float32, read Read) {

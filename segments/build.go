@@ -46,6 +46,7 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 			err = errors.CombineErrors(err, w.Abort())
 		}
 	}()
+	slots := nullSlotsOf(o.Info)
 	for {
 		b, err := next()
 		if errors.Is(err, io.EOF) {
@@ -60,13 +61,18 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 		if b, err = fit(b, o.Info.Schema); err != nil {
 			return nil, err
 		}
+		for i, c := range b.Columns {
+			if s := slots[c.FieldID]; s != nil && len(c.Float) == b.Rows*s.dim {
+				b.Columns[i] = s.fill(c, b.Rows)
+			}
+		}
 		if err := w.Append(b); err != nil {
 			return nil, err
 		}
 	}
 	for _, f := range o.Info.Schema.Fields {
-		if !f.Type.IsVector() {
-			continue
+		if s := slots[f.ID]; !f.Type.IsVector() || s != nil && !s.enough() {
+			continue // no field for an index, or searched exactly
 		}
 		if err := buildIndex(ctx, o, w, f); err != nil {
 			return nil, errors.Wrapf(err, "index field %q", f.Name)
@@ -106,7 +112,7 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	if f.Type == schema.SparseFloatVector {
 		return buildSparse(w, f, ix.Metric == index.BM25)
 	}
-	if f.Type != schema.FloatVector || w.HasNulls(f.ID) {
+	if f.Type != schema.FloatVector || ix.Type == indexFlat {
 		return nil // searched exactly
 	}
 	base, err := w.Vectors(f.ID)

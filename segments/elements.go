@@ -118,5 +118,8 @@ func gatherVectors(dst, src *schema.Column, rows []uint32, null func(row uint32)
 			dst.Valid = append(dst.Valid, true)
 		}
 		dst.Valid[at] = false
+		if dst.Type == schema.FloatVector { // another row's, see nullSlots
+			clear(dst.Float[at*dst.Dim:])
+		}
 	}
 }

@@ -432,8 +432,11 @@ func (s *Sealed) stored(id int64) *sealedVectors {
 // present returns the rows of allowed (nil = all) among the first n whose vector
 // is not null; nil = all of them.
 func (v *sealedVectors) present(allowed *bitset.Set, n int, sc *scratch) *bitset.Set {
-	if v.valid == nil {
+	switch {
+	case v.valid == nil:
 		return allowed
+	case allowed == nil && n == v.rows:
+		return v.valid
 	}
 	return sc.among(allowed, n, func(set *bitset.Set) {
 		set.Fill()
