@@ -14,8 +14,10 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/console"
 	"github.com/querynode/querynode/internal/dataset"
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/objstore"
@@ -104,7 +106,10 @@ func (s *segmentBuildCmd) Run(a *app) error {
 func (s *segmentBuildCmd) plan(ctx context.Context, c *client) (*plan, error) {
 	p := &plan{meta: segments.Meta{ID: s.SegmentID, CollectionID: s.CollectionID, PartitionID: s.PartitionID, VChannel: s.Vchannel}}
 	if p.meta.ID == 0 {
-		p.meta.ID = 1<<52 + rand.Int64N(1<<52)
+		p.meta.ID = catalog.FirstForeignID + rand.Int64N(1<<52)
+	}
+	if s.Collection != "" && p.meta.ID < catalog.FirstForeignID {
+		return nil, errclass.New(errclass.Invalid, "--segment-id %d: ids below 2^52 are the nodes' own; leave it out to have one made up", p.meta.ID)
 	}
 	var err error
 	if s.Collection == "" {

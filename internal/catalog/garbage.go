@@ -51,10 +51,11 @@ const (
 	manifestFile = "/manifest.json" // of a segment, uploaded last and deleted first
 )
 
-// firstForeignID is where the ids of segments begin that are built elsewhere. Their
+// FirstForeignID is where the ids of segments begin that are built elsewhere:
+// AllocateIDs gives out none of them, and any below it to new segments sooner or later. Their
 // folders may be there long before the catalog is told of them: they are garbage
 // only once they have been replaced, or their collection is gone.
-const firstForeignID = 1 << 52
+const FirstForeignID = 1 << 52
 
 // unit is files that belong together: a segment's folder, or one file of deletes.
 type unit struct {
@@ -94,7 +95,7 @@ func unitOf(key string) (unit, bool) {
 	if !ok || err != nil || n <= 0 {
 		return unit{}, false
 	}
-	return unit{collection: id, path: segmentsRoot + of + "/" + folder, foreign: n >= firstForeignID}, true
+	return unit{collection: id, path: segmentsRoot + of + "/" + folder, foreign: n >= FirstForeignID}, true
 }
 
 // garbage does what is due for files that no manifest names.

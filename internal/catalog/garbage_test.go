@@ -196,7 +196,7 @@ func TestACommitThatIsPausedIsTooLate(t *testing.T) {
 
 func TestForeignSegmentsWaitToBeAdded(t *testing.T) {
 	inYard(t, func(t *testing.T, y *yard) {
-		s := y.upload(firstForeignID+5, "")
+		s := y.upload(FirstForeignID+5, "")
 		for range 4 {
 			time.Sleep(y.c.o.FileGrace)
 			y.sweep()
@@ -227,7 +227,7 @@ func TestFilesOfACollectionThatIsGoneAreSwept(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		y.upload(7, "-t1-aa")
-		y.upload(firstForeignID+5, "")
+		y.upload(FirstForeignID+5, "")
 		for range 2 {
 			time.Sleep(y.c.o.FileGrace)
 			y.sweep()

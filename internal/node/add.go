@@ -66,7 +66,7 @@ func (n *Node) addSegment(ctx context.Context, coll *catalog.Collection, folder 
 	if err != nil {
 		return 0, err
 	}
-	known, err := isKnown(c, ch, m.SegmentID, folder)
+	known, err := isKnown(c, m.SegmentID, folder)
 	if err != nil {
 		return 0, err
 	}
@@ -121,8 +121,8 @@ func (n *Node) manifest(ctx context.Context, folder string) (*segfile.Manifest, 
 }
 
 // isKnown reports whether the catalog has the segment already. It refuses one
-// whose id another segment has: it would take that one's place.
-func isKnown(c *catalog.Channel, ch *segments.Channel, id int64, folder string) (bool, error) {
+// whose id another segment has, or may get: it would take that one's place.
+func isKnown(c *catalog.Channel, id int64, folder string) (bool, error) {
 	for _, have := range c.Segments {
 		if have.ID == id && have.Path != folder {
 			return false, errclass.New(errclass.Conflict, "the catalog has a segment %d already, in %s: build it with another id", id, have.Path)
@@ -131,12 +131,8 @@ func isKnown(c *catalog.Channel, ch *segments.Channel, id int64, folder string) 
 			return true, nil
 		}
 	}
-	growing, release := ch.Growing()
-	defer release()
-	for _, g := range growing {
-		if g.Meta().ID == id {
-			return false, errclass.New(errclass.Conflict, "a growing segment has the id %d: build it with another one, above 2^52", id)
-		}
+	if id < catalog.FirstForeignID {
+		return false, errclass.New(errclass.Invalid, "segment %d: ids below 2^52 are given to rows that are written, which would be lost if the segment had it first: build it with another one", id)
 	}
 	return false, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/segments"
@@ -169,4 +170,21 @@ func TestOfTwoAddedSegmentsTheLaterIsNewer(t *testing.T) {
 func keepsNothing(o *Options) {
 	o.Compact.Retention, o.Compact.ReadSlack, o.Compact.Interval = -1, -1, -1
 	o.Flush.CheckpointInterval = time.Hour
+}
+
+// A node gives ids below 2^52 to the segments of rows that are written. If one that was
+// built elsewhere had such an id first, the rows would be taken for its own.
+func TestASegmentDoesNotTakeAnIDThatRowsWillGet(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(func(o *Options) { o.Flush.SealRows = 1 }).ready()
+	r.create()
+	next, err := r.o.Catalog.AllocateIDs(within(t), 1)
+	must(t, err)
+	if _, err := r.AddSegments(within(t), things, []string{r.built(next+3, 1000)}); !errclass.Is(err, errclass.Invalid) {
+		t.Errorf("want an error of class Invalid, got %v", err)
+	}
+	for i := range int64(10) {
+		r.insert(i)
+	}
+	r.has(10)
 }

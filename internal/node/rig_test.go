@@ -113,6 +113,7 @@ func (w *world) open(change func(*Options)) *rig {
 	push := func(name string, closer func(context.Context) error) {
 		must(t, stack.Push(name, closer, 10*time.Second))
 	}
+	dir := filepath.Join(t.TempDir(), fmt.Sprint("node-", w.nodes)) // removed after the node is closed
 	dead := &atomic.Bool{}
 	bucket := mortal{w.bucket, dead}
 	closeAll := sync.OnceFunc(func() {
@@ -133,7 +134,6 @@ func (w *world) open(change func(*Options)) *rig {
 	p, err := pool.New(pool.Options{Name: "search", Logger: log})
 	must(t, err)
 	push("pool", p.Close)
-	dir := filepath.Join(t.TempDir(), fmt.Sprint("node-", w.nodes))
 	set, err := segments.New(segments.Options{Dir: filepath.Join(dir, "segments"), Pool: p, Bucket: bucket,
 		Ledger: segments.NewLedger(w.memory), GrowingRows: 10_000, Logger: log})
 	must(t, err)
