@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // of the zones that collections name, where the machine has none
 
 	"github.com/alecthomas/kong"
 	"github.com/cockroachdb/errors"

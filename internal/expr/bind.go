@@ -11,8 +11,9 @@ import (
 type binder struct {
 	text   string
 	schema *schema.Schema
-	sample *node // the one random_sample that is in its place
-	last   *node // what the filter ends in, see lastTerm
+	zone   string // of times without an offset
+	sample *node  // the one random_sample that is in its place
+	last   *node  // what the filter ends in, see lastTerm
 	// element is what $ stands for; nil outside of conditions on elements.
 	element *schema.Field
 }

@@ -19,7 +19,7 @@ func CompileKeys(keys *schema.Column, s *schema.Schema) (*Plan, error) {
 	if bad != "" {
 		return nil, errAt("", 0, nil, "keys: %s", bad)
 	}
-	return compile(newNode(nIn, 0, &node{kind: nName, name: s.Primary().Name}, &node{kind: nConst, val: v}), "", s)
+	return compile(newNode(nIn, 0, &node{kind: nName, name: s.Primary().Name}, &node{kind: nConst, val: v}), "", s, "")
 }
 
 // wordsOfFilters are those of the language that stand where the name of a field may.

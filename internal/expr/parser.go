@@ -9,15 +9,16 @@ type parser struct {
 	lex       lexer
 	tok       token // the one to look at
 	vars      map[string]any
-	depth     int  // open prefixes and brackets
-	lists     int  // open lists
-	element   bool // inside of a condition on elements, where $ stands for one
-	listBytes int  // text spent on lists that are closed
+	zone      string // of times without an offset
+	depth     int    // open prefixes and brackets
+	lists     int    // open lists
+	element   bool   // inside of a condition on elements, where $ stands for one
+	listBytes int    // text spent on lists that are closed
 }
 
 // parse returns the syntax tree of text, nil when it is blank.
-func parse(text string, vars map[string]any) (*node, error) {
-	p := &parser{lex: lexer{text: text}, vars: vars}
+func parse(text string, vars map[string]any, zone string) (*node, error) {
+	p := &parser{lex: lexer{text: text}, vars: vars, zone: zone}
 	if len(text) > MaxTextWithLists {
 		return nil, p.fail(0, "the filter has %d bytes, at most %d are allowed", len(text), MaxTextWithLists)
 	}

@@ -25,18 +25,24 @@ type Plan struct {
 // string, slices of them and []any (int, int32 and float32 are taken too). Plan and
 // vars share nothing afterwards but strings. Errors are of class Invalid and hold an *Error.
 func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) {
-	n, err := parse(text, vars)
+	return CompileIn(text, s, vars, "")
+}
+
+// CompileIn is Compile for a collection with a time zone, an IANA name such as
+// Asia/Shanghai: times in text or vars without an offset are of that. "" = UTC.
+func CompileIn(text string, s *schema.Schema, vars map[string]any, zone string) (*Plan, error) {
+	n, err := parse(text, vars, zone)
 	if err != nil {
 		return nil, err
 	}
-	return compile(n, text, s)
+	return compile(n, text, s, zone)
 }
 
 // compile makes a plan of a parsed filter; nil matches all rows.
-func compile(n *node, text string, s *schema.Schema) (_ *Plan, err error) {
+func compile(n *node, text string, s *schema.Schema, zone string) (_ *Plan, err error) {
 	p := &Plan{root: &constPred{value: true}}
 	if n != nil {
-		if n, err = (&binder{text: text, schema: s, sample: sampleOf(n), last: lastTerm(n)}).condition(n); err != nil {
+		if n, err = (&binder{text: text, schema: s, zone: zone, sample: sampleOf(n), last: lastTerm(n)}).condition(n); err != nil {
 			return nil, err
 		}
 		var b strings.Builder

@@ -20,7 +20,7 @@ func (p *parser) temporal(word *node) (*node, error) {
 	n := &node{kind: nConst, pos: word.pos}
 	var bad string
 	if strings.EqualFold(word.name, "iso") {
-		n.val, bad = parseTime(p.tok.str)
+		n.val, bad = parseTime(p.tok.str, p.zone)
 	} else {
 		n.val, bad = parseSpan(p.tok.str)
 	}
@@ -30,10 +30,10 @@ func (p *parser) temporal(word *node) (*node, error) {
 	return n, p.advance()
 }
 
-// parseTime reads a time; one without an offset is UTC, as that of a Milvus
-// collection without a time zone.
-func parseTime(s string) (value, string) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07", time.DateTime} {
+// parseTime reads a time; one without an offset is of the zone, "" = UTC, as in
+// Milvus. Of two moments that a clock shows when it is put back it is either one.
+func parseTime(s, zone string) (value, string) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07"} {
 		t, err := time.Parse(layout, s)
 		if err != nil {
 			continue
@@ -41,6 +41,18 @@ func parseTime(s string) (value, string) {
 		if _, offset := t.Zone(); offset > 14*3600 || offset < -12*3600 {
 			return value{}, "an offset is between -12:00 and +14:00, not as in " + strconv.Quote(clip(s))
 		}
+		return value{k: kTime, i: t.UnixMicro()}, ""
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", time.DateTime} {
+		t, err := time.Parse(layout, s)
+		if err != nil {
+			continue
+		}
+		in, err := time.LoadLocation(zone) // only here: it reads a file
+		if err != nil {
+			return value{}, "the time zone of the collection, " + strconv.Quote(clip(zone)) + ", is unknown: write the time with an offset"
+		}
+		t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), in)
 		return value{k: kTime, i: t.UnixMicro()}, ""
 	}
 	return value{}, "a time is written 2026-01-02T15:04:05Z or with an offset such as +01:00, not " + strconv.Quote(clip(s))
@@ -158,7 +170,7 @@ func (b *binder) readTimes(l, r *node) error {
 	if r.kind != nConst || r.typ != kString || l.typ != kTime {
 		return nil
 	}
-	v, bad := parseTime(r.val.s)
+	v, bad := parseTime(r.val.s, b.zone)
 	if bad != "" {
 		return b.fail(r, "%s", bad)
 	}
@@ -175,7 +187,7 @@ func (b *binder) readTimeList(l, r *node) error {
 		if e.k != kString {
 			continue
 		}
-		v, bad := parseTime(e.s)
+		v, bad := parseTime(e.s, b.zone)
 		if bad != "" {
 			return b.fail(r, "element %d of the list: %s", i, bad)
 		}

@@ -24,6 +24,9 @@ const (
 	// PropertyWarmup says when vectors and indexes of segments come to the local disk:
 	// sync, async or none; see segments.Warmup. Absent = as the node is configured.
 	PropertyWarmup = "collection.warmup"
+	// PropertyTimezone is the IANA name of the zone that times in filters are of which
+	// come without an offset. Absent = UTC.
+	PropertyTimezone = "timezone"
 )
 
 // maxSeconds bounds both: a hundred years.
@@ -35,6 +38,11 @@ func checkProperties(m map[string]string) error {
 		if _, _, err := seconds(m, key); err != nil {
 			return err
 		}
+	}
+	if name := m[PropertyTimezone]; name == "Local" { // the machine's: each node might have another
+		return errclass.New(errclass.Invalid, "property %s is %q: want a name such as Asia/Shanghai or UTC", PropertyTimezone, name)
+	} else if _, err := time.LoadLocation(name); err != nil {
+		return errclass.Wrap(err, errclass.Invalid, "property %s: want a name such as Asia/Shanghai or UTC", PropertyTimezone)
 	}
 	_, err := segments.ParseWarmup(m[PropertyWarmup])
 	return errclass.Wrap(err, errclass.Invalid, "property %s", PropertyWarmup)
