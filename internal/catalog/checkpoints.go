@@ -21,7 +21,8 @@ const checkpointTries = 8
 // Checkpoints returns those of the channels of all collections that a pchannel
 // carries: of all that can have a row on it that is older than any of them. What comes
 // later begins behind them, so the topic is not needed before the lowest. It costs
-// some listings, and reads of what has changed.
+// some listings, and reads of what has changed. Where manifests cannot be read for good
+// (Corrupt, Unimplemented), the error comes with what the others say.
 func (c *Catalog) Checkpoints(ctx context.Context, pchannel string) ([]Checkpoint, error) {
 	if err := checkPChannel(pchannel); err != nil {
 		return nil, err
@@ -33,11 +34,14 @@ func (c *Catalog) Checkpoints(ctx context.Context, pchannel string) ([]Checkpoin
 		if err != nil {
 			return nil, err
 		}
-		colls, err := c.collections(ctx)
-		if err != nil {
-			return nil, err
+		colls, bad := c.collections(ctx)
+		if bad != nil && !unreadable(bad) {
+			return nil, bad
 		}
 		out, err := c.checkpointsOf(colls, pchannel, there)
+		if bad != nil && (err == nil || unreadable(err)) {
+			return out, errclass.Mark(errors.Wrapf(errors.Join(bad, err), "checkpoints of pchannel %s", pchannel), errclass.Of(bad))
+		}
 		if err == nil || !errclass.Is(err, errclass.NotFound) || try+1 >= checkpointTries {
 			return out, errors.Wrapf(err, "checkpoints of pchannel %s", pchannel)
 		}
@@ -69,7 +73,7 @@ func (c *Catalog) channelsOn(ctx context.Context, pchannel string) (map[string]c
 
 // checkpointsOf are the checkpoints of the channels of collections that a pchannel
 // carries. One that is not there is of class NotFound.
-func (c *Catalog) checkpointsOf(colls []*Collection, pchannel string, there map[string]channelOrError) (out []Checkpoint, err error) {
+func (c *Catalog) checkpointsOf(colls []*Collection, pchannel string, there map[string]channelOrError) (out []Checkpoint, bad error) {
 	for _, col := range colls {
 		for _, v := range col.VChannels {
 			if v.PChannel != pchannel {
@@ -83,11 +87,20 @@ func (c *Catalog) checkpointsOf(colls []*Collection, pchannel string, there map[
 			if ch.err == nil {
 				ch.err = ch.checkName(key, v.Name)
 			}
+			if unreadable(ch.err) {
+				bad = errors.CombineErrors(bad, errors.Wrapf(ch.err, "channel %s", v.Name))
+				continue
+			}
 			if ch.err != nil {
 				return nil, errors.Wrapf(ch.err, "channel %s", v.Name)
 			}
 			out = append(out, Checkpoint{v.Name, ch.Checkpoint, ch.CheckpointTimestamp})
 		}
 	}
-	return out, nil
+	return out, bad
+}
+
+// unreadable reports whether manifests cannot be read for good.
+func unreadable(err error) bool {
+	return errclass.Is(err, errclass.Corrupt) || errclass.Is(err, errclass.Unimplemented)
 }

@@ -275,7 +275,9 @@ func (c *Catalog) collections(ctx context.Context) ([]*Collection, error) {
 	}
 	slices.SortFunc(all, func(a, b *Collection) int { return strings.Compare(a.Name, b.Name) })
 	if len(errs) > 0 {
-		return all, errclass.Mark(errors.Join(errs...), errclass.Of(errs[0]))
+		// One that may pass decides, if there is one.
+		of := slices.IndexFunc(errs, func(err error) bool { return !unreadable(err) })
+		return all, errclass.Mark(errors.Join(errs...), errclass.Of(errs[max(of, 0)]))
 	}
 	return all, nil
 }

@@ -30,6 +30,7 @@ type serving struct {
 	channels map[string]*watch
 
 	// Guarded by Node.mu.
+	wanted   map[string]bool   // channels that were watched and that nobody has let go of
 	broken   []Broken          // of the catalog, and cannot be loaded
 	released map[int64]bool    // by a caller, although whole is set
 	absent   map[string]absent // by vchannel: neither replayed nor loaded yet
@@ -39,7 +40,7 @@ type serving struct {
 }
 
 func newServing() *serving {
-	return &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, released: map[int64]bool{},
+	return &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, wanted: map[string]bool{}, released: map[int64]bool{},
 		absent: map[string]absent{}, asked: map[int64]bool{}, failing: map[int64]error{}, news: make(chan struct{})}
 }
 
@@ -111,10 +112,21 @@ func (n *Node) WatchChannels(ctx context.Context, collection string, vchannels [
 		return nil, err
 	}
 	defer leave()
+	if err := n.finishRelease(ctx, s); err != nil {
+		return nil, err
+	}
 	if err := n.watch(ctx, s, coll, vchannels); err != nil {
 		return nil, err
 	}
 	return n.watchedOf(s), nil
+}
+
+// wantedOf returns the channels that are to be watched, those too that just are not, since
+// to begin them anew has failed.
+func (n *Node) wantedOf(s *serving) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.wanted))
 }
 
 func (n *Node) watchedOf(s *serving) []string {
@@ -161,16 +173,19 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 	}
 	for _, v := range vchannels {
 		n.mu.Lock()
-		w := s.channels[v.Name]
+		w, again := s.channels[v.Name], s.wanted[v.Name]
 		n.mu.Unlock()
 		if w != nil && w.handle.State() != dispatcher.Failed {
 			continue
 		}
 		var err error
-		if w == nil {
+		if !again {
 			err = n.watchOne(ctx, s, coll, v)
 		} else {
 			err = n.watchAnew(ctx, s, coll, v)
+		}
+		if unreadable(err) {
+			err = errors.Wrap(err, "restore the manifest that is damaged, or update this node if it is of a newer one")
 		}
 		if err != nil {
 			return errors.Wrapf(err, "watch channel %s", v.Name)
@@ -184,7 +199,7 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 func (n *Node) watchAnew(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
 	over := s.coll.Anew()
 	defer over()
-	had := sealedOf(s.coll, v.Name)
+	had := append(sealedOf(s.coll, v.Name), n.askedOf(s)...) // those of an earlier try, too
 	if err := n.unwatch(ctx, s, v.Name); err != nil {
 		return err
 	}
@@ -256,6 +271,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	watched, end := context.WithCancel(context.Background())
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	s.wanted[v.Name] = true
 	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end}
 	n.changedLocked()
 	return nil
@@ -314,7 +330,7 @@ func (n *Node) UnwatchChannels(ctx context.Context, collection string, vchannels
 		return nil, err
 	}
 	defer leave()
-	watched := n.watchedOf(s)
+	watched := n.wantedOf(s)
 	picked = slices.DeleteFunc(slices.Clone(picked), func(v catalog.VChannel) bool { return !slices.Contains(watched, v.Name) })
 	names := make([]string, 0, len(picked))
 	for _, v := range picked {
@@ -335,6 +351,9 @@ func (n *Node) leaveChannels(ctx context.Context, s *serving, names []string) (g
 		if slices.Contains(n.watchedOf(s), name) {
 			continue
 		}
+		n.mu.Lock()
+		delete(s.wanted, name)
+		n.mu.Unlock()
 		released = append(released, s.coll.Release(sealedOf(s.coll, name)...)...)
 		gone = append(gone, name)
 	}
@@ -390,21 +409,27 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 }
 
 // mustRead returns the channels that a read of the collection must cover: all of
-// one that is served whole. A read that began before a channel was let go of
-// fails rather than miss its rows.
+// one that is served whole, else what was asked for. A read that began before a channel
+// was let go of, or while one cannot begin anew, fails rather than miss its rows.
 func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
 	n.mu.Lock()
 	s := n.mu.serving[coll.ID]
 	n.mu.Unlock()
 	switch {
+	case s == nil && n.asideOf(coll.ID) != nil:
+		return nil, n.asideOf(coll.ID)
 	case s == nil, s.leaving.Load():
 		return nil, notLoaded(coll)
-	case !s.whole.Load():
-		return nil, nil
 	}
-	names := make([]string, 0, len(coll.VChannels))
-	for _, v := range coll.VChannels {
-		names = append(names, v.Name)
+	names := n.wantedOf(s)
+	if s.whole.Load() {
+		names = names[:0]
+		for _, v := range coll.VChannels {
+			names = append(names, v.Name)
+		}
+	}
+	if err := n.asideOf(coll.ID); err != nil && len(n.watchedOf(s)) < len(names) {
+		return nil, err
 	}
 	return names, nil
 }
@@ -506,7 +531,12 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 		return o, err
 	}
 	lowest, highest, _, err := flush.Checkpoints(ctx, n.o.Catalog, pchannel)
-	if err != nil {
+	switch {
+	case unreadable(err):
+		// Of some collection, which does not hold up the others. Nothing is read from here,
+		// see TailOnly; the log is not trimmed until all can be read.
+		n.o.Logger.Error("node: the log is opened without its checkpoint", "pchannel", pchannel, "error", err)
+	case err != nil:
 		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
 	}
 	// Of all channels: what is written before the checkpoint of one is taken for stored.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,13 @@ func (n *Node) unask(s *serving, ids ...int64) {
 		delete(s.asked, id)
 	}
 	n.newsLocked(s)
+}
+
+// askedOf lists them.
+func (n *Node) askedOf(s *serving) []int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.asked))
 }
 
 // arrivedLocked takes a segment off the list of the absent.

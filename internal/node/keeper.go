@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -26,26 +29,39 @@ func (n *Node) Kick() {
 func (n *Node) keep(ctx context.Context) error {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
-	first := true
+	first, said := true, ""
+	var saidAt, due time.Time
 	for {
+		passed := false
+		var listed error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-n.chored:
+			listed = n.unlisted()
 		case <-wait.C:
+			passed = true
 		case <-n.kick:
+			passed = true
 		}
-		err := lifecycle.Call("keeper", func() error { return n.pass(ctx) })
+		if passed {
+			listed = lifecycle.Call("keeper", func() error { return n.pass(ctx) })
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
+		err := errors.CombineErrors(listed, n.undone(first))
 		next := n.o.RefreshInterval
 		replay := n.replaying(first && err == nil)
 		n.mu.Lock()
-		n.mu.problem = errors.CombineErrors(err, replay)
+		n.mu.listed, n.mu.problem = listed, errors.CombineErrors(err, replay)
 		n.mu.Unlock()
 		switch {
 		case err != nil:
-			n.o.Logger.Warn("node: not everything is served; trying again", "error", err)
+			if text := err.Error(); passed && (text != said || time.Since(saidAt) > time.Minute) {
+				said, saidAt = text, time.Now()
+				n.o.Logger.Warn("node: not everything is served; trying again", "error", err)
+			}
 			next = min(next, time.Second)
 		case replay != nil:
 			next = min(next, replayLook)
@@ -53,38 +69,50 @@ func (n *Node) keep(ctx context.Context) error {
 			first = false
 			close(n.ready)
 		}
-		wait.Reset(next)
+		// Sooner, never later: chores may end one after the other for long.
+		if at := time.Now().Add(next); passed || at.Before(due) {
+			due = at
+			wait.Reset(next)
+		}
 	}
 }
 
+// unlisted is why the last pass could not list the collections.
+func (n *Node) unlisted() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.listed
+}
+
+// pass looks at what there is to be served and has it looked after; it waits for none of
+// that. Collections that cannot be listed do not hold up those that can.
 func (n *Node) pass(ctx context.Context) error {
-	var errs []error
 	if n.o.Standalone {
-		errs = append(errs, n.ownLogs(ctx))
+		n.lookAfterLogs()
 	}
 	colls, err := n.Collections(ctx)
-	if err != nil {
-		return errors.Join(append(errs, errors.Wrap(err, "list collections"))...)
+	if err == nil || unreadable(err) {
+		n.setAside(0, "collections", err)
+		err = nil
 	}
 	live := map[int64]bool{}
-	for i := range colls {
-		live[colls[i].ID] = true
-		if err := n.refresh(ctx, colls[i]); err != nil {
-			errs = append(errs, errors.Wrapf(err, "serve collection %q", colls[i].Name))
-		}
+	for _, coll := range colls {
+		live[coll.ID] = true
+		n.lookAfter(coll.ID, fmt.Sprintf("collection %q", coll.Name), func(ctx context.Context) error {
+			return errors.Wrapf(n.refresh(ctx, coll), "serve collection %q", coll.Name)
+		})
+	}
+	if err != nil {
+		return errors.Wrap(err, "list collections")
 	}
 	n.mu.Lock()
-	var gone []int64
-	for id := range n.mu.serving {
-		if !live[id] {
-			gone = append(gone, id)
-		}
-	}
+	gone := slices.DeleteFunc(slices.Collect(maps.Keys(n.mu.serving)), func(id int64) bool { return live[id] })
 	n.mu.Unlock()
 	for _, id := range gone {
-		errs = append(errs, n.dropIfGone(ctx, id))
+		n.lookAfter(id, fmt.Sprintf("collection %d", id), func(ctx context.Context) error { return n.dropIfGone(ctx, id) })
 	}
-	return errors.Join(errs...)
+	n.forgetChores(live)
+	return nil
 }
 
 // dropIfGone stops serving a collection that the catalog does not list; it was
@@ -141,6 +169,9 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 		return err
 	}
 	defer leave()
+	if s.leaving.Load() {
+		return n.finishRelease(ctx, s)
+	}
 	if created || (n.o.Standalone && s.coll == nil) {
 		s.whole.Store(true) // nobody has said yet what is to be served of it
 	}
@@ -160,12 +191,18 @@ func (n *Node) refresh(ctx context.Context, coll *catalog.Collection) error {
 // failed begin anew, and deletes that are in files by now leave the memory of
 // those that others flush, as do growing segments that others have compacted.
 func (n *Node) tend(ctx context.Context, s *serving, coll *catalog.Collection) error {
-	names := n.watchedOf(s)
+	names := n.wantedOf(s)
 	if len(names) == 0 {
 		return nil
 	}
 	if err := n.watch(ctx, s, coll, names); err != nil {
 		return err
+	}
+	// What a channel had when it began anew, and could not be loaded then: reads wait for it.
+	if ids := n.askedOf(s); len(ids) > 0 {
+		if _, err := n.load(ctx, s, coll, ids); err != nil && !forGood(err) {
+			return err
+		}
 	}
 	for _, name := range names {
 		ch, ok := s.coll.Channel(name)

@@ -39,6 +39,9 @@ func (n *Node) LoadSegmentsWarm(ctx context.Context, collection string, ids []in
 		return nil, err
 	}
 	defer leave()
+	if err := n.finishRelease(ctx, s); err != nil {
+		return nil, err
+	}
 	if len(ids) == 0 {
 		s.whole.Store(true)
 		if err := n.watch(ctx, s, coll, nil); err != nil {
@@ -86,7 +89,7 @@ func (n *Node) loadWarm(ctx context.Context, s *serving, coll *catalog.Collectio
 			return loaded, err
 		}
 		anew = true
-		if err := n.watch(ctx, s, coll, n.watchedOf(s)); err != nil {
+		if err := n.watch(ctx, s, coll, n.wantedOf(s)); err != nil {
 			return loaded, err
 		}
 	}
@@ -282,12 +285,30 @@ func (n *Node) ReleaseSegments(ctx context.Context, collection string, ids []int
 		n.letGo(s, ids...)
 		return s.coll.Release(ids...), nil
 	}
-	s.leaving.Store(true)
-	defer s.leaving.Store(false) // no channel is left then, which says the same
-	_, released, err := n.leaveChannels(ctx, s, n.watchedOf(s))
-	if err != nil && len(n.watchedOf(s)) > 0 {
+	return n.release(ctx, s)
+}
+
+// release lets go of all that is served of a collection. If that fails half way, reads are
+// refused until the keeper, or the next who changes what is served, has done the rest:
+// they would find a part, and not know. The caller has the turn.
+func (n *Node) release(ctx context.Context, s *serving) ([]int64, error) {
+	was := s.leaving.Swap(true)
+	gone, released, err := n.leaveChannels(ctx, s, n.wantedOf(s))
+	if err != nil && len(n.wantedOf(s)) > 0 {
+		s.leaving.Store(was || len(gone) > 0)
 		return released, err
 	}
 	n.letGo(s) // even if a subscription has not ended as it should: its channel is gone
-	return append(released, s.coll.Release(sealedOf(s.coll, "")...)...), err
+	released = append(released, s.coll.Release(sealedOf(s.coll, "")...)...)
+	s.leaving.Store(false) // no channel is left, which says the same
+	return released, err
+}
+
+// finishRelease does what is left to do of a release that failed half way.
+func (n *Node) finishRelease(ctx context.Context, s *serving) error {
+	if !s.leaving.Load() || s.coll == nil {
+		return nil
+	}
+	_, err := n.release(ctx, s)
+	return errors.Wrapf(err, "release collection %q, as was asked for", s.coll.Info().Name)
 }

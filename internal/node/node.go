@@ -132,6 +132,7 @@ type Node struct {
 	names     *nameCache
 	clock     wal.Clock     // of all logs of this node
 	kick      chan struct{} // wakes the keeper; capacity 1
+	chored    chan struct{} // tells it that a chore has ended; capacity 1
 	ready     chan struct{} // closed once everything to be served at the start is
 	started   time.Time
 
@@ -140,6 +141,9 @@ type Node struct {
 		serving map[int64]*serving
 		problem error                  // why the keeper is not done yet
 		queues  map[string]*queueState // by pchannel
+		chores  chores                 // of the keeper
+		listed  error                  // why its last pass could not list the collections
+		aside   map[int64]error        // by collection, see SetAside
 		changes int64                  // of channels and broken segments
 		changed chan struct{}          // closed at the next one
 	}
@@ -157,9 +161,11 @@ func Open(o Options) (n *Node, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
+	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), chored: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
 	n.mu.queues = map[string]*queueState{}
+	n.mu.chores.of = map[int64]*chore{}
+	n.mu.aside = map[int64]error{}
 	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)
