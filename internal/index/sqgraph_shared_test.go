@@ -253,6 +253,8 @@ func TestDamagedSharesAreRefused(t *testing.T) {
 	}
 	sizes := hd.sections()
 	at := len(image) - int(aligned(sizes[12]))
+	few, _ := measuredShares().part()
+	last := at + 4*sharePoint*(len(few)-1) // for so few rows
 	le := binary.LittleEndian
 	for name, change := range map[string]func(b []byte){
 		"more shares than any":     func(b []byte) { le.PutUint32(b[116:], 1<<20) },
@@ -266,9 +268,9 @@ func TestDamagedSharesAreRefused(t *testing.T) {
 		"no rows":                  func(b []byte) { le.PutUint32(b[at:], 0) },
 		"rows in the wrong order":  func(b []byte) { le.PutUint32(b[at:], 11) },
 		"an effort out of reach":   func(b []byte) { le.PutUint32(b[at+24:], 1<<31) },
-		"more found than is there": func(b []byte) { le.PutUint32(b[at+12:], shareAll+1) },
+		"more found than is there": func(b []byte) { le.PutUint32(b[last+12:], shareAll+1) },
 		"less found for more":      func(b []byte) { le.PutUint32(b[at+12:], 9); le.PutUint32(b[at+32:], 8) },
-		"more found of half":       func(b []byte) { le.PutUint32(b[at+16:], shareAll+1) },
+		"more found of half":       func(b []byte) { le.PutUint32(b[last+16:], shareAll+1) },
 		"less of half for more":    func(b []byte) { le.PutUint32(b[at+16:], 9); le.PutUint32(b[at+36:], 8) },
 		"shares in an old version": func(b []byte) { b[8] = 3 },
 	} {
