@@ -427,3 +427,34 @@ func TestASegmentWithADroppedVectorFieldNeedsNoRoomForIt(t *testing.T) {
 		t.Errorf("%d of %d bytes, want %d", done, total, limit)
 	}
 }
+
+// TestADroppedVectorFieldTakesNoMoreMemory: rows that come after the drop cost what they
+// would without the field.
+func TestADroppedVectorFieldTakesNoMoreMemory(t *testing.T) {
+	for _, typ := range []schema.Type{schema.FloatVector, schema.Float16Vector} {
+		f := schema.Field{ID: addedField, Name: "w", Type: typ, Dim: 512, Nullable: true}
+		a := &addedRig{newRig(t, rigOptions{}), f, index.L2}
+		a.add()
+		a.apply(1, seq(0, 10), 0, false, func(int64) bool { return true })
+		info := a.info()
+		info.Schema, info.Version = items(), 3
+		info.Schema.Version = 3
+		a.o.schema = info.Schema
+		a.coll.Update(info)
+		const rows = 1000
+		taken := func(segment int64, keys []int64) int64 {
+			before := a.set.Ledger().Used()[KindGrowing]
+			a.insert(segment, keys...)
+			return a.set.Ledger().Used()[KindGrowing] - before
+		}
+		a.insert(2, seq(2000, 2010)...)
+		with, without := taken(1, seq(1000, 1000+rows)), taken(2, seq(3000, 3000+rows))
+		if with != without {
+			t.Errorf("%s: %d rows take %d bytes in a segment with the field, %d in another", typ, rows, with, without)
+		}
+		a.handOff(1)
+		if n := a.count(a.now); n != 2*rows+20 {
+			t.Errorf("%d rows", n)
+		}
+	}
+}

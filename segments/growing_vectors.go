@@ -79,19 +79,22 @@ func (v *growingVectors) invNorms() []float32 {
 	return nil
 }
 
-// needs is the memory that n rows after the first take, those of col. A piece of
-// memory that is outgrown stays until the segment is closed, so its copy counts
+// needs is the memory that n rows after the first take, those of col; see of. A piece
+// of memory that is outgrown stays until the segment is closed, so its copy counts
 // again.
 func (v *growingVectors) needs(col *schema.Column, first, n int) int64 {
 	if v.sparse != nil {
 		return v.sparse.needs(col)
 	}
-	bytes := int64(n) * int64(v.width)
-	if v.metric == index.Cosine {
-		bytes += 4 * int64(n)
-	}
-	if v.valid.Load() != nil {
-		bytes += int64(n)
+	bytes := int64(0)
+	if col != nil {
+		bytes = int64(n) * int64(v.width)
+		if v.metric == index.Cosine {
+			bytes += 4 * int64(n)
+		}
+		if v.valid.Load() != nil {
+			bytes += int64(n)
+		}
 	}
 	if v.floats(first+n) > len(v.data()) {
 		bytes += int64(first) * int64(v.width)
@@ -99,11 +102,13 @@ func (v *growingVectors) needs(col *schema.Column, first, n int) int64 {
 	return bytes
 }
 
-// of is the field's column of b: nulls if b was written without the field, or after it
-// was dropped.
+// of is the field's column of b. If b was written without the field, or after it was
+// dropped, that is nil, which stands for nulls, or for rows that nobody reads: fresh memory
+// says so, and none is taken. Rows of a sparse field lie one behind the other, and have to
+// be written.
 func (v *growingVectors) of(b *schema.Batch) *schema.Column {
 	c := b.Column(v.fieldID)
-	if c == nil {
+	if c == nil && v.sparse != nil {
 		c = &schema.Column{FieldID: v.fieldID, Type: v.typ, Dim: v.dim}
 		nullVectors{}.gather(c, make([]uint32, b.Rows))
 	}
@@ -210,10 +215,13 @@ func (v *growingVectors) widen(p *atomic.Pointer[arena], used, need int) error {
 	return nil
 }
 
-// append copies rows to where room has made room for them.
+// append copies rows, those of col, to where room has made room for them; see of.
 func (v *growingVectors) append(col *schema.Column, first, n int) {
-	if v.sparse != nil {
+	switch {
+	case v.sparse != nil:
 		v.sparse.append(col, first)
+		return
+	case col == nil:
 		return
 	}
 	if a := v.valid.Load(); a != nil {
