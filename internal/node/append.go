@@ -77,7 +77,7 @@ func (n *Node) Insert(ctx context.Context, collection, partition string, b *sche
 
 // Delete removes keys from a partition ("" = all partitions), durably.
 func (n *Node) Delete(ctx context.Context, collection, partition string, keys *schema.Column) (Appended, error) {
-	coll, err := n.Collection(ctx, collection)
+	coll, err := n.current(ctx, collection)
 	if err != nil {
 		return Appended{}, err
 	}
@@ -101,7 +101,7 @@ func (n *Node) Delete(ctx context.Context, collection, partition string, keys *s
 }
 
 func (n *Node) place(ctx context.Context, collection, partition string) (*catalog.Collection, int64, error) {
-	coll, err := n.Collection(ctx, collection)
+	coll, err := n.current(ctx, collection)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -171,6 +171,9 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 		}
 		s.version = coll.Version
 	}
+	if err := n.letGoOfDropped(ctx, s, coll); err != nil {
+		return err
+	}
 	for _, v := range vchannels {
 		n.mu.Lock()
 		w, again := s.channels[v.Name], s.wanted[v.Name]

@@ -19,11 +19,24 @@ func (n *Node) Collection(ctx context.Context, name string) (*catalog.Collection
 	if name == "" {
 		return nil, errclass.New(errclass.Invalid, "collection: the name is missing")
 	}
-	return n.names.get(ctx, name, func(ctx context.Context, name string) (*catalog.Collection, error) {
-		ctx, cancel := n.call(ctx)
-		defer cancel()
-		return n.o.Catalog.Collection(ctx, name)
-	})
+	return n.names.get(ctx, name, n.lookUp)
+}
+
+func (n *Node) lookUp(ctx context.Context, name string) (*catalog.Collection, error) {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	return n.o.Catalog.Collection(ctx, name)
+}
+
+// current is Collection for writes: it knows what other nodes have changed before the
+// call. Rows for a partition, or a collection, that another node has dropped and made
+// anew would be acknowledged, and go with the old one. A node that has the queue for
+// itself makes all changes.
+func (n *Node) current(ctx context.Context, name string) (*catalog.Collection, error) {
+	if n.o.Sole || name == "" {
+		return n.Collection(ctx, name)
+	}
+	return n.names.renew(ctx, name, n.lookUp)
 }
 
 // Collections returns all collections in order of their names.

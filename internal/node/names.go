@@ -5,7 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
 )
 
 // nameTTL is how long a name is trusted: another node may rename or drop the
@@ -19,7 +22,8 @@ type nameCache struct {
 	mu  struct {
 		sync.Mutex
 		byName map[string]named
-		epoch  int // grows with forget: an answer read before it is not kept
+		asked  map[string]*asking // the last that has begun, or is to, by name
+		epoch  int                // grows with forget: an answer read before it is not kept
 	}
 }
 
@@ -31,7 +35,85 @@ type named struct {
 func newNameCache(now func() time.Time) *nameCache {
 	c := &nameCache{now: now}
 	c.mu.byName = map[string]named{}
+	c.mu.asked = map[string]*asking{}
 	return c
+}
+
+// asking is one reading of what a name means.
+type asking struct {
+	begun bool // who comes now needs the next one; guarded by nameCache.mu
+	done  chan struct{}
+	coll  *catalog.Collection // with err, once done is closed
+	err   error
+}
+
+// renew returns what a name means at a moment after the call. Those who ask while it is
+// being read share the next reading.
+func (c *nameCache) renew(ctx context.Context, name string, find func(context.Context, string) (*catalog.Collection, error)) (*catalog.Collection, error) {
+	for {
+		c.mu.Lock()
+		before := c.mu.asked[name]
+		mine := before == nil || before.begun
+		a := before
+		if mine {
+			a = &asking{done: make(chan struct{})}
+			c.mu.asked[name] = a
+		}
+		c.mu.Unlock()
+		if mine {
+			c.read(ctx, name, a, before, find)
+			return a.coll, a.err
+		}
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, errclass.Wrap(ctx.Err(), errclass.Retryable, "look up collection %q", name)
+		}
+		if a.err == nil || !errors.Is(a.err, context.Canceled) && !errors.Is(a.err, context.DeadlineExceeded) {
+			return a.coll, a.err
+		}
+		// Who read for all had less time.
+	}
+}
+
+// read does the reading a once the one before it has ended.
+func (c *nameCache) read(ctx context.Context, name string, a, before *asking, find func(context.Context, string) (*catalog.Collection, error)) {
+	a.err = errclass.New(errclass.Internal, "look up collection %q: it has ended without a result", name)
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.mu.asked[name] == a {
+			delete(c.mu.asked, name)
+		}
+		close(a.done)
+	}()
+	if before != nil {
+		select {
+		case <-before.done:
+		case <-ctx.Done():
+			a.err = errclass.Wrap(ctx.Err(), errclass.Retryable, "look up collection %q", name)
+			return
+		}
+	}
+	c.mu.Lock()
+	a.begun = true
+	epoch := c.mu.epoch
+	c.mu.Unlock()
+	if a.coll, a.err = find(ctx, name); a.err == nil {
+		c.keep(name, a.coll, epoch)
+	}
+}
+
+// keep remembers an answer that was asked for in an epoch.
+func (c *nameCache) keep(name string, coll *catalog.Collection, epoch int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.epoch == epoch {
+		if len(c.mu.byName) >= maxNames {
+			clear(c.mu.byName)
+		}
+		c.mu.byName[name] = named{coll, c.now()}
+	}
 }
 
 // maxNames bounds the cache.
@@ -49,14 +131,7 @@ func (c *nameCache) get(ctx context.Context, name string, find func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.epoch == epoch {
-		if len(c.mu.byName) >= maxNames {
-			clear(c.mu.byName)
-		}
-		c.mu.byName[name] = named{coll, c.now()}
-	}
+	c.keep(name, coll, epoch)
 	return coll, nil
 }
 
