@@ -279,7 +279,7 @@ func (m *shareMeasure) met(near []Neighbor, w *sqWalk) (n int) {
 			if m.g.twins == nil {
 				break
 			}
-			row = m.g.twins[row] - 1
+			row = m.g.twins[row]&^twinEqual - 1
 		}
 	}
 	for _, x := range near {
