@@ -57,7 +57,11 @@ func (r *Ranker) points(i, n int, m index.Metric, score float32) float64 {
 	if r.Weights == nil {
 		return 1 / (float64(r.RRF) + float64(n))
 	}
-	s := float64(score)
+	if r.Weights[i] == 0 {
+		return 0
+	}
+	// An infinite score is finite: together with another, or none, it would be no number.
+	s := min(max(float64(score), -math.MaxFloat32), math.MaxFloat32)
 	switch {
 	case m.Ascends():
 		s = 1 - 2*math.Atan(s)/math.Pi

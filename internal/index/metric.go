@@ -66,7 +66,7 @@ func ParseMetric(s string) (Metric, error) {
 func (m Metric) Score(distance float32) float32 {
 	switch m {
 	case IP, BM25:
-		return -distance
+		return 0 - distance // not -0
 	case Cosine:
 		return min(max(1-distance, -1), 1)
 	}
