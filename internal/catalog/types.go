@@ -54,6 +54,8 @@ const (
 	IndexTrie     = "TRIE"
 	IndexNgram    = "NGRAM" // pieces of texts, for like "%..%"
 
+	indexHybrid = "HYBRID" // Milvus' name for what chooses between two of them: IndexAuto
+
 	MetricL2     = "L2"
 	MetricIP     = "IP"
 	MetricCosine = "COSINE"
@@ -333,9 +335,9 @@ func (x *Index) validateBM25(p *problems) {
 func (x *Index) validateScalar(f *schema.Field, p *problems) {
 	types := []string{IndexInverted, IndexBitmap, IndexAuto}
 	switch {
-	case f.Type == schema.Bool, f.Type == schema.JSON:
-		p.add("index %q: a %s field is searched fast enough without", x.Name, f.Type)
-		return
+	case f.Type == schema.Bool: // kept, and nothing is built: a column of bits is read as fast
+	case f.Type == schema.JSON: // kept, and nothing is built
+		types = []string{IndexInverted, IndexAuto}
 	case f.Type == schema.VarChar:
 		types = append(types, IndexTrie, IndexSorted, IndexNgram)
 	case f.Type != schema.Array:
@@ -343,7 +345,48 @@ func (x *Index) validateScalar(f *schema.Field, p *problems) {
 	}
 	p.check(slices.Contains(types, x.Type), "index %q: type %q, want one of %s for a field of type %s", x.Name, x.Type, strings.Join(types, ", "), f.Type)
 	p.check(x.Metric == "", "index %q: metric %q, but a %s field has none", x.Name, x.Metric, f.Type)
-	p.check(len(x.Params) == 0, "index %q: parameters, but %s has none", x.Name, x.Type)
+	switch {
+	case x.Type == IndexNgram:
+		x.validateNgram(p)
+	case f.Type == schema.JSON:
+		for k := range x.Params {
+			p.check(slices.Contains([]string{paramJSONPath, paramJSONCast, paramJSONFunction}, k), "index %q: unknown parameter %q; one of a JSON field has %s, %s and %s",
+				x.Name, k, paramJSONPath, paramJSONCast, paramJSONFunction)
+		}
+	default:
+		p.check(len(x.Params) == 0, "index %q: parameters, but %s has none", x.Name, x.Type)
+	}
+}
+
+// Parameters that Milvus' users give to indexes of scalar fields. They are kept; what
+// is built does not depend on them.
+const (
+	paramMinGram      = "min_gram" // both or none
+	paramMaxGram      = "max_gram"
+	paramJSONPath     = "json_path"
+	paramJSONCast     = "json_cast_type"
+	paramJSONFunction = "json_cast_function"
+)
+
+// validateNgram checks the lengths of the pieces of an index of texts.
+func (x *Index) validateNgram(p *problems) {
+	least, most := 1, 1
+	for k, v := range x.Params {
+		n, err := strconv.Atoi(v)
+		p.check(err == nil && n >= 1, "index %q: %s is %q, want 1 or more", x.Name, k, v)
+		switch k {
+		case paramMinGram:
+			least = n
+		case paramMaxGram:
+			most = n
+		default:
+			p.add("index %q: unknown parameter %q; %s has %s and %s", x.Name, k, IndexNgram, paramMinGram, paramMaxGram)
+		}
+	}
+	_, from := x.Params[paramMinGram]
+	_, to := x.Params[paramMaxGram]
+	p.check(from == to, "index %q: %s and %s go together", x.Name, paramMinGram, paramMaxGram)
+	p.check(from != to || least <= most, "index %q: %s is %d, more than %s, %d", x.Name, paramMinGram, least, paramMaxGram, most)
 }
 
 // ensureDefaults fills what may be left empty when an index is created.
@@ -353,7 +396,8 @@ func (x *Index) ensureDefaults(s *schema.Schema) {
 		// A field's name fits the limit; with the suffix it might not.
 		x.Name = f.Name[:min(len(f.Name), schema.MaxNameBytes-len("_index"))] + "_index"
 	}
-	if x.Type == "" {
+	x.Type = strings.ToUpper(x.Type) // Milvus' users write Trie
+	if x.Type == "" || x.Type == indexHybrid && ok && !f.Type.IsVector() {
 		x.Type = IndexAuto
 	}
 	switch {

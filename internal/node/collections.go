@@ -321,6 +321,9 @@ func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
 	}
 	for _, x := range c.Indexes {
 		if f, ok := c.Schema.FieldByID(x.FieldID); ok && !f.Type.IsVector() {
+			if f.Type == schema.Bool || f.Type == schema.JSON {
+				continue // nothing is built
+			}
 			if info.Scalars == nil {
 				info.Scalars = map[int64]string{}
 			}
