@@ -2,6 +2,8 @@ package node
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/expr"
@@ -34,8 +36,18 @@ func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool
 			return nil, errclass.New(errclass.Invalid, "output field %q: it holds what function %q makes for searches, and is not returned", name, fn.Name)
 		}
 		if !ok {
-			if !s.Dynamic || schema.CheckName("field", name) != nil {
+			key, quoted := metaKey(name)
+			if quoted {
+				name = key
+			}
+			switch {
+			case s.Dynamic && !quoted && strings.HasPrefix(name, schema.DynamicFieldName):
+				return nil, errclass.New(errclass.Invalid, "output field %q: one key is written %s[\"key\"], without a path behind it", name, schema.DynamicFieldName)
+			case !s.Dynamic, !quoted && schema.CheckName("field", name) != nil:
 				return nil, errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name)
+			}
+			if _, is := s.Field(name); is {
+				return nil, errclass.New(errclass.NotFound, "output field %q: the dynamic field has no such key, it is a field", name)
 			}
 			f = schema.Field{ID: schema.DynamicFieldID, Name: name, Type: schema.JSON, Nullable: true}
 		}
@@ -45,6 +57,22 @@ func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool
 		return nil, errclass.New(errclass.Invalid, "%d output fields, at most %d", len(out), MaxOutputs)
 	}
 	return out, nil
+}
+
+// metaKey returns the key of the dynamic field that $meta["key"] names, which may be
+// any text.
+func metaKey(name string) (key string, ok bool) {
+	in, ok := strings.CutPrefix(name, schema.DynamicFieldName+"[")
+	in, closed := strings.CutSuffix(in, "]")
+	if !ok || !closed || len(in) < 3 {
+		return "", false
+	}
+	if q := in[0]; q == '\'' && in[len(in)-1] == q {
+		key = in[1 : len(in)-1]
+		return key, !strings.ContainsAny(key, `'\`)
+	}
+	key, err := strconv.Unquote(in)
+	return key, err == nil && in[0] == '"' && key != ""
 }
 
 // pickMembers puts the values of keys of the dynamic field into the place of the

@@ -126,6 +126,9 @@ func (n *Node) resolve(ctx context.Context, coll *catalog.Collection, q *Query) 
 	}
 	a := &asked{}
 	sel := q.Select
+	if len(sel.OutputFields) == 1 && isCount(sel.OutputFields[0]) {
+		sel.OutputFields = []string{countStar}
+	}
 	aggregates := len(q.GroupBy) > 0 || slices.ContainsFunc(sel.OutputFields, isAggregate)
 	counted := aggregates && len(q.GroupBy) == 0 && len(sel.OutputFields) == 1 && sel.OutputFields[0] == countStar && len(q.OrderBy) == 0
 	if aggregates {
@@ -185,12 +188,18 @@ func scalarField(s *schema.Schema, clause, name string) (schema.Field, error) {
 	return f, nil
 }
 
+// isCount reports whether an output field is count(*), as people write it.
+func isCount(text string) bool {
+	f, arg, ok := splitAggregate(text)
+	return ok && f == segments.Count && arg == "*"
+}
+
 // functions are the aggregate functions by name.
 var functions = []segments.Func{segments.Count, segments.Min, segments.Max, segments.Sum, segments.Avg}
 
 // splitAggregate splits "sum(price)".
 func splitAggregate(text string) (f segments.Func, field string, ok bool) {
-	name, rest, found := strings.Cut(text, "(")
+	name, rest, found := strings.Cut(strings.TrimSpace(text), "(")
 	field, closed := strings.CutSuffix(rest, ")")
 	if !found || !closed {
 		return 0, "", false
