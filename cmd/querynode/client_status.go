@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,20 +48,36 @@ func (s *statusCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
+		troubles := c.troubles(ctx)
 		dist := got.GetDistribution()
 		if c.out.JSON() {
 			doc := jsonOf(load)
 			doc["addr"] = c.addr
 			doc["segments"], doc["channels"] = jsonOf(dist)["segments"], jsonOf(dist)["channels"]
 			doc["logs"], doc["consumers"] = jsonOf(wals)["wals"], jsonOf(consumers)
+			doc["troubles"] = troubles
 			return c.out.Document(doc)
 		}
 		showLoad(c, load, consumers)
+		for _, t := range troubles {
+			c.out.Printf("%s  %s", c.out.Paint(console.Bad, fmt.Sprintf("%-10s", "trouble")), t)
+		}
 		showSegments(c.out, dist.GetSegments())
 		showChannels(c.out, dist.GetChannels())
 		showLogs(c.out, wals.GetWals())
 		return nil
 	})
+}
+
+// troubles is what the node has to do without; empty if it does not say, or may not.
+func (c *client) troubles(ctx context.Context) []string {
+	state := struct {
+		Troubles []string `json:"troubles"`
+	}{Troubles: []string{}}
+	if dump, err := c.admin.DumpState(ctx, &qnpb.DumpStateRequest{}); err == nil {
+		_ = json.Unmarshal([]byte(dump.GetJson()), &state)
+	}
+	return state.Troubles
 }
 
 func showLoad(c *client, m *qnpb.GetMetricsResponse, consumers *qnpb.ListConsumersResponse) {

@@ -217,7 +217,7 @@ func (s *Server) setAside() []string {
 	for _, c := range p.Node.Segments().Collections() {
 		segs = append(segs, c.Segments()...)
 	}
-	return without(segs, p.Node.BrokenSegments(), p.Node.Channels())
+	return append(p.Node.Troubles(), without(segs, p.Node.BrokenSegments(), p.Node.Channels())...)
 }
 
 func without(segs []segments.SegmentStatus, broken int, channels []node.ChannelStatus) (all []string) {
@@ -251,9 +251,7 @@ func (s *Server) missing() []string {
 		return nil
 	}
 	var all []string
-	if err := p.Node.Problem(); err != nil {
-		all = append(all, err.Error())
-	}
+	all = append(all, p.Node.Troubles()...)
 	for _, l := range p.Node.Logs() {
 		if l.Assigned && l.Replay.Share < 1 {
 			all = append(all, fmt.Sprintf("log of %s is %v: %.0f %% replayed (%d rows, %d bytes, at %s)",

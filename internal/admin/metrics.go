@@ -44,6 +44,7 @@ type collector struct {
 	panics                                                          metric
 	disk, diskLimit, fetches, fetchedBytes, fetchErrors             metric
 	evictions, evictedBytes                                         metric
+	aside                                                           metric
 	broken, flushFailing                                            metric
 	compactions, compactionsFailed, compactionFailing, dropped      metric
 	compactionAside, catalogConflicts, catalogRetries               metric
@@ -83,6 +84,7 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.loading = gauge("load_segment_concurrency", "Segments that are being loaded.")
 	c.quarantined = gauge("quarantined_segments", "Segments that are not searched any more because they panicked or are corrupt.")
 	c.broken = gauge("broken_segments", "Segments that the node is to serve and cannot load: damaged, gone, or too new.")
+	c.aside = gauge("collections_aside", "Collections that are not served since what the catalog says of them cannot be read: damaged, or of a newer build.")
 	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed, and topics whose last trim did: it is tried again, and the log grows meanwhile.")
 	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
 	c.compactionsFailed = counter("compaction_failed_total", "Compactions that failed.")
@@ -256,6 +258,7 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 // collectStores is about what goes to object storage and is fetched from there.
 func (c *collector) collectStores(ch chan<- prometheus.Metric, p *Parts) {
 	c.broken.emit(ch, float64(p.Node.BrokenSegments()))
+	c.aside.emit(ch, float64(len(p.Node.SetAside())))
 	c.flushFailing.emit(ch, float64(p.Node.FlushesFailing()))
 	st := p.Node.Compaction()
 	c.compactions.emit(ch, float64(st.Stats.Jobs))

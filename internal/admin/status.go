@@ -20,7 +20,8 @@ type status struct {
 	UptimeSeconds float64           `json:"uptime_seconds"`
 	Goroutines    int               `json:"goroutines"`
 	Go            string            `json:"go"`
-	Problem       string            `json:"problem,omitempty"` // what the keeper of the node tries again
+	Problem       string            `json:"problem,omitempty"`  // what the keeper of the node tries again
+	Troubles      []string          `json:"troubles,omitempty"` // what it does without: problem, what is set aside, flushes that fail
 	Collections   []collection      `json:"collections,omitempty"`
 	Loading       []int64           `json:"loading,omitempty"`
 	Channels      []channel         `json:"channels,omitempty"`
@@ -135,6 +136,7 @@ func (out *status) add(p *Parts) {
 	}
 	out.Loading = set.Loading()
 	out.Problem = text(p.Node.Problem())
+	out.Troubles = p.Node.Troubles()
 	for _, c := range p.Node.Channels() {
 		out.Channels = append(out.Channels, channel{c.VChannel, c.PChannel, c.Collection, c.State, c.Tsafe, c.Lag.Milliseconds(), c.Quarantined, text(c.Err)})
 	}

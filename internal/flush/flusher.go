@@ -30,11 +30,11 @@ type Flusher struct {
 
 	mu struct {
 		sync.Mutex
-		ids     []int64                  // reserved segment ids
-		saved   map[string]saved         // by vchannel
-		claimed map[string]claim         // by vchannel
-		waiting map[*waiter]struct{}     // who waits for a segment to be flushed
-		failing map[string]time.Duration // back-off by vchannel
+		ids     []int64              // reserved segment ids
+		saved   map[string]saved     // by vchannel
+		claimed map[string]claim     // by vchannel
+		waiting map[*waiter]struct{} // who waits for a segment to be flushed
+		failing map[string]*failure  // by vchannel, or what a trim is called
 		retryAt map[string]time.Time
 		steps   map[string]*step     // under way, by vchannel
 		trims   map[string]*trimming // by pchannel
@@ -68,7 +68,7 @@ func New(o Options) (*Flusher, error) {
 	f.mu.saved = map[string]saved{}
 	f.mu.claimed = map[string]claim{}
 	f.mu.waiting = map[*waiter]struct{}{}
-	f.mu.failing = map[string]time.Duration{}
+	f.mu.failing = map[string]*failure{}
 	f.mu.retryAt = map[string]time.Time{}
 	f.mu.steps = map[string]*step{}
 	f.mu.trims = map[string]*trimming{}
@@ -203,14 +203,6 @@ func (f *Flusher) Drop(vchannel string) {
 	defer f.mu.Unlock()
 	delete(f.mu.failing, vchannel)
 	delete(f.mu.retryAt, vchannel)
-}
-
-// Failing is the number of channels whose last step failed, what they have is not
-// stored for now, and of topics whose last trim failed.
-func (f *Flusher) Failing() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.mu.failing)
 }
 
 // Kick makes the loop look for work now.

@@ -128,14 +128,23 @@ func (f *Flusher) note(ctx context.Context, name string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil || ctx.Err() != nil {
+		if was := f.mu.failing[name]; was != nil && err == nil {
+			f.o.Logger.Info("flush: goes on", "what", name, "failed_for", time.Since(was.since))
+		}
 		delete(f.mu.failing, name)
 		delete(f.mu.retryAt, name)
 		return
 	}
-	delay := min(max(2*f.mu.failing[name], 250*time.Millisecond), 30*time.Second)
-	f.mu.failing[name] = delay
-	f.mu.retryAt[name] = time.Now().Add(delay)
-	f.o.Logger.Warn("flush: will be tried again", "what", name, "in", delay, "error", err)
+	now, was := time.Now(), f.mu.failing[name]
+	if was == nil {
+		was = &failure{since: now}
+		f.mu.failing[name] = was
+	}
+	was.err, was.delay = err, min(max(2*was.delay, 250*time.Millisecond), 30*time.Second)
+	f.mu.retryAt[name] = now.Add(was.delay)
+	if was.tell(now) {
+		f.o.Logger.Warn("flush: will be tried again", "what", name, "in", was.delay, "error", err)
+	}
 }
 
 // watched reports whether the very channel is still to be flushed.

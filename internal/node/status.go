@@ -2,10 +2,12 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/mq/wal"
 )
 
@@ -56,6 +58,30 @@ func (n *Node) BrokenSegments() (all int) {
 
 // FlushesFailing is the number of channels that cannot be flushed for now.
 func (n *Node) FlushesFailing() int { return n.flusher.Failing() }
+
+// FailingFlushes lists them, and why.
+func (n *Node) FailingFlushes() []flush.Failure { return n.flusher.Failures() }
+
+// Troubles says for people what the node has to do without, though it serves: what the
+// keeper tries again, collections that are set aside, and flushes that fail.
+func (n *Node) Troubles() (all []string) {
+	if err := n.Problem(); err != nil {
+		all = append(all, err.Error())
+	}
+	for _, a := range n.SetAside() {
+		what := "not served, what the catalog says of it cannot be read"
+		if a.CollectionID != 0 {
+			what = fmt.Sprintf("collection %d is %s", a.CollectionID, what)
+		} else {
+			what = "a collection is " + what
+		}
+		all = append(all, fmt.Sprintf("%s: %v", what, a.Err))
+	}
+	for _, f := range n.FailingFlushes() {
+		all = append(all, fmt.Sprintf("flush of %s fails for %s, the log keeps what is not stored: %v", f.What, n.o.Now().Sub(f.Since).Round(time.Second), f.Err))
+	}
+	return all
+}
 
 // CatalogStats counts what the catalog had to try again.
 func (n *Node) CatalogStats() catalog.Stats { return n.o.Catalog.Stats() }

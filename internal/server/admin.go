@@ -62,7 +62,7 @@ func (s *adminService) DumpState(ctx context.Context, _ *qnpb.DumpStateRequest) 
 		problem = err.Error()
 	}
 	raw, err := json.Marshal(map[string]any{
-		"node": n.Name(), "history": s.o.Machine.History(), "state": s.o.Machine.State().String(), "problem": problem,
+		"node": n.Name(), "history": s.o.Machine.History(), "state": s.o.Machine.State().String(), "problem": problem, "troubles": n.Troubles(),
 		"load": s.load(), "distribution": dist, "wals": wals, "consumers": consumers,
 		"loading": n.Segments().Loading(), "goroutines": runtime.NumGoroutine(),
 	})

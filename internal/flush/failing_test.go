@@ -1,0 +1,116 @@
+package flush
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
+)
+
+// lines counts what is logged.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(b))
+	return len(b), nil
+}
+
+func (l *lines) count(part string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.all {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// fullBucket refuses what is put into it while a test wants it.
+type fullBucket struct {
+	objstore.Bucket
+	mu   sync.Mutex
+	full bool
+	puts int
+}
+
+func (b *fullBucket) set(full bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.full = full
+}
+
+func (b *fullBucket) tries() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.puts
+}
+
+func (b *fullBucket) Put(ctx context.Context, key string, r io.Reader, size int64, o objstore.PutOptions) (objstore.Info, error) {
+	b.mu.Lock()
+	full := b.full
+	b.puts++
+	b.mu.Unlock()
+	if full {
+		return objstore.Info{}, errclass.New(errclass.Exhausted, "no space left")
+	}
+	return b.Bucket.Put(ctx, key, r, size, o)
+}
+
+// TestAFlushThatFailsIsToldOnce in the log however often it is tried, and can be asked for,
+// until it goes on.
+func TestAFlushThatFailsIsToldOnce(t *testing.T) {
+	r := newRoad(t, 1, Options{Interval: 5 * time.Millisecond, CheckpointInterval: time.Hour})
+	log, bucket := &lines{}, &fullBucket{Bucket: r.bucket.Bucket, full: true}
+	r.bucket.Bucket = bucket
+	r.f.o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	id := r.sealed(r.channels[0])
+	for bucket.tries() < 3 {
+		r.f.Kick()
+		time.Sleep(time.Millisecond)
+	}
+	all := r.f.Failures()
+	if len(all) != 1 || all[0].What != r.channels[0].Name() || all[0].Since.IsZero() || !strings.Contains(all[0].Err.Error(), "no space left") {
+		t.Errorf("%+v", all)
+	}
+	if n := log.count("will be tried again"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	bucket.set(false)
+	r.stored(r.channels[0], id)
+	for r.f.Failing() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if log.count("goes on") != 1 {
+		t.Error("nobody says that it goes on")
+	}
+}
+
+// TestAFailureThatLastsIsToldNowAndThen, and at once if it is another one.
+func TestAFailureThatLastsIsToldNowAndThen(t *testing.T) {
+	now := time.Now()
+	f := &failure{err: errclass.New(errclass.Exhausted, "full")}
+	for i, c := range []struct {
+		after time.Duration
+		class errclass.Class
+		want  bool
+	}{{0, errclass.Exhausted, true}, {time.Second, errclass.Exhausted, false}, {time.Second, errclass.Retryable, true},
+		{time.Minute, errclass.Retryable, false}, {repeat, errclass.Retryable, true}} {
+		now = now.Add(c.after)
+		f.err = errclass.New(c.class, "no %d", i)
+		if got := f.tell(now); got != c.want {
+			t.Errorf("%d: told %t", i, got)
+		}
+	}
+}
