@@ -64,7 +64,7 @@ func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T,
 	if c == nil {
 		return nil
 	}
-	hash := maphash.Bytes(c.seed, wordBytes(words)) | 1
+	hash := c.hash(words)
 	asked, until := c.asked.Add(1), c.until.Load()
 	for i := range c.seen {
 		if c.seen[i].Load() != hash {
@@ -91,6 +91,22 @@ func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T,
 	}
 	c.seen[(c.next.Add(1)-1)%filtersSeen].Store(hash)
 	return nil
+}
+
+// Of hash: of how many words one run is looked at, and how long it is.
+const hashEach, hashRun = 64, 8
+
+// hash tells filters apart that are met, mostly: of large ones it looks at some words. Two
+// that it takes for one are learnt the first time they are met, not the second.
+func (c *filterCache[T]) hash(words []uint64) uint64 {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	for len(words) > hashEach {
+		_, _ = h.Write(wordBytes(words[:hashRun])) // never fails
+		words = words[hashEach:]
+	}
+	_, _ = h.Write(wordBytes(words))
+	return h.Sum64() | 1
 }
 
 // within has the cache ask m before it keeps more; nothing is known yet.

@@ -137,8 +137,9 @@ func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
 
 // Of the measuring of doubt.
 const (
-	doubtLists = 4     // times the lists that are read by default, of which little is missed
-	doubtMiss  = 0.001 // what may be missed for want of doubt
+	doubtLists = 4      // times the lists that are read by default, of which little is missed
+	doubtMiss  = 0.0005 // what may be missed for want of doubt; of so few vectors, nothing
+	doubtLeast = 3.5    // is worth it wherever little is to be missed
 	doubtStep  = 0.5
 )
 
@@ -153,7 +154,7 @@ func (b *ivfBuilder) measureDoubt(shareAt func(effort int) (float64, error)) err
 	if err != nil {
 		return err
 	}
-	for b.doubt = weighDoubt; b.doubt < mostDoubt; b.doubt += doubtStep {
+	for b.doubt = doubtLeast; b.doubt < mostDoubt; b.doubt += doubtStep {
 		if share, err := shareAt(effort); err != nil || share >= most-doubtMiss {
 			return err
 		}

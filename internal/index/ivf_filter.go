@@ -74,7 +74,7 @@ func (k *looker) look(turn int, l uint32) {
 	if c := k.p.packed(); c != nil {
 		size := x.blockBytes()
 		vec.PrefetchBytes(c.blocks[int(c.first[l])/vec.FastScanBlock*size : numPanels(int(c.first[l+1]))*size])
-	} else if k.count[turn] > 0 {
+	} else if k.count[turn] > 0 && !k.p.few {
 		x.ask(l, k.masks[turn])
 	}
 }
@@ -116,6 +116,10 @@ func (k *looker) wants(i int, s *Scratch) (masks []uint32, ok bool) {
 	if i+1 < len(v.lists) {
 		k.look((i+1)%2, v.lists[i+1])
 	}
+	if i+2 < len(v.lists) && p.looks() && p.marks == nil {
+		l := v.lists[i+2]
+		vec.Prefetch(k.x.ids[k.x.first[l]*vec.PanelRows : k.x.first[l+1]*vec.PanelRows])
+	}
 	if p.allowed == nil {
 		return nil, true
 	}
@@ -135,7 +139,7 @@ func (k *looker) enough(i int) bool {
 	if p.marks != nil && p.looks() {
 		return i >= min(p.near, p.least) && k.met >= p.target
 	}
-	if i == p.least && float64(k.met) < lookLess*float64(p.target) {
+	if i == p.least && float64(k.met) < lookLess*float64(p.expect) {
 		k.more = true
 	}
 	target := p.target

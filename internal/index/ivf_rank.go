@@ -20,7 +20,7 @@ const (
 	mostDoubt = 4.5
 	// doubtFrom and doubtTo are the parts of the lists that are read by default at which a search
 	// begins to have more doubt, and has as much as is worth it.
-	doubtFrom, doubtTo = 0.5, 2.0
+	doubtFrom, doubtTo = 1.0, 2.5
 )
 
 // doubtOf is the doubt of a search that reads so many lists for the ten nearest rows.

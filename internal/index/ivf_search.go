@@ -143,6 +143,8 @@ type plan struct {
 	dense          bool     // nearly all rows are allowed: hits are looked up, lists are not
 	least, target  int      // with a filter: lists read at least, allowed rows met at least
 	marks          *marks   // of the filter, if it is known
+	expect         int      // allowed rows that the least lists have if they are spread evenly
+	few            bool     // so few rows are allowed that those met are compared one by one, not codes of lists
 	near           int      // lists that would be read without a filter
 	doubt          float64  // see weighDoubt
 }
@@ -221,6 +223,8 @@ const (
 	lookMore  = 3   // times the rows
 	lookDense = 0.9 // part of all rows from which on they are not looked up before
 	lookLess  = 0.7 // part of the rows expected below which more are wanted
+	lookFew   = 24  // one of how many rows is allowed at most for those of lists to be compared one by one
+	fewMore   = 6   // times the candidates worth ranking that are compared so: the lists they lie in are many
 )
 
 // look sets how far a search with a filter goes.
@@ -229,9 +233,19 @@ func (p *plan) look(selected int, x *ivf) {
 		return
 	}
 	p.dense = float64(selected) >= lookDense*float64(x.n)
+	p.few = x.fine.exists() && p.marks == nil && selected*lookFew <= x.n
 	p.least = p.lists
-	p.target = p.lists * selected / x.lists.n
-	p.lists = min(lookMost*p.lists, x.lists.n)
+	p.expect = p.lists * selected / x.lists.n
+	p.target = p.expect
+	if !p.dense {
+		p.target = max(p.target, p.enough)
+	}
+	most := lookMost * p.lists
+	if p.few {
+		p.target = max(p.target, fewMore*p.enough)
+		most = max(most, 5*p.target/4*x.lists.n/max(selected, 1))
+	}
+	p.lists = min(most, x.lists.n)
 }
 
 // byteRank is how many of the best rows by codes of a byte are looked at.
@@ -250,8 +264,9 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	if p.scan {
 		return q.within(x.scanAll(vector, &p, s))
 	}
-	if p.marks != nil {
-		p.target = max(p.target, p.enough)
+	if p.few {
+		x.fine.prepare(vector, &s.fine)
+		p.few = s.fine.usable
 	}
 	x.normalise(vector, s)
 	for {
@@ -265,6 +280,8 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		switch {
 		case x.bytes == nil:
 			found = x.readRows(vector, &p, s)
+		case p.few:
+			found = x.readFew(vector, &p, s)
 		case x.pq != nil:
 			found = x.readProducts(&p, s)
 		default:
@@ -277,7 +294,11 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		p.least = p.lists // the allowed rows are far from the query
 		p.target = max(p.target, p.lists*p.selected/x.lists.n)
 	}
-	if x.bytes == nil {
+	switch {
+	case x.bytes == nil:
+		return q.within(x.ranked(vector, &p, s))
+	case p.few:
+		x.refined(vector, &p, s)
 		return q.within(x.ranked(vector, &p, s))
 	}
 	return q.within(x.rank(vector, &p, &s.ivf.cands, s))
@@ -300,13 +321,7 @@ func (x *ivf) scanAll(vector []float32, p *plan, s *Scratch) []Neighbor {
 // scanFine looks at every allowed row by the upper half of its fine code, and at
 // the best by all of it.
 func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
-	scale := x.scale(vector)
-	s.top.Reset(max(4*p.k, p.k+64))
-	flush := func(ids []uint32) {
-		s.stats.Distances += len(ids)
-		x.fine.coarse(&x.space, vector, scale, ids, s.dist, s)
-		s.top.PushAll(ids, s.dist[:len(ids)])
-	}
+	s.top.Reset(coarseRows(p.k))
 	ids := s.ids[:0]
 	for w := range min((x.n+63)/64, len(p.allowed)) {
 		set := p.allowed[w] & wordMask(x.n, w)
@@ -317,17 +332,36 @@ func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
 			if s.stopped() {
 				break
 			}
-			flush(ids)
+			x.coarse(vector, ids, s)
 			ids = ids[:0]
 		}
 	}
 	if !s.stats.Stopped {
-		flush(ids)
+		x.coarse(vector, ids, s)
 	}
+	x.refined(vector, p, s)
+	s.out = s.top.AppendSorted(s.out[:0])
+	return s.out
+}
+
+// coarseRows is how many of the best rows by the upper halves of fine codes are looked at
+// for k.
+func coarseRows(k int) int { return max(4*k, k+64) }
+
+// coarse pushes rows to s.top by the upper halves of their fine codes.
+func (x *ivf) coarse(vector []float32, ids []uint32, s *Scratch) {
+	s.stats.Distances += len(ids)
+	x.fine.coarse(&x.space, vector, x.scale(vector), ids, s.dist, s)
+	s.top.PushAll(ids, s.dist[:len(ids)])
+}
+
+// refined leaves the best of the rows in s.top there, by all of their fine codes.
+func (x *ivf) refined(vector []float32, p *plan, s *Scratch) {
+	scale := x.scale(vector)
 	s.pool = s.top.AppendKeys(s.pool[:0])
 	s.top.Reset(p.k)
 	for keys := s.pool; len(keys) > 0; {
-		ids = s.ids[:0]
+		ids := s.ids[:0]
 		for ; len(keys) > 0 && len(ids) < scanChunk; keys = keys[1:] {
 			ids = append(ids, uint32(keys[0]))
 		}
@@ -335,8 +369,37 @@ func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
 		s.stats.Ranked += len(ids)
 		s.top.PushAll(ids, s.dist[:len(ids)])
 	}
-	s.out = s.top.AppendSorted(s.out[:0])
-	return s.out
+}
+
+// readFew pushes the allowed rows of lists to s.top by the upper halves of their fine
+// codes, and returns how many these are.
+func (x *ivf) readFew(vector []float32, p *plan, s *Scratch) (found int) {
+	s.top.Reset(coarseRows(p.k))
+	ids, look := s.ids[:0], &s.ivf.look
+	look.begin(x, p, s)
+	for i := 0; ; i++ {
+		masks, ok := look.wants(i, s)
+		if !ok {
+			break
+		}
+		first := x.first[s.ivf.lists[i]]
+		for b, mask := range masks {
+			if len(ids) > scanChunk-vec.PanelRows {
+				x.coarse(vector, ids, s)
+				found, ids = found+len(ids), ids[:0]
+			}
+			for ; mask != 0; mask &= mask - 1 {
+				if row := x.ids[(int(first)+b)*vec.PanelRows+bits.TrailingZeros32(mask)]; int(row) < x.n {
+					ids = append(ids, row)
+				}
+			}
+		}
+		if s.stats.Hops++; s.stopped() {
+			break
+		}
+	}
+	x.coarse(vector, ids, s)
+	return found + len(ids)
 }
 
 // normalise writes the query to s.ivf.unit.
