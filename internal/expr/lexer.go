@@ -89,7 +89,7 @@ func (l *lexer) next() (token, error) {
 		}
 	}
 	r := []rune(l.text[start:min(start+4, len(l.text))])[0]
-	return token{}, errAt(l.text, start, nil, "unexpected character %q", r)
+	return token{}, errAt(l.text, start, insteadOf(r), "unexpected character %q", r)
 }
 
 func (l *lexer) number(start int) (token, error) {
@@ -165,7 +165,7 @@ func (l *lexer) string(start int, raw bool) (token, error) {
 	}
 	s, bad := unescape(t.str)
 	if bad >= 0 {
-		return token{}, errAt(l.text, body+bad, nil, "unknown escape %q in a string", clip(l.text[body+bad:min(body+bad+2, i)]))
+		return token{}, errAt(l.text, body+bad, []string{`\\`, `r"..." for text with backslashes`}, "unknown escape %q in a string", clip(l.text[body+bad:min(body+bad+2, i)]))
 	}
 	t.str = s
 	return t, nil

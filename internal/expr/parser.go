@@ -36,6 +36,9 @@ func parse(text string, vars map[string]any, zone string) (*node, error) {
 		if p.tok.isOp("=") {
 			return nil, p.expected(`"=="`)
 		}
+		if hint := insteadOfWord(p.tok); hint != "" {
+			return nil, p.expected(hint)
+		}
 		return nil, p.expected("an operator", "the end")
 	}
 	return n, nil
@@ -372,6 +375,9 @@ func (p *parser) primary() (*node, error) {
 		if err != nil {
 			return nil, err
 		}
+		if p.tok.isOp(",") {
+			return nil, p.expected(`")"`, "a list in [ ]")
+		}
 		return n, p.take(")")
 	case t.isOp("["):
 		return p.list()
@@ -381,6 +387,9 @@ func (p *parser) primary() (*node, error) {
 		return nil, errAt(p.lex.text, t.pos, []string{`"is null"`, `"is not null"`}, "null cannot be compared with")
 	case t.kind == tIdent && !isKeyword(t.text):
 		return p.name()
+	}
+	if t.isOp(">") && t.pos > 0 && p.lex.text[t.pos-1] == '<' {
+		return nil, p.expected(`"!=" for "<>"`)
 	}
 	return nil, p.expected("a field, value or condition")
 }
