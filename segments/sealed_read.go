@@ -242,9 +242,7 @@ func (s *Sealed) gather(dst *schema.Column, rows []uint32) {
 		return
 	}
 	texts := len(dst.Str)
-	for _, r := range rows {
-		dst.AppendRow(src, int(r))
-	}
+	dst.AppendRows(src, rows)
 	if s.spilled > 0 { // it ends with the segment, the answer may not
 		for i := texts; i < len(dst.Str); i++ {
 			dst.Str[i] = strings.Clone(dst.Str[i])

@@ -106,7 +106,17 @@ func (c *Collection) Search(ctx context.Context, r *SearchRequest) (*SearchResul
 	if err := r.checkPaging(); err != nil {
 		return nil, err
 	}
-	s := new(searching)
+	s := c.set.reads.Get().(*searching)
+	res, err := s.answer(ctx, c, r)
+	if err == nil && !s.own.left {
+		*s = searching{} // every task has ended, and the answer has nothing of it
+		c.set.reads.Put(s)
+	}
+	return res, err
+}
+
+// answer is Collection.Search for a search that is empty.
+func (s *searching) answer(ctx context.Context, c *Collection, r *SearchRequest) (*SearchResult, error) {
 	x := &s.own
 	s.reader = x
 	err := x.open(ctx, c, &r.Read)

@@ -25,6 +25,7 @@ type Set struct {
 	late    *lifecycle.Group // closing of segments: goes on until no reader is left
 	scratch sync.Pool        // *scratch, one per task
 	merges  sync.Pool        // *merger, one per search
+	reads   sync.Pool        // *searching, the same
 	loads   *loads
 	disk    *localDisk
 	builder *listBuilder
@@ -65,6 +66,7 @@ func New(o Options) (*Set, error) {
 	s.mu.changed = make(chan struct{})
 	s.scratch.New = func() any { return newScratch() }
 	s.merges.New = func() any { return &merger{} }
+	s.reads.New = func() any { return &searching{} }
 	onExit := func(name string, err error) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			o.Logger.Error("segments: goroutine ended with an error", "name", name, "error", err)

@@ -182,6 +182,19 @@ func (c *Column) Vector(i int) []float32 { return c.Float[i*c.Dim : (i+1)*c.Dim 
 // AppendRow appends row i of o, a column of the same field.
 func (c *Column) AppendRow(o *Column, i int) { c.AppendRange(o, i, i+1) }
 
+// AppendRows appends rows of o, a column of the same field.
+func (c *Column) AppendRows(o *Column, rows []uint32) {
+	if c.Type.IsInt() && c.Valid == nil && o.Valid == nil {
+		for _, r := range rows { // nothing between them, so that they are waited for together
+			c.Int = append(c.Int, o.Int[r])
+		}
+		return
+	}
+	for _, r := range rows {
+		c.AppendRow(o, int(r))
+	}
+}
+
 // AppendRange appends rows [from, to) of o, a column of the same field.
 func (c *Column) AppendRange(o *Column, from, to int) {
 	before := c.Rows()
