@@ -23,5 +23,8 @@ func (r *region) close() error {
 // as views memory that starts at a multiple of the size of T as values of T.
 func as[T uint32 | float32 | uint64 | int8 | share](b []byte) []T {
 	var t T
+	if len(b) < int(unsafe.Sizeof(t)) {
+		return nil // there may be no T behind the end
+	}
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/int(unsafe.Sizeof(t)))
 }
