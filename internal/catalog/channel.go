@@ -200,8 +200,8 @@ func gone(segments []Segment, ids []int64) (of []Segment) {
 	return of
 }
 
-func (m *Channel) has(id int64) bool {
-	return slices.ContainsFunc(m.Segments, func(s Segment) bool { return s.ID == id })
+func (c *Channel) has(id int64) bool {
+	return slices.ContainsFunc(c.Segments, func(s Segment) bool { return s.ID == id })
 }
 
 // hasAdded reports whether the segments are there already, by an earlier call whose
