@@ -82,7 +82,7 @@ func (g *sqGraph) measureShares(ctx context.Context, workers int, rows []uint32)
 		return errors.Wrap(err, "measure what walks find")
 	}
 	m.fill()
-	return nil
+	return m.dropLossy(ctx, workers)
 }
 
 // halfOf is half of so many rows, without some.
@@ -112,7 +112,15 @@ type shareMeasure struct {
 	half   *bitset.Set // that half, without those that stand for queries
 	place  []int       // for the row that is looked at, how many lists are nearer than each
 	near   visited     // rows that a walk has met
-	ranks  [][]int     // of the first of the points for so many rows wanted: of each of the nearest rows, how many lists are nearer than its own
+	probes []probe
+	ranks  [][]int // of the first of the points for so many rows wanted: of each of the nearest rows, how many lists are nearer than its own
+}
+
+// probe is what walks for one row have found.
+type probe struct {
+	row   uint32
+	kth   []float32 // by point: how far the last of the nearest rows is, for so many wanted
+	found []int     // by point; -1: nothing is known
 }
 
 // walksSeen is what walks have found in sum.
@@ -133,6 +141,7 @@ func newShareMeasure(g *sqGraph, points shareTable) *shareMeasure {
 
 // take takes what another has seen.
 func (m *shareMeasure) take(w *shareMeasure) {
+	m.probes, w.probes = append(m.probes, w.probes...), w.probes[:0]
 	for i := range w.walks {
 		m.walks[i].take(&w.walks[i])
 		m.halves[i].take(&w.halves[i])
@@ -160,22 +169,48 @@ func (m *shareMeasure) look(rows []uint32, s *Scratch) {
 	})
 	for i, row := range rows {
 		m.places(g.vector(row), s)
-		near := m.exact(row, near[i], s)
+		near := m.exact(row, m.further(row, near[i], s), s)
+		seen := newProbe(row, len(m.points))
 		for at := 0; at < len(m.points); {
 			part, _ := m.points[at:].part()
 			if k := int(part[0].rows); len(near) >= k {
 				for _, n := range near[:k] {
 					m.ranks[at] = append(m.ranks[at], m.place[m.of[n.Row]])
 				}
-				m.note(m.walks[at:], part, k, func(ef int) (met, found int, ok bool) { return m.walk(row, near[:k], ef, s) })
+				m.note(m.walks[at:], part, k, seen.found[at:], func(ef int) (met, found int, ok bool) { return m.walk(row, near[:k], ef, s) })
+				for j := range part {
+					seen.kth[at+j] = near[k-1].Distance
+				}
 			}
 			at += len(part)
 		}
+		m.probes = append(m.probes, seen)
 		some := slices.DeleteFunc(near, func(n Neighbor) bool { return !m.half.Has(int(n.Row)) })
 		if part, _ := m.points.part(); len(some) >= calibrateK {
-			m.note(m.halves, part, calibrateK, func(ef int) (met, found int, ok bool) { return m.filtered(row, some[:calibrateK], ef, s) })
+			m.note(m.halves, part, calibrateK, nil, func(ef int) (met, found int, ok bool) { return m.filtered(row, some[:calibrateK], ef, s) })
 		}
 	}
+}
+
+// further adds what the longest walk finds that is not among rows found by code: where rows lie closer to one another
+// than codes tell, the nearest are not among the nearest by code.
+func (m *shareMeasure) further(row uint32, near []Neighbor, s *Scratch) []Neighbor {
+	g, k, ef := m.g, shareWanted+shareWanted/10, int(m.points[len(m.points)-1].effort)
+	if g.scans(ef) {
+		return near
+	}
+	s.begin(g.m0)
+	w := g.walkBeside(row, k, ef, s)
+	known := make(map[uint32]bool, len(near))
+	for _, n := range near {
+		known[n.Row] = true
+	}
+	for _, n := range g.end(g.vector(row), w, k, nil, s) {
+		if !known[n.Row] {
+			near = append(near, n)
+		}
+	}
+	return near
 }
 
 // exact puts rows near to a row in order, without it and those equal to it.
@@ -193,7 +228,7 @@ func (m *shareMeasure) exact(row uint32, near []Neighbor, s *Scratch) []Neighbor
 }
 
 // note notes what is found of k rows with the efforts of some points. If that is all, it is for more effort, too.
-func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, look func(ef int) (met, found int, ok bool)) {
+func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, each []int, look func(ef int) (met, found int, ok bool)) {
 	met, found, ok := 0, 0, false
 	for i, p := range points {
 		if int(p.effort) > m.g.rows {
@@ -205,6 +240,9 @@ func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, look fun
 			}
 		}
 		seen[i].take(&walksSeen{walks: 1, met: met, found: found, squares: found * found})
+		if each != nil {
+			each[i] = found
+		}
 	}
 }
 
