@@ -29,7 +29,16 @@ func TestHeapsFarFromOneAnotherAreAllReached(t *testing.T) {
 	for i := range heaps {
 		queries = append(queries, row(i)...)
 	}
-	b := build(t, Spec{Kind: KindHNSW, Metric: L2, Dim: dim, M: 8, EfConstruction: 40}, base)
+	// One worker: which rows are linked at the same time is then the same each time.
+	b, err := Build(context.Background(), Spec{Kind: KindHNSW, Metric: L2, Dim: dim, M: 8, EfConstruction: 40}, base, BuildOptions{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	got, scanned := meanRecall(t, b.Searcher().(*hnswSearcher).h, newFlat(t, dim, L2, base), queries, 10, 40, nil)
 	if got < 0.97 || scanned > 0 {
 		t.Fatalf("recall %.3f, %d scanned", got, scanned)

@@ -37,6 +37,7 @@ type sqGraph struct {
 	ending    ending
 	filters   *filterCache[knownFilter]
 	shares    shareTable // what walks find, and how many lists do in place of one
+	usual     usualEffort
 	start     uint32     // row where walks begin
 	top       int        // level of start; -1: there are no rows
 	bytes     int64
@@ -179,6 +180,9 @@ func (g *sqGraph) effort(q *Query) (k, ef int) {
 	}
 	if ef <= 0 {
 		ef = graphEffort(k, q.Recall)
+		if q.Recall <= 0 {
+			ef = g.usual.of(ef, q.Allowed != nil)
+		}
 	}
 	return k, min(max(ef, k), g.rows)
 }

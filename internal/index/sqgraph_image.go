@@ -344,5 +344,6 @@ func openSQ(image []byte, base []float32) (*sqGraph, error) {
 	if err := g.shares.check(g.lists); err != nil {
 		return nil, err
 	}
+	g.usual = g.shares.usual()
 	return g, nil
 }

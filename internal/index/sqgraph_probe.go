@@ -82,6 +82,7 @@ func (g *sqGraph) measureShares(ctx context.Context, workers int, rows []uint32)
 		return errors.Wrap(err, "measure what walks find")
 	}
 	m.fill()
+	g.usual = g.shares.usual()
 	return m.dropLossy(ctx, workers)
 }
 
@@ -177,7 +178,7 @@ func (m *shareMeasure) look(rows []uint32, s *Scratch) {
 				for _, n := range near[:k] {
 					m.ranks[at] = append(m.ranks[at], m.place[m.of[n.Row]])
 				}
-				m.note(m.walks[at:], part, k, seen.found[at:], func(ef int) (met, found int, ok bool) { return m.walk(row, near[:k], ef, s) })
+				m.note(m.walks[at:], part, k, seen.found[at:], g.scans, func(ef int) (met, found int) { return m.walk(row, near[:k], ef, s) })
 				for j := range part {
 					seen.kth[at+j] = near[k-1].Distance
 				}
@@ -187,7 +188,7 @@ func (m *shareMeasure) look(rows []uint32, s *Scratch) {
 		m.probes = append(m.probes, seen)
 		some := slices.DeleteFunc(near, func(n Neighbor) bool { return !m.half.Has(int(n.Row)) })
 		if part, _ := m.points.part(); len(some) >= calibrateK {
-			m.note(m.halves, part, calibrateK, nil, func(ef int) (met, found int, ok bool) { return m.filtered(row, some[:calibrateK], ef, s) })
+			m.note(m.halves, part, calibrateK, nil, m.scansHalf, func(ef int) (met, found int) { return m.filtered(row, some[:calibrateK], ef, s) })
 		}
 	}
 }
@@ -227,17 +228,16 @@ func (m *shareMeasure) exact(row uint32, near []Neighbor, s *Scratch) []Neighbor
 	return near
 }
 
-// note notes what is found of k rows with the efforts of some points. If that is all, it is for more effort, too.
-func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, each []int, look func(ef int) (met, found int, ok bool)) {
-	met, found, ok := 0, 0, false
+// note notes what is found of k rows with the efforts of some points, up to the one with which all rows are looked at. If
+// all are found, they are with more effort, too.
+func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, each []int, scans func(ef int) bool, look func(ef int) (met, found int)) {
+	met, found := 0, 0
 	for i, p := range points {
-		if int(p.effort) > m.g.rows {
+		if int(p.effort) > m.g.rows || scans(int(p.effort)) {
 			return
 		}
 		if met < k || found < k {
-			if met, found, ok = look(int(p.effort)); !ok {
-				return
-			}
+			met, found = look(int(p.effort))
 		}
 		seen[i].take(&walksSeen{walks: 1, met: met, found: found, squares: found * found})
 		if each != nil {
@@ -246,30 +246,26 @@ func (m *shareMeasure) note(seen []walksSeen, points shareTable, k int, each []i
 	}
 }
 
-// walk walks for a row and counts which of the nearest it meets, and which are found then. It is not ok where such a
-// search would be no walk.
-func (m *shareMeasure) walk(row uint32, near []Neighbor, ef int, s *Scratch) (met, found int, ok bool) {
+// walk walks for a row and counts which of the nearest it meets, and which are found then.
+func (m *shareMeasure) walk(row uint32, near []Neighbor, ef int, s *Scratch) (met, found int) {
 	g, v, k := m.g, m.g.vector(row), len(near)
-	if g.scans(ef) {
-		return 0, 0, false
-	}
 	s.begin(g.m0)
 	w := g.walkBeside(row, k, ef, s)
 	met = m.met(near, w)
-	return met, g.asNear(v, g.end(v, w, k, nil, s), near[k-1].Distance, s), true
+	return met, g.asNear(v, g.end(v, w, k, nil, s), near[k-1].Distance, s)
 }
 
 // filtered is walk for a search in lists with a filter.
-func (m *shareMeasure) filtered(row uint32, near []Neighbor, ef int, s *Scratch) (met, found int, ok bool) {
+func (m *shareMeasure) filtered(row uint32, near []Neighbor, ef int, s *Scratch) (met, found int) {
 	g, v, k, c := m.g, m.g.vector(row), len(near), m.half.Count()
-	if g.scansAllowed(c, ef) {
-		return 0, 0, false
-	}
 	s.begin(g.m0)
 	sq := g.prepare(v, s)
 	found = g.asNear(v, g.searchLists(v, &sq, k, ef, c, m.half.Words(), nil, s), near[k-1].Distance, s)
-	return k, found, true
+	return k, found
 }
+
+// scansHalf says whether all rows of half are looked at with an effort.
+func (m *shareMeasure) scansHalf(ef int) bool { return m.g.scansAllowed(m.half.Count(), ef) }
 
 // asNear counts rows that are as near as a distance by their vectors.
 func (g *sqGraph) asNear(v []float32, rows []Neighbor, distance float32, s *Scratch) (n int) {

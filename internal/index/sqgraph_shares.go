@@ -166,6 +166,31 @@ func (t shareTable) effort(k int, recall float64) int {
 	return int(math.Ceil(min(effort*float64(k)/float64(below), maxRows)))
 }
 
+// usualEffort is how many times the default effort a search makes that says nothing of effort or recall, without and
+// with a filter: as many as find usualRecall by what was measured, usualMost at most. 0 is as good as 1.
+type usualEffort struct{ all, some float64 }
+
+// Of usualEffort. Rows of many directions of which all matter take ten times the effort of others.
+const (
+	usualRecall = 0.95
+	usualMost   = 16
+)
+
+// usual is the usualEffort of a graph with this table.
+func (t shareTable) usual() usualEffort {
+	times := func(ef int) float64 { return min(float64(ef)/float64(DefaultEffort(calibrateK)), usualMost) }
+	return usualEffort{all: times(t.effort(calibrateK, usualRecall)), some: times(t.filtered(calibrateK, usualRecall))}
+}
+
+// of is what becomes of the default effort ef.
+func (u usualEffort) of(ef int, filtered bool) int {
+	times := u.all
+	if filtered {
+		times = max(times, u.some)
+	}
+	return max(ef, int(math.Ceil(float64(ef)*times)))
+}
+
 // filtered is effort for a search with a filter: as many times as much as it takes where that leaves half of the rows.
 func (t shareTable) filtered(k int, recall float64) int {
 	e, missing := t.effort(k, recall), surelyMissing(recall)

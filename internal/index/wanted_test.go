@@ -143,3 +143,37 @@ func TestEffortsOfTiesAreValid(t *testing.T) {
 		}
 	}
 }
+
+// TestAGraphOfManyDirectionsDoesMoreByDefault: what is usual elsewhere finds too little where rows differ in
+// all directions alike, or where a filter leaves half of the largest products.
+func TestAGraphOfManyDirectionsDoesMoreByDefault(t *testing.T) {
+	if raceEnabled {
+		t.Skip("no more goroutines than elsewhere, and slow")
+	}
+	const dim, n, queries = 96, 12_000, 100
+	r := rng(98)
+	base := make([]float32, (n+queries)*dim)
+	for i := range base {
+		base[i] = float32(r.NormFloat64())
+	}
+	base, vectors := base[:n*dim], base[n*dim:]
+	f := newFlat(t, dim, L2, base)
+	g, b := buildCodes(t, L2, dim, base)
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	share := func(q *Query) float64 {
+		var s Scratch
+		found := make([][]Neighbor, queries)
+		for i := range queries {
+			found[i] = append([]Neighbor{}, g.Search(vectors[i*dim:][:dim], q, &s)...)
+		}
+		return recallOf(f, vectors, found, 10)
+	}
+	usual, before := share(&Query{K: 10}), share(&Query{K: 10, Effort: DefaultEffort(10)})
+	if usual < 0.95 || before > 0.9 {
+		t.Errorf("by default %.3f are found, by an effort of %d %.3f", usual, DefaultEffort(10), before)
+	}
+}
