@@ -38,8 +38,8 @@ type sqGraph struct {
 	filters   *filterCache[knownFilter]
 	shares    shareTable // what walks find, and how many lists do in place of one
 	usual     usualEffort
-	start     uint32     // row where walks begin
-	top       int        // level of start; -1: there are no rows
+	start     uint32 // row where walks begin
+	top       int    // level of start; -1: there are no rows
 	bytes     int64
 	why       string
 }
