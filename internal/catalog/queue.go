@@ -30,7 +30,7 @@ func (q *Queue) validate() error {
 	return p.join(errclass.Invalid)
 }
 
-// ErrOtherQueue: the log of a pchannel is in another queue.
+// ErrOtherQueue is the error of a log of a pchannel that is in another queue.
 var ErrOtherQueue = errclass.Mark(errors.New("catalog: the log is in another queue"), errclass.Conflict)
 
 // BindQueue remembers that the log of the pchannel is in the queue of that identity, if
