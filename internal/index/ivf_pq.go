@@ -40,15 +40,17 @@ func (pq *products) part(v []float32, p int) (x, y float32) {
 	return v[2*p], 0
 }
 
-// train finds the points from a sample of vectors.
+// train finds the points from a sample of vectors, or from some of all parts of it: a sample may
+// be in the order of the rows.
 func (pq *products) train(ctx context.Context, workers int, sample []float32) error {
-	n := min(len(sample)/pq.dim, pqSample)
+	total := len(sample) / pq.dim
+	n := min(total, pqSample)
 	return parallel(ctx, workers, pq.parts, 4, func() func(from, to int) error {
 		xs, ys := make([]float32, n), make([]float32, n)
 		return func(from, to int) error {
 			for p := from; p < to; p++ {
 				for i := range n {
-					xs[i], ys[i] = pq.part(sample[i*pq.dim:][:pq.dim], p)
+					xs[i], ys[i] = pq.part(sample[i*total/n*pq.dim:][:pq.dim], p)
 				}
 				trainPart(pq.points[p*pqDims*pqCodes:][:pqDims*pqCodes], xs, ys, rand.New(rand.NewPCG(uint64(p), 1)))
 			}

@@ -287,6 +287,29 @@ func TestTheLongestRowsAreNotCutOff(t *testing.T) {
 	}
 }
 
+// TestCodesAreLearntFromAllRows: the first quarter lies close together, far from what is looked for.
+func TestCodesAreLearntFromAllRows(t *testing.T) {
+	const dim, n, queries = 32, 20_000, 100
+	r := rng(99)
+	base := make([]float32, (n+queries)*dim)
+	for i := range base {
+		if base[i] = float32(r.NormFloat64()); i < n/4*dim {
+			base[i] = 10 + base[i]/10
+		}
+	}
+	base, vectors := base[:n*dim], base[n*dim:]
+	f := newFlat(t, dim, L2, base)
+	x := buildIVFFor(t, KindScaNN, L2, dim, 0, base)
+	found := make([][]Neighbor, queries)
+	var s Scratch
+	for i := range found {
+		found[i] = slices.Clone(x.Search(vectors[i*dim:][:dim], &Query{K: 10}, &s))
+	}
+	if recall := recallOf(f, vectors, found, 10); recall < 0.93 {
+		t.Errorf("%.3f are found", recall)
+	}
+}
+
 func TestPartitionAboutMovesAsManyAsIsEasiest(t *testing.T) {
 	r := rng(14)
 	exact := 0
