@@ -238,7 +238,11 @@ func TestASearchThatAsksForTooMuch(t *testing.T) {
 	}
 	n.pulse = &qnpb.SearchRequest{Collection: "items", Vectors: &qnpb.FloatVectors{Dim: dim, Values: vectorOf(1, 0)}, TopK: 1, Freshness: strong}
 	n.alive(t)
-	_, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "items", TopK: 16_000, OutputFields: []string{"*"}, Freshness: strong,
-		Vectors: &qnpb.FloatVectors{Dim: dim, Raw: make([]byte, 4*dim*2000)}})
-	n.refuses(t, err, codes.ResourceExhausted, "memory")
+	search := func(vectors int) error {
+		_, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "items", TopK: 16_000, OutputFields: []string{"*"}, Freshness: strong,
+			Vectors: &qnpb.FloatVectors{Dim: dim, Raw: make([]byte, 4*dim*vectors)}})
+		return err
+	}
+	n.refuses(t, search(2000), codes.InvalidArgument, "at most 100.0 MiB are sent")
+	n.refuses(t, search(320), codes.ResourceExhausted, "memory") // less is sent than that, but this node has not as much
 }

@@ -65,7 +65,7 @@ func TestKeysOfTheDynamicFieldAreOutputFields(t *testing.T) {
 	n.flush("rich")
 	n.handedOff("rich")
 	read("sealed")
-	for _, name := range []string{"median(small)", "a b", `$meta["color"]`, ""} {
+	for _, name := range []string{"median(small)", "a b", ""} {
 		r := proto.CloneOf(n.pulse)
 		r.OutputFields = []string{name}
 		_, err := n.query.Search(within(t), r)
