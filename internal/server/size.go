@@ -70,8 +70,8 @@ func (c *call) decoded(m proto.Message, b []byte) int64 {
 	return of.decoded(m, b)
 }
 
-func (of *shape) decoded(m proto.Message, b []byte) int64 {
-	size := of.bytes + of.size(b)
+func (s *shape) decoded(m proto.Message, b []byte) int64 {
+	size := s.bytes + s.size(b)
 	if _, ok := m.(*qnpb.AppendRequest); ok {
 		return size * copies
 	}
