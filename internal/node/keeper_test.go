@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -88,37 +90,55 @@ func TestAChannelThatCannotBeginAnewIsNotForgotten(t *testing.T) {
 	r.has(40)
 }
 
-// TestAReleaseThatEndsHalfWayIsEnded: the flush of one channel of two hangs.
+// of returns keys from a range whose rows go to one shard of a collection.
+func (r *rig) of(shard int, ids []int64) (out []int64) {
+	r.t.Helper()
+	coll, err := r.Collection(within(r.t), things)
+	must(r.t, err)
+	for _, row := range r.shard(coll, keysOf(ids...))[shard] {
+		out = append(out, ids[row])
+	}
+	if len(out) == 0 {
+		r.t.Fatalf("no key of %d is of shard %d", len(ids), shard)
+	}
+	return out
+}
+
+// TestAReleaseThatEndsHalfWayIsEnded: of two channels the first is left at once, since all of
+// it is stored, and the flush of the other hangs.
 func TestAReleaseThatEndsHalfWayIsEnded(t *testing.T) {
 	storage := &stuck{}
 	r := newWorld(t).open(func(o *Options) {
 		dispatched(o)
 		storage.Bucket, o.Bucket = o.Bucket, storage
 	})
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() {
+		storage.gate.Store(nil)
+		close(gate)
+	})
+	t.Cleanup(open) // before the node is closed
 	r.own()
 	id, vchannels := r.createAs(things, 2)
 	r.load()
 	r.insert(between(0, 100)...)
-	r.has(100)
-	gate := make(chan struct{})
+	r.flush()
+	r.load()
+	more := r.of(1, between(100, 200))
+	r.insert(more...)
+	r.has(int64(100 + len(more)))
 	storage.gate.Store(&gate)
 	_, _, err := r.Flush(within(t), things, false)
 	must(t, err)
 	eventually(t, "a write hangs", func() bool { return storage.hang.Load() > 0 })
 	s := r.servingOf(id)
-	s.turn <- struct{}{}
-	r.mu.Lock()
-	away := s.channels[vchannels[0]] // one that has nothing to flush would be left at once
-	delete(s.channels, vchannels[0])
-	r.mu.Unlock()
-	<-s.turn
 	ctx, cancel := context.WithCancel(within(t))
-	left := make(chan error)
+	left := make(chan error, 1)
 	go func() {
 		_, err := r.ReleaseSegments(ctx, things, nil)
 		left <- err
 	}()
-	eventually(t, "one is left", func() bool { return len(r.wantedOf(s)) == 1 })
+	eventually(t, "one is left", func() bool { return slices.Equal(r.wantedOf(s), vchannels[1:]) })
 	cancel()
 	if err := <-left; err == nil {
 		t.Error("nobody says that a channel could not be left")
@@ -128,11 +148,8 @@ func TestAReleaseThatEndsHalfWayIsEnded(t *testing.T) {
 			t.Fatalf("a read finds %d rows of a collection that was half let go of", n)
 		}
 	}
-	storage.gate.Store(nil)
-	close(gate)
+	open()
 	eventually(t, "the rest is let go of", func() bool { return len(r.wantedOf(s)) == 0 && !s.leaving.Load() })
-	away.end()
-	must(t, away.handle.Close(within(t)))
 }
 
 // TestOneManifestThatCannotBeReadHoldsUpNothingElse: it is damaged, or of a newer build.
