@@ -68,7 +68,8 @@ func (n *Node) bind(ctx context.Context, pchannel string) (begin mq.Position, er
 		if n.o.AdoptQueue != id {
 			return mq.Position{}, errors.Wrapf(err, "%s is not opened, what is written to it here would be lost. "+
 				"If two nodes with embedded queues use this storage, run one alone (replicas: 1) or use Pulsar; if the volume of the queue was lost or is another one, restore it; "+
-				"to go on without what only the other queue has, start with queue.adopt: %s", pchannel, id)
+				"if it is the right one but its file ID is of another day, write the identity into that which the catalog has (queues/%s.json); "+
+				"to go on without what only the other queue has, start with queue.adopt: %s", pchannel, pchannel, id)
 		}
 		q, err = n.adopt(ctx, private, pchannel, q.Identity)
 	}

@@ -25,7 +25,7 @@ func loadIdentity(o *Options) (string, error) {
 	if err == nil {
 		id := strings.TrimSpace(string(data))
 		if raw, err := hex.DecodeString(id); err != nil || len(raw) != identityBytes {
-			return "", errclass.New(errclass.Corrupt, "%s is damaged: restore it, or remove it to get another one", path)
+			return "", errclass.New(errclass.Corrupt, "%s is damaged: restore it, or write the identity into it that the catalog has of this queue (in its queues/*.json)", path)
 		}
 		return id, nil
 	}
