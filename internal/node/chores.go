@@ -21,15 +21,58 @@ type chore struct {
 	busy bool // queued or under way
 	more bool // it is to be done again after that
 	done bool // at least once
-	err  error
 }
 
-// chores are those of a node; guarded by Node.mu.
+// chores are those of a node; guarded by Node.mu. What the keeper asks at each end of a
+// chore is kept apart, so that it need not look at all of them.
 type chores struct {
 	logs    chore
 	of      map[int64]*chore // by collection
 	queue   []int64
 	workers int
+
+	busy   int              // how many are
+	fresh  map[int64]*chore // busy, and not done yet; 0 = the logs
+	failed map[int64]error  // of their last try; 0 = the logs
+	looks  int              // how many fresh and failed ones undone has looked at so far
+}
+
+func newChores() chores {
+	return chores{of: map[int64]*chore{}, fresh: map[int64]*chore{}, failed: map[int64]error{}}
+}
+
+// begin notes that a chore is busy from now on.
+func (cs *chores) begin(id int64, c *chore) {
+	c.busy = true
+	cs.busy++
+	if !c.done {
+		cs.fresh[id] = c
+	}
+}
+
+// end notes how a chore has ended, and reports whether the keeper is to be told: of the
+// end of all of them, and when something is wrong now or nothing any more. Of what
+// else is wrong it learns at its next pass, which is soon then.
+func (cs *chores) end(id int64, c *chore, err error) bool {
+	fresh, failed := len(cs.fresh), len(cs.failed)
+	delete(cs.fresh, id)
+	delete(cs.failed, id)
+	if err != nil {
+		cs.failed[id] = err
+	}
+	c.busy, c.done = c.more, true
+	if c.more {
+		cs.queue = append(cs.queue, id)
+	} else {
+		cs.busy--
+	}
+	return cs.busy == 0 || (failed == 0) != (len(cs.failed) == 0) || fresh > 0 && len(cs.fresh) == 0
+}
+
+// forget drops one that is not busy.
+func (cs *chores) forget(id int64) {
+	delete(cs.of, id)
+	delete(cs.failed, id)
 }
 
 // choreWidth is how many collections are looked after at a time.
@@ -43,12 +86,12 @@ func (n *Node) lookAfterLogs() {
 	if c.busy {
 		return // and looked after again at the next pass
 	}
-	c.what, c.busy = "logs", true
+	c.what = "logs"
 	if n.group.Go("keeper: logs", func(ctx context.Context) error {
 		n.choreEnded(ctx, 0, c, lifecycle.Call("keeper", func() error { return n.ownLogs(ctx) }))
 		return nil
-	}) != nil {
-		c.busy = false // closing
+	}) == nil {
+		n.mu.chores.begin(0, c) // else the node is closing
 	}
 }
 
@@ -67,7 +110,7 @@ func (n *Node) lookAfter(id int64, what string, do func(context.Context) error) 
 		c.more = true // what it has looked at may be older than this
 		return
 	}
-	c.busy = true
+	all.begin(id, c)
 	all.queue = append(all.queue, id)
 	if all.workers == choreWidth {
 		return
@@ -119,42 +162,57 @@ func (n *Node) choreEnded(ctx context.Context, id int64, c *chore, err error) {
 		err = errors.CombineErrors(err, aside)
 	}
 	n.mu.Lock()
-	c.busy, c.done, c.err = c.more, true, err
-	if c.more {
-		n.mu.chores.queue = append(n.mu.chores.queue, id) // this goroutine goes on with it
-	}
+	tell := n.mu.chores.end(id, c, err) // if it is to be done again, this goroutine goes on with it
 	n.mu.Unlock()
+	if !tell {
+		return
+	}
 	select {
 	case n.chored <- struct{}{}:
 	default:
 	}
 }
 
-// forgetChores drops those of collections that are neither live nor served.
+// forgetChores drops those of collections for which there is nothing to be done.
 func (n *Node) forgetChores(live map[int64]bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	gone := func(id int64) bool { return !live[id] && n.mu.serving[id] == nil }
-	maps.DeleteFunc(n.mu.chores.of, func(id int64, c *chore) bool { return gone(id) && !c.busy })
+	gone := func(id int64) bool { return n.mu.serving[id] == nil && (!live[id] || !n.o.Standalone) }
+	for id, c := range n.mu.chores.of {
+		if gone(id) && !c.busy {
+			n.mu.chores.forget(id)
+		}
+	}
 	maps.DeleteFunc(n.mu.aside, func(id int64, _ error) bool { return id != 0 && gone(id) })
 }
+
+// namedAtMost is how many of the chores that failed, or have not ended yet, are named: a
+// storage that is away fails those of thousands of collections.
+const namedAtMost = 8
 
 // undone is what the chores could not do at their last try; at the start also those
 // that have not ended once.
 func (n *Node) undone(start bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	all := &n.mu.chores
+	all.looks += len(all.failed)
 	var errs []error
-	note := func(c *chore) {
-		if c.err != nil {
-			errs = append(errs, c.err)
-		} else if start && !c.done && c.busy {
-			errs = append(errs, errclass.New(errclass.Retryable, "%s: being opened", c.what))
-		}
+	failed := slices.Sorted(maps.Keys(all.failed))
+	for _, id := range failed[:min(namedAtMost, len(failed))] {
+		errs = append(errs, all.failed[id])
 	}
-	note(&n.mu.chores.logs)
-	for _, id := range slices.Sorted(maps.Keys(n.mu.chores.of)) {
-		note(n.mu.chores.of[id])
+	if more := len(failed) - namedAtMost; more > 0 {
+		errs = append(errs, errclass.New(errclass.Retryable, "and %d collections more", more))
+	}
+	switch {
+	case start && len(all.fresh) > namedAtMost:
+		errs = append(errs, errclass.New(errclass.Retryable, "%d collections: being opened", len(all.fresh)))
+	case start:
+		all.looks += len(all.fresh)
+		for _, id := range slices.Sorted(maps.Keys(all.fresh)) {
+			errs = append(errs, errclass.New(errclass.Retryable, "%s: being opened", all.fresh[id].what))
+		}
 	}
 	return errors.Join(errs...)
 }

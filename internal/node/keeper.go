@@ -95,9 +95,18 @@ func (n *Node) pass(ctx context.Context) error {
 		n.setAside(0, "collections", err)
 		err = nil
 	}
-	live := map[int64]bool{}
+	n.mu.Lock()
+	serving := slices.Collect(maps.Keys(n.mu.serving))
+	n.mu.Unlock()
+	live, todo := map[int64]bool{}, map[int64]bool{}
+	for _, id := range serving {
+		todo[id] = true
+	}
 	for _, coll := range colls {
 		live[coll.ID] = true
+		if !n.o.Standalone && !todo[coll.ID] {
+			continue // it is served once somebody asks for it
+		}
 		n.lookAfter(coll.ID, fmt.Sprintf("collection %q", coll.Name), func(ctx context.Context) error {
 			return errors.Wrapf(n.refresh(ctx, coll), "serve collection %q", coll.Name)
 		})
@@ -105,10 +114,10 @@ func (n *Node) pass(ctx context.Context) error {
 	if err != nil {
 		return errors.Wrap(err, "list collections")
 	}
-	n.mu.Lock()
-	gone := slices.DeleteFunc(slices.Collect(maps.Keys(n.mu.serving)), func(id int64) bool { return live[id] })
-	n.mu.Unlock()
-	for _, id := range gone {
+	for _, id := range serving {
+		if live[id] {
+			continue
+		}
 		n.lookAfter(id, fmt.Sprintf("collection %d", id), func(ctx context.Context) error { return n.dropIfGone(ctx, id) })
 	}
 	n.forgetChores(live)

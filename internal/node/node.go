@@ -164,7 +164,7 @@ func Open(o Options) (n *Node, err error) {
 	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), chored: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
 	n.mu.queues = map[string]*queueState{}
-	n.mu.chores.of = map[int64]*chore{}
+	n.mu.chores = newChores()
 	n.mu.aside = map[int64]error{}
 	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
