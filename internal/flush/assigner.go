@@ -233,6 +233,14 @@ func (a *Assigner) Logs(but map[string]bool) (list []Log) {
 	return list
 }
 
+// Knows reports whether a log of the vchannel was entered and not forgotten since.
+func (a *Assigner) Knows(vchannel string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.mu.terms[vchannel]
+	return ok
+}
+
 // Idle waits until no append is under way for the segment, which takes no more rows.
 func (a *Assigner) Idle(ctx context.Context, id int64) error {
 	a.mu.Lock()

@@ -120,13 +120,23 @@ func (f *Flusher) log(ctx context.Context, log Log) {
 	if slices.ContainsFunc(f.o.Channels(), func(c Channel) bool { return c.Name() == log.VChannel }) {
 		return // by now
 	}
-	f.note(ctx, log.VChannel, lifecycle.Call("flush "+log.VChannel, func() error { return f.unwatched(ctx, log) }))
+	err := lifecycle.Call("flush "+log.VChannel, func() error { return f.unwatched(ctx, log) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil && !f.assigner.Knows(log.VChannel) {
+		err = nil // dropped meanwhile: it is never tried again, so nobody would take it back
+	}
+	f.noteLocked(ctx, log.VChannel, err)
 }
 
 // note remembers how a step, or a trim, has ended.
 func (f *Flusher) note(ctx context.Context, name string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.noteLocked(ctx, name, err)
+}
+
+func (f *Flusher) noteLocked(ctx context.Context, name string, err error) {
 	if err == nil || ctx.Err() != nil {
 		if was := f.mu.failing[name]; was != nil && err == nil {
 			f.o.Logger.Info("flush: goes on", "what", name, "failed_for", time.Since(was.since))

@@ -87,7 +87,9 @@ func newRoad(t *testing.T, shards int, o Options) *road {
 	must(t, r.w.Ready(t.Context()))
 	r.ids = made.Partitions[0].ID + 1000
 	o.Catalog, o.Bucket, o.Dir = cat, r.bucket, filepath.Join(t.TempDir(), "flush")
-	o.WAL = func(string) (*wal.WAL, error) { return r.w, nil }
+	if o.WAL == nil {
+		o.WAL = func(string) (*wal.WAL, error) { return r.w, nil }
+	}
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Channels = func() []Channel { return r.channels }
 	r.f, err = New(o)

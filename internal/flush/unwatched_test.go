@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
@@ -81,6 +82,39 @@ func TestAFullSegmentIsSealedWhileItsChannelReplays(t *testing.T) {
 	if at := ch.Tsafe(); at != 1 {
 		t.Fatalf("the channel has got to %d", at)
 	}
+}
+
+// The collection of a log is dropped while a step on the log is under way, which fails then.
+func TestAFailureOfWhatWasDroppedIsNotKept(t *testing.T) {
+	var r *road
+	log := Log{PChannel: "q", VChannel: "dropped", CollectionID: 1}
+	asked, failed := 0, make(chan struct{})
+	r = newRoad(t, 1, Options{Interval: 5 * time.Millisecond, SealRows: 10, WAL: func(pchannel string) (*wal.WAL, error) {
+		if pchannel != log.PChannel {
+			return r.w, nil
+		}
+		if asked++; asked == 2 { // its seal is to be written
+			r.f.Drop(log.VChannel)
+			close(failed)
+			return nil, errclass.New(errclass.Retryable, "the log is somewhere else")
+		}
+		return r.w, nil
+	}})
+	_, done := r.given(log, 1, 10, 100)
+	done()
+	<-failed
+	for r.underWay(log.VChannel) {
+		time.Sleep(time.Millisecond)
+	}
+	if all := r.f.Failures(); len(all) > 0 {
+		t.Errorf("a failure that nobody takes back: %+v", all)
+	}
+}
+
+func (r *road) underWay(vchannel string) bool {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	return r.f.mu.steps[vchannel] != nil
 }
 
 // What an assigner remembers of channels ends with what it is needed for.
