@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -418,10 +419,10 @@ func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
 	n.mu.Lock()
 	s := n.mu.serving[coll.ID]
 	n.mu.Unlock()
-	switch {
-	case s == nil && n.asideOf(coll.ID) != nil:
-		return nil, n.asideOf(coll.ID)
-	case s == nil, s.leaving.Load():
+	if s == nil {
+		return nil, cmp.Or(n.asideOf(coll.ID), notLoaded(coll))
+	}
+	if s.leaving.Load() {
 		return nil, notLoaded(coll)
 	}
 	names := n.wantedOf(s)
