@@ -190,9 +190,9 @@ func (n *Node) forgetChores(live map[int64]bool) {
 // storage that is away fails those of thousands of collections.
 const namedAtMost = 8
 
-// undone is what the chores could not do at their last try; at the start also those
-// that have not ended once.
-func (n *Node) undone(start bool) error {
+// undone is what the chores could not do at their last try, and those that have not ended
+// once.
+func (n *Node) undone() (wrong, opening error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := &n.mu.chores
@@ -205,16 +205,15 @@ func (n *Node) undone(start bool) error {
 	if more := len(failed) - namedAtMost; more > 0 {
 		errs = append(errs, errclass.New(errclass.Retryable, "and %d collections more", more))
 	}
-	switch {
-	case start && len(all.fresh) > namedAtMost:
-		errs = append(errs, errclass.New(errclass.Retryable, "%d collections: being opened", len(all.fresh)))
-	case start:
-		all.looks += len(all.fresh)
-		for _, id := range slices.Sorted(maps.Keys(all.fresh)) {
-			errs = append(errs, errclass.New(errclass.Retryable, "%s: being opened", all.fresh[id].what))
-		}
+	if len(all.fresh) > namedAtMost {
+		return errors.Join(errs...), errclass.New(errclass.Retryable, "%d collections: being opened", len(all.fresh))
 	}
-	return errors.Join(errs...)
+	var fresh []error
+	all.looks += len(all.fresh)
+	for _, id := range slices.Sorted(maps.Keys(all.fresh)) {
+		fresh = append(fresh, errclass.New(errclass.Retryable, "%s: being opened", all.fresh[id].what))
+	}
+	return errors.Join(errs...), errors.Join(fresh...)
 }
 
 // SetAside is a collection that is not served, since what the catalog says of it cannot

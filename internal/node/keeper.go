@@ -29,7 +29,7 @@ func (n *Node) Kick() {
 func (n *Node) keep(ctx context.Context) error {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
-	first, said := true, ""
+	first, passes, said := true, 0, ""
 	var saidAt, due time.Time
 	for {
 		passed := false
@@ -45,12 +45,21 @@ func (n *Node) keep(ctx context.Context) error {
 			passed = true
 		}
 		if passed {
+			passes++
 			listed = lifecycle.Call("keeper", func() error { return n.pass(ctx) })
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		err := errors.CombineErrors(listed, n.undone(first))
+		failed, opening := n.undone()
+		if !first {
+			opening = nil
+		}
+		wrong := errors.CombineErrors(listed, failed)
+		err := wrong
+		if opening != nil {
+			err = errors.Join(wrong, opening)
+		}
 		next := n.o.RefreshInterval
 		replay := n.replaying(first && err == nil)
 		n.mu.Lock()
@@ -58,9 +67,10 @@ func (n *Node) keep(ctx context.Context) error {
 		n.mu.Unlock()
 		switch {
 		case err != nil:
-			if text := err.Error(); passed && (text != said || time.Since(saidAt) > time.Minute) {
+			// What the first pass has begun has not had the time to end.
+			if text := err.Error(); passed && (passes > 1 || wrong != nil) && (text != said || time.Since(saidAt) > time.Minute) {
 				said, saidAt = text, time.Now()
-				n.o.Logger.Warn("node: not everything is served; trying again", "error", err)
+				n.o.Logger.Warn("node: not everything is served; trying again", "error", text)
 			}
 			next = min(next, time.Second)
 		case replay != nil:

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
@@ -225,4 +227,59 @@ func TestOneSlowCollectionHoldsUpNoOther(t *testing.T) {
 	close(release)
 	r.ready().has(3)
 	w.bucket.set(nil)
+}
+
+// TestAStartThatGoesWellWarnsOfNothing: what it has begun need not be told of, what lasts is,
+// in one line.
+func TestAStartThatGoesWellWarnsOfNothing(t *testing.T) {
+	w := newWorld(t)
+	w.open(nil).ready().create()
+	log := &lines{}
+	logged := func(o *Options) {
+		o.RefreshInterval = time.Hour // one pass, and those that failures bring about
+		o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	}
+	r := w.open(logged).ready()
+	r.close()
+	if told := log.with("not everything is served"); len(told) > 0 {
+		t.Errorf("%s", told)
+	}
+	w.bucket.set(func(_ context.Context, key string) string {
+		if strings.Contains(key, "channels/") {
+			return "not/there"
+		}
+		return key
+	})
+	w.open(logged)
+	eventually(t, "it is told", func() bool { return len(log.with("not everything is served")) > 0 })
+	for _, line := range log.with("not everything is served") {
+		if strings.Contains(line, "stack trace") {
+			t.Errorf("%s", line)
+		}
+	}
+	w.bucket.set(nil)
+}
+
+// lines is what is logged.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(b))
+	return len(b), nil
+}
+
+func (l *lines) with(part string) (some []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.all {
+		if strings.Contains(line, part) {
+			some = append(some, line)
+		}
+	}
+	return some
 }
