@@ -189,7 +189,13 @@ func TestPlacesWithoutAVectorAreSpread(t *testing.T) {
 			t.Errorf("%d: %v of %v, want %v", i, got.Float, before.Float, c.want)
 		}
 	}
-	if s.rows != 14 || s.nulls != 11 || !s.enough() {
+	if s.rows != 14 || s.nulls != 11 || s.enough() {
 		t.Errorf("%d of %d rows are null", s.nulls, s.rows)
+	}
+	if s.fill(col(1, 2, 3, 4, 5, 6, 7), 7); s.enough() {
+		t.Errorf("%d null rows of %d are few", s.nulls, s.rows)
+	}
+	if s.fill(col(1), 1); !s.enough() {
+		t.Errorf("%d null rows of %d are many", s.nulls, s.rows)
 	}
 }
