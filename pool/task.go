@@ -52,18 +52,19 @@ type Future struct {
 
 // answer is the only place that completes a task. The caller has taken the
 // future out of the queue or out of the running set under pool.mu, which makes
-// it the only one to get here.
+// it the only one to get here. Nothing of the pool uses the future once its waiter
+// goes on.
 func (f *Future) answer(err error) {
 	f.err = err
 	f.answered.Store(true)
 	if f.batch == nil {
-		close(f.done)
 		f.ctx.finish()
+		close(f.done)
 		return
 	}
 	if f.batch.left.Add(-1) == 0 {
-		close(f.batch.done)
 		f.ctx.finish()
+		close(f.batch.done)
 	}
 }
 
