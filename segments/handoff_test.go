@@ -151,6 +151,32 @@ func (r *rig) stall() (stalled <-chan struct{}, goOn func()) {
 	return in, sync.OnceFunc(func() { close(out) })
 }
 
+// TestALoadOfAChannelThatBeganAnewIsItsOwn: it waits for one that was under way
+// before, and does not get the error that the channel has gone.
+func TestALoadOfAChannelThatBeganAnewIsItsOwn(t *testing.T) {
+	r := uploaded(t, rigOptions{})
+	stalled, goOn := r.stall()
+	defer goOn()
+	before := r.loadLater(1)
+	<-stalled
+	r.coll.Unwatch("v")
+	var err error
+	r.ch, err = r.coll.Watch("v", Position{ID: "anew", Timestamp: r.now}, []int64{1})
+	must(t, err)
+	after := r.loadLater(1)
+	select {
+	case err := <-after:
+		t.Fatalf("loaded beside the one under way: %v", err)
+	case <-time.After(20 * time.Millisecond): // enough to join it, mostly
+	}
+	goOn()
+	if err := <-before; !errclass.Is(err, errclass.Closed) && !errclass.Is(err, errclass.Conflict) {
+		t.Errorf("the load of the channel that has gone: %v", err)
+	}
+	must(t, <-after)
+	r.check(r.now)
+}
+
 func (r *rig) loadLater(segment int64, deltas ...Delta) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- r.load(segment, deltas...) }()

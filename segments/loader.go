@@ -62,8 +62,9 @@ type flightKey struct {
 }
 
 type flight struct {
-	done chan struct{}
-	err  error
+	channel *Channel
+	done    chan struct{}
+	err     error
 }
 
 func newLoads(n int) *loads {
@@ -73,11 +74,11 @@ func newLoads(n int) *loads {
 }
 
 // join returns the flight of the segment, and starts one if there is none.
-func (l *loads) join(k flightKey, start func(*flight) error) (*flight, error) {
+func (l *loads) join(k flightKey, ch *Channel, start func(*flight) error) (*flight, error) {
 	l.mu.Lock()
 	f, ok := l.mu.flying[k]
 	if !ok {
-		f = &flight{done: make(chan struct{})}
+		f = &flight{channel: ch, done: make(chan struct{})}
 		l.mu.flying[k] = f
 	}
 	l.mu.Unlock()
@@ -158,10 +159,21 @@ func (c *Collection) Replace(ctx context.Context, vchannel string, load []LoadRe
 }
 
 // flight loads the segments of rs, or waits for whoever loads the first of them
-// already; ours says which of the two.
+// already; ours says which of the two. A flight that was begun for the channel as
+// it was before it was watched anew fails for that, not for anything of this one.
 func (c *Collection) flight(ctx context.Context, ch *Channel, rs []LoadRequest, drop []int64) (ours bool, err error) {
+	for {
+		var f *flight
+		if ours, f, err = c.flyOrWait(ctx, ch, rs, drop); err == nil || f == nil || f.channel == ch || ctx.Err() != nil {
+			return ours, err
+		}
+	}
+}
+
+// flyOrWait is flight for one flight, whatever channel it is of; nil if none has begun.
+func (c *Collection) flyOrWait(ctx context.Context, ch *Channel, rs []LoadRequest, drop []int64) (ours bool, f *flight, err error) {
 	id := rs[0].SegmentID
-	f, err := c.set.loads.join(flightKey{c, id}, func(f *flight) error {
+	f, err = c.set.loads.join(flightKey{c, id}, ch, func(f *flight) error {
 		ours = true
 		unpin := ch.PinDeletes()
 		err := c.set.group.Go("load segment "+strconv.FormatInt(id, 10), func(ctx context.Context) error {
@@ -174,13 +186,13 @@ func (c *Collection) flight(ctx context.Context, ch *Channel, rs []LoadRequest, 
 		return err
 	})
 	if err != nil {
-		return ours, err
+		return ours, nil, err
 	}
 	select {
 	case <-f.done:
-		return ours, f.err
+		return ours, f, f.err
 	case <-ctx.Done():
-		return ours, errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the load of segment %d, which goes on", id)
+		return ours, f, errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the load of segment %d, which goes on", id)
 	}
 }
 

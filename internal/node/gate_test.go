@@ -138,13 +138,21 @@ func TestReadsWaitForWhatIsNotLoadedYet(t *testing.T) {
 		"a start": func(w *world, _ *rig) *rig { return w.open(nil) },
 		"a load": func(w *world, _ *rig) *rig {
 			n := w.open(dispatched)
-			go func() { _, _ = n.LoadCollection(within(t), things) }()
+			go func() {
+				if _, err := n.LoadCollection(within(t), things); err != nil {
+					t.Errorf("load: %v", err)
+				}
+			}()
 			return n
 		},
 		"a load by ids": func(w *world, first *rig) *rig {
 			n := w.open(dispatched)
 			ids := first.sealed()
-			go func() { _, _ = n.LoadSegments(within(t), things, ids) }()
+			go func() {
+				if _, err := n.LoadSegments(within(t), things, ids); err != nil {
+					t.Errorf("load: %v", err)
+				}
+			}()
 			return n
 		},
 	}
