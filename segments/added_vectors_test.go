@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -148,7 +149,29 @@ func (a *addedRig) ask(at uint64) (out []string) {
 	})
 	must(a.t, err)
 	out = append(out, fmt.Sprint("count", got.Count))
+	for _, filter := range []string{"w is null", "w is not null", "not (w is not null)", "w is not null and id in [3, 4, 5, 6, 61, 62]"} {
+		out = append(out, a.askNull(read, filter))
+	}
 	return out
+}
+
+// askNull queries by a filter that has a condition on the null of the field, and writes down the keys.
+func (a *addedRig) askNull(read Read, filter string) string {
+	a.t.Helper()
+	read.Plan, read.OutputFields = a.plan(filter), []int64{a.info().Schema.Primary().ID, addedField}
+	null := !strings.HasPrefix(filter, "w is not null")
+	keys := []int64{}
+	_, err := a.coll.Query(a.t.Context(), &QueryRequest{Read: read}, func(b *schema.Batch, _ uint64) error {
+		for i, k := range b.Columns[0].Int {
+			if b.Columns[1].Null(i) != null {
+				a.t.Errorf("%s: key %d, null %v", filter, k, !null)
+			}
+			keys = append(keys, k)
+		}
+		return nil
+	})
+	must(a.t, err)
+	return fmt.Sprint(filter, keys)
 }
 
 // TestAVectorFieldThatIsAdded to a collection with segments of all sorts: reads at

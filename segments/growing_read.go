@@ -41,6 +41,8 @@ func (g *Growing) rulesOut(*match) string { return "" }
 
 // chunkRead gives a filter the columns of one chunk.
 type chunkRead struct {
+	g     *Growing
+	from  int // of its first row
 	chunk *chunk
 	rows  int
 	match *match
@@ -48,6 +50,9 @@ type chunkRead struct {
 
 // Column returns the first rows of the field's column in the chunk.
 func (c chunkRead) Column(fieldID int64) *schema.Column {
+	if f, ok := c.match.vector(fieldID); ok {
+		return vectorFlags(f, c.g.field(fieldID), c.rows, behind(c.from))
+	}
 	if col := c.chunk.column(fieldID); col != nil {
 		return col.Slice(0, c.rows)
 	}
@@ -67,7 +72,7 @@ func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) 
 			return errors.Wrap(err, "filter")
 		}
 		rows := min(chunkRows, n-c*chunkRows)
-		if err := m.plan.EvalUntil(chunkRead{chunks[c], rows, m}, rows, nil, ctx.Err, &part); err != nil {
+		if err := m.plan.EvalUntil(chunkRead{g, c * chunkRows, chunks[c], rows, m}, rows, nil, ctx.Err, &part); err != nil {
 			return err
 		}
 		copy(out.Words()[c*chunkRows/64:], part.Words())

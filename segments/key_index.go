@@ -154,7 +154,10 @@ func (s *Sealed) lookup(keys *schema.Column, n int, found func(i int, row uint32
 
 // gathered gives a filter some rows of a segment.
 type gathered struct {
-	from  rowReader
+	from interface {
+		rowReader
+		field(id int64) fieldVectors
+	}
 	match *match
 	rows  []uint32
 }
@@ -164,6 +167,9 @@ func (c gathered) Column(fieldID int64) *schema.Column {
 	f, ok := c.match.schema.FieldByID(fieldID)
 	if !ok {
 		return nil
+	}
+	if f.Type.IsVector() {
+		return vectorFlags(f, c.from.field(fieldID), len(c.rows), among(c.rows))
 	}
 	col := schema.NewColumn(f, len(c.rows))
 	c.from.gather(col, c.rows)

@@ -26,6 +26,12 @@ func newMatch(p *expr.Plan, s *schema.Schema) *match {
 	return m
 }
 
+// vector returns a field if it is one of vectors.
+func (m *match) vector(fieldID int64) (schema.Field, bool) {
+	f, ok := m.schema.FieldByID(fieldID)
+	return f, ok && f.Type.IsVector()
+}
+
 // missing returns the column of n rows of a segment that lacks the field; nil if
 // the collection lacks it too.
 func (m *match) missing(fieldID int64, n int) *schema.Column {

@@ -9,6 +9,7 @@ import (
 // fieldVectors is what reads ask of a vector field of a segment: of growingVectors, of
 // sealedVectors, or of nullVectors. The methods are those of searcher and rowReader.
 type fieldVectors interface {
+	flagged
 	nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error)
 	distances(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, see visit) error
 	scans(q *nearestQuery) bool

@@ -86,6 +86,9 @@ type rangeColumns struct {
 
 // Column returns the rows of the field's column.
 func (c rangeColumns) Column(fieldID int64) *schema.Column {
+	if f, ok := c.match.vector(fieldID); ok {
+		return vectorFlags(f, c.s.field(fieldID), c.to-c.from, behind(c.from))
+	}
 	if col := c.s.rows.Column(fieldID); col != nil {
 		return col.Slice(c.from, c.to)
 	}
@@ -104,6 +107,9 @@ func (c rowColumns) Column(fieldID int64) *schema.Column {
 	f, ok := c.match.schema.FieldByID(fieldID)
 	if !ok {
 		return nil
+	}
+	if f.Type.IsVector() {
+		return vectorFlags(f, c.s.field(fieldID), len(c.rows), among(c.rows))
 	}
 	col := schema.NewColumn(f, len(c.rows))
 	c.s.gather(col, c.rows)

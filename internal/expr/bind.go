@@ -154,7 +154,7 @@ func (b *binder) name(n *node) error {
 		return b.fail(n, "%s field %q takes no path", f.Type, f.Name)
 	}
 	if n.typ = kindOf(f.Type); n.typ == kNone {
-		return b.fail(n, "%s field %q cannot be filtered on", f.Type, f.Name)
+		return b.fail(n, "%s field %q cannot be filtered on%s", f.Type, f.Name, pick(f.Type.IsVector(), ", but for is null and is not null", ""))
 	}
 	return nil
 }
@@ -230,8 +230,8 @@ func (b *binder) in(n *node) error {
 		return err
 	}
 	if r.kind != nConst {
-		if err := b.scalar(r); err == nil && r.typ == kDyn {
-			return b.fail(n, "in needs a list of constants; for a JSON array use json_contains")
+		if err := b.scalar(r); err == nil && (r.typ == kDyn || r.typ == kArray) {
+			return b.fail(n, "in needs a list of constants; for what an array holds use %s", pick(r.typ == kDyn, "json_contains", "array_contains"))
 		}
 	}
 	if r.kind != nConst || r.val.k != kArray {
@@ -285,6 +285,9 @@ func (b *binder) nullTest(n *node) error {
 	if k.kind != nName && k.kind != nLength {
 		return b.fail(k, "%s needs a field or a JSON path", what)
 	}
+	if n.kind == nIsNull && b.vector(k) {
+		return nil
+	}
 	if err := b.scalar(k); err != nil {
 		return err
 	}
@@ -295,6 +298,20 @@ func (b *binder) nullTest(n *node) error {
 		return b.fail(k, "exists needs a JSON path, not %s", b.describe(k))
 	}
 	return nil
+}
+
+// vector binds the name of a vector field; false if n is none. All that can be asked of
+// one is whether it is null.
+func (b *binder) vector(n *node) bool {
+	if n.kind != nName || len(n.path) > 0 || b.element != nil {
+		return false
+	}
+	f, ok := b.schema.Field(n.name)
+	if !ok || !f.Type.IsVector() {
+		return false
+	}
+	n.field, n.typ = f, kVector
+	return true
 }
 
 func (b *binder) contains(n *node) error {

@@ -28,11 +28,13 @@
 //	array_contains_all(..), array_length(tags), tags == [1, 2]
 //	at > ISO "2026-01-02T15:04:05Z", at + INTERVAL "P1DT2H" < ISO ".."
 //	match_any(tags, $ > 1), match_all(..), element_filter(tags, $ > 1),
-//	match_least(tags, $ > 1, threshold=2), match_most(..), match_exact(..)
+//	match_least(tags, $ > 1, threshold=2), match_most(..), match_exact(..); also of meta["tags"]
 //	text_match(title, "red blue"), phrase_match(title, "red blue", 2)
 //	text_match_fuzzy(title, "bleu", max_edit_distance=1)
 //	starts_with(title, "red"), empty(title)
 //	random_sample(0.01)
+//
+// Of a vector field there are v is null and v is not null only.
 //
 // Words are case-insensitive; array_contains* are other names of
 // json_contains*. A name that is no field is a key of the dynamic field when
@@ -43,7 +45,7 @@
 //
 // Strings take the escapes of C; \% and \_ keep their backslash, for like, and so
 // do those of a regular expression, such as \. and \d.
-// r"..." keeps every backslash. In like, % is any text, _ one character, and
+// r"..." keeps every backslash; u8, u, U and L in front of a string mean nothing. In like, % is any text, _ one character, and
 // \%, \_ and \\ stand for the character itself. Integers are decimal, 0x, 0b, 0o or
 // octal by a leading 0; one that does not fit 64 bits is an error. Floats may be
 // hexadecimal (0x1.8p3).
@@ -74,13 +76,13 @@
 // A value of another type than the elements' is an error.
 //
 // In match_any and its kind $ is an element, and nothing else can be named. They count the elements for
-// which the condition is true, and are unknown for a null array only: match_all is true
-// for an empty one. element_filter is match_any that, as in Milvus, stands alone or last.
+// which the condition is true, and are unknown for a null array, and at a JSON path for what is
+// no array, only: match_all is true for an empty one. element_filter is match_any that, as in Milvus, stands alone or last.
 //
 // # Times
 //
 // A Timestamptz field is compared with ISO and a time in RFC 3339, or with such a
-// text alone; the offset decides the moment and is not kept. Without one it is UTC. INTERVAL takes an ISO
+// text alone; the offset decides the moment and is not kept, and digits beyond microseconds are refused. Without one it is UTC. INTERVAL takes an ISO
 // 8601 duration. A time plus or minus an interval is a time, a time minus a time is an
 // interval. Years and months are added to the date in UTC, where a day that the month
 // does not have counts on into the next: January 31 and a month is March 3, or 2. Having no

@@ -11,6 +11,7 @@ import (
 
 // Conditions on the elements of an array: match_any(tags, $ like "a%"). The condition
 // inside is a plan of its own over one column, the elements of all rows in their order.
+// For arrays in JSON text, match_any(meta["tags"], $ > 1), that is a column of JSON.
 
 // elementName stands for the element inside of such a condition.
 const elementName = "$"
@@ -128,13 +129,16 @@ func (b *binder) match(n *node) error {
 			return err
 		}
 	}
-	if name.kind != nName || name.typ != kArray {
-		return b.fail(name, "%s needs an array field", fn)
+	if name.kind != nName || name.typ != kArray && name.typ != kDyn {
+		return b.fail(name, "%s needs an array field or a JSON path", fn)
 	}
 	if n.not && n != b.last {
 		return b.fail(n, "element_filter stands alone or comes last, joined to the rest by and; match_any may stand anywhere")
 	}
-	b.element = &schema.Field{ID: derivedID, Name: elementName, Type: name.base.Element}
+	b.element = &schema.Field{ID: derivedID, Name: elementName, Type: schema.JSON}
+	if name.typ == kArray {
+		b.element.Type = name.base.Element
+	}
 	cond, err := b.condition(n.kids[1])
 	b.element = nil
 	n.kids[1] = cond
@@ -183,7 +187,12 @@ func (pl *planner) match(n *node, neg bool) pred {
 	sub := &subPlan{root: inner.plan(n.kids[1], false)}
 	sub.columns, sub.scans = inner.used(sub.root), inner.scans
 	pl.subs = append(pl.subs, sub)
-	return &matchPred{ref: pl.ref(n.kids[0]), sub: len(pl.subs) - 1, plan: sub, mode: matchMode(n.op), count: n.count, neg: neg}
+	name := n.kids[0]
+	p := matchPred{ref: pl.ref(name), sub: len(pl.subs) - 1, plan: sub, mode: matchMode(n.op), count: n.count, neg: neg}
+	if name.typ == kDyn {
+		return &jsonMatchPred{matchPred: p, path: name.path}
+	}
+	return &p
 }
 
 // matchPred counts the elements that meet a condition; unknown for a null array.
@@ -231,7 +240,11 @@ func (p *matchPred) elements(e *scratch, array *schema.Column, from, to int) []u
 	for i := range e.cols {
 		e.cols[i] = elementsAsRows(&e.view, array, from, to)
 	}
-	n := to - from
+	return p.plan.met(e, to-from)
+}
+
+// met returns which of the n rows of the columns of e meet the condition.
+func (p *subPlan) met(e *scratch, n int) []uint64 {
 	met := e.wide(0, n)
 	for lo := 0; lo < n; lo += blockWords * 64 {
 		b := block{lo: lo, hi: min(lo+blockWords*64, n)}
@@ -243,7 +256,7 @@ func (p *matchPred) elements(e *scratch, array *schema.Column, from, to int) []u
 		if r := b.hi & 63; r != 0 {
 			in[len(in)-1] = 1<<r - 1
 		}
-		p.plan.root.eval(e, b, in, w)
+		p.root.eval(e, b, in, w)
 		e.pop()
 		if e.err != nil {
 			break

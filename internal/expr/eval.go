@@ -39,7 +39,8 @@ func (b block) rows(w int) (lo, hi int) {
 
 // Columns gives the columns of one segment or chunk.
 type Columns interface {
-	// Column returns the column of a field; not nil for those in Plan.Fields.
+	// Column returns the column of a field; not nil for those in Plan.Fields. Of a vector
+	// field it needs no vectors: only Valid is read.
 	Column(fieldID int64) *schema.Column
 }
 
@@ -229,7 +230,7 @@ func checkColumn(c *schema.Column, f schema.Field, n int) error {
 		return errclass.New(errclass.Retryable, "filter: field %q (id %d) is not there any more", f.Name, f.ID)
 	case c.Type != f.Type, c.Element != f.Element:
 		return errclass.New(errclass.Internal, "filter: column of field %q (id %d) is %s %s, want %s %s", f.Name, f.ID, c.Type, c.Element, f.Type, f.Element)
-	case c.Rows() < n || c.Valid != nil && len(c.Valid) < n:
+	case c.Rows() < n && !f.Type.IsVector() || c.Valid != nil && len(c.Valid) < n:
 		return errclass.New(errclass.Internal, "filter: column of field %q (id %d) has %d rows (%d validity flags), want %d", f.Name, f.ID, c.Rows(), len(c.Valid), n)
 	}
 	return nil

@@ -87,7 +87,7 @@ func parseRows(t testing.TB, s *schema.Schema, text string) (table, int) {
 
 func appendCell(t testing.TB, c *schema.Column, raw json.RawMessage) {
 	t.Helper()
-	null := raw == nil || string(raw) == "null"
+	null := raw == nil && !c.Type.IsVector() || string(raw) == "null"
 	if null && c.Valid == nil {
 		for range c.Rows() {
 			c.Valid = append(c.Valid, true)
@@ -151,7 +151,6 @@ func appendCell(t testing.TB, c *schema.Column, raw json.RawMessage) {
 		c.Str = append(c.Str, v)
 	default:
 		c.Float = append(c.Float, 0, 0)
-		c.Valid = nil
 	}
 	if err != nil {
 		t.Fatalf("field %d: %s: %v", c.FieldID, raw, err)

@@ -78,6 +78,9 @@ func (l *lexer) next() (token, error) {
 		for l.pos < len(l.text) && (isLetter(l.text[l.pos]) || isDigit(l.text[l.pos])) {
 			l.pos++
 		}
+		if l.pos < len(l.text) && (l.text[l.pos] == '"' || l.text[l.pos] == '\'') && isEncoding(l.text[start:l.pos]) {
+			return l.string(start, false)
+		}
 		return token{kind: tIdent, pos: start, end: l.pos, text: l.text[start:l.pos]}, nil
 	case isDigit(c), c == '.' && start+1 < len(l.text) && isDigit(l.text[start+1]):
 		return l.number(start)
@@ -107,6 +110,7 @@ func (l *lexer) number(start int) (token, error) {
 			break
 		}
 	}
+	i -= wordAfter(l.text[start:i])
 	t.text, t.end, l.pos = l.text[start:i], i, i
 	if strings.ContainsRune(t.text, '_') {
 		return token{}, errAt(l.text, start, nil, "invalid number %q", clip(t.text))
@@ -136,6 +140,25 @@ func (l *lexer) number(start int) (token, error) {
 	t.i = n
 	return t, nil
 }
+
+// wordAfter returns the length of the operator that stands right behind a number, as in 1and.
+func wordAfter(s string) int {
+	for _, w := range [...]string{"and", "or", "in", "not", "is"} {
+		if n := len(s) - len(w); n > 0 && strings.EqualFold(s[n:], w) && isDecimal(s[:n]) {
+			return len(w)
+		}
+	}
+	return 0
+}
+
+// isDecimal reports whether s is digits, perhaps with a point among them.
+func isDecimal(s string) bool {
+	return strings.Trim(s, ".0123456789") == ""
+}
+
+// isEncoding reports whether w may stand in front of a string: as in C, where these tell
+// encodings apart. Here they mean nothing.
+func isEncoding(w string) bool { return w == "u8" || w == "u" || w == "U" || w == "L" }
 
 // string reads a literal; l.pos is at its opening quote.
 func (l *lexer) string(start int, raw bool) (token, error) {

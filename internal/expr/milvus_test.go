@@ -39,6 +39,7 @@ permissions Int64
 tsz Timestamptz nullable
 review JSON
 embedding FloatVector
+image FloatVector nullable
 dynamic`
 
 // documented are filters as Milvus' documentation and pymilvus' examples write them.
@@ -196,6 +197,21 @@ var documented = []string{
 	`((age)) in [1] and (product["x"]) == 2`,
 	`-9223372036854775808 < id < 9223372036854775807`,
 	"  age > 1\n\tand age < 5\r\n",
+	`image is null`,
+	`image IS NOT NULL and age > 1`,
+	`embedding is not null`,
+	`MATCH_ANY(metadata["tags"], $ == "x")`,
+	`MATCH_ANY(metadata["path"]["color"], $ == "x" || $ == "y")`,
+	`MATCH_ANY(metadata, $ > 1)`,
+	`MATCH_ALL(metadata["n"], $ > 5 && $ < 10)`,
+	`MATCH_ANY(metadata["n"], $ in [1, 1.5])`,
+	`MATCH_LEAST(metadata["tags"], $ == "x", threshold=2)`,
+	`match_exact($meta["tags"], $ == true, THRESHOLD=1)`,
+	`match_any(labels, $ =~ "x.*")`,
+	`title == u8"a" or title == U'b' or title in [L"c", u'd']`,
+	`age>1and age<5or age in[7]`,
+	`threshold == 1 and iso == 2 and interval > 3 and match_all == 4 and text_match != 5`,
+	`tsz > ISO '2025-01-01T00:00:00.123456000Z'`,
 }
 
 func TestDocumentedFiltersCompile(t *testing.T) {

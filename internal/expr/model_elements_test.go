@@ -5,11 +5,16 @@ import "fmt"
 // elementLeaf counts the elements of an array for which one condition holds, or two.
 func (m *model) elementLeaf() term {
 	name, typ := "ai", "num"
-	if m.r.IntN(2) == 0 {
+	get := func(row int) any { return m.cellOf(name, row) }
+	switch m.r.IntN(4) {
+	case 0:
 		name, typ = "as", "str"
+	case 1, 2:
+		o := m.path()
+		name, typ, get = o.text, "json", o.get
 	}
-	op, c := pickOf(m, cmpTexts), m.constant(typ)
-	op2, c2 := pickOf(m, cmpTexts), m.constant(typ)
+	op, c := m.comparison(typ)
+	op2, c2 := m.comparison(typ)
 	text := "$ " + op + " " + literal(c)
 	meets := func(e any) tri { return compareModel(op, e, c) }
 	switch m.r.IntN(3) {
@@ -26,7 +31,7 @@ func (m *model) elementLeaf() term {
 		text += fmt.Sprintf(", threshold=%d", k)
 	}
 	return term{text + ")", func(row int) tri {
-		have, ok := m.cellOf(name, row).([]any)
+		have, ok := get(row).([]any)
 		if !ok {
 			return unknown
 		}
@@ -36,6 +41,15 @@ func (m *model) elementLeaf() term {
 		}
 		return triOf([]bool{n > 0, n == len(have), n >= k, n <= k, n == k}[mode])
 	}}
+}
+
+// comparison returns an operator and a constant that it can compare with.
+func (m *model) comparison(typ string) (string, any) {
+	c := m.constant(typ)
+	if _, ok := c.(bool); ok {
+		return pickOf(m, cmpTexts[:2]), c
+	}
+	return pickOf(m, cmpTexts), c
 }
 
 // min3 is and of three-valued logic.

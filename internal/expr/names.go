@@ -62,6 +62,13 @@ func newStep(key string, quoted bool) step {
 	return s
 }
 
+// functions are those that there are, for errors.
+var functions = [...]string{
+	"array_contains", "array_contains_all", "array_contains_any", "array_length", "element_filter", "empty",
+	"json_contains", "json_contains_all", "json_contains_any", "match_all", "match_any", "match_exact", "match_least", "match_most",
+	"phrase_match", "random_sample", "starts_with", "text_match", "text_match_fuzzy",
+}
+
 func (p *parser) call(n *node) (*node, error) {
 	fn := strings.ToLower(n.name)
 	if mode, ok := matchModeOf(fn); ok {
@@ -86,7 +93,7 @@ func (p *parser) call(n *node) (*node, error) {
 		if strings.HasPrefix(fn, "st_") {
 			return nil, p.fail(n.pos, "%s is not supported: there are no geometry fields", fn)
 		}
-		return nil, p.fail(n.pos, "unknown function %q", clip(n.name))
+		return nil, errAt(p.lex.text, n.pos, []string{"one of " + strings.Join(functions[:], ", ")}, "unknown function %q", clip(n.name))
 	}
 	if err := p.nest(p.tok.pos); err != nil {
 		return nil, err

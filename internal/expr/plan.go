@@ -159,7 +159,10 @@ func (pl *planner) json(name *node, neg bool, t jsonTest) pred {
 
 func (pl *planner) isNull(n *node, null bool) pred {
 	k := n.kids[0]
-	if len(k.path) > 0 && k.typ == kDyn {
+	if k.typ == kVector && !k.field.MayBeAbsent() {
+		return &constPred{value: !null}
+	}
+	if k.typ == kDyn && (len(k.path) > 0 || k.field.ID == derivedID) {
 		return &jsonNullPred{ref: pl.ref(k), path: k.path, null: null}
 	}
 	return &nullPred{ref: pl.ref(k), null: null}

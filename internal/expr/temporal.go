@@ -41,7 +41,7 @@ func parseTime(s, zone string) (value, string) {
 		if _, offset := t.Zone(); offset > 14*3600 || offset < -12*3600 {
 			return value{}, "an offset is between -12:00 and +14:00, not as in " + strconv.Quote(clip(s))
 		}
-		return value{k: kTime, i: t.UnixMicro()}, ""
+		return timeOf(t, s)
 	}
 	for _, layout := range []string{"2006-01-02T15:04:05", time.DateTime} {
 		t, err := time.Parse(layout, s)
@@ -53,9 +53,17 @@ func parseTime(s, zone string) (value, string) {
 			return value{}, "the time zone of the collection, " + strconv.Quote(clip(zone)) + ", is unknown: write the time with an offset"
 		}
 		t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), in)
-		return value{k: kTime, i: t.UnixMicro()}, ""
+		return timeOf(t, s)
 	}
 	return value{}, "a time is written 2026-01-02T15:04:05Z or with an offset such as +01:00, not " + strconv.Quote(clip(s))
+}
+
+// timeOf is t, which was written s, as a value.
+func timeOf(t time.Time, s string) (value, string) {
+	if t.Nanosecond()%1000 != 0 {
+		return value{}, "times are kept in microseconds: at most six digits behind the point of the seconds, not as in " + strconv.Quote(clip(s))
+	}
+	return value{k: kTime, i: t.UnixMicro()}, ""
 }
 
 // spanUnits are the units of an ISO 8601 duration in months or microseconds.

@@ -24,9 +24,10 @@ const (
 	kSpan               // value.i, microseconds, and value.months, which constants of their own kind have
 	kDyn                // nodes only: the type is known per row
 	kCond               // nodes only: a condition
+	kVector             // nodes only: a vector field, which is null or not
 )
 
-var kindNames = [...]string{"nothing", "a bool", "an integer", "a float", "a string", "an array", "an object", "a time", "an interval", "a JSON value", "a condition"}
+var kindNames = [...]string{"nothing", "a bool", "an integer", "a float", "a string", "an array", "an object", "a time", "an interval", "a JSON value", "a condition", "a vector"}
 
 func (k kind) String() string { return kindNames[k] }
 
