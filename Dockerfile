@@ -25,8 +25,8 @@ LABEL org.opencontainers.image.title="querynode" \
       org.opencontainers.image.version="$VERSION"
 COPY --from=build /out/ /
 # Outside the container its loopback is no one's. Who may reach the ports is said
-# where they are published: see docs/operations.md.
-ENV QUERYNODE_GRPC_LISTEN=0.0.0.0:19530 QUERYNODE_ADMIN_LISTEN=0.0.0.0:9091
+# where they are published: see docs/operations.md. A configuration file beats these.
+ENV QUERYNODE_DEFAULT_GRPC_LISTEN=0.0.0.0:19530 QUERYNODE_DEFAULT_ADMIN_LISTEN=0.0.0.0:9091
 USER 65532:65532
 WORKDIR /var/lib/querynode
 VOLUME ["/var/lib/querynode"]

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/querynode/querynode/internal/config"
 )
 
@@ -41,12 +43,15 @@ type configPrintCmd struct {
 // Help is the long form of the help.
 func (p *configPrintCmd) Help() string {
 	return `Prints every key with its value and whether that is the default, or comes from
-the file, a variable or a flag. Secrets are masked. Problems are listed, as
-"querynode serve" would list them.
+the file, a variable or a flag. Defaults are comments: as a file, the text sets
+what has been set and nothing else, so that what is worked out from the machine
+(memory.limit and other ones) still is, wherever the file is used. Secrets are left
+out. Problems and warnings are listed, as "querynode serve" would list them.
 
 Example:
 
   querynode config print --config node.yaml
+  querynode config print --set grpc.listen=0.0.0.0:19530 > node.yaml
   QUERYNODE_GRPC_LISTEN=0.0.0.0:19530 querynode config print --json | jq .values.grpc`
 }
 
@@ -60,6 +65,11 @@ func (p *configPrintCmd) Run(a *app) error {
 	}
 	if err := write(a.stdout, c, from); err != nil {
 		return err
+	}
+	if problems == nil {
+		for _, w := range c.Warnings() {
+			fmt.Fprintf(a.stderr, "warning: %s\n", w)
+		}
 	}
 	return problems
 }

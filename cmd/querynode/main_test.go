@@ -86,6 +86,9 @@ func TestConfigPrint(t *testing.T) {
 	if code, out, _ = command(t, nil, "config", "print", "--json"); code != 0 || !strings.Contains(out, `"grpc.listen": "default"`) {
 		t.Errorf("%d %s", code, out)
 	}
+	if code, out, stderr = command(t, nil, "config", "print", "--set", "memory.limit=1024TiB"); code != 0 || !strings.Contains(stderr, "warning: memory.limit: 1024TiB is more than") || strings.Contains(out, "warning") {
+		t.Errorf("%d %s", code, stderr)
+	}
 	// What was understood is shown also when something was not: it helps to find it.
 	if code, out, stderr = command(t, nil, "config", "print", "--set", "nope=1"); code != exitUsage || !strings.Contains(out, "grpc:") || !strings.Contains(stderr, "nope") {
 		t.Errorf("%d %s %s", code, out, stderr)

@@ -116,7 +116,7 @@ func (cmd *quickstartCmd) config(a *app, out *console.Console) (*config.Config, 
 	}
 	for key, addr := range map[string]*string{"grpc.listen": &cfg.GRPC.Listen, "admin.listen": &cfg.Admin.Listen} {
 		// Who named an address wants that one.
-		if from[key] == "default" && taken(*addr) {
+		if !from[key].Set && taken(*addr) {
 			out.Notef("%s is taken, so another port is used instead (%s)", *addr, key)
 			*addr = "127.0.0.1:0"
 		}

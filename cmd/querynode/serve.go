@@ -51,6 +51,9 @@ func (s *serveCmd) Run(a *app) error {
 // serveThen starts a node and gives it to then, which stops it. A signal during
 // the start ends the start.
 func (a *app) serveThen(cfg *config.Config, o startOptions, then func(*running) error) error {
+	for _, w := range cfg.Warnings() {
+		o.log.Warn(w)
+	}
 	starting, abort := context.WithCancel(context.Background())
 	defer abort()
 	group := lifecycle.NewGroup(context.Background(), nil)

@@ -61,8 +61,8 @@ func TestNothingSetGivesDefaultsThatAreValid(t *testing.T) {
 		t.Error(names)
 	}
 	for _, k := range keys() {
-		if from[k.name] != "default" {
-			t.Errorf("%s comes from %q", k.name, from[k.name])
+		if o := from[k.name]; o.Set || !strings.HasPrefix(o.Source, "default") {
+			t.Errorf("%s comes from %q", k.name, o.Source)
 		}
 	}
 	d := Default()
@@ -87,8 +87,8 @@ func TestLaterSourcesWin(t *testing.T) {
 		{c.GRPC.DefaultTimeout.String(), "1s", "grpc.default_timeout", "file querynode.yaml"},
 		{c.WAL.AppendTimeout.String(), "10s", "wal.append_timeout", "default"},
 	} {
-		if x.got != x.want || from[x.key] != x.origin {
-			t.Errorf("%s is %q from %q, want %q from %q", x.key, x.got, from[x.key], x.want, x.origin)
+		if x.got != x.want || from[x.key].Source != x.origin {
+			t.Errorf("%s is %q from %q, want %q from %q", x.key, x.got, from[x.key].Source, x.want, x.origin)
 		}
 	}
 	if c.GRPC.Reflection {
@@ -97,6 +97,23 @@ func TestLaterSourcesWin(t *testing.T) {
 	if c, _ := load(t, Sources{Set: []string{"node.name=first", "node.name=last"}}); c.Node.Name != "last" {
 		t.Errorf("of two --set the last wins, got %q", c.Node.Name)
 	}
+}
+
+// What an image says for its containers gives way to a file that is mounted.
+func TestVariablesThatAreWeakerThanTheFile(t *testing.T) {
+	image := []string{"QUERYNODE_DEFAULT_GRPC_LISTEN=0.0.0.0:1", "QUERYNODE_DEFAULT_ADMIN_LISTEN=0.0.0.0:2"}
+	c, from := load(t, Sources{Environ: image, File: writeFile(t, "grpc:\n  listen: 127.0.0.1:3\n")})
+	if c.GRPC.Listen != "127.0.0.1:3" || c.Admin.Listen != "0.0.0.0:2" {
+		t.Errorf("grpc.listen is %q, admin.listen %q", c.GRPC.Listen, c.Admin.Listen)
+	}
+	if o := from["admin.listen"]; o.Set || o.Source != "default QUERYNODE_DEFAULT_ADMIN_LISTEN" {
+		t.Errorf("admin.listen comes from %+v", o)
+	}
+	if c, _ := load(t, Sources{Environ: append(image, "QUERYNODE_GRPC_LISTEN=127.0.0.1:4")}); c.GRPC.Listen != "127.0.0.1:4" {
+		t.Errorf("the stronger variable lost to the weaker: %q", c.GRPC.Listen)
+	}
+	mustComplain(t, Sources{Environ: []string{"QUERYNODE_DEFAULT_GRPC_LISEN=x", "QUERYNODE_DEFAULT_SHUTDOWN_DRAIN=soon"}},
+		"did you mean QUERYNODE_DEFAULT_GRPC_LISTEN?", "shutdown.drain (environment QUERYNODE_DEFAULT_SHUTDOWN_DRAIN)")
 }
 
 func TestAllProblemsAreInOneMessage(t *testing.T) {
@@ -205,7 +222,7 @@ func TestWhatIsPrintedCanBeReadBack(t *testing.T) {
 	if err := WriteYAML(&text, c, from); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"listen: 127.0.0.1:19530  # default", "name: \"no\"  # environment QUERYNODE_NODE_NAME", "# environment QUERYNODE_STORAGE_SECRET_KEY (set, not shown)", "drain: 0s  # --set"} {
+	for _, want := range []string{"  # listen: 127.0.0.1:19530  # default\n", "name: \"no\"  # environment QUERYNODE_NODE_NAME", "# environment QUERYNODE_STORAGE_SECRET_KEY (set, not shown)", "drain: 0s  # --set"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in:\n%s", want, &text)
 		}
@@ -234,6 +251,41 @@ func TestWhatIsPrintedCanBeReadBack(t *testing.T) {
 		if strings.Contains(out, "hush") {
 			t.Errorf("a secret is printed:\n%s", out)
 		}
+	}
+}
+
+// A file that was printed on one machine sets on another what was set on the first.
+func TestPrintingFreezesNothing(t *testing.T) {
+	t.Chdir(t.TempDir())
+	print := func(s Sources) string {
+		c, from := load(t, s)
+		var text bytes.Buffer
+		if err := WriteYAML(&text, c, from); err != nil {
+			t.Fatal(err)
+		}
+		return text.String()
+	}
+	nothing := print(Sources{})
+	for line := range strings.Lines(nothing) {
+		if s := strings.TrimSpace(line); s != "" && !strings.HasPrefix(s, "# ") && !strings.HasSuffix(s, ":") {
+			t.Errorf("nothing was set, and the print sets %q", s)
+		}
+	}
+	if !strings.Contains(nothing, "# default, of the memory of the cgroup or the machine\n") {
+		t.Errorf("what is derived is not said to be:\n%s", nothing)
+	}
+	text := print(Sources{File: writeFile(t, "node:\n  data_dir: data\nmemory:\n  limit: 0\n")})
+	for _, want := range []string{"  data_dir: data  # file querynode.yaml, in force: /", "  limit: \"0\"  # file querynode.yaml, in force: ", "  # dir: /"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+	path := writeFile(t, text)
+	t.Chdir(t.TempDir()) // the folder moves along, and all that is derived of it
+	here, _ := filepath.Abs("data")
+	c, _ := load(t, Sources{File: path})
+	if c.Node.DataDir != here || c.Queue.Dir != filepath.Join(here, "queue") || !strings.HasSuffix(c.Storage.URL, filepath.Join(here, "objects")) {
+		t.Errorf("the folders are %q, %q, %q, want below %q", c.Node.DataDir, c.Queue.Dir, c.Storage.URL, here)
 	}
 }
 

@@ -3,7 +3,7 @@
 //
 // Later sources win:
 //
-//	defaults  <  YAML file  <  environment QUERYNODE_SECTION_KEY  <  flags
+//	defaults  <  environment QUERYNODE_DEFAULT_SECTION_KEY  <  YAML file  <  environment QUERYNODE_SECTION_KEY  <  flags
 //
 // Everything is checked as a whole: Load reports all problems in one error, each
 // with its key, where it was set and what is allowed. Keys that nobody knows are

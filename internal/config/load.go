@@ -29,10 +29,32 @@ type Sources struct {
 	Flags map[string]string
 }
 
+// Origin says where a value comes from.
+type Origin struct {
+	// Source names it: "default", "file node.yaml", "environment QUERYNODE_LOG_LEVEL",
+	// "--set"...; a default that was worked out says of what.
+	Source string
+	// Set is whether a source other than the defaults gave it.
+	Set bool
+	// Given is what it gave, as WriteYAML prints it: a path may be relative, and zero
+	// stand for the default. Nil if it is not set.
+	Given any
+}
+
 // Origins says for each key where its value comes from.
-type Origins map[string]string
+type Origins map[string]Origin
 
 const fromDefault = "default"
+
+// derived are the defaults that depend on more than the version of the program.
+var derived = map[string]string{
+	"node.name":       "the name of the host",
+	"node.data_dir":   "the current folder",
+	"storage.url":     "node.data_dir",
+	"queue.dir":       "node.data_dir",
+	"memory.limit":    "the memory of the cgroup or the machine",
+	"memory.go_limit": "the memory of the cgroup or the machine",
+}
 
 // maxFileBytes bounds the YAML file.
 const maxFileBytes = 1 << 20
@@ -65,9 +87,13 @@ func raw() Config {
 func Load(s Sources) (*Config, Origins, error) {
 	l := &loader{config: raw(), origins: Origins{}, keys: keys()}
 	for _, k := range l.keys {
-		l.origins[k.name] = fromDefault
+		l.origins[k.name] = Origin{Source: fromDefault}
+		if of := derived[k.name]; of != "" {
+			l.origins[k.name] = Origin{Source: fromDefault + ", of " + of}
+		}
 		l.names = append(l.names, k.name)
 	}
+	l.weakVariables(s.Environ)
 	l.file(s.File)
 	l.environment(s.Environ)
 	l.assignments(s.Set)
@@ -112,7 +138,7 @@ func (l *loader) put(name string, value any, origin, given string) {
 		l.bad(name + " (" + origin + "): " + err.Error())
 		return
 	}
-	l.origins[name] = origin
+	l.origins[name] = Origin{Source: origin, Set: true, Given: l.keys[i].plain(&l.config)}
 }
 
 func (l *loader) unknown(given, origin, suggestion string) {
@@ -162,6 +188,34 @@ var otherVariables = []string{"QUERYNODE_CONFIG", "QUERYNODE_ADDR", "QUERYNODE_S
 
 const testPrefix = "QUERYNODE_TEST_"
 
+// weakPrefix begins variables that give a key another default, which the file beats:
+// those of an image.
+const weakPrefix = envPrefix + "DEFAULT_"
+
+// weakVariables reads the variables that are weaker than the file.
+func (l *loader) weakVariables(environ []string) {
+	var known []string
+	for _, k := range l.keys {
+		known = append(known, weakPrefix+strings.TrimPrefix(k.env, envPrefix))
+	}
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, weakPrefix) {
+			continue
+		}
+		i := slices.Index(known, name)
+		if i < 0 {
+			l.unknown(name, "environment", nearest(name, known))
+			continue
+		}
+		if err := l.keys[i].set(&l.config, value); err != nil {
+			l.bad(l.names[i] + " (environment " + name + "): " + err.Error())
+			continue
+		}
+		l.origins[l.names[i]] = Origin{Source: fromDefault + " " + name}
+	}
+}
+
 // serviceVariable matches what Kubernetes puts into every pod for a Service
 // whose name begins with "querynode".
 var serviceVariable = regexp.MustCompile(`^QUERYNODE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
@@ -204,7 +258,7 @@ func (l *loader) environment(environ []string) {
 }
 
 func isOther(name, value string) bool {
-	if slices.Contains(otherVariables, name) || strings.HasPrefix(name, testPrefix) {
+	if slices.Contains(otherVariables, name) || strings.HasPrefix(name, testPrefix) || strings.HasPrefix(name, weakPrefix) {
 		return true
 	}
 	if !serviceVariable.MatchString(name) {

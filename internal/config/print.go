@@ -16,7 +16,9 @@ import (
 const hidden = "(set, not shown)"
 
 // WriteYAML writes the configuration as a file that Load reads, each line with
-// where its value comes from. Secrets are left out.
+// where its value comes from. What nobody has set is a comment: as a file, the
+// text sets what was set and no more, on another machine and for another version
+// too. Secrets are left out.
 func WriteYAML(w io.Writer, c *Config, from Origins) error {
 	var b strings.Builder
 	section := ""
@@ -29,28 +31,52 @@ func WriteYAML(w io.Writer, c *Config, from Origins) error {
 			fmt.Fprintf(&b, "%s:\n", s)
 			section = s
 		}
-		origin := from[k.name]
-		if origin == "" {
-			origin = fromDefault
-		}
-		if k.secret {
-			if !k.isZero(c) {
-				origin += " " + hidden
-			}
-			fmt.Fprintf(&b, "  %s:  # %s\n", name, origin)
-			continue
-		}
-		value, err := yaml.Marshal(k.plain(c))
+		line, err := k.line(name, c, from[k.name])
 		if err != nil {
-			return errors.Wrapf(err, "print %s", k.name)
+			return err
 		}
-		if text, ok := k.plain(c).(string); ok && strings.ContainsAny(text, "\r\n") {
-			value = []byte(strconv.Quote(text)) // one line a key
-		}
-		fmt.Fprintf(&b, "  %s: %s  # %s\n", name, strings.TrimSpace(string(value)), origin)
+		b.WriteString("  " + line + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// line is that of one key.
+func (k *key) line(name string, c *Config, from Origin) (string, error) {
+	source := from.Source
+	if source == "" {
+		source = fromDefault
+	}
+	if k.secret {
+		if !k.isZero(c) {
+			source += " " + hidden
+		}
+		return fmt.Sprintf("# %s:  # %s", name, source), nil
+	}
+	inForce, err := yamlValue(k.plain(c))
+	if err != nil {
+		return "", errors.Wrapf(err, "print %s", k.name)
+	}
+	if !from.Set {
+		return fmt.Sprintf("# %s: %s  # %s", name, inForce, source), nil
+	}
+	given, err := yamlValue(from.Given)
+	if err != nil {
+		return "", errors.Wrapf(err, "print %s", k.name)
+	}
+	if given != inForce {
+		source += ", in force: " + inForce
+	}
+	return fmt.Sprintf("%s: %s  # %s", name, given, source), nil
+}
+
+// yamlValue is a value on one line.
+func yamlValue(v any) (string, error) {
+	if text, ok := v.(string); ok && strings.ContainsAny(text, "\r\n") {
+		return strconv.Quote(text), nil
+	}
+	text, err := yaml.Marshal(v)
+	return strings.TrimSpace(string(text)), err
 }
 
 // plain is the value as YAML and JSON show it: sizes and durations as text.
@@ -77,8 +103,8 @@ func WriteJSON(w io.Writer, c *Config, from Origins) error {
 			values[s][name] = hidden
 		}
 		sources[k.name] = fromDefault
-		if from[k.name] != "" {
-			sources[k.name] = from[k.name]
+		if source := from[k.name].Source; source != "" {
+			sources[k.name] = source
 		}
 	}
 	e := json.NewEncoder(w)

@@ -73,7 +73,8 @@ Later sources win: defaults, then the YAML file given with ` + "`--config`" + ` 
 ` + "`--data-dir`, `--grpc-listen`, `--admin-listen`, `--log-level`" + `).
 
 The variable of a key is its name in capitals with ` + "`QUERYNODE_`" + ` before it: ` + "`grpc.listen`" + ` is
-` + "`QUERYNODE_GRPC_LISTEN`" + `. Unknown keys are errors, in each of the sources. Other variables with this
+` + "`QUERYNODE_GRPC_LISTEN`" + `. With ` + "`QUERYNODE_DEFAULT_`" + ` before it the variable is another default, which the file beats: an image
+says so what fits a container. Unknown keys are errors, in each of the sources. Other variables with this
 prefix that are known: ` + "`QUERYNODE_CONFIG`; `QUERYNODE_ADDR` (the node that client commands talk to); `QUERYNODE_SIMD`" + `
 (which kernels compare vectors); ` + "`QUERYNODE_PYTHON` and `QUERYNODE_TEST_...`" + ` (tests); and those that Kubernetes
 sets for Services whose names begin with "querynode".
