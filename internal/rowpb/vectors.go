@@ -156,5 +156,8 @@ func Queries(f schema.Field, v *qnpb.FloatVectors, b *qnpb.ByteVectors, s *qnpb.
 		return nil, errclass.Wrap(err, errclass.Invalid, "query vectors")
 	}
 	f.Nullable = false
-	return c, errclass.Wrap(c.Check(f, c.Rows()), errclass.Invalid, "query vectors")
+	if err := c.Check(f, c.Rows()); err != nil {
+		return c, errclass.Wrap(err, errclass.Invalid, "query vectors")
+	}
+	return c, errclass.Wrap(CheckNorms(c, f), errclass.Invalid, "query vectors")
 }

@@ -171,6 +171,7 @@ func TestVectorsThatDoNotFit(t *testing.T) {
 		{"half", "dimension 3, want 2", byteVectors("v", 3, 1, 2, 3, 4, 5, 6)},
 		{"half", "row 0, dimension 1 is infinite", byteVectors("v", 2, 0, 0, 0, 0x7c)},
 		{"half", "must be finite", vectors("v", 2, 1, 1e9)}, // is infinite as a half
+		{"words", "norm 2e+19", sparseVectors("v", []uint32{1}, []uint32{3}, 2e19)},
 		{"half", "got sparse_vectors", sparseVectors("v", []uint32{1}, []uint32{1}, 1)},
 		{"bits", "got vectors", vectors("v", 16, make([]float32, 16)...)},
 		{"words", "add up to 2 values", sparseVectors("v", []uint32{2}, []uint32{1}, 1)},
@@ -193,4 +194,8 @@ func TestVectorsThatDoNotFit(t *testing.T) {
 	n.items("floats", 1)
 	_, err = n.query.Search(within(t), &qnpb.SearchRequest{Collection: "floats", TopK: 1, ByteVectors: byteVectors("v", dim, 1).GetByteVectors()})
 	n.refuses(t, err, codes.InvalidArgument, "send vectors")
+	far := make([]float32, dim)
+	far[1] = -3e38 // finite, but its distances are not
+	_, err = n.query.Search(within(t), &qnpb.SearchRequest{Collection: "floats", TopK: 1, Vectors: vectors("v", dim, far...).GetVectors()})
+	n.refuses(t, err, codes.InvalidArgument, "the vector of row 0 has norm 3e+38")
 }

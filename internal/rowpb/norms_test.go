@@ -1,0 +1,64 @@
+package rowpb
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/querynode/querynode/internal/schema"
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
+
+// TestVectorsWhoseDistancesDoNotFit are refused, by row; those that are not finite are for
+// others to name.
+func TestVectorsWhoseDistancesDoNotFit(t *testing.T) {
+	const most = 9.2e18 // its square is a little less than a quarter of the largest float32
+	inf := float32(math.Inf(1))
+	for _, c := range []struct {
+		values []float32 // two vectors of five values
+		want   string
+	}{
+		{[]float32{1, 2, 3, 4, 5, -1, 0, 0, 0, 0}, ""},
+		{[]float32{0, 0, 0, 0, most, 0, -most, 0, 0, 0}, ""},
+		{[]float32{0, 0, 0, 0, 0, 0, 0, 0, 0, 1e19}, "row 1 has norm 1e+19"},
+		{[]float32{most, most, 0, 0, 0, 0, 0, 0, 0, 0}, "row 0 has norm 1."},
+		{[]float32{0, 0, 0, 0, 0, 3e38, 0, 0, 0, 0}, "row 1 has norm 3"},
+		{[]float32{inf, 0, 0, 0, 0, 0, 0, 0, 0, 0}, ""},
+	} {
+		for _, typ := range []schema.Type{schema.FloatVector, schema.BFloat16Vector, schema.SparseFloatVector} {
+			f := schema.Field{ID: 5, Name: "v", Type: typ, Dim: 5}
+			d := &qnpb.FieldData{Values: &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: 5, Values: c.values}}}
+			if typ == schema.SparseFloatVector {
+				f.Dim = 0
+				d.Values = &qnpb.FieldData_SparseVectors{SparseVectors: &qnpb.SparseVectors{
+					Lengths: []uint32{5, 5}, Indices: []uint32{1, 2, 3, 4, 5, 1, 2, 3, 4, 5}, Values: c.values}}
+			}
+			col, err := ToColumn(d, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = CheckNorms(col, f)
+			if c.want == "" {
+				if err != nil {
+					t.Errorf("%s %v: %v", typ, c.values, err)
+				}
+				continue
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s %v: %v, want an error with %q", typ, c.values, err, c.want)
+				continue
+			}
+			wantInvalid(t, err)
+		}
+	}
+}
+
+// TestQueriesWhoseDistancesDoNotFit are refused as rows are.
+func TestQueriesWhoseDistancesDoNotFit(t *testing.T) {
+	f := schema.Field{ID: 5, Name: "v", Type: schema.BFloat16Vector, Dim: 2, Nullable: true}
+	_, err := Queries(f, &qnpb.FloatVectors{Dim: 2, Values: []float32{1, 3e38}}, nil, nil)
+	wantInvalid(t, err)
+	if !strings.Contains(err.Error(), "norm") {
+		t.Error(err)
+	}
+}
