@@ -30,7 +30,15 @@ const (
 	enough         = 0.97
 	enoughToLink   = 0.992
 	enoughToSearch = 0.994
+	// enoughIfLarge is for records of which the next larger would make the index too large.
+	enoughIfLarge = 0.99
 )
+
+// tooLarge says whether a graph of records of a size takes more than three fifths of what one of
+// float32 takes by row, which has as many links and about a hundred bytes besides.
+func tooLarge(dim, stride int) bool {
+	return 5*(fineStride(dim, fineBits(dim))+stride+usualLinks) > 3*(4*dim+usualLinks+100)
+}
 
 // sample returns about n rows of base, spread evenly, in one piece.
 func sample(base []float32, dim, n int) []float32 {
@@ -116,17 +124,21 @@ func (t *trained) mix(ctx context.Context, turned *coder, rows []float32, known 
 			break
 		}
 		// Wide codes first: fewer dimensions are to be turned for each query.
-		for eighth := 4; eighth >= 0; eighth-- {
+		best := 0.0
+		for eighth := 4; eighth >= 0 && best < enoughToSearch; eighth-- {
 			if err := ctx.Err(); err != nil {
 				return errors.Wrap(err, "train codes")
 			}
 			c := turned.cut(stride, fewest+(most-fewest)*eighth/8).train(rows)
-			if found := c.finds(rows, known); found >= enoughToSearch {
-				t.small = c
-				t.why += fmt.Sprintf("; searched by %d of them in 8 and %d in 4 bits, which keep %.1f %%", c.wide, c.head-c.wide, 100*found)
-				return nil
+			if found := c.finds(rows, known); found > best {
+				best, t.small = found, c
 			}
 		}
+		if best >= enoughToSearch || best >= enoughIfLarge && tooLarge(turned.dim, stride+vec.SQ8Line) {
+			t.why += fmt.Sprintf("; searched by %d of them in 8 and %d in 4 bits, which keep %.1f %%", t.small.wide, t.small.head-t.small.wide, 100*best)
+			return nil
+		}
+		t.small = nil
 	}
 	return nil
 }

@@ -64,3 +64,20 @@ func TestATrainingEndsWithItsContext(t *testing.T) {
 		t.Fatalf("trained: %v", err)
 	}
 }
+
+// TestAGraphIsNotToBeTooLarge: three fifths of what hnswlib takes (650 bytes a row of 100
+// dimensions, 3,440 of 784, links and all).
+func TestAGraphIsNotToBeTooLarge(t *testing.T) {
+	for _, c := range []struct {
+		dim, stride int
+		want        bool
+	}{
+		{100, 64, false}, {100, 128, true},
+		{128, 64, false}, {128, 128, true},
+		{784, 128, false}, {784, 192, false},
+	} {
+		if got := tooLarge(c.dim, c.stride); got != c.want {
+			t.Errorf("records of %d bytes for %d dimensions: too large %v", c.stride, c.dim, got)
+		}
+	}
+}
