@@ -108,6 +108,15 @@ type Private interface {
 	Begin(ctx context.Context, topic string, after Position) error
 }
 
+// Syncer is a Queue that may show and acknowledge messages before they are safe from a
+// power failure. Who remembers elsewhere how far a topic was read syncs it first: what is
+// remembered would be of messages that are gone, and of others later.
+type Syncer interface {
+	// Sync returns once all that was acknowledged or shown of the topic before the call
+	// is safe. After an error that is not known, of some or of all.
+	Sync(ctx context.Context, topic string) error
+}
+
 // ProducerOptions configure OpenProducer.
 type ProducerOptions struct {
 	// Term is the owner's fencing number; it only grows. 0 is the lowest.

@@ -52,7 +52,7 @@ type collector struct {
 	walRefused, walPending, walTick, walReplayed, walTickErrors     metric
 	walReplayedRows, walReplayedBytes                               metric
 	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad    metric
-	queueOpen                                                       metric
+	queueOpen, queueUnsynced                                        metric
 }
 
 func newCollector(o *Options) *collector {
@@ -153,6 +153,7 @@ func (c *collector) queueMetrics(gauge, counter maker) {
 	c.queueSyncs = counter("queue_syncs_total", "Syncs of the embedded queue.")
 	c.queueFailed = counter("queue_failed_writes_total", "Writes or syncs of the embedded queue that failed.")
 	c.queueBad = counter("queue_corrupt_reads_total", "Damaged messages that readers of the embedded queue were told of.")
+	c.queueUnsynced = counter("queue_unsynced_ends_total", "Topics of the embedded queue of which acknowledged messages may be gone, since the machine went down before they were synced (queue.sync interval or none).")
 	c.queueOpen = gauge("queue_open", "Handles of the embedded queue.", "what")
 }
 
@@ -188,6 +189,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		c.queueSyncs.emit(ch, float64(q.Syncs))
 		c.queueFailed.emit(ch, float64(q.FailedWrites))
 		c.queueBad.emit(ch, float64(q.CorruptReads))
+		c.queueUnsynced.emit(ch, float64(q.UnsyncedEnds))
 		c.queueOpen.emit(ch, float64(q.Topics), "topics")
 		c.queueOpen.emit(ch, float64(q.Producers), "producers")
 		c.queueOpen.emit(ch, float64(q.Readers), "readers")

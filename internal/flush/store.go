@@ -79,7 +79,7 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 		Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
 		StartPosition: m.StartPosition, EndPosition: m.EndPosition,
 	}}}
-	if err := f.commit(ctx, ch, commit); err != nil {
+	if err := f.commitSynced(ctx, ch, w, commit); err != nil {
 		return err
 	}
 	f.o.Logger.Info("flush: stored", "segment", meta.ID, "rows", m.Rows, "bytes", m.DiskBytes(), "took", time.Since(start))
@@ -175,6 +175,16 @@ func (f *Flusher) commit(ctx context.Context, ch Channel, c catalog.FlushCommit)
 	return errors.Wrapf(err, "commit to the catalog")
 }
 
+// commitSynced is commit of what was read from the log. A log that ends before what is
+// stored, after a power failure, is not opened any more: what is written there next
+// would be taken for stored.
+func (f *Flusher) commitSynced(ctx context.Context, ch Channel, w *wal.WAL, c catalog.FlushCommit) error {
+	if err := w.Sync(ctx); err != nil {
+		return errors.Wrap(err, "sync the log up to what is stored")
+	}
+	return f.commit(ctx, ch, c)
+}
+
 // Upload puts the files of the segment in dir under prefix, the manifest last:
 // without it the segment does not exist. Each file has timeout.
 func Upload(ctx context.Context, b objstore.Bucket, dir, prefix string, m *segfile.Manifest, timeout time.Duration, progress func(done, total int64)) error {
@@ -231,7 +241,7 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 	if commit.AddDeltas, err = f.storeDeletes(ctx, ch, w.Term(), deletes, last.timestamp, to.Timestamp); err != nil {
 		return err
 	}
-	if err := f.commit(ctx, ch, commit); err != nil {
+	if err := f.commitSynced(ctx, ch, w, commit); err != nil {
 		return err
 	}
 	f.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -144,6 +145,14 @@ func isKnown(c *catalog.Channel, id int64, folder string) (bool, error) {
 func (n *Node) commitSegment(ctx context.Context, coll *catalog.Collection, m *segfile.Manifest, folder string) (added catalog.Segment, err error) {
 	ctx, cancel := n.call(ctx)
 	defer cancel()
+	if q, ok := n.o.Queue.(mq.Syncer); ok {
+		if i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == m.VChannel }); i >= 0 {
+			// Else a log could end before the entry, after a power failure.
+			if err := q.Sync(ctx, coll.VChannels[i].PChannel); err != nil {
+				return added, errors.Wrap(err, "sync the log")
+			}
+		}
+	}
 	for try := 1; ; try++ {
 		c, err := n.o.Catalog.Channel(ctx, m.VChannel)
 		if err != nil {

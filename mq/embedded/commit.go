@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"io"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -114,6 +115,9 @@ func (t *topic) write() error {
 		t.stats.syncs.Add(1)
 	}
 	t.end += int64(len(t.out))
+	if !t.unsaved {
+		t.saved = t.end
+	}
 	t.next, t.maxTS, t.lastTS, t.index, t.first = next, maxTS, lastTS, index, first
 	if t.o.Sync == SyncInterval && time.Since(t.lastSync) >= t.o.SyncInterval {
 		t.syncLate()
@@ -148,6 +152,9 @@ func (t *topic) undo(cause error, syncing bool) error {
 // not written again.
 func (t *topic) repair() error {
 	err := t.file.Truncate(t.end)
+	if err == nil && t.unsaved {
+		err = t.rewrite()
+	}
 	if err == nil {
 		err = t.file.Sync(false)
 	}
@@ -160,24 +167,50 @@ func (t *topic) repair() error {
 	return nil
 }
 
+// rewrite writes again what was acknowledged and not synced: a kernel that failed to sync
+// it may hold it for synced, and not write it by itself.
+func (t *topic) rewrite() error {
+	buf := make([]byte, min(t.end-t.saved, defaultReadBuffer))
+	for at := t.saved; at < t.end; {
+		part := buf[:min(int64(len(buf)), t.end-at)]
+		n, err := t.file.ReadAt(part, at)
+		if n < len(part) {
+			return errors.CombineErrors(err, io.ErrUnexpectedEOF)
+		}
+		if _, err := t.file.WriteAt(part, at); err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
+}
+
 // sync makes what is written durable.
 func (t *topic) sync() error {
 	t.lastSync = time.Now()
 	if err := t.file.Sync(true); err != nil {
 		return ioError(err, "sync %s", t.active.path)
 	}
-	t.unsaved = false
+	t.unsaved, t.saved = false, t.end
 	t.stats.syncs.Add(1)
 	return nil
 }
 
-// syncLate is the sync of acknowledged messages under SyncInterval.
+// syncLate is the sync of acknowledged messages.
 func (t *topic) syncLate() {
 	if err := t.sync(); err != nil {
 		t.doubt = err
 		t.stats.failedWrites.Add(1)
-		t.log.Error("sync failed: acknowledged messages may not be durable", "topic", t.name, "err", err)
+		t.log.Error("sync failed: acknowledged messages may not be durable", "topic", t.name, "err", err.Error())
 	}
+}
+
+// syncNow syncs what has not been.
+func (t *topic) syncNow() error {
+	if t.unsaved && t.doubt == nil {
+		t.syncLate()
+	}
+	return t.doubtError()
 }
 
 // roll begins a new segment. When it fails, all is as before.
@@ -198,7 +231,7 @@ func (t *topic) roll() error {
 	}
 	t.seal()
 	segs := append(t.segments()[:len(t.segments()):len(t.segments())], seg)
-	t.file, t.active, t.end, t.index = f, seg, segmentHeaderBytes, nil
+	t.file, t.active, t.end, t.saved, t.index = f, seg, segmentHeaderBytes, segmentHeaderBytes, nil
 	t.publish(segs)
 	return nil
 }
@@ -273,7 +306,8 @@ func (t *topic) own(p *producer) error {
 			return errors.Wrapf(err, "open %s: an earlier write is in doubt (%v)", p.what, t.doubt)
 		}
 	}
-	if p.term > t.meta.Term {
+	if risk := t.risk(); p.term > t.meta.Term || risk != t.meta.Unsynced {
+		t.meta.Unsynced = risk
 		if err := t.saveMeta(p.term); err != nil {
 			return errors.Wrapf(err, "open %s: store term %d", p.what, p.term)
 		}

@@ -72,6 +72,11 @@
 // may leave a hole in what was never acknowledged. It looks like damage and is
 // treated as such: the other reading could lose acknowledged messages.
 //
+// What was acknowledged before it was synced (SyncInterval, SyncNone) may be gone after a
+// power failure; Sync makes it safe up to the moment of the call. The meta files name the
+// run of the machine (its boot id) in which there may be such messages, so that the next
+// open can say it. What an open finds it syncs before anybody reads it.
+//
 // # Limits
 //
 // Reads run in the caller's goroutine: a local disk that hangs blocks Next beyond

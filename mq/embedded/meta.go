@@ -24,6 +24,9 @@ type meta struct {
 	Durable mark   `json:"durable"`
 	// Begin is the number that the first message there ever was had, or will have; 0 = 1.
 	Begin uint64 `json:"begin,omitempty"`
+	// Unsynced is the run of the machine in which messages are acknowledged before they are
+	// durable; "" = none are, or all have been synced. See topic.risk.
+	Unsynced string `json:"unsynced,omitempty"`
 }
 
 // mark says: the first Length bytes of the file beginning with Base were durable,

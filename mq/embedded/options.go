@@ -60,6 +60,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	fs    *fileSystem   // nil = the real one; tests inject faults
+	boot  string        // tells this run of the machine from others; "" = what the machine says
 	grace time.Duration // how long Append waits for an outcome after its context; 0 = half a second
 }
 
@@ -71,6 +72,9 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.ReadBufferBytes, defaultReadBuffer)
 	setDefault(&o.SyncInterval, defaultSyncEvery)
 	setDefault(&o.grace, defaultGrace)
+	if o.boot == "" {
+		o.boot = bootID()
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -35,6 +35,7 @@ var (
 	_ mq.Queue   = (*Queue)(nil)
 	_ mq.Limited = (*Queue)(nil)
 	_ mq.Private = (*Queue)(nil)
+	_ mq.Syncer  = (*Queue)(nil)
 )
 
 // MaxPayloadBytes is Options.MaxPayloadBytes.
@@ -53,7 +54,7 @@ type handle interface {
 
 // counters behind Stats.
 type counters struct {
-	messages, bytes, groups, syncs, failedWrites, tornTails, damages, corruptReads, tempsRemoved, trimmed atomic.Uint64
+	messages, bytes, groups, syncs, failedWrites, tornTails, damages, corruptReads, tempsRemoved, trimmed, unsyncedEnds atomic.Uint64
 }
 
 // Stats counts since Open.
@@ -70,6 +71,9 @@ type Stats struct {
 	CorruptReads uint64 // *mq.CorruptError given to readers
 	TempsRemoved uint64 // temporary files removed at open
 	TrimmedFiles uint64 // files removed by Trim
+	// UnsyncedEnds counts topics of which acknowledged messages may be gone: the machine
+	// went down while there were some that had not been synced (SyncInterval, SyncNone).
+	UnsyncedEnds uint64
 }
 
 // Open opens the queue in o.Dir and creates the folder if there is none. Errors:
@@ -260,13 +264,22 @@ func (q *Queue) Trim(ctx context.Context, topic string, pos mq.Position) error {
 	}
 }
 
+// Sync implements mq.Syncer. It costs nothing where Options.Sync is SyncAlways.
+func (q *Queue) Sync(ctx context.Context, topic string) error {
+	t, err := q.topic(ctx, topic)
+	if err != nil {
+		return errors.Wrapf(err, "sync %q", topic)
+	}
+	return errors.Wrapf(t.do(ctx, t.syncNow), "sync %q", topic)
+}
+
 // Stats returns the counters and what is open.
 func (q *Queue) Stats() Stats {
 	c := &q.stats
 	s := Stats{
 		Messages: c.messages.Load(), Bytes: c.bytes.Load(), Groups: c.groups.Load(), Syncs: c.syncs.Load(),
 		FailedWrites: c.failedWrites.Load(), TornTails: c.tornTails.Load(), Damages: c.damages.Load(),
-		CorruptReads: c.corruptReads.Load(), TempsRemoved: c.tempsRemoved.Load(), TrimmedFiles: c.trimmed.Load(),
+		CorruptReads: c.corruptReads.Load(), TempsRemoved: c.tempsRemoved.Load(), TrimmedFiles: c.trimmed.Load(), UnsyncedEnds: c.unsyncedEnds.Load(),
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

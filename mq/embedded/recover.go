@@ -45,6 +45,7 @@ func openTopic(o *Options, stats *counters, name string) (*topic, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.tellUnsynced()
 	if d := t.meta.Durable; t.next < d.Next {
 		t.log.Error("durable messages are gone", "topic", name, "from", t.next, "to", d.Next-1)
 		stats.damages.Add(1)
@@ -161,7 +162,15 @@ func (t *topic) recoverLast(seg *segment) error {
 		t.stats.damages.Add(uint64(r.damages))
 		t.log.Error("segment is damaged", "topic", t.name, "file", seg.path, "places", r.damages, "first", r.first.Error())
 	}
-	t.file, t.end, t.next, t.maxTS, t.lastTS, t.index = f, r.end, r.next, r.maxTimestamp, r.lastTimestamp, r.index
+	// A process that was killed may have written this and not synced it. It is shown from
+	// now on, and somebody may remember how far that was.
+	if d := t.meta.Durable; d.Base != seg.base || d.Length < r.end {
+		if err := f.Sync(true); err != nil {
+			_ = f.Close()
+			return ioError(err, "sync segment %s", seg.path)
+		}
+	}
+	t.file, t.end, t.saved, t.next, t.maxTS, t.lastTS, t.index = f, r.end, r.end, r.next, r.maxTimestamp, r.lastTimestamp, r.index
 	if r.seal {
 		t.closeFile()
 	}

@@ -29,6 +29,7 @@ type topic struct {
 	file     file     // newest segment, open for writing; nil: the next append begins a new one
 	active   *segment // that segment
 	end      int64    // its length, written and (by policy) durable
+	saved    int64    // so much of it is durable for sure
 	next     uint64   // number of the next message
 	maxTS    uint64
 	lastTS   uint64
@@ -230,7 +231,8 @@ func (t *topic) finish() error {
 		errs = t.sync()
 	}
 	m := t.mark()
-	if errs == nil && m != t.meta.Durable {
+	if errs == nil && (m != t.meta.Durable || t.meta.Unsynced != "") {
+		t.meta.Unsynced = "" // all is durable
 		errs = t.saveMeta(t.meta.Term)
 	}
 	errs = errors.CombineErrors(errs, t.file.Close())

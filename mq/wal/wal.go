@@ -167,6 +167,17 @@ func (w *WAL) Trim(ctx context.Context, pos mq.Position) error {
 	return errors.Wrapf(err, "wal %s: trim to %s", w.o.PChannel, pos)
 }
 
+// Sync returns once all that was acknowledged or shown of the topic before the call is safe
+// from a power failure. It costs nothing with a queue that acknowledges nothing before.
+func (w *WAL) Sync(ctx context.Context) error {
+	q, ok := w.o.Queue.(mq.Syncer)
+	if !ok {
+		return nil
+	}
+	err := w.calls.run(ctx, "sync", w.o.AppendTimeout, func(ctx context.Context) error { return q.Sync(ctx, w.o.PChannel) })
+	return errors.Wrapf(err, "wal %s: sync", w.o.PChannel)
+}
+
 // Close ends the WAL and waits until nothing of it is left, for as long as ctx
 // and CloseTimeout allow. Otherwise its error, of class Retryable, names what is
 // still running, and another Close waits on. It also tells what could not be closed.
