@@ -58,6 +58,14 @@ func (l *collectionListCmd) Run(a *app) error {
 				console.Count(x.GetSealedRows()), x.GetSealedSegments(), strings.Join(x.GetAliases(), ", "))
 		}
 		showOrNone(c.out, t, "no collections")
+		for _, x := range got.GetCollections() {
+			if why := x.GetProblem(); why != "" {
+				c.out.Printf("%s: rows and segments are not known: %s", x.GetName(), why)
+			}
+		}
+		for _, why := range got.GetUnreadable() {
+			c.out.Printf("a collection is not listed: %s", why)
+		}
 		return nil
 	})
 }

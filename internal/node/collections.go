@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/expr"
@@ -44,6 +46,21 @@ func (n *Node) Collections(ctx context.Context) ([]*catalog.Collection, error) {
 	ctx, cancel := n.call(ctx)
 	defer cancel()
 	return n.o.Catalog.ListCollections(ctx)
+}
+
+// ReadableCollections returns the collections that can be read, in order of their names,
+// and why others cannot: their manifests are damaged, or of a newer build. A failure that
+// may pass is err.
+func (n *Node) ReadableCollections(ctx context.Context) (colls []*catalog.Collection, bad []error, err error) {
+	colls, err = n.Collections(ctx)
+	if err == nil || !unreadable(err) {
+		return colls, nil, err
+	}
+	var all interface{ Unwrap() []error }
+	if errors.As(err, &all) {
+		return colls, all.Unwrap(), nil
+	}
+	return colls, []error{err}, nil
 }
 
 // NewCollection describes a collection to create. Indexes name their fields by

@@ -55,13 +55,16 @@ func (s *catalogService) DescribeCollection(ctx context.Context, r *qnpb.Describ
 	return &qnpb.DescribeCollectionResponse{Collection: out}, err
 }
 
-// ListCollections shows all collections.
+// ListCollections shows all collections that can be read, and names the others.
 func (s *catalogService) ListCollections(ctx context.Context, _ *qnpb.ListCollectionsRequest) (*qnpb.ListCollectionsResponse, error) {
-	colls, err := s.node.Collections(ctx)
+	colls, bad, err := s.node.ReadableCollections(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := &qnpb.ListCollectionsResponse{}
+	for _, why := range bad {
+		out.Unreadable = append(out.Unreadable, why.Error())
+	}
 	for _, c := range colls {
 		d, err := s.describe(ctx, c)
 		if err != nil {
@@ -189,7 +192,8 @@ func (s *catalogService) AlterAlias(ctx context.Context, r *qnpb.AlterAliasReque
 	return &qnpb.AlterAliasResponse{}, s.node.AlterAlias(ctx, r.GetCollection(), r.GetAlias())
 }
 
-// ListAliases shows the aliases of a collection, or all.
+// ListAliases shows the aliases of a collection, or all; those of collections that cannot
+// be read, which ListCollections names, are not among them.
 func (s *catalogService) ListAliases(ctx context.Context, r *qnpb.ListAliasesRequest) (*qnpb.ListAliasesResponse, error) {
 	var colls []*catalog.Collection
 	if r.GetCollection() != "" {
@@ -199,7 +203,7 @@ func (s *catalogService) ListAliases(ctx context.Context, r *qnpb.ListAliasesReq
 		}
 		colls = []*catalog.Collection{c}
 	} else {
-		all, err := s.node.Collections(ctx)
+		all, _, err := s.node.ReadableCollections(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -221,10 +225,15 @@ func (s *catalogService) DropAlias(ctx context.Context, r *qnpb.DropAliasRequest
 
 func (s *catalogService) describe(ctx context.Context, c *catalog.Collection) (*qnpb.Collection, error) {
 	rows, segs, err := s.node.SealedRows(ctx, c)
+	problem := ""
+	if errclass.Is(err, errclass.Corrupt) || errclass.Is(err, errclass.Unimplemented) {
+		rows, segs, problem, err = 0, 0, err.Error(), nil // the rest of it is known
+	}
 	if err != nil {
 		return nil, err
 	}
 	out := &qnpb.Collection{
+		Problem: problem,
 		Id: c.ID, Name: c.Name, Schema: fromSchema(&c.Schema), Aliases: c.Aliases, Properties: c.Properties,
 		CreatedTimestamp: c.CreatedTimestamp, SealedRows: rows, SealedSegments: segs,
 	}

@@ -48,8 +48,11 @@ type Collection struct {
 	SealedRows int64 `protobuf:"varint,10,opt,name=sealed_rows,json=sealedRows,proto3" json:"sealed_rows,omitempty"`
 	// Sealed segments in the catalog.
 	SealedSegments int64 `protobuf:"varint,11,opt,name=sealed_segments,json=sealedSegments,proto3" json:"sealed_segments,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Why rows and segments could not be counted: what the catalog has of a channel cannot be
+	// read, and sealed_rows and sealed_segments are 0. Empty = they are right.
+	Problem       string `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Collection) Reset() {
@@ -157,6 +160,13 @@ func (x *Collection) GetSealedSegments() int64 {
 		return x.SealedSegments
 	}
 	return 0
+}
+
+func (x *Collection) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 // Partition is a part of a collection that can be searched by itself.
@@ -484,7 +494,10 @@ func (*ListCollectionsRequest) Descriptor() ([]byte, []int) {
 type ListCollectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In order of their names.
-	Collections   []*Collection `protobuf:"bytes,1,rep,name=collections,proto3" json:"collections,omitempty"`
+	Collections []*Collection `protobuf:"bytes,1,rep,name=collections,proto3" json:"collections,omitempty"`
+	// Why collections are missing from the list: what the catalog has of them is damaged, or of a
+	// newer version. One line for each, which names the manifest. Empty = all are there.
+	Unreadable    []string `protobuf:"bytes,2,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -522,6 +535,13 @@ func (*ListCollectionsResponse) Descriptor() ([]byte, []int) {
 func (x *ListCollectionsResponse) GetCollections() []*Collection {
 	if x != nil {
 		return x.Collections
+	}
+	return nil
+}
+
+func (x *ListCollectionsResponse) GetUnreadable() []string {
+	if x != nil {
+		return x.Unreadable
 	}
 	return nil
 }
@@ -1865,7 +1885,7 @@ var File_querynode_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\n" +
-	"\x1aquerynode/v1/catalog.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xa4\x04\n" +
+	"\x1aquerynode/v1/catalog.proto\x12\fquerynode.v1\x1a\x18querynode/v1/types.proto\"\xbe\x04\n" +
 	"\n" +
 	"Collection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
@@ -1884,7 +1904,8 @@ const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\vsealed_rows\x18\n" +
 	" \x01(\x03R\n" +
 	"sealedRows\x12'\n" +
-	"\x0fsealed_segments\x18\v \x01(\x03R\x0esealedSegments\x1a=\n" +
+	"\x0fsealed_segments\x18\v \x01(\x03R\x0esealedSegments\x12\x18\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\\\n" +
@@ -1915,9 +1936,12 @@ const file_querynode_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"collection\x18\x01 \x01(\v2\x18.querynode.v1.CollectionR\n" +
 	"collection\"\x18\n" +
-	"\x16ListCollectionsRequest\"U\n" +
+	"\x16ListCollectionsRequest\"u\n" +
 	"\x17ListCollectionsResponse\x12:\n" +
-	"\vcollections\x18\x01 \x03(\v2\x18.querynode.v1.CollectionR\vcollections\"\xe8\x01\n" +
+	"\vcollections\x18\x01 \x03(\v2\x18.querynode.v1.CollectionR\vcollections\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x02 \x03(\tR\n" +
+	"unreadable\"\xe8\x01\n" +
 	"\x16AlterCollectionRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
