@@ -20,7 +20,9 @@ type statusCmd struct {
 
 // Help is shown by --help.
 func (statusCmd) Help() string {
-	return `Shows the state of a node, its memory, and the segments, channels and consumers it has.
+	return `Shows the state of a node, its memory, and the segments, channels and consumers it has. A growing segment, or one that
+has just been sealed, shows the index by which it is searched until that of the field has been built; a narrow
+terminal is told what it has no room for.
 
 Example:
   querynode status --addr 127.0.0.1:19530
@@ -134,8 +136,8 @@ func stateStyle(state string) console.Style {
 }
 
 func showSegments(out *console.Console, segments []*qnpb.SegmentStatus) {
-	t := &console.Table{Title: "Segments", Columns: []console.Column{console.Right("id"), console.Left("collection"), console.Left("partition"),
-		console.Left("state"), console.Left("tier"), console.Right("rows"), console.Right("deleted"), console.Right("memory"), console.Right("mapped"), console.Left("index")}}
+	t := &console.Table{Title: "Segments", Columns: []console.Column{console.Right("id"), console.Left("collection"), {Name: "partition", Spare: 3},
+		console.Left("state"), {Name: "tier", Spare: 5}, console.Right("rows"), {Name: "deleted", Right: true, Spare: 2}, {Name: "memory", Right: true, Spare: 1}, {Name: "mapped", Right: true, Spare: 4}, console.Left("index")}}
 	for _, s := range segments {
 		var indexes []string
 		for _, f := range slices.Sorted(maps.Keys(s.GetIndexes())) {

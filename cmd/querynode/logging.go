@@ -18,7 +18,17 @@ func newLogger(c *config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	if c.Format == "text" || c.Format == "auto" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, o)), level
 	}
+	o.ReplaceAttr = durationsAsText
 	return slog.New(slog.NewJSONHandler(w, o)), level
+}
+
+// durationsAsText writes durations as "1.5s", as the text form of the log does: a
+// bare number of nanoseconds does not say what it is.
+func durationsAsText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {

@@ -23,6 +23,7 @@ type Table struct {
 type Column struct {
 	Name  string
 	Right bool // aligned to the right, for numbers
+	Spare int  // above 0: may be left out on a narrow terminal, the highest first
 }
 
 // Left and Right make columns.
@@ -41,11 +42,14 @@ func (t *Table) Add(cells ...any) {
 }
 
 // Table writes t: with lines around it on a terminal, else as aligned columns
-// that awk and grep can read. A table without rows is its head.
+// that awk and grep can read. A table without rows is its head. Where a terminal is
+// too narrow, columns that are spare are left out, and named, and texts are wrapped:
+// nothing is cut off.
 func (c *Console) Table(t *Table) {
 	if c.o.JSON {
 		return
 	}
+	t, widths, left := c.fit(t)
 	w := table.NewWriter()
 	head := make(table.Row, len(t.Columns))
 	var configs []table.ColumnConfig
@@ -60,6 +64,9 @@ func (c *Console) Table(t *Table) {
 		cc := table.ColumnConfig{Number: i + 1}
 		if col.Right {
 			cc.Align, cc.AlignHeader = text.AlignRight, text.AlignRight
+		}
+		if widths != nil && !col.Right {
+			cc.WidthMax, cc.WidthMaxEnforcer = widths[i], text.WrapSoft
 		}
 		configs = append(configs, cc)
 	}
@@ -79,6 +86,9 @@ func (c *Console) Table(t *Table) {
 	for line := range strings.SplitSeq(w.Render(), "\n") {
 		c.Printf("%s", strings.TrimRight(line, " "))
 	}
+	if len(left) > 0 {
+		c.Printf("%s", c.Paint(Faint, "left out, as there is no room: "+strings.Join(left, ", ")))
+	}
 }
 
 func (c *Console) tableStyle() table.Style {
@@ -89,9 +99,6 @@ func (c *Console) tableStyle() table.Style {
 		s.Options = table.OptionsNoBordersAndSeparators
 		s.Box.PaddingLeft, s.Box.PaddingRight = "", "  "
 		return s
-	}
-	if c.out.width > 0 {
-		s.Size.WidthMax = c.out.width
 	}
 	return s
 }
