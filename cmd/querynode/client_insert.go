@@ -18,7 +18,8 @@ import (
 
 type insertCmd struct {
 	Collection string `arg:"" help:"Name or alias of the collection."`
-	File       string `arg:"" type:"existingfile" help:"Rows to insert: .parquet, .npy, .fvecs or .bvecs."`
+	File       string `arg:"" type:"existingfile" help:"Rows to insert: .jsonl, .csv, .parquet, .npy, .fvecs or .bvecs; - = standard input."`
+	Format     string `enum:",jsonl,csv" default:"" help:"jsonl = one JSON object a line, csv = fields named in the first line. Empty: by the name of the file."`
 	Partition  string `placeholder:"NAME" help:"Partition to insert into; it must exist."`
 	Upsert     bool   `help:"Replace rows of the same keys."`
 	Batch      int    `default:"1000" help:"Rows in one call."`
@@ -28,13 +29,16 @@ type insertCmd struct {
 
 // Help is shown by --help.
 func (insertCmd) Help() string {
-	return `Inserts the rows of a file. Columns of a Parquet file go to the fields of the same name; files of vectors alone go
-to the vector field, with the row number as key. What is acknowledged is durable; if the command is interrupted,
-repeat it with --upsert: no row is there twice.
+	return `Inserts the rows of a file. Keys of JSON and columns of CSV and Parquet files go to the fields of the same name, keys
+beyond them to the dynamic field, if there is one; files of vectors alone go to the vector field, with the row number as
+key. In CSV an empty cell is no value, and lists, vectors, sparse vectors and JSON are written as JSON. What is
+acknowledged is durable; if the command is interrupted, repeat it with --upsert: no row is there twice.
 
 Example:
   querynode insert words words.parquet
-  querynode insert images base.fvecs --upsert`
+  querynode insert images base.fvecs --upsert
+  querynode insert posts posts.csv
+  echo '{"id": 1, "body": "Dogs swim in rivers"}' | querynode insert posts - --format jsonl`
 }
 
 // Run inserts.
@@ -42,34 +46,66 @@ func (s *insertCmd) Run(a *app) error {
 	if s.Batch < 1 || s.Limit < 0 {
 		return usage(errors.New("--batch wants 1 or more, --limit 0 or more"))
 	}
+	format, err := textFormat(s.File, s.Format)
+	if err != nil {
+		return err
+	}
 	return s.with(a, func(ctx context.Context, c *client) error {
 		coll, err := c.describe(ctx, s.Collection)
 		if err != nil {
 			return err
 		}
-		return s.insert(ctx, c, coll)
+		return s.insert(ctx, a, c, coll, format)
 	})
 }
 
-func (s *insertCmd) insert(ctx context.Context, c *client, coll *qnpb.Collection) (err error) {
-	sc, err := schemaOf(coll.GetSchema())
-	if err != nil {
-		return err
+// rowSource gives the rows of a file.
+type rowSource struct {
+	rows  int64 // 0 = unknown
+	read  func(n int) (*rowBatch, error)
+	close func() error
+}
+
+func (s *insertCmd) open(a *app, c *client, sc *schema.Schema, format string) (*rowSource, error) {
+	if format != "" {
+		t, err := openTexts(s.File, format, a.stdin, sc, s.Upsert, s.Limit)
+		if err != nil {
+			return nil, err
+		}
+		return &rowSource{read: t.read, close: t.close}, nil
 	}
-	r, err := openFor(s.File, &sc, s.Limit)
+	r, err := openFor(s.File, sc, s.Limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.CombineErrors(err, r.Close()) }()
-	m, err := mapColumns(r, &sc, s.Upsert)
+	m, err := mapColumns(r, sc, s.Upsert)
 	if err != nil {
-		return err
+		return nil, errors.CombineErrors(err, r.Close())
 	}
 	for _, x := range m.skipped {
 		c.out.Notef("column %q is left out: %s", x.Column, x.Why)
 	}
-	bar := c.out.Bar("insert into "+s.Collection, r.Rows(), console.Rows)
-	done, last, err := s.send(ctx, c, r, m, bar)
+	return &rowSource{rows: r.Rows(), close: r.Close, read: func(n int) (*rowBatch, error) {
+		b, err := r.Next(n)
+		if err != nil {
+			return nil, err
+		}
+		return &rowBatch{rows: b.Rows, bytes: b.Bytes(), fields: m.fields(b)}, nil
+	}}, nil
+}
+
+func (s *insertCmd) insert(ctx context.Context, a *app, c *client, coll *qnpb.Collection, format string) (err error) {
+	sc, err := schemaOf(coll.GetSchema())
+	if err != nil {
+		return err
+	}
+	src, err := s.open(a, c, &sc, format)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.CombineErrors(err, src.close()) }()
+	bar := c.out.Bar("insert into "+s.Collection, src.rows, console.Rows)
+	done, last, err := s.send(ctx, c, src, bar)
 	if err != nil {
 		bar.Fail()
 		return s.stopped(err, c.addr, done)
@@ -83,23 +119,22 @@ func (s *insertCmd) insert(ctx context.Context, c *client, coll *qnpb.Collection
 }
 
 // send writes the rows in batches, each acknowledged before the next.
-func (s *insertCmd) send(ctx context.Context, c *client, r *dataset.Reader, m *mapping, bar *console.Bar) (done int64, last uint64, err error) {
+func (s *insertCmd) send(ctx context.Context, c *client, src *rowSource, bar *console.Bar) (done int64, last uint64, err error) {
 	size := s.Batch
 	for {
-		b, err := r.Next(size)
-		if err == io.EOF {
+		b, err := src.read(size)
+		if errors.Is(err, io.EOF) {
 			return done, last, nil
 		}
 		if err != nil {
 			return done, last, err
 		}
 		// Large rows: keep a call well below what a node accepts.
-		size = max(1, min(s.Batch, int(int64(maxCallBytes)*int64(b.Rows)/max(1, b.Bytes()))))
-		fields := m.fields(b)
+		size = max(1, min(s.Batch, int(int64(maxCallBytes)*int64(b.rows)/max(1, b.bytes))))
 		req := &qnpb.AppendRequest{Collection: s.Collection, Partition: s.Partition,
-			Operation: &qnpb.AppendRequest_Insert{Insert: &qnpb.InsertOperation{Rows: int64(b.Rows), Fields: fields}}}
+			Operation: &qnpb.AppendRequest_Insert{Insert: &qnpb.InsertOperation{Rows: int64(b.rows), Fields: b.fields}}}
 		if s.Upsert {
-			req.Operation = &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{Rows: int64(b.Rows), Fields: fields}}
+			req.Operation = &qnpb.AppendRequest_Upsert{Upsert: &qnpb.UpsertOperation{Rows: int64(b.rows), Fields: b.fields}}
 		}
 		call, cancel := c.answer(ctx)
 		got, err := c.write.Append(call, req)
@@ -107,7 +142,7 @@ func (s *insertCmd) send(ctx context.Context, c *client, r *dataset.Reader, m *m
 		if err != nil {
 			return done, last, err
 		}
-		done, last = done+int64(b.Rows), got.GetTimestamp()
+		done, last = done+int64(b.rows), got.GetTimestamp()
 		bar.Set(done)
 	}
 }
