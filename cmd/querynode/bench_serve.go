@@ -94,7 +94,11 @@ func (b *benchServeCmd) Run(a *app) error {
 				truth.k, len(truth.rows)/truth.k, b.TopK, queries.rows()))
 		}
 	}
-	creds, err := b.credentials()
+	to, err := b.target(a)
+	if err != nil {
+		return err
+	}
+	creds, err := b.credentials(to)
 	if err != nil {
 		return err
 	}

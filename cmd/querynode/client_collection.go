@@ -20,6 +20,7 @@ type collectionCmd struct {
 	Create    collectionCreateCmd    `cmd:"" help:"Create a collection."`
 	List      collectionListCmd      `cmd:"" help:"List the collections."`
 	Describe  collectionDescribeCmd  `cmd:"" help:"Show the fields, indexes, partitions and channels of a collection."`
+	Alter     collectionAlterCmd     `cmd:"" help:"Change the properties or the name of a collection."`
 	AddField  collectionAddFieldCmd  `cmd:"" help:"Add a field to a collection."`
 	DropField collectionDropFieldCmd `cmd:"" help:"Remove a field of a collection."`
 	Drop      collectionDropCmd      `cmd:"" help:"Drop a collection and its rows."`

@@ -85,14 +85,10 @@ func explainTransport(p *problem, s *status.Status, addr string) {
 	switch s.Code() {
 	case codes.Unavailable:
 		p.text = fmt.Sprintf("no node answers at %s: %s", addr, reasonOf(s.Message()))
-		if strings.Contains(s.Message(), "tls: ") || strings.Contains(s.Message(), "error reading server preface") {
-			p.next = "does the node speak TLS? Then say --tls or --tls-ca; else leave them out"
-			return
-		}
-		p.next = "start one with \"querynode serve\" or \"querynode quickstart\", or say where it is with --addr"
+		p.next = nextConnection(s.Message())
 	case codes.DeadlineExceeded:
 		p.text = fmt.Sprintf("the node at %s has not answered in time", addr)
-		p.next = "look at \"querynode status\"; a longer --timeout may help"
+		p.next = "\"querynode health\" and the node's log say what it waits for; a longer --timeout may help"
 	case codes.Canceled:
 		p.text = "stopped"
 	case codes.Unimplemented:
@@ -101,6 +97,23 @@ func explainTransport(p *problem, s *status.Status, addr string) {
 	case codes.ResourceExhausted:
 		p.next = "ask for less at once"
 	}
+}
+
+// nextConnection says what helps against a connection that was not made.
+func nextConnection(text string) string {
+	switch {
+	case strings.Contains(text, "x509: certificate signed by unknown authority"), strings.Contains(text, "x509: “"):
+		return "trust the certificate of the node, or of who signed it, with --tls-ca FILE"
+	case strings.Contains(text, "x509: "):
+		return "say --addr with a name that is in the node's certificate, or trust another one with --tls-ca FILE"
+	case strings.Contains(text, "does not look like a TLS handshake"):
+		return "the node speaks plain text: leave --tls and --tls-ca out"
+	case strings.Contains(text, "tls: "), strings.Contains(text, "error reading server preface"):
+		return "does the node speak TLS? Then say --tls or --tls-ca; else leave them out"
+	case strings.Contains(text, "no such host"), strings.Contains(text, "name resolver error"):
+		return "is the name in --addr right?"
+	}
+	return "start one with \"querynode serve\" or \"querynode quickstart\", or say where it is with --addr or --data-dir"
 }
 
 // reasonOf shortens grpc's text of a failed connection to its last part.
@@ -116,29 +129,81 @@ func reasonOf(text string) string {
 
 // nextStep says what helps against an error of a class.
 func nextStep(reason, text string, inFilter bool) string {
+	has := func(words string) bool { return strings.Contains(text, words) }
 	switch {
 	case inFilter:
 		return "the fields are listed by \"querynode collection describe\"; text stands in quotes: word == \"king\""
-	case strings.Contains(text, "is not loaded"):
+	case has("is not loaded"):
 		return "load it with \"querynode load COLLECTION\""
-	case strings.Contains(text, "no field"):
+	case has("no field"), has("no such field"), has("no vector field"), has("output field"):
 		return "the fields are listed by \"querynode collection describe\""
+	case has("allow_partial"):
+		return "--allow-partial answers without what is missing, and names it; \"querynode status\" says what is wrong with it"
 	}
 	switch reason {
 	case errclass.NotFound.String():
-		return "see what there is with \"querynode collection list\""
+		return nextOfMissing(has)
 	case errclass.Exists.String():
-		return "choose another name, or drop it first with \"querynode collection drop\""
+		return nextOfExisting(has)
 	case errclass.Exhausted.String():
-		return "release or flush something, give the node more memory, or ask for less at once"
+		return nextOfExhausted(has)
 	case errclass.Closed.String():
 		return "the node is starting or stopping: see \"querynode health\", or ask another node"
 	case errclass.Corrupt.String():
-		return "stored data is damaged: \"querynode segment verify\" names file and block"
+		return "stored data is damaged: \"querynode status\" names the segment, \"querynode segment verify\" file and block"
 	case errclass.Panicked.String(), errclass.Internal.String():
 		return "this is a bug in the node; its log has the stack"
 	case errclass.Fenced.String():
 		return "another node owns the log now: write there"
 	}
 	return ""
+}
+
+// nextOfMissing is about what is not there.
+func nextOfMissing(has func(string) bool) string {
+	switch {
+	case has("create it first"):
+		return "make it with \"querynode partition create COLLECTION PARTITION\", or choose one of \"querynode partition list COLLECTION\""
+	case has("partition"):
+		return "see what there is with \"querynode partition list COLLECTION\""
+	case has("index"):
+		return "see what there is with \"querynode index describe COLLECTION\""
+	case has("no collection or alias"):
+		return "see what there is with \"querynode collection list\""
+	case has("alias"):
+		return "see what there is with \"querynode alias list\""
+	case has("segment"), has("channel"):
+		return "see what there is with \"querynode status\""
+	}
+	return "see what there is with \"querynode collection list\""
+}
+
+// nextOfExisting is about what is there already.
+func nextOfExisting(has func(string) bool) string {
+	switch {
+	case has("partition"):
+		return "use it, or choose another name"
+	case has("alias"):
+		return "choose another name, or point the alias elsewhere with \"querynode alias alter\""
+	case has("the field has the index"):
+		return "drop it first with \"querynode index drop COLLECTION INDEX\""
+	case has("index"), has("field"):
+		return "choose another name"
+	}
+	return "choose another name, or drop it first with \"querynode collection drop\""
+}
+
+// nextOfExhausted is about want of room.
+func nextOfExhausted(has func(string) bool) string {
+	switch {
+	case has("disk.limit"):
+		return "release a collection, or raise disk.limit; where the queue has most of it, \"querynode status\" says why it is not flushed"
+	case has("disk"), has("free some space"):
+		return "make room on the node's disk; what was acknowledged is safe, and it goes on by itself"
+	case has("ask for"), has("at most"), has("more than"):
+		return "" // the message says it
+	case has("memory"):
+		return "release or flush something, give the node more memory, or ask for less at once"
+	}
+	return "the node is busy: try again in a moment, or ask for less at once"
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/querynode/querynode/internal/config"
 	"github.com/querynode/querynode/internal/console"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -45,8 +48,8 @@ func (a *app) getenv(name string) string {
 
 // clientFlags are those of every command that talks to a node.
 type clientFlags struct {
-	Addr    string        `placeholder:"HOST:PORT" help:"Address of the node. Default: that in node.json of --data-dir, else $QUERYNODE_ADDR, else 127.0.0.1:19530."`
-	DataDir string        `name:"data-dir" type:"path" placeholder:"DIR" help:"Data directory of a node on this machine, to find its address."`
+	Addr    string        `placeholder:"HOST:PORT" help:"Address of the node's API. Default: $QUERYNODE_ADDR, else that of the node that uses the data folder (./querynode-data), else 127.0.0.1:19530."`
+	DataDir string        `name:"data-dir" type:"path" placeholder:"DIR" help:"Data folder of a node on this machine: its node.json says where it listens, and whether it speaks TLS."`
 	Timeout time.Duration `placeholder:"30s" help:"Longest time for each call. Default 30s; 10m for calls that wait for building or loading."`
 	TLS     bool          `name:"tls" help:"Speak TLS, with the certificates that the system trusts."`
 	TLSCA   string        `name:"tls-ca" type:"existingfile" placeholder:"FILE" help:"Speak TLS, with the certificates in this PEM file trusted."`
@@ -59,33 +62,65 @@ const (
 	workTimeout   = 10 * time.Minute
 )
 
-// address finds the node.
-func (f *clientFlags) address(a *app) (string, error) {
-	if f.Addr != "" {
-		return f.Addr, nil
+// nodeTarget is a node to talk to.
+type nodeTarget struct {
+	addr string
+	tls  bool   // it says that it speaks TLS
+	from string // what said so, for people; "" = who typed the command
+}
+
+// String is the address, and who gave it.
+func (t nodeTarget) String() string {
+	if t.from == "" {
+		return t.addr
 	}
-	if f.DataDir != "" {
-		return addressIn(f.DataDir)
+	return t.addr + " (" + t.from + ")"
+}
+
+// target finds the node.
+func (f *clientFlags) target(a *app) (nodeTarget, error) {
+	env := a.getenv("QUERYNODE_ADDR")
+	switch {
+	case f.Addr != "":
+		return nodeTarget{addr: f.Addr}, checkAddress("--addr", f.Addr)
+	case f.DataDir != "":
+		return targetIn(f.DataDir)
+	case env != "":
+		return nodeTarget{addr: env, from: "QUERYNODE_ADDR"}, checkAddress("QUERYNODE_ADDR", env)
 	}
-	if env := a.getenv("QUERYNODE_ADDR"); env != "" {
-		return env, nil
+	// As for a node that is started here: what is wrong with its configuration is not the matter now.
+	cfg, _, _ := config.Load(config.Sources{File: a.getenv("QUERYNODE_CONFIG"), Environ: a.environ})
+	if t, err := targetIn(cfg.Node.DataDir); err == nil {
+		return t, nil
 	}
-	return defaultAddr, nil
+	return nodeTarget{addr: config.DialAddress(cfg.GRPC.Listen), tls: cfg.GRPC.TLSCert != ""}, nil
+}
+
+// checkAddress refuses what no node can be reached at.
+func checkAddress(flag, addr string) error {
+	if strings.Contains(addr, "://") || strings.HasPrefix(addr, "unix:") {
+		return nil // of gRPC's own kinds
+	}
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return usage(&problem{text: fmt.Sprintf("%s %s: want HOST:PORT", flag, addr), next: "the API is on port 19530 unless grpc.listen says otherwise: " + net.JoinHostPort(strings.Trim(addr, "[]:"), "19530")})
+	}
+	return nil
 }
 
 // nodeFile is written into the data directory by a node that serves.
 const nodeFile = "node.json"
 
-// addressIn reads the address of the node that serves a data directory.
-func addressIn(dir string) (string, error) {
+// targetIn reads where the node listens that serves a data directory.
+func targetIn(dir string) (nodeTarget, error) {
+	path := filepath.Join(dir, nodeFile)
 	info, err := readNodeInfo(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", &problem{text: "there is no " + filepath.Join(dir, nodeFile), next: "is a node running on that data directory? Else say where it listens with --addr", cause: err}
+		return nodeTarget{}, &problem{text: "there is no " + path, next: "is a node running on that data directory? Else say where it listens with --addr", cause: err}
 	}
 	if err == nil && info.GRPCAddr == "" {
-		err = errors.Newf("%s does not say where the node listens", filepath.Join(dir, nodeFile))
+		err = errors.Newf("%s does not say where the node listens", path)
 	}
-	return info.GRPCAddr, err
+	return nodeTarget{addr: info.GRPCAddr, tls: info.TLS, from: short(path)}, err
 }
 
 // client is a connection to a node and what a command needs beside it.
@@ -102,13 +137,13 @@ type client struct {
 	admin   qnpb.AdminServiceClient
 }
 
-// credentials are what --tls and --tls-ca say.
-func (f *clientFlags) credentials() (credentials.TransportCredentials, error) {
+// credentials are what --tls and --tls-ca say, or the node.
+func (f *clientFlags) credentials(t nodeTarget) (credentials.TransportCredentials, error) {
 	switch {
 	case f.TLSCA != "":
 		c, err := credentials.NewClientTLSFromFile(f.TLSCA, "")
 		return c, usage(errors.Wrap(err, "--tls-ca"))
-	case f.TLS:
+	case f.TLS || t.tls:
 		return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), nil
 	}
 	return insecure.NewCredentials(), nil
@@ -150,20 +185,20 @@ func (f *clientFlags) with(a *app, fn func(ctx context.Context, c *client) error
 	if f.Timeout < 0 {
 		return usage(errors.Newf("--timeout %s: want more than 0", f.Timeout))
 	}
-	addr, err := f.address(a)
+	to, err := f.target(a)
 	if err != nil {
 		return err
 	}
-	creds, err := f.credentials()
+	creds, err := f.credentials(to)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.context()
 	defer cancel()
-	c, err := dial(addr, f.Timeout, creds, f.console(a))
+	c, err := dial(to.addr, f.Timeout, creds, f.console(a))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.CombineErrors(err, c.conn.Close()) }()
-	return explain(fn(ctx, c), addr, "")
+	return explain(fn(ctx, c), to.String(), "")
 }

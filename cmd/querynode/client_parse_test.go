@@ -148,7 +148,11 @@ func TestExplain(t *testing.T) {
 		want []string
 	}{
 		{fail(codes.InvalidArgument, "filter: column 3: what", "invalid", map[string]string{"filter_offset": "2"}), []string{"\n    é > 1\n     ^", "next:"}},
-		{fail(codes.ResourceExhausted, "full", "exhausted", nil), []string{"full", "next: release"}},
+		{fail(codes.ResourceExhausted, "memory is nearly used up", "exhausted", nil), []string{"used up", "next: release"}},
+		{fail(codes.ResourceExhausted, "the disk of the write-ahead log is full: free some space", "exhausted", nil), []string{"next: make room on the node's disk"}},
+		{fail(codes.ResourceExhausted, "no room for 5 bytes; the limit is 3 (disk.limit)", "exhausted", nil), []string{"raise disk.limit"}},
+		{fail(codes.DataLoss, "segment 7 cannot be read (set allow_partial to be answered without it)", "corrupt", nil), []string{"next: --allow-partial", "querynode status"}},
+		{fail(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`, "", nil), []string{"--tls-ca FILE"}},
 		{fail(codes.Unavailable, "queue away", "retryable", nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(250_000_000)}), []string{"next: try again in 250ms"}},
 		{fail(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 1.2.3.4:5: connect: connection refused"`, "", nil), []string{"no node answers at host:1: connection refused\n"}},
 		{fail(codes.Unimplemented, "unknown service", "", nil), []string{"does not offer this call"}},

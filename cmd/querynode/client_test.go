@@ -172,8 +172,9 @@ func TestTheLifeOfACollectionAtTheShell(t *testing.T) {
 }
 
 func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
-	sh, _ := served(t)
-	sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)")
+	sh, r := served(t)
+	sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)", "--index", "v:HNSW:L2")
+	rows := fvecs(t, 3)
 	for _, c := range []struct {
 		code int
 		want []string
@@ -189,6 +190,19 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{exitError, []string{"node.json", "--addr"}, []string{"status", "--data-dir", t.TempDir()}},
 		{exitError, []string{"has not answered in time", "--timeout"}, []string{"status", "--timeout", "1ns"}},
 		{exitError, []string{"no vector field", "v"}, []string{"search", "points", "--field", "w", "--vector", "1"}},
+		{exitUsage, []string{"want HOST:PORT", "localhost:19530"}, []string{"status", "--addr", "localhost"}},
+		{exitUsage, []string{"want HOST:PORT", "9091"}, []string{"health", "--addr", "localhost"}},
+		{exitError, []string{"does not speak HTTP", "admin port"}, []string{"health", "--addr", r.grpcLis.Addr().String()}},
+		{exitError, []string{"nobody listens at 127.0.0.1:1", "--data-dir"}, []string{"health", "--addr", "127.0.0.1:1"}},
+		{exitError, []string{`"nope"`, "collection describe"}, []string{"query", "points", "--output-fields", "nope"}},
+		{exitError, []string{"segment 7", "querynode status"}, []string{"load", "points", "--segment", "7"}},
+		{exitError, []string{`no partition "p1"`, "querynode partition create"}, []string{"insert", "points", rows, "--partition", "p1"}},
+		{exitError, []string{`no partition "p1"`, "querynode partition list"}, []string{"partition", "drop", "points", "p1", "--yes"}},
+		{exitError, []string{"no index", "querynode index describe"}, []string{"index", "drop", "points", "nope"}},
+		{exitError, []string{"drop it first", "querynode index drop"}, []string{"index", "create", "points", "v:FLAT:L2"}},
+		{exitUsage, []string{"--yes"}, []string{"partition", "drop", "points", "p1"}},
+		{exitUsage, []string{"--property, --remove or --rename"}, []string{"collection", "alter", "points"}},
+		{exitUsage, []string{"--format"}, []string{"insert", "points", "-"}},
 		{exitUsage, []string{"want a finite number"}, []string{"search", "points", "--vector", "1 2 x 4"}},
 		{exitUsage, []string{"--vector, --vectors, --text or --id"}, []string{"search", "points"}},
 		{exitUsage, []string{"--ids or --filter"}, []string{"delete", "points"}},
@@ -196,6 +210,51 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{exitUsage, []string{"--field, --schema or --from"}, []string{"collection", "create", "x"}},
 	} {
 		sh.fails(c.code, c.want, c.args...)
+	}
+}
+
+func TestPartitionsAliasesIndexesAndProperties(t *testing.T) {
+	sh, _ := served(t)
+	sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)")
+	contains(t, sh.ok("partition", "create", "points", "even"), "created partition even of points")
+	sh.ok("insert", "points", fvecs(t, 10), "--partition", "even")
+	contains(t, sh.ok("partition", "list", "points"), "_default", "even")
+	if out := sh.ok("query", "points", "--partition", "even", "--count", "--consistency", "strong"); out != "10\n" {
+		t.Errorf("the partition has %q rows, want 10", out)
+	}
+
+	contains(t, sh.ok("alias", "create", "dots", "points"), "dots is points")
+	contains(t, sh.ok("alias", "list"), "dots", "points")
+	if a := sh.doc("alias", "list", "points"); a["dots"] != "points" {
+		t.Errorf("aliases: %v", a)
+	}
+	sh.ok("collection", "create", "others", "--field", "id:int64:pk", "--field", "v:vector(4)")
+	sh.ok("alias", "alter", "dots", "others")
+	if a := sh.doc("alias", "list", "others"); a["dots"] != "others" {
+		t.Errorf("after alias alter: %v", a)
+	}
+	sh.ok("alias", "drop", "dots")
+	contains(t, sh.ok("alias", "list"), "no aliases")
+
+	contains(t, sh.ok("index", "create", "points", "v:HNSW:L2:M=8", "--name", "graph"), "graph", "HNSW L2 M=8")
+	contains(t, sh.ok("index", "describe", "points"), "graph", "HNSW L2 M=8")
+	sh.ok("index", "drop", "points", "graph")
+	if out := sh.ok("index", "describe", "points"); strings.Contains(out, "graph") {
+		t.Errorf("the index that was dropped is there:\n%s", out)
+	}
+
+	contains(t, sh.ok("collection", "alter", "points", "--property", "collection.retention.seconds=60", "--property", "owner=me"), "owner = me")
+	c := sh.doc("collection", "alter", "points", "--remove", "owner", "--rename", "spots")
+	if p := c["properties"].(map[string]any); p["collection.retention.seconds"] != "60" || p["owner"] != nil || c["name"] != "spots" {
+		t.Errorf("after collection alter: %v", c)
+	}
+
+	sh.ok("partition", "drop", "spots", "even", "--yes")
+	if out := sh.ok("query", "spots", "--count", "--consistency", "strong"); out != "0\n" {
+		t.Errorf("rows of a partition that was dropped are there: %q", out)
+	}
+	if state := sh.doc("dump"); len(state) == 0 {
+		t.Error("the state of the node is empty")
 	}
 }
 
@@ -232,7 +291,8 @@ func help(args ...string) string {
 
 func TestEveryCommandHasAnExample(t *testing.T) {
 	for _, args := range []string{"quickstart", "status", "consumers", "load", "release", "insert", "delete", "flush", "search", "query",
-		"collection create", "collection list", "collection describe", "collection drop", "segment build", "segment inspect", "segment verify", "bench index", "bench serve"} {
+		"collection create", "collection list", "collection describe", "collection drop", "collection alter", "partition create", "partition list", "partition drop",
+		"alias create", "alias alter", "alias list", "alias drop", "index create", "index describe", "index drop", "log-level", "dump", "segment build", "segment inspect", "segment verify", "bench index", "bench serve"} {
 		out := help(strings.Fields(args)...)
 		if !strings.Contains(out, "Example:") || !strings.Contains(out, "querynode "+args) {
 			t.Errorf("querynode %s --help shows no example", args)
@@ -248,4 +308,7 @@ func TestANodeWithTLS(t *testing.T) {
 	contains(t, sh.ok("status", "--tls-ca", certFile), "is serving")
 	sh.fails(exitError, []string{"--tls-ca"}, "status", "--tls", "--timeout", "5s") // nobody trusts it
 	sh.fails(exitError, []string{"--tls"}, "status", "--timeout", "5s")
+	// The folder says that the node speaks TLS; only whom to trust is left to say.
+	sh.fails(exitError, []string{"trust the certificate", "--tls-ca"}, "status", "--data-dir", r.cfg.Node.DataDir, "--timeout", "5s")
+	contains(t, sh.ok("status", "--data-dir", r.cfg.Node.DataDir, "--tls-ca", certFile), "is serving")
 }

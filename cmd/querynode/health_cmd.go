@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ Example:
 // Run asks the node and fails if the answer is no, or none.
 func (h *healthCmd) Run(a *app) error {
 	addr := h.Addr
+	if _, port, err := net.SplitHostPort(addr); addr != "" && (err != nil || port == "") {
+		return usage(&problem{text: fmt.Sprintf("admin address %s: want HOST:PORT", addr), next: "the admin port is 9091 unless admin.listen says otherwise"})
+	}
 	if addr == "" {
 		cfg, _, err := h.load(a)
 		if err != nil {
@@ -56,7 +60,7 @@ func (h *healthCmd) Run(a *app) error {
 	client := http.Client{Timeout: h.Timeout, Transport: &http.Transport{DisableKeepAlives: true}} // no proxy: the node is near
 	resp, err := client.Do(req)
 	if err != nil {
-		return errors.Wrap(err, "no answer")
+		return noHealth(addr, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
@@ -69,4 +73,20 @@ func (h *healthCmd) Run(a *app) error {
 	}
 	_, err = fmt.Fprintln(a.stdout, text)
 	return err
+}
+
+// noHealth explains why nobody said how the node is.
+func noHealth(addr string, err error) error {
+	p := &problem{text: fmt.Sprintf("no answer of %s: %v", addr, err), cause: err,
+		next: "is a node running there? Say where its admin port is with --addr, or which data folder it uses with --data-dir"}
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "EOF"):
+		p.text, p.next = "what listens at "+addr+" does not speak HTTP", "is it the API's port? Health is asked of the admin port (admin.listen), 9091 unless it is set"
+	case strings.Contains(text, "Timeout"), strings.Contains(text, "deadline"):
+		p.next = "the node may hang, or the address be wrong; a longer --timeout may help"
+	case strings.Contains(text, "connection refused"):
+		p.text = fmt.Sprintf("no answer: nobody listens at %s", addr)
+	}
+	return p
 }

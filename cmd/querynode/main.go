@@ -44,16 +44,21 @@ type CLI struct {
 
 	Status     statusCmd     `cmd:"" help:"Show what a node serves: segments, channels, memory, consumers."`
 	Consumers  consumersCmd  `cmd:"" help:"List a node's consumers of the message queue."`
-	Collection collectionCmd `cmd:"" help:"Create, list, describe and drop collections."`
+	Collection collectionCmd `cmd:"" help:"Create, list, describe, alter and drop collections."`
+	Partition  partitionCmd  `cmd:"" help:"Create, list and drop partitions."`
+	Alias      aliasCmd      `cmd:"" help:"Create, alter, list and drop aliases of collections."`
+	Index      indexCmd      `cmd:"" help:"Create, describe and drop indexes."`
 	Load       loadCmd       `cmd:"" help:"Make a collection or segments searchable."`
 	Release    releaseCmd    `cmd:"" help:"Take a collection or segments out of memory."`
-	Insert     insertCmd     `cmd:"" help:"Insert the rows of a file."`
+	Insert     insertCmd     `cmd:"" help:"Insert the rows of a file, or of standard input."`
 	Delete     deleteCmd     `cmd:"" help:"Delete rows by key or by filter."`
 	Flush      flushCmd      `cmd:"" help:"Seal growing rows into segments in object storage."`
 	Compact    compactCmd    `cmd:"" help:"Merge sealed segments and drop rows that no read can see."`
 	Search     searchCmd     `cmd:"" help:"Find the rows nearest to vectors."`
 	Hybrid     hybridCmd     `cmd:"" help:"Search by several vectors and fuse the rankings."`
 	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
+	LogLevel   logLevelCmd   `cmd:"" help:"Change what a running node logs."`
+	Dump       dumpCmd       `cmd:"" help:"Write the whole state of a node, as JSON."`
 	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`
 	Bench      benchCmd      `cmd:"" help:"Measure a node or an index on your own vectors."`
 
