@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -16,9 +17,10 @@ import (
 // groups if the rows have so many values; the nearest comes first, and the rows
 // of a group stand together.
 type Grouping struct {
-	FieldID int64 // Bool, integer or VarChar
-	Size    int   // rows per group; 0 = 1
-	Strict  bool  // a group has Size rows if there are so many; else those met on the way
+	FieldID int64      // Bool, integer or VarChar; with Path JSON, or the dynamic field
+	Path    *expr.Path // the value there; one that is no scalar is null. GroupValues has these as JSON text
+	Size    int        // rows per group; 0 = 1
+	Strict  bool       // a group has Size rows if there are so many; else those met on the way
 }
 
 // grouping is a search for groups.
@@ -91,8 +93,31 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 	if err != nil {
 		return err
 	}
-	res.GroupValues = cols[0]
+	res.GroupValues = s.req.Group.picked(cols[0])
 	return nil
+}
+
+// values appends what rows are grouped by to col, which is empty.
+func (g *grouping) values(t *target, col *schema.Column, rows []uint32) {
+	t.gather(col, rows)
+	g.req.Group.picked(col)
+}
+
+// picked puts the values at the path into the place of their documents, if there is a path.
+func (g *Grouping) picked(col *schema.Column) *schema.Column {
+	p := g.Path
+	if p == nil {
+		return col
+	}
+	valid := make([]bool, col.Rows())
+	for i, doc := range col.Str {
+		col.Str[i], valid[i] = "", false
+		if !col.Null(i) {
+			col.Str[i], valid[i] = p.Scalar(doc)
+		}
+	}
+	col.Valid = valid
+	return col
 }
 
 // answer puts the rows of the chosen groups into the answer.
@@ -202,7 +227,7 @@ func (g *grouping) byIndex(t *target, number int32, q *nearestQuery, n int, allo
 	for i, f := range within {
 		rows[i] = f.Row
 	}
-	t.gather(col, rows)
+	g.values(t, col, rows)
 	for i, f := range within {
 		if !take(f, valueOf(col, i)) {
 			return true, nil
@@ -274,7 +299,7 @@ func (g *grouping) byScan(t *target, number int32, q *nearestQuery, n int, allow
 			siftKey(heap, 0)
 		}
 		truncate(col)
-		t.gather(col, rows)
+		g.values(t, col, rows)
 		for i, f := range some {
 			if !take(f, valueOf(col, i)) {
 				return nil
@@ -411,7 +436,7 @@ func (g *grouping) fill(t *target, number int32, q *nearestQuery, n int, allowed
 	col := schema.NewColumn(g.by, scanBlock)
 	err := t.distances(q, n, allowed, sc, func(rows []uint32, distances []float32) error {
 		truncate(col)
-		t.gather(col, rows)
+		g.values(t, col, rows)
 		for i, d := range distances {
 			if k, ok := at[valueOf(col, i)]; ok && g.inRange(q, d) {
 				tops[k].Push(rows[i], d)

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 )
@@ -59,7 +60,7 @@ func TestGroupsAgainstTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		metric := rapid.SampledFrom([]index.Metric{index.L2, index.IP, index.Cosine}).Draw(rt, "metric")
 		kind := rapid.SampledFrom([]string{"FLAT", "HNSW"}).Draw(rt, "index")
-		r := newRig(t, rigOptions{index: VectorIndex{Type: kind, Metric: metric}})
+		r := newRig(t, rigOptions{schema: itemsWithDocs(), index: VectorIndex{Type: kind, Metric: metric}})
 		defer r.close()
 		r.steps(rt, 12)
 		for range 6 {
@@ -74,9 +75,16 @@ func (r *rig) compareGroups(rt *rapid.T) {
 	p := rapid.SampledFrom(plans).Draw(rt, "filter")
 	g := &Grouping{FieldID: colorField, Size: rapid.IntRange(0, 5).Draw(rt, "size"), Strict: rapid.Bool().Draw(rt, "strict")}
 	of := func(row modelRow) any { return row.color }
-	if rapid.Bool().Draw(rt, "by price") {
-		g.FieldID = priceField
+	byColor, quote := true, ""
+	switch rapid.SampledFrom([]string{"color", "price", "path"}).Draw(rt, "by") {
+	case "price":
+		g.FieldID, byColor = priceField, false
 		of = func(row modelRow) any { return row.price }
+	case "path":
+		g.FieldID, quote = docField, `"`
+		var err error
+		_, g.Path, err = expr.ParsePath(`doc["in"]["c"]`, r.o.schema)
+		must(r.t, err)
 	}
 	q := SearchRequest{Read: Read{ReadTimestamp: at, Plan: r.plan(p.text), OutputFields: []int64{priceField}}, Group: g,
 		TopK: rapid.IntRange(1, 6).Draw(rt, "k"), Offset: rapid.IntRange(0, 3).Draw(rt, "offset")}
@@ -112,10 +120,10 @@ func (r *rig) compareGroups(rt *rapid.T) {
 				rt.Fatalf("query %d, group %d: %v, want %v", i, j, got, keys)
 			}
 			for k := range n {
-				if !res.GroupValues.Null(row+k) && g.FieldID == colorField && res.GroupValues.Str[row+k] != rows[0].color {
+				if !res.GroupValues.Null(row+k) && byColor && res.GroupValues.Str[row+k] != quote+rows[0].color+quote {
 					rt.Fatalf("query %d, group %d: value %q, want %q", i, j, res.GroupValues.Str[row+k], rows[0].color)
 				}
-				if res.GroupValues.Null(row+k) != (g.FieldID == colorField && rows[0].color == "") {
+				if res.GroupValues.Null(row+k) != (byColor && rows[0].color == "") {
 					rt.Fatalf("query %d, group %d: null is %t", i, j, res.GroupValues.Null(row+k))
 				}
 			}

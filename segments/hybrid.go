@@ -21,6 +21,9 @@ type HybridRequest struct {
 	TopK     int
 	Offset   int
 	Ranker   Ranker
+	// Group makes TopK and Offset count groups of the hits that the searches rank: the one with
+	// the best row comes first, its rows stand together. Strict means nothing here. nil = no groups.
+	Group *Grouping
 }
 
 // SubSearch is one of the searches of a HybridRequest; see SearchRequest.
@@ -97,7 +100,14 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 			return nil, err
 		}
 	}
-	x.room = x.newAnswerSize(r.NQ, r.TopK)
+	most := r.TopK
+	if r.Group != nil {
+		most *= max(r.Group.Size, 1)
+		if err := x.has(r.Group.FieldID); err != nil {
+			return nil, err
+		}
+	}
+	x.room = x.newAnswerSize(r.NQ, most)
 	if err := h.checkSize(); err != nil {
 		return nil, err
 	}
@@ -113,6 +123,11 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 	stage.end(&x.stats.Merge)
 	if err := x.output(ctx, res, r.OutputFields, hits); err != nil {
 		return nil, err
+	}
+	if r.Group != nil {
+		if res.GroupValues, err = h.groupValues(ctx, hits); err != nil {
+			return nil, err
+		}
 	}
 	stage.end(&x.stats.Output)
 	res.Stats = x.finish()
@@ -239,7 +254,7 @@ func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
 		counts[i], scores[i] = one.Counts, one.Scores
 		ranked += len(one.Scores)
 	}
-	most := min(ranked, h.req.NQ*h.req.TopK)
+	most := min(ranked, h.req.NQ*h.most())
 	out := make([]hit, 0, most)
 	res.Scores, res.Counts = make([]float32, 0, most), make([]int64, 0, h.req.NQ)
 	var all []fused
@@ -269,8 +284,10 @@ func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
 			at[i] += int(counts[i][q])
 		}
 		slices.SortStableFunc(all, func(a, b fused) int { return cmp.Compare(b.points, a.points) })
-		best := all[min(h.req.Offset, len(all)):]
-		best = best[:min(h.req.TopK, len(best))]
+		best, err := h.best(ctx, all, res)
+		if err != nil {
+			return nil, err
+		}
 		for _, f := range best {
 			out = append(out, f.hit)
 			res.Scores = append(res.Scores, float32(f.points))
@@ -281,6 +298,60 @@ func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
 		}
 	}
 	return out, nil
+}
+
+// most is how many rows the answer to one query has at most.
+func (h *hybrid) most() int {
+	if h.req.Group == nil {
+		return h.req.TopK
+	}
+	return h.req.TopK * max(h.req.Group.Size, 1)
+}
+
+// best returns the rows of the answer to one query, of all, which are in order: those between
+// Offset and TopK, or in such groups.
+func (h *hybrid) best(ctx context.Context, all []fused, res *SearchResult) ([]fused, error) {
+	if h.req.Group == nil {
+		best := all[min(h.req.Offset, len(all)):]
+		return best[:min(h.req.TopK, len(best))], nil
+	}
+	hits := make([]hit, len(all))
+	for i := range all {
+		hits[i] = all[i].hit
+	}
+	col, err := h.groupValues(ctx, hits)
+	if err != nil {
+		return nil, err
+	}
+	groups, at := [][]fused{}, map[value]int{}
+	for i, f := range all {
+		of := valueOf(col, i)
+		k, ok := at[of]
+		if !ok {
+			if k = len(groups); k == h.req.TopK+h.req.Offset {
+				continue
+			}
+			at[of], groups = k, append(groups, nil)
+		}
+		if len(groups[k]) < max(h.req.Group.Size, 1) {
+			groups[k] = append(groups[k], f)
+		}
+	}
+	best := make([]fused, 0, len(all))
+	for _, g := range groups[min(h.req.Offset, len(groups)):] {
+		best = append(best, g...)
+		res.GroupCounts = append(res.GroupCounts, int64(len(g)))
+	}
+	return best, nil
+}
+
+// groupValues returns what the hits are grouped by.
+func (h *hybrid) groupValues(ctx context.Context, hits []hit) (*schema.Column, error) {
+	cols, err := h.gather(ctx, []int64{h.req.Group.FieldID}, hits)
+	if err != nil {
+		return nil, err
+	}
+	return h.req.Group.picked(cols[0]), nil
 }
 
 // recycle gives the mergers back, unless tasks still write to them.

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/index"
 )
 
@@ -148,6 +149,68 @@ func TestARankerOfScores(t *testing.T) {
 	} {
 		if got := c.r.points(0, 2, c.m, c.score); math.Abs(got-c.want) > 1e-6 {
 			t.Errorf("%+v, %s, %v: %v points, want %v", c.r, c.m, c.score, got, c.want)
+		}
+	}
+}
+
+// TestHybridGroups: the groups are those of the rows that come without groups, in their order.
+func TestHybridGroups(t *testing.T) {
+	r := newRig(t, rigOptions{schema: itemsWithDocs()})
+	r.insertNew(1, seq(0, 60))
+	r.handOff(1)
+	r.insertNew(2, seq(60, 90))
+	_, path, err := expr.ParsePath(`doc["in"]["c"]`, r.o.schema)
+	must(t, err)
+	ask := func(k, offset int, g *Grouping) *SearchResult {
+		t.Helper()
+		var sub []SubSearch
+		for i := range int64(2) {
+			sub = append(sub, SubSearch{FieldID: vectorField, Vectors: append(vectorOf(700+i, 1), vectorOf(800+i, 1)...), TopK: 40, Metric: index.L2})
+		}
+		res, err := r.coll.HybridSearch(t.Context(), &HybridRequest{Read: Read{ReadTimestamp: r.now}, Searches: sub, NQ: 2, TopK: k, Offset: offset,
+			Ranker: Ranker{RRF: 60}, Group: g})
+		must(t, err)
+		return res
+	}
+	all := ask(200, 0, nil)
+	for _, g := range []*Grouping{{FieldID: colorField}, {FieldID: colorField, Size: 3}, {FieldID: docField, Path: path, Size: 2}} {
+		for _, offset := range []int{0, 1, 5} {
+			res := ask(3, offset, g)
+			var keys, counts []int64
+			var values []string
+			from := 0
+			for q := range 2 {
+				groups, of := [][]int64{}, map[string]int{}
+				for _, key := range all.Keys.Int[from : from+int(all.Counts[q])] {
+					k, ok := of[colors[key&3]]
+					if !ok {
+						k, groups = len(groups), append(groups, nil)
+						of[colors[key&3]] = k
+					}
+					if k < offset+3 && len(groups[k]) < max(g.Size, 1) {
+						groups[k] = append(groups[k], key)
+					}
+				}
+				from += int(all.Counts[q])
+				groups = groups[min(offset, len(groups)):]
+				for _, in := range groups[:min(3, len(groups))] {
+					keys, counts = append(keys, in...), append(counts, int64(len(in)))
+					for range in {
+						values = append(values, colors[in[0]&3])
+					}
+				}
+			}
+			if !slices.Equal(res.Keys.Int, keys) || !slices.Equal(res.GroupCounts, counts) {
+				t.Errorf("%+v, offset %d: %v in groups of %v, want %v in groups of %v", g, offset, res.Keys.Int, res.GroupCounts, keys, counts)
+			}
+			for i, want := range values {
+				if g.Path != nil && want != "" {
+					want = `"` + want + `"`
+				}
+				if got := res.GroupValues; got.Str[i] != want || got.Null(i) != (want == "") {
+					t.Errorf("%+v, offset %d: row %d is of group %q, want %q", g, offset, i, got.Str[i], want)
+				}
+			}
 		}
 	}
 }

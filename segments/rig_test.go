@@ -45,6 +45,24 @@ func items() *schema.Schema {
 	}}
 }
 
+const docField = 105
+
+// itemsWithDocs are items with a JSON field that has the color of the key.
+func itemsWithDocs() *schema.Schema {
+	s := items()
+	s.Fields = append(s.Fields, schema.Field{ID: docField, Name: "doc", Type: schema.JSON})
+	return s
+}
+
+// docOf writes the color of a key in several ways; one without a color has none, or null, or no text.
+func docOf(key int64) string {
+	color := colors[key&3]
+	if color == "" {
+		return []string{"{}", `{"in": {"c": null}}`, `{"in": {"c": ["red"]}}`}[key%3]
+	}
+	return []string{`{"in":{"c":"` + color + `"}}`, `{"x": 1, "in": {"c" : "\u00` + fmt.Sprintf("%x", color[0]) + color[1:] + `", "d": 2} }`}[key/4%2]
+}
+
 // rig is a Set with one collection on one channel, and a model of what it holds.
 type rig struct {
 	t      *testing.T
@@ -177,6 +195,8 @@ func (r *rig) batch(keys []int64, version int64) *schema.Batch {
 			case colorField:
 				c.Str = append(c.Str, colors[k&3])
 				c.Valid = append(c.Valid, colors[k&3] != "")
+			case docField:
+				c.Str = append(c.Str, docOf(k))
 			case vectorField:
 				c.Float = append(c.Float, vectorOf(k, version)...)
 			}

@@ -23,6 +23,9 @@ type Hybrid struct {
 	TopK     int64
 	Offset   int64
 	Ranker   segments.Ranker // RRF 0 without Weights = DefaultRRF
+
+	GroupBy   string // "" = no groups; else TopK and Offset count groups
+	GroupSize int64  // rows per group; 0 = 1
 }
 
 // HybridSearch answers q.
@@ -38,10 +41,14 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 	if req.Ranker.Weights == nil && req.Ranker.RRF == 0 {
 		req.Ranker.RRF = DefaultRRF
 	}
+	by, ranked, err := r.hybridGroups(q, req)
+	if err != nil {
+		return nil, err
+	}
 	for i := range q.Searches {
 		s := q.Searches[i]
 		if s.TopK == 0 {
-			s.TopK = q.TopK + q.Offset
+			s.TopK = ranked
 		}
 		sub, nq, err := r.subSearch(&s)
 		if err != nil {
@@ -66,7 +73,20 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 	}
 	lacking.addTo(&res.Stats)
 	pickMembers(out, res.Fields)
-	return &Found{SearchResult: res, Output: out}, nil
+	return &Found{SearchResult: res, Output: out, GroupBy: by}, nil
+}
+
+// hybridGroups sets the groups that q asks for, if any; ranked is how many hits a search
+// ranks that does not say.
+func (r *readable) hybridGroups(q *Hybrid, req *segments.HybridRequest) (by schema.Field, ranked int64, err error) {
+	ranked = q.TopK + q.Offset
+	if q.GroupBy == "" && q.GroupSize == 0 {
+		return by, ranked, nil
+	}
+	req.Group = &segments.Grouping{Size: int(q.GroupSize)}
+	by, req.Group.Path, err = groupField(&r.coll.Schema, &Search{TopK: q.TopK, Offset: q.Offset, GroupBy: q.GroupBy, GroupSize: q.GroupSize})
+	req.Group.FieldID = by.ID
+	return by, min(4*ranked*max(q.GroupSize, 1), segments.MaxTopK), err
 }
 
 func checkHybrid(q *Hybrid) error {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/querynode/querynode/internal/catalog"
@@ -138,10 +139,11 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	}
 	found := &Found{Metric: req.Metric}
 	if q.GroupBy != "" || q.GroupSize != 0 || q.StrictGroup {
-		if found.GroupBy, err = groupField(&r.coll.Schema, q); err != nil {
+		req.Group = &segments.Grouping{Size: int(q.GroupSize), Strict: q.StrictGroup}
+		if found.GroupBy, req.Group.Path, err = groupField(&r.coll.Schema, q); err != nil {
 			return nil, err
 		}
-		req.Group = &segments.Grouping{FieldID: found.GroupBy.ID, Size: int(q.GroupSize), Strict: q.StrictGroup}
+		req.Group.FieldID = found.GroupBy.ID
 	}
 	if req.Read, found.Output, err = n.read(ctx, r.coll, &q.Select, scalarOnly, false); err != nil {
 		return nil, err
@@ -182,23 +184,39 @@ func (n *Node) toPage(coll *catalog.Collection, q *Search, req *segments.SearchR
 	return hash, n.checkRetained(coll, req.ReadTimestamp)
 }
 
-// groupField returns the field that a search for groups goes by.
-func groupField(s *schema.Schema, q *Search) (schema.Field, error) {
+// groupField returns what a search for groups goes by: a field, or a path into one, which then
+// has the path as its name.
+func groupField(s *schema.Schema, q *Search) (f schema.Field, path *expr.Path, err error) {
 	if q.GroupBy == "" {
-		return schema.Field{}, errclass.New(errclass.Invalid, "group_size and strict_group_size go with group_by_field")
+		return f, nil, errclass.New(errclass.Invalid, "group_size and strict_group_size go with group_by_field")
 	}
-	f, err := scalarField(s, "group_by_field", q.GroupBy)
+	if f, path, err = groupPath(s, q.GroupBy); err != nil {
+		return f, nil, err
+	}
 	switch {
-	case err != nil:
-		return f, err
 	case f.Type == schema.Float || f.Type == schema.Double:
-		return f, errclass.New(errclass.Invalid, "group_by_field: field %q is %s, want Bool, an integer, a time or VarChar", f.Name, f.Type)
+		err = errclass.New(errclass.Invalid, "group_by_field: field %q is %s, want Bool, an integer, a time or VarChar", f.Name, f.Type)
 	case q.GroupSize < 0 || q.GroupSize > MaxGroupSize:
-		return f, errclass.New(errclass.Invalid, "group_size is %d, want 1 to %d", q.GroupSize, MaxGroupSize)
+		err = errclass.New(errclass.Invalid, "group_size is %d, want 1 to %d", q.GroupSize, MaxGroupSize)
 	case (q.TopK+q.Offset)*max(q.GroupSize, 1) > segments.MaxTopK:
-		return f, errclass.New(errclass.Invalid, "(top_k + offset) * group_size is (%d + %d) * %d, at most %d", q.TopK, q.Offset, q.GroupSize, segments.MaxTopK)
+		err = errclass.New(errclass.Invalid, "(top_k + offset) * group_size is (%d + %d) * %d, at most %d", q.TopK, q.Offset, q.GroupSize, segments.MaxTopK)
 	}
-	return f, nil
+	return f, path, err
+}
+
+// groupPath resolves a name, or meta["key"], or a key of the dynamic field.
+func groupPath(s *schema.Schema, name string) (schema.Field, *expr.Path, error) {
+	_, is := s.Field(name)
+	if is || !s.Dynamic && !strings.Contains(name, "[") {
+		f, err := scalarField(s, "group_by_field", name)
+		return f, nil, err
+	}
+	f, path, err := expr.ParsePath(name, s)
+	if err != nil {
+		return f, nil, errclass.Wrap(err, errclass.Invalid, "group_by_field")
+	}
+	f.Name, f.Nullable = path.String(), true
+	return f, path, nil
 }
 
 // checkSearch returns the number of vectors, and these themselves if the field is

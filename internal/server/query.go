@@ -102,6 +102,7 @@ func (s *queryService) HybridSearch(ctx context.Context, r *qnpb.HybridSearchReq
 			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
 		},
 		TopK: r.GetTopK(), Offset: r.GetOffset(), Ranker: segments.Ranker{RRF: r.GetRrf().GetK()},
+		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(),
 	}
 	if w := r.GetWeighted(); w != nil {
 		q.Ranker = segments.Ranker{Weights: append([]float32{}, w.GetWeights()...), Normalize: w.GetNormScore()}
@@ -119,7 +120,10 @@ func (s *queryService) HybridSearch(ctx context.Context, r *qnpb.HybridSearchReq
 	}
 	out := &qnpb.HybridSearchResponse{
 		Counts: found.Counts, Ids: rowpb.ToIDs(found.Keys), Scores: found.Scores, Fields: outputOf(found),
-		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats),
+		ReadTimestamp: found.ReadTimestamp, Stats: fromStats(&found.Stats), GroupCounts: found.GroupCounts,
+	}
+	if found.GroupValues != nil {
+		out.GroupValues = rowpb.FromColumn(found.GroupValues, found.GroupBy)
 	}
 	round(out.Scores, r.RoundDecimal)
 	return out, nil

@@ -60,6 +60,15 @@ func TestKeysOfTheDynamicFieldAreOutputFields(t *testing.T) {
 		piece, err := st.Recv()
 		must(t, err)
 		check(when+", query", piece.GetFields()[1:], false)
+		for _, by := range []string{"color", `$meta["color"]`} {
+			groups, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "rich", Field: "v", Vectors: near, TopK: 3, GroupByField: by, Freshness: strong})
+			must(t, err)
+			checkGroups(t, when+", groups", groups.GetIds(), groups.GetGroupValues(), groups.GetGroupCounts())
+			hybrid, err := n.query.HybridSearch(within(t), &qnpb.HybridSearchRequest{Collection: "rich", TopK: 3, GroupByField: by, Freshness: strong,
+				Searches: []*qnpb.SubSearch{{Field: "v", Vectors: near}, {Field: "v", Vectors: near}}})
+			must(t, err)
+			checkGroups(t, when+", groups of a hybrid search", hybrid.GetIds(), hybrid.GetGroupValues(), hybrid.GetGroupCounts())
+		}
 	}
 	read("growing")
 	n.flush("rich")
@@ -71,12 +80,30 @@ func TestKeysOfTheDynamicFieldAreOutputFields(t *testing.T) {
 		_, err := n.query.Search(within(t), r)
 		n.refuses(t, err, codes.NotFound, "no such field")
 	}
+	for by, says := range map[string]string{`deep["n"] == 1`: "is no path", "v": "want one with single values", `text["a"]`: "takes no path", `meta[`: "column 6"} {
+		g := &qnpb.SearchRequest{Collection: "rich", Field: "v", Vectors: near, TopK: 3, GroupByField: by}
+		_, err := n.query.Search(within(t), g)
+		n.refuses(t, err, codes.InvalidArgument, says)
+		_, err = n.query.HybridSearch(within(t), &qnpb.HybridSearchRequest{Collection: "rich", TopK: 3, GroupByField: by, Searches: []*qnpb.SubSearch{{Field: "v", Vectors: near}}})
+		n.refuses(t, err, codes.InvalidArgument, says)
+	}
 	r := proto.CloneOf(n.pulse)
 	for i := range 300 {
 		r.OutputFields = append(r.OutputFields, "k"+string(rune('a'+i/26))+string(rune('a'+i%26)))
 	}
 	_, err := n.query.Search(within(t), r)
 	n.refuses(t, err, codes.InvalidArgument, "at most 256")
+}
+
+// checkGroups checks the groups by color of the three rows.
+func checkGroups(t *testing.T, when string, ids *qnpb.Ids, values *qnpb.FieldData, counts []int64) {
+	t.Helper()
+	if got := ids.GetInts().GetValues(); !slices.Equal(got, []int64{52, 51, 50}) || !slices.Equal(counts, []int64{1, 1, 1}) {
+		t.Errorf("%s: rows %v in groups of %v", when, got, counts)
+	}
+	if got := values.GetStrings().GetValues(); values.GetField() != `$meta["color"]` || !slices.Equal(got, []string{"1.5", "", `"red"`}) || !slices.Equal(values.GetValid(), []bool{true, false, true}) {
+		t.Errorf("%s: values %v of %q, valid %v", when, got, values.GetField(), values.GetValid())
+	}
 }
 
 // TestRoundingToMinusOneIsNone: which is what Milvus' clients send by default.

@@ -62,8 +62,9 @@ type SearchRequest struct {
 	AllowPartial bool `protobuf:"varint,16,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	// Which point in time to read at.
 	Freshness *Freshness `protobuf:"bytes,17,opt,name=freshness,proto3" json:"freshness,omitempty"`
-	// Scalar field (no floating-point number, JSON or array); top_k and offset then count groups of rows that share
-	// its value, null being a value. The nearest group comes first, its rows stand together. Empty = no groups.
+	// Scalar field (no floating-point number or array), a path into a JSON field such as meta["a"]["b"], or a key of the dynamic field; top_k
+	// and offset then count groups of rows that share its value, null being a value, and what is no scalar at a path null. The nearest group
+	// comes first, its rows stand together. Empty = no groups.
 	GroupByField string `protobuf:"bytes,18,opt,name=group_by_field,json=groupByField,proto3" json:"group_by_field,omitempty"`
 	// Rows wanted per group, 1 to 1024; 0 = 1. (top_k + offset) * group_size is at most 16384.
 	GroupSize int64 `protobuf:"varint,19,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
@@ -353,7 +354,7 @@ type SearchResponse struct {
 	ReadTimestamp uint64 `protobuf:"varint,5,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// What was searched and what failed.
 	Stats *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
-	// Value of group_by_field of all hits; not set without groups.
+	// Value of group_by_field of all hits, at a path as JSON text; not set without groups.
 	GroupValues *FieldData `protobuf:"bytes,7,opt,name=group_values,json=groupValues,proto3" json:"group_values,omitempty"`
 	// Rows of each group, in the order of the hits; empty without groups.
 	GroupCounts []int64 `protobuf:"varint,8,rep,packed,name=group_counts,json=groupCounts,proto3" json:"group_counts,omitempty"`
@@ -488,7 +489,12 @@ type HybridSearchRequest struct {
 	// Which point in time to read at; all searches read at the same one.
 	Freshness *Freshness `protobuf:"bytes,12,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	// True = the stats tell what was done in each segment. Default false.
-	Explain       bool `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"`
+	Explain bool `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"`
+	// As SearchRequest.group_by_field: top_k and offset count groups, of the hits that the searches rank. The group with the best row comes first, its
+	// rows stand together. Searches without a top_k rank 4 * (top_k + offset) * group_size hits then. Empty = no groups.
+	GroupByField string `protobuf:"bytes,14,opt,name=group_by_field,json=groupByField,proto3" json:"group_by_field,omitempty"`
+	// Rows wanted per group, 1 to 1024; 0 = 1. (top_k + offset) * group_size is at most 16384.
+	GroupSize     int64 `protobuf:"varint,15,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -625,6 +631,20 @@ func (x *HybridSearchRequest) GetExplain() bool {
 	return false
 }
 
+func (x *HybridSearchRequest) GetGroupByField() string {
+	if x != nil {
+		return x.GroupByField
+	}
+	return ""
+}
+
+func (x *HybridSearchRequest) GetGroupSize() int64 {
+	if x != nil {
+		return x.GroupSize
+	}
+	return 0
+}
+
 type isHybridSearchRequest_Ranker interface {
 	isHybridSearchRequest_Ranker()
 }
@@ -657,7 +677,11 @@ type HybridSearchResponse struct {
 	// Hybrid timestamp the answer is true at: the smallest over the shards; see Freshness.
 	ReadTimestamp uint64 `protobuf:"varint,5,opt,name=read_timestamp,json=readTimestamp,proto3" json:"read_timestamp,omitempty"`
 	// What was searched and what failed.
-	Stats         *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	Stats *ReadStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Value of group_by_field of all hits, as in SearchResponse; not set without groups.
+	GroupValues *FieldData `protobuf:"bytes,7,opt,name=group_values,json=groupValues,proto3" json:"group_values,omitempty"`
+	// Rows of each group, in the order of the hits; empty without groups.
+	GroupCounts   []int64 `protobuf:"varint,8,rep,packed,name=group_counts,json=groupCounts,proto3" json:"group_counts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -730,6 +754,20 @@ func (x *HybridSearchResponse) GetReadTimestamp() uint64 {
 func (x *HybridSearchResponse) GetStats() *ReadStats {
 	if x != nil {
 		return x.Stats
+	}
+	return nil
+}
+
+func (x *HybridSearchResponse) GetGroupValues() *FieldData {
+	if x != nil {
+		return x.GroupValues
+	}
+	return nil
+}
+
+func (x *HybridSearchResponse) GetGroupCounts() []int64 {
+	if x != nil {
+		return x.GroupCounts
 	}
 	return nil
 }
@@ -1887,7 +1925,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\fgroup_values\x18\a \x01(\v2\x17.querynode.v1.FieldDataR\vgroupValues\x12!\n" +
 	"\fgroup_counts\x18\b \x03(\x03R\vgroupCounts\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\t \x01(\tR\tnextToken\"\xa8\x04\n" +
+	"next_token\x18\t \x01(\tR\tnextToken\"\xed\x04\n" +
 	"\x13HybridSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1906,16 +1944,21 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	" \x01(\bR\rignoreGrowing\x12#\n" +
 	"\rallow_partial\x18\v \x01(\bR\fallowPartial\x125\n" +
 	"\tfreshness\x18\f \x01(\v2\x17.querynode.v1.FreshnessR\tfreshness\x12\x18\n" +
-	"\aexplain\x18\r \x01(\bR\aexplainB\b\n" +
+	"\aexplain\x18\r \x01(\bR\aexplain\x12$\n" +
+	"\x0egroup_by_field\x18\x0e \x01(\tR\fgroupByField\x12\x1d\n" +
+	"\n" +
+	"group_size\x18\x0f \x01(\x03R\tgroupSizeB\b\n" +
 	"\x06rankerB\x10\n" +
-	"\x0e_round_decimal\"\xf2\x01\n" +
+	"\x0e_round_decimal\"\xd1\x02\n" +
 	"\x14HybridSearchResponse\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\x03R\x06counts\x12#\n" +
 	"\x03ids\x18\x02 \x01(\v2\x11.querynode.v1.IdsR\x03ids\x12\x16\n" +
 	"\x06scores\x18\x03 \x03(\x02R\x06scores\x12/\n" +
 	"\x06fields\x18\x04 \x03(\v2\x17.querynode.v1.FieldDataR\x06fields\x12%\n" +
 	"\x0eread_timestamp\x18\x05 \x01(\x04R\rreadTimestamp\x12-\n" +
-	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\"\xb3\x05\n" +
+	"\x05stats\x18\x06 \x01(\v2\x17.querynode.v1.ReadStatsR\x05stats\x12:\n" +
+	"\fgroup_values\x18\a \x01(\v2\x17.querynode.v1.FieldDataR\vgroupValues\x12!\n" +
+	"\fgroup_counts\x18\b \x03(\x03R\vgroupCounts\"\xb3\x05\n" +
 	"\tSubSearch\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x124\n" +
 	"\avectors\x18\x02 \x01(\v2\x1a.querynode.v1.FloatVectorsR\avectors\x12\x13\n" +
@@ -2100,37 +2143,38 @@ var file_querynode_v1_query_proto_depIdxs = []int32{
 	21, // 13: querynode.v1.HybridSearchResponse.ids:type_name -> querynode.v1.Ids
 	22, // 14: querynode.v1.HybridSearchResponse.fields:type_name -> querynode.v1.FieldData
 	7,  // 15: querynode.v1.HybridSearchResponse.stats:type_name -> querynode.v1.ReadStats
-	17, // 16: querynode.v1.SubSearch.vectors:type_name -> querynode.v1.FloatVectors
-	15, // 17: querynode.v1.SubSearch.filter_values:type_name -> querynode.v1.SubSearch.FilterValuesEntry
-	19, // 18: querynode.v1.SubSearch.byte_vectors:type_name -> querynode.v1.ByteVectors
-	20, // 19: querynode.v1.SubSearch.sparse_vectors:type_name -> querynode.v1.SparseVectors
-	23, // 20: querynode.v1.ReadStats.failures:type_name -> querynode.v1.SegmentFailure
-	8,  // 21: querynode.v1.ReadStats.segments:type_name -> querynode.v1.SegmentRead
-	16, // 22: querynode.v1.QueryRequest.filter_values:type_name -> querynode.v1.QueryRequest.FilterValuesEntry
-	18, // 23: querynode.v1.QueryRequest.freshness:type_name -> querynode.v1.Freshness
-	10, // 24: querynode.v1.QueryRequest.order_by:type_name -> querynode.v1.OrderBy
-	22, // 25: querynode.v1.QueryResponse.fields:type_name -> querynode.v1.FieldData
-	7,  // 26: querynode.v1.QueryResponse.stats:type_name -> querynode.v1.ReadStats
-	21, // 27: querynode.v1.GetRequest.ids:type_name -> querynode.v1.Ids
-	18, // 28: querynode.v1.GetRequest.freshness:type_name -> querynode.v1.Freshness
-	22, // 29: querynode.v1.GetResponse.fields:type_name -> querynode.v1.FieldData
-	7,  // 30: querynode.v1.GetResponse.stats:type_name -> querynode.v1.ReadStats
-	24, // 31: querynode.v1.SearchRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	24, // 32: querynode.v1.SubSearch.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	24, // 33: querynode.v1.QueryRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
-	0,  // 34: querynode.v1.QueryService.Search:input_type -> querynode.v1.SearchRequest
-	2,  // 35: querynode.v1.QueryService.HybridSearch:input_type -> querynode.v1.HybridSearchRequest
-	9,  // 36: querynode.v1.QueryService.Query:input_type -> querynode.v1.QueryRequest
-	12, // 37: querynode.v1.QueryService.Get:input_type -> querynode.v1.GetRequest
-	1,  // 38: querynode.v1.QueryService.Search:output_type -> querynode.v1.SearchResponse
-	3,  // 39: querynode.v1.QueryService.HybridSearch:output_type -> querynode.v1.HybridSearchResponse
-	11, // 40: querynode.v1.QueryService.Query:output_type -> querynode.v1.QueryResponse
-	13, // 41: querynode.v1.QueryService.Get:output_type -> querynode.v1.GetResponse
-	38, // [38:42] is the sub-list for method output_type
-	34, // [34:38] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	22, // 16: querynode.v1.HybridSearchResponse.group_values:type_name -> querynode.v1.FieldData
+	17, // 17: querynode.v1.SubSearch.vectors:type_name -> querynode.v1.FloatVectors
+	15, // 18: querynode.v1.SubSearch.filter_values:type_name -> querynode.v1.SubSearch.FilterValuesEntry
+	19, // 19: querynode.v1.SubSearch.byte_vectors:type_name -> querynode.v1.ByteVectors
+	20, // 20: querynode.v1.SubSearch.sparse_vectors:type_name -> querynode.v1.SparseVectors
+	23, // 21: querynode.v1.ReadStats.failures:type_name -> querynode.v1.SegmentFailure
+	8,  // 22: querynode.v1.ReadStats.segments:type_name -> querynode.v1.SegmentRead
+	16, // 23: querynode.v1.QueryRequest.filter_values:type_name -> querynode.v1.QueryRequest.FilterValuesEntry
+	18, // 24: querynode.v1.QueryRequest.freshness:type_name -> querynode.v1.Freshness
+	10, // 25: querynode.v1.QueryRequest.order_by:type_name -> querynode.v1.OrderBy
+	22, // 26: querynode.v1.QueryResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 27: querynode.v1.QueryResponse.stats:type_name -> querynode.v1.ReadStats
+	21, // 28: querynode.v1.GetRequest.ids:type_name -> querynode.v1.Ids
+	18, // 29: querynode.v1.GetRequest.freshness:type_name -> querynode.v1.Freshness
+	22, // 30: querynode.v1.GetResponse.fields:type_name -> querynode.v1.FieldData
+	7,  // 31: querynode.v1.GetResponse.stats:type_name -> querynode.v1.ReadStats
+	24, // 32: querynode.v1.SearchRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	24, // 33: querynode.v1.SubSearch.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	24, // 34: querynode.v1.QueryRequest.FilterValuesEntry.value:type_name -> querynode.v1.Value
+	0,  // 35: querynode.v1.QueryService.Search:input_type -> querynode.v1.SearchRequest
+	2,  // 36: querynode.v1.QueryService.HybridSearch:input_type -> querynode.v1.HybridSearchRequest
+	9,  // 37: querynode.v1.QueryService.Query:input_type -> querynode.v1.QueryRequest
+	12, // 38: querynode.v1.QueryService.Get:input_type -> querynode.v1.GetRequest
+	1,  // 39: querynode.v1.QueryService.Search:output_type -> querynode.v1.SearchResponse
+	3,  // 40: querynode.v1.QueryService.HybridSearch:output_type -> querynode.v1.HybridSearchResponse
+	11, // 41: querynode.v1.QueryService.Query:output_type -> querynode.v1.QueryResponse
+	13, // 42: querynode.v1.QueryService.Get:output_type -> querynode.v1.GetResponse
+	39, // [39:43] is the sub-list for method output_type
+	35, // [35:39] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_querynode_v1_query_proto_init() }
