@@ -38,6 +38,8 @@ type Flusher struct {
 		retryAt map[string]time.Time
 		steps   map[string]*step     // under way, by vchannel
 		trims   map[string]*trimming // by pchannel
+
+		unstored map[string]*unstored // by vchannel
 	}
 }
 
@@ -72,6 +74,7 @@ func New(o Options) (*Flusher, error) {
 	f.mu.retryAt = map[string]time.Time{}
 	f.mu.steps = map[string]*step{}
 	f.mu.trims = map[string]*trimming{}
+	f.mu.unstored = map[string]*unstored{}
 	f.assigner = NewAssigner(f.nextID, func(rows int, bytes int64) bool { return rows >= o.SealRows || bytes >= o.SealBytes })
 	f.group = lifecycle.NewGroup(context.Background(), nil)
 	return f, f.group.Go("flush loop", f.loop)
@@ -203,6 +206,7 @@ func (f *Flusher) Drop(vchannel string) {
 	defer f.mu.Unlock()
 	delete(f.mu.failing, vchannel)
 	delete(f.mu.retryAt, vchannel)
+	delete(f.mu.unstored, vchannel)
 }
 
 // Kick makes the loop look for work now.
@@ -230,7 +234,7 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	// may be yet to come. What is sealed already is stored all the same, and the
 	// checkpoint follows: a recovery that is cut short goes on from there.
 	if at := ch.Tsafe(); at < c.end {
-		err = f.sealUnread(ctx, ch.log())
+		_, err = f.sealUnread(ctx, ch.log())
 	} else {
 		f.assigner.Applied(ch.Name(), at)
 		err = f.sealDue(ctx, ch)
@@ -274,9 +278,10 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 // sealUnread seals segments of this term whose rows are in the log and in no memory here.
 // It must not wait until they are: who replays the log would have to hold the rows
 // of all of them at once, as they can be stored only once their seal has been read.
-func (f *Flusher) sealUnread(ctx context.Context, log Log) error {
-	_, err := f.seal(ctx, log, f.assigner.Overdue(log.VChannel, time.Now().Add(-f.o.SealAge), f.o.MaxUnreadBytes))
-	return err
+func (f *Flusher) sealUnread(ctx context.Context, log Log) (sealed int, err error) {
+	ids := f.assigner.Overdue(log.VChannel, time.Now().Add(-f.o.SealAge), f.o.MaxUnreadBytes)
+	_, err = f.seal(ctx, log, ids)
+	return len(ids), err
 }
 
 // unwatched does what is due on a log of which nobody here watches the vchannel.
@@ -289,7 +294,10 @@ func (f *Flusher) unwatched(ctx context.Context, log Log) error {
 	if w.State() != wal.Ready || !f.assigner.Enter(log, w.Term()) {
 		return nil
 	}
-	err = f.sealUnread(ctx, log)
+	sealed, err := f.sealUnread(ctx, log)
+	if err == nil && sealed > 0 {
+		f.notStored(log, sealed)
+	}
 	// There are no growing copies here, and who watches the vchannel later replays
 	// these seals before anything is decided.
 	f.assigner.Applied(log.VChannel, math.MaxUint64)

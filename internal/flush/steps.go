@@ -48,6 +48,7 @@ func (f *Flusher) loop(ctx context.Context) error {
 				return nil
 			}
 		}
+		f.tellUnstored(watched)
 		f.trims()
 	}
 }

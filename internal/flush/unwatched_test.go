@@ -60,6 +60,13 @@ func TestAFullSegmentIsSealedThoughNobodyWatches(t *testing.T) {
 	}
 	done() // no row may follow its seal
 	r.sealedInLog(full)
+	// Nobody stores it, and that is not silent.
+	for all := r.f.Unstored(); len(all) != 1 || all[0].VChannel != "elsewhere" || all[0].Segments != 1; all = r.f.Unstored() {
+		if r.t.Context().Err() != nil {
+			t.Fatalf("told is %v", all)
+		}
+		time.Sleep(time.Millisecond)
+	}
 	if again, ended := r.given(log, 1, 1, 100); again != open {
 		t.Errorf("rows go to segment %d, though %d is open", again, open)
 	} else {

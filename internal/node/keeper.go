@@ -108,12 +108,15 @@ func (n *Node) pass(ctx context.Context) error {
 	n.mu.Lock()
 	serving := slices.Collect(maps.Keys(n.mu.serving))
 	n.mu.Unlock()
-	live, todo := map[int64]bool{}, map[int64]bool{}
+	live, todo, vchannels := map[int64]bool{}, map[int64]bool{}, map[string]bool{}
 	for _, id := range serving {
 		todo[id] = true
 	}
 	for _, coll := range colls {
 		live[coll.ID] = true
+		for _, v := range coll.VChannels {
+			vchannels[v.Name] = true
+		}
 		if !n.o.Standalone && !todo[coll.ID] {
 			continue // it is served once somebody asks for it
 		}
@@ -131,6 +134,7 @@ func (n *Node) pass(ctx context.Context) error {
 		n.lookAfter(id, fmt.Sprintf("collection %d", id), func(ctx context.Context) error { return n.dropIfGone(ctx, id) })
 	}
 	n.forgetChores(live)
+	n.flusher.Live(vchannels)
 	return nil
 }
 

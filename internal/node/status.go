@@ -62,6 +62,10 @@ func (n *Node) FlushesFailing() int { return n.flusher.Failing() }
 // FailingFlushes lists them, and why.
 func (n *Node) FailingFlushes() []flush.Failure { return n.flusher.Failures() }
 
+// UnstoredChannels lists the channels with sealed segments that nobody stores: this node
+// owns their log and does not watch them.
+func (n *Node) UnstoredChannels() []flush.Unstored { return n.flusher.Unstored() }
+
 // Troubles says for people what the node has to do without, though it serves: what the
 // keeper tries again, collections that are set aside, and flushes that fail.
 func (n *Node) Troubles() (all []string) {
@@ -79,6 +83,10 @@ func (n *Node) Troubles() (all []string) {
 	}
 	for _, f := range n.FailingFlushes() {
 		all = append(all, fmt.Sprintf("flush of %s fails for %s, the log keeps what is not stored: %v", f.What, n.o.Now().Sub(f.Since).Round(time.Second), f.Err))
+	}
+	for _, u := range n.UnstoredChannels() {
+		all = append(all, fmt.Sprintf("%d segments of %s are sealed and not stored for %s, as this node owns their log, %s, and does not watch the channel; the log keeps them. "+
+			"Load the collection on this node, or assign the log to the one that serves it", u.Segments, u.VChannel, n.o.Now().Sub(u.Since).Round(time.Second), u.PChannel))
 	}
 	return all
 }

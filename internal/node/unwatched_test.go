@@ -34,6 +34,18 @@ func TestAReleasedCollectionThatIsWrittenToIsLoadedAgain(t *testing.T) {
 		must(t, err)
 		total += 1000
 	}
+	told := func() bool { return strings.Contains(strings.Join(r.Troubles(), "\n"), "are sealed and not stored") }
+	eventually(t, "it is told that nobody stores them", told)
 	r.load()
+	eventually(t, "somebody does", func() bool { return !told() })
 	r.has(total)
+	_, err = r.ReleaseSegments(within(t), things, nil)
+	must(t, err)
+	b := &schema.Batch{Rows: 2000, Columns: []*schema.Column{keysOf(between(total, total+2000)...),
+		{FieldID: thingID + 1, Type: schema.FloatVector, Dim: 2, Float: make([]float32, 4000)}, {FieldID: thingID + 2, Type: schema.VarChar, Str: make([]string, 2000)}}}
+	_, err = r.Insert(within(t), things, "", b, false)
+	must(t, err)
+	eventually(t, "it is told again", told)
+	must(t, r.DropCollection(within(t), things))
+	eventually(t, "nothing is left to be stored", func() bool { return !told() })
 }

@@ -234,7 +234,7 @@ func (s *catalogService) describe(ctx context.Context, c *catalog.Collection) (*
 	}
 	out := &qnpb.Collection{
 		Problem: problem,
-		Id: c.ID, Name: c.Name, Schema: fromSchema(&c.Schema), Aliases: c.Aliases, Properties: c.Properties,
+		Id:      c.ID, Name: c.Name, Schema: fromSchema(&c.Schema), Aliases: c.Aliases, Properties: c.Properties,
 		CreatedTimestamp: c.CreatedTimestamp, SealedRows: rows, SealedSegments: segs,
 	}
 	for _, p := range c.Partitions {
