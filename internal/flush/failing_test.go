@@ -71,12 +71,12 @@ func (b *fullBucket) Put(ctx context.Context, key string, r io.Reader, size int6
 // TestAFlushThatFailsIsToldOnce in the log however often it is tried, and can be asked for,
 // until it goes on.
 func TestAFlushThatFailsIsToldOnce(t *testing.T) {
-	r := newRoad(t, 1, Options{Interval: 5 * time.Millisecond, CheckpointInterval: time.Hour})
-	log, bucket := &lines{}, &fullBucket{Bucket: r.bucket.Bucket, full: true}
-	r.bucket.Bucket = bucket
-	r.f.o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	log, bucket := &lines{}, &fullBucket{Bucket: objstore.NewMem(nil)}
+	r := newRoad(t, 1, Options{Interval: 5 * time.Millisecond, CheckpointInterval: time.Hour, Bucket: bucket, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	bucket.set(true)
+	before := bucket.tries()
 	id := r.sealed(r.channels[0])
-	for bucket.tries() < 3 {
+	for bucket.tries() < before+3 || r.f.Failing() == 0 {
 		r.f.Kick()
 		time.Sleep(time.Millisecond)
 	}

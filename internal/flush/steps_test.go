@@ -60,9 +60,16 @@ type road struct {
 	trims    atomic.Int64
 }
 
+// newRoad stores in o.Bucket and tells o.Logger; nil = in memory, and the test.
 func newRoad(t *testing.T, shards int, o Options) *road {
 	t.Helper()
-	r := &road{t: t, bucket: &stuckBucket{Bucket: objstore.NewMem(nil), entered: make(chan string, 100), release: make(chan struct{})}}
+	if o.Bucket == nil {
+		o.Bucket = objstore.NewMem(nil)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	r := &road{t: t, bucket: &stuckBucket{Bucket: o.Bucket, entered: make(chan string, 100), release: make(chan struct{})}}
 	cat, err := catalog.Open(t.Context(), catalog.Options{Bucket: r.bucket})
 	must(t, err)
 	s := schema.Schema{Version: 1, Fields: []schema.Field{
@@ -90,7 +97,6 @@ func newRoad(t *testing.T, shards int, o Options) *road {
 	if o.WAL == nil {
 		o.WAL = func(string) (*wal.WAL, error) { return r.w, nil }
 	}
-	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Channels = func() []Channel { return r.channels }
 	r.f, err = New(o)
 	must(t, err)
