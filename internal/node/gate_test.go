@@ -172,7 +172,8 @@ func TestReadsWaitForWhatIsNotLoadedYet(t *testing.T) {
 			defer release()
 			n := start(w, first)
 			eventually(t, "the channel is watched", func() bool { return len(n.Channels()) == 1 })
-			var reads, refused atomic.Int64
+			var reads, refused, patience atomic.Int64
+			patience.Store(int64(300 * time.Millisecond)) // as long as none can be answered
 			var readers sync.WaitGroup
 			stop := make(chan struct{})
 			for range 4 {
@@ -183,7 +184,7 @@ func TestReadsWaitForWhatIsNotLoadedYet(t *testing.T) {
 							return
 						default:
 						}
-						ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+						ctx, cancel := context.WithTimeout(context.Background(), time.Duration(patience.Load()))
 						got, _, err := n.count(ctx, false)
 						cancel()
 						switch {
@@ -212,6 +213,7 @@ func TestReadsWaitForWhatIsNotLoadedYet(t *testing.T) {
 			if reads.Load() > 0 {
 				t.Error("reads were answered before anything was loaded")
 			}
+			patience.Store(int64(hangs))
 			release()
 			n.has(320)
 			eventually(t, "reads go on", func() bool { return reads.Load() > 10 })
@@ -270,9 +272,11 @@ func TestAChannelThatFailsWhileSegmentsAreLoadedBeginsAnew(t *testing.T) {
 		loaded <- err
 	}()
 	eventually(t, "the place is lost", lost.Load)
+	patience := time.Second
 	eventually(t, "a read of what is growing is answered", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
+		patience *= 2
 		got, _, err := n.count(ctx, true)
 		return err == nil && got == 20
 	})
