@@ -40,7 +40,7 @@ func checkBooks(t testing.TB, s Stats) {
 
 func closeInTime(t testing.TB, p *Pool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := p.Close(ctx); err != nil {
 		t.Errorf("Close: %v", err)
@@ -63,7 +63,7 @@ func submitCtx(t testing.TB, ctx context.Context, p *Pool, task Task) *Future {
 
 func wait(t testing.TB, f *Future) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := f.Wait(ctx)
 	if errors.Is(err, ErrUnfinished) {

@@ -90,7 +90,7 @@ func newRig(t *testing.T, memory int64) *rig {
 		}, Now: func() time.Time { return r.now }, Policy: Policy{MaxDeltas: 3}})
 	must(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		must(t, r.c.Close(ctx))
 		must(t, r.set.Close(ctx))
