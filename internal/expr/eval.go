@@ -69,6 +69,12 @@ type scratch struct {
 // ten microseconds for one.
 const workAPoll = 16 << 10
 
+// Of texts up to shortText the work is not counted one by one, but that of 64 as aWord.
+const (
+	shortText = 128
+	aWord     = workAPoll / 2
+)
+
 // begin sets what may end the Eval.
 func (s *scratch) begin(stop func() error) {
 	s.stop, s.err, s.work = stop, nil, workAPoll

@@ -368,13 +368,17 @@ func (p *likePred) eval(s *scratch, b block, in, out []uint64) {
 		}
 		lo, hi := b.rows(w)
 		m &= validWord(c, lo, hi)
+		if s.over(aWord) {
+			return
+		}
 		var r uint64
 		for k := m; k != 0; {
 			i := nextBit(&k)
-			if s.over(len(c.Str[lo+i])) {
+			text := c.Str[lo+i]
+			if len(text) > shortText && s.over(len(text)) {
 				return
 			}
-			if p.pattern.match(c.Str[lo+i]) {
+			if p.pattern.match(text) {
 				r |= 1 << i
 			}
 		}

@@ -24,6 +24,7 @@ type piece struct {
 	// Between two % characters are skipped before text, and after it, that may be any.
 	// Neither text nor wild has the _ for them then.
 	before, after int
+	bits          *bitPiece // of a long text with _ in it; else nil
 }
 
 // between makes q one between two %: where it is found first does not depend on which
@@ -41,6 +42,7 @@ func (q piece) between() piece {
 	if q.lead = strings.IndexByte(boolText(q.wild), 1); q.lead < 0 {
 		q.lead, q.wild = len(q.text), nil
 	}
+	q.bits = newBitPiece(&q)
 	return q
 }
 
@@ -120,7 +122,7 @@ func boolText(b []bool) string {
 }
 
 // match reports whether s matches. It takes time len(s) for pieces without _ between
-// other characters, at worst len(s) times the piece's length with.
+// other characters, with at worst len(s) times 64, or the piece's length if that is less.
 func (p *pattern) match(s string) bool {
 	n := p.head.matchAt(s)
 	if n < 0 {
@@ -222,12 +224,18 @@ func (q *piece) findText(s string) int {
 		}
 		return -1
 	}
-	for at := 0; ; {
+	for at, tries := 0, 0; ; tries++ {
 		i := strings.Index(s[at:], q.text[:q.lead])
 		if i < 0 {
 			return -1
 		}
 		at += i
+		if tries == bitsAfter && q.bits != nil && utf8.ValidString(s[at:]) {
+			if i = q.bits.find(s[at:]); i < 0 {
+				return -1
+			}
+			return at + i
+		}
 		if n := q.matchAt(s[at:]); n >= 0 {
 			return at + n
 		}
