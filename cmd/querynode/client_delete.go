@@ -57,6 +57,10 @@ func (d *deleteCmd) Run(a *app) error {
 		if c.out.JSON() {
 			return c.out.Document(map[string]any{"rows": got.GetRows(), "timestamp": got.GetTimestamp()})
 		}
+		if got.GetRows() == 0 {
+			c.out.Printf("nothing to delete in %s", d.Collection)
+			return nil
+		}
 		c.out.Printf("deleted %s keys from %s (timestamp %d)", console.Count(got.GetRows()), d.Collection, got.GetTimestamp())
 		return nil
 	})

@@ -146,6 +146,7 @@ func TestTheLifeOfACollectionAtTheShell(t *testing.T) {
 	contains(t, sh.ok("query", "points", "--filter", "id in [3, 5]"), "3\n", "5\n")
 	contains(t, sh.ok("delete", "points", "--filter", "id >= 200"), "deleted 100 keys")
 	contains(t, sh.ok("delete", "points", "--ids", "1,2"), "deleted 2 keys")
+	contains(t, sh.ok("delete", "points", "--filter", "id == 200"), "nothing to delete")
 	contains(t, sh.ok("flush", "points", "--wait"), "1 are stored")
 	if out := sh.ok("query", "points", "--count", "--consistency", "strong"); out != "198\n" {
 		t.Errorf("after the deletes count is %q", out)
@@ -258,6 +259,26 @@ func TestPartitionsAliasesIndexesAndProperties(t *testing.T) {
 	}
 }
 
+// A node that is not its own coordinator is told what to do.
+func TestLogsAndChannelsArePlacedAtTheShell(t *testing.T) {
+	r := startNode(t, testConfig(t, "node.standalone=false", "queue.pchannels=1"))
+	waitServing(t, r)
+	sh := &shell{t: t, environ: []string{"QUERYNODE_ADDR=" + r.grpcLis.Addr().String()}}
+	sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)")
+	contains(t, sh.ok("channel", "assign", "querynode-dml-0"), "owns the log of querynode-dml-0 with term 1")
+	contains(t, sh.ok("channel", "watch", "points"), "watched of points: querynode-dml-0_")
+	sh.ok("insert", "points", fvecs(t, 3))
+	if out := sh.ok("query", "points", "--count", "--consistency", "strong"); out != "3\n" {
+		t.Errorf("count is %q", out)
+	}
+	if got := sh.doc("channel", "unwatch", "points")["vchannels"]; len(got.([]any)) != 1 {
+		t.Errorf("unwatched %v", got)
+	}
+	contains(t, sh.ok("channel", "unwatch", "points"), "no channels of points were watched")
+	contains(t, sh.ok("channel", "remove", "querynode-dml-0"), "does not own the log of querynode-dml-0")
+	sh.fails(exitError, nil, "insert", "points", fvecs(t, 3), "--timeout", "10s")
+}
+
 func TestAnInterruptedInsertTellsWhatIsSafe(t *testing.T) {
 	sh, _ := served(t)
 	sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)")
@@ -292,7 +313,8 @@ func help(args ...string) string {
 func TestEveryCommandHasAnExample(t *testing.T) {
 	for _, args := range []string{"quickstart", "status", "consumers", "load", "release", "insert", "delete", "flush", "search", "query",
 		"collection create", "collection list", "collection describe", "collection drop", "collection alter", "partition create", "partition list", "partition drop",
-		"alias create", "alias alter", "alias list", "alias drop", "index create", "index describe", "index drop", "log-level", "dump", "segment build", "segment inspect", "segment verify", "bench index", "bench serve"} {
+		"alias create", "alias alter", "alias list", "alias drop", "index create", "index describe", "index drop", "log-level", "dump",
+		"channel assign", "channel remove", "channel watch", "channel unwatch", "segment build", "segment inspect", "segment verify", "bench index", "bench serve"} {
 		out := help(strings.Fields(args)...)
 		if !strings.Contains(out, "Example:") || !strings.Contains(out, "querynode "+args) {
 			t.Errorf("querynode %s --help shows no example", args)

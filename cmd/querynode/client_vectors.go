@@ -43,6 +43,9 @@ func (c *client) rowsVectors(ctx context.Context, coll *qnpb.Collection, f *qnpb
 			}
 		}
 		switch {
+		case out[i] == nil && missing(got.GetStats()) != nil:
+			return nil, &problem{text: fmt.Sprintf("no row with the key %s is in the %.1f %% of the rows of %s that can be read", text, 100*got.GetStats().GetSearchedShare(), coll.GetName()),
+				next: "\"querynode status\" says what is wrong with the rest; or give the vector itself with --vector"}
 		case out[i] == nil:
 			return nil, &problem{text: fmt.Sprintf("%s has no row with the key %s", coll.GetName(), text)}
 		case out[i].Null(0):

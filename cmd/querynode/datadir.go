@@ -41,12 +41,12 @@ type dataDir struct {
 // lock when the process ends, however it ends.
 func openDataDir(path string) (_ *dataDir, err error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
-		return nil, errclass.Wrap(err, errclass.Denied, "create data folder %s", path)
+		return nil, noDataDir(err, "create data folder %s", path)
 	}
 	name := filepath.Join(path, lockFile)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
-		return nil, errclass.Wrap(err, errclass.Denied, "open the lock of data folder %s", path)
+		return nil, noDataDir(err, "open the lock of data folder %s", path)
 	}
 	defer func() {
 		if err != nil {
@@ -73,6 +73,16 @@ func openDataDir(path string) (_ *dataDir, err error) {
 			return d, errors.Wrapf(err, "create %s", d.run)
 		}
 	}
+}
+
+// noDataDir says why there is no data folder, and to whom it has to belong.
+func noDataDir(err error, format, path string) error {
+	out := errclass.Wrap(err, errclass.Denied, format, path)
+	if !errors.Is(err, os.ErrPermission) {
+		return out
+	}
+	return &problem{text: out.Error(), cause: out,
+		next: fmt.Sprintf("let user %d write there, or choose another folder with --data-dir; a volume of Kubernetes takes securityContext.fsGroup: %d", os.Getuid(), os.Getgid())}
 }
 
 func flock(f *os.File) error {

@@ -57,6 +57,7 @@ type CLI struct {
 	Search     searchCmd     `cmd:"" help:"Find the rows nearest to vectors."`
 	Hybrid     hybridCmd     `cmd:"" help:"Search by several vectors and fuse the rankings."`
 	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
+	Channel    channelCmd    `cmd:"" help:"Place logs and channels on nodes that are not standalone."`
 	LogLevel   logLevelCmd   `cmd:"" help:"Change what a running node logs."`
 	Dump       dumpCmd       `cmd:"" help:"Write the whole state of a node, as JSON."`
 	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`
