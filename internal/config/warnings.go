@@ -14,13 +14,27 @@ func (c *Config) warningsFor(memory Bytes) []string {
 	switch {
 	case c.Memory.Limit > memory:
 		add("memory.limit: %s is more than the %s that the cgroup or the machine has: the kernel will kill the node before it refuses anything; leave it out, for %s",
-			c.Memory.Limit, memory, usual)
+			about(c.Memory.Limit), about(memory), about(usual))
 	case c.Memory.Limit > c.Memory.GoLimit:
 		add("memory.limit: %s is more than memory.go_limit, %s, and cannot be used up: want less, about five sixths of it", c.Memory.Limit, c.Memory.GoLimit)
 	}
 	if c.Memory.GoLimit > memory {
 		add("memory.go_limit: %s is more than the %s that the cgroup or the machine has: the kernel will kill the node before garbage is collected for want of memory; leave it out, for %s",
-			c.Memory.GoLimit, memory, Bytes(processMemory(int64(memory))))
+			about(c.Memory.GoLimit), about(memory), about(Bytes(processMemory(int64(memory)))))
 	}
 	return all
+}
+
+// about is a size as people say it.
+func about(b Bytes) string {
+	const gib, mib = 1 << 30, 1 << 20
+	switch {
+	case b%gib == 0:
+		return b.String()
+	case b > gib:
+		return fmt.Sprintf("%.1fGiB", float64(b)/gib)
+	case b > mib:
+		return fmt.Sprintf("%.0fMiB", float64(b)/mib)
+	}
+	return b.String()
 }
