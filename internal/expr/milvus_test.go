@@ -241,6 +241,11 @@ func TestDocumentedTemplatesCompile(t *testing.T) {
 		`{lo} < age <= {hi}`:                          {"lo": int64(1), "hi": int64(5)},
 		`name like {pattern}`:                         {"pattern": "a%"},
 		`metadata["x"] in {list}`:                     {"list": json.RawMessage(`[1, "a", 2.5, true]`)},
+		`tsz + INTERVAL {i} > ISO {t}`:                {"i": "P1D", "t": "2025-01-01T00:00:00Z"},
+		`text_match(text, {q}, minimum_should_match={n}) or phrase_match(text, {q}, {n})`: {"q": "red blue", "n": int64(1)},
+		`id in [{n}, {n}] and random_sample({f})`:                                         {"n": int64(1), "f": 0.5},
+		`match_least(tags, $ in {l}, threshold={n}) and tags == {l}`:                      {"n": int64(1), "l": []string{"a"}},
+		`starts_with(title, {q}) or {q} == title or title =~ {q}`:                         {"q": "a"},
 	} {
 		mustCompile(t, s, filter, vars)
 	}
@@ -251,6 +256,8 @@ func TestDocumentedTemplatesCompile(t *testing.T) {
 		`age in {xs}`:     {"xs": int64(1)},
 		`name like {x}`:   {"x": int64(1)},
 		`age > {missing}`: nil,
+		`tsz > ISO {x}`:   {"x": int64(1)},
+		`tsz > ISO {y}`:   {"y": "soon"},
 	} {
 		_, err := Compile(filter, s, vars)
 		if err == nil {

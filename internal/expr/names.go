@@ -24,7 +24,7 @@ func (p *parser) name() (*node, error) {
 		}
 		return n, nil
 	}
-	if p.tok.kind == tString && isTemporalWord(n.name) {
+	if isTemporalWord(n.name) && (p.tok.kind == tString || p.tok.isOp("{")) {
 		return p.temporal(n)
 	}
 	for p.tok.isOp("[") {

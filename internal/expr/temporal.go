@@ -15,19 +15,26 @@ func isTemporalWord(w string) bool {
 	return strings.EqualFold(w, "iso") || strings.EqualFold(w, "interval")
 }
 
-// temporal parses the text after ISO or INTERVAL.
+// temporal parses the text after ISO or INTERVAL, which may be that of a variable.
 func (p *parser) temporal(word *node) (*node, error) {
+	text, err := p.primary()
+	if err != nil {
+		return nil, err
+	}
+	if text.val.k != kString {
+		return nil, p.fail(text.pos, "%s needs a text, not %s", strings.ToUpper(word.name), text.val.k)
+	}
 	n := &node{kind: nConst, pos: word.pos}
 	var bad string
 	if strings.EqualFold(word.name, "iso") {
-		n.val, bad = parseTime(p.tok.str, p.zone)
+		n.val, bad = parseTime(text.val.s, p.zone)
 	} else {
-		n.val, bad = parseSpan(p.tok.str)
+		n.val, bad = parseSpan(text.val.s)
 	}
 	if bad != "" {
-		return nil, p.fail(p.tok.pos, "%s", bad)
+		return nil, p.fail(text.pos, "%s", bad)
 	}
-	return n, p.advance()
+	return n, nil
 }
 
 // parseTime reads a time; one without an offset is of the zone, "" = UTC, as in
