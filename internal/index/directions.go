@@ -12,6 +12,10 @@ import (
 // the covariance; it need not converge, since a tail is told by its length and
 // nothing is wrong with a basis that is not the very best.
 func (c *coder) directions(ctx context.Context, rows []float32, workers int) ([]float32, error) {
+	rounds := turns
+	if c.dim > longTurn {
+		rows, rounds = sample(rows, c.dim, longRows), longTurns
+	}
 	cov, err := c.covariance(ctx, rows, workers)
 	if err != nil {
 		return nil, err
@@ -21,7 +25,7 @@ func (c *coder) directions(ctx context.Context, rows []float32, workers int) ([]
 		basis[i] = float32(int64(mix(uint64(i))>>11))/(1<<52) - 1
 	}
 	next := make([]float32, len(basis))
-	for range turns {
+	for range rounds {
 		err := parallel(ctx, workers, c.head, 8, func() func(from, to int) error {
 			return func(from, to int) error {
 				for j := from; j < to; j++ {

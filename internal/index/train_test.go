@@ -81,3 +81,28 @@ func TestAGraphIsNotToBeTooLarge(t *testing.T) {
 		}
 	}
 }
+
+// TestLongVectorsAreTurned: of 3,072 values, as many an embedding has, few are needed.
+func TestLongVectorsAreTurned(t *testing.T) {
+	if raceEnabled {
+		t.Skip("40 s of arithmetic that shares nothing but what shorter vectors do")
+	}
+	const n, rank, dim = 400, 8, longTurn + 64
+	r, k := rng(31), vec.Detect()
+	directions, base := make([]float32, rank*dim), make([]float32, n*dim)
+	for i := range directions {
+		directions[i] = float32(r.NormFloat64())
+	}
+	for row := range n {
+		for i := range rank {
+			x := float32(r.NormFloat64())
+			for d := range dim {
+				base[row*dim+d] += x * directions[i*dim+d]
+			}
+		}
+	}
+	got, err := trainCoder(t.Context(), base, dim, L2, BuildOptions{Kernels: &k, Workers: 2})
+	if err != nil || !got.ok || got.coder.basis == nil || got.coder.stride != vec.SQ8Line {
+		t.Fatalf("%s, %v", got.why, err)
+	}
+}
