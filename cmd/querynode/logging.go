@@ -16,10 +16,10 @@ func newLogger(c *config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	_ = level.UnmarshalText([]byte(c.Level)) // was checked; else it stays at info
 	o := &slog.HandlerOptions{Level: level}
 	if c.Format == "text" || c.Format == "auto" && isTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, o)), level
+		return slog.New(newCalmHandler(slog.NewTextHandler(w, o))), level
 	}
 	o.ReplaceAttr = durationsAsText
-	return slog.New(slog.NewJSONHandler(w, o)), level
+	return slog.New(newCalmHandler(slog.NewJSONHandler(w, o))), level
 }
 
 // durationsAsText writes durations as "1.5s", as the text form of the log does: a

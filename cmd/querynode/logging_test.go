@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/querynode/querynode/internal/config"
@@ -21,4 +22,35 @@ func TestDurationsInTheLogAreReadable(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestOneWarningDoesNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log, _ := newLogger(&config.Log{Level: "info", Format: "json"}, &out)
+		lines := func() int { return strings.Count(out.String(), "\n") }
+		for i := range 1000 {
+			log.With("topic", i).Warn("append failed")
+			log.Info("something else", "i", i)
+		}
+		if n := lines(); n != calmTimes+1000 {
+			t.Fatalf("%d lines, want %d warnings and 1000 others", n, calmTimes)
+		}
+		if !strings.Contains(out.String(), `"more":"left out and counted`) {
+			t.Error("nothing says that more is left out")
+		}
+		log.Error("another one")
+		if n := lines(); n != calmTimes+1001 {
+			t.Error("another message was left out, too")
+		}
+		time.Sleep(calmWindow)
+		log.Warn("append failed")
+		if last := strings.Split(strings.TrimSpace(out.String()), "\n"); !strings.Contains(last[len(last)-1], `"left_out":980`) {
+			t.Errorf("what was left out is not counted: %s", last[len(last)-1])
+		}
+		log.Warn("append failed")
+		if n := lines(); n != calmTimes+1003 {
+			t.Errorf("%d lines: after a while the message is written again", n)
+		}
+	})
 }
