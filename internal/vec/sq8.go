@@ -23,7 +23,7 @@ const (
 	// SQ8Bias is the number of bytes before the codes.
 	SQ8Bias = 4
 	// SQ8MaxStride is the size of the largest record: sums of it fit 32 bits.
-	SQ8MaxStride = 64 * SQ8Line
+	SQ8MaxStride = 128 * SQ8Line
 
 	sq8Top = 127 << 7 // the largest weight
 )
