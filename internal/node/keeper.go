@@ -31,6 +31,7 @@ func (n *Node) keep(ctx context.Context) error {
 	defer wait.Stop()
 	first, passes, said := true, 0, ""
 	var saidAt, due time.Time
+	ahead := map[string]time.Time{} // when the log was told
 	for {
 		passed := false
 		var listed error
@@ -50,6 +51,9 @@ func (n *Node) keep(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if passed {
+			n.tellAhead(ahead)
 		}
 		failed, opening := n.undone()
 		if !first {

@@ -373,11 +373,21 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, st
 
 // maxAhead is how far a timestamp of a request may be ahead of this node's
 // clock: other nodes' clocks differ. One beyond it was never given out, and
-// waiting for it would only end with the deadline.
+// waiting for it would only end with the deadline. It may be as far ahead as a log is.
 const maxAhead = time.Minute
 
 func (n *Node) checkAhead(what string, ts uint64) error {
-	if now := n.o.Now(); ts > wal.FromTime(now.Add(maxAhead)) {
+	now := n.o.Now()
+	if ts <= wal.FromTime(now.Add(maxAhead)) {
+		return nil
+	}
+	end := now
+	for _, newest := range n.newest() {
+		if at := wal.Time(newest); at.After(end) {
+			end = at
+		}
+	}
+	if ts > wal.FromTime(end.Add(maxAhead)) {
 		return errclass.New(errclass.Invalid, "%s %d is %s ahead of this node's clock: send one that a node returned (milliseconds since 1970 << 18 | logical)",
 			what, ts, wal.Time(ts).Sub(now).Round(time.Second))
 	}

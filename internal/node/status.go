@@ -84,6 +84,9 @@ func (n *Node) Troubles() (all []string) {
 	for _, f := range n.FailingFlushes() {
 		all = append(all, fmt.Sprintf("flush of %s fails for %s, the log keeps what is not stored: %v", f.What, n.o.Now().Sub(f.Since).Round(time.Second), f.Err))
 	}
+	for _, a := range n.LogsAhead() {
+		all = append(all, a.String())
+	}
 	for _, u := range n.UnstoredChannels() {
 		all = append(all, fmt.Sprintf("%d segments of %s are sealed and not stored for %s, as this node owns their log, %s, and does not watch the channel; the log keeps them. "+
 			"Load the collection on this node, or assign the log to the one that serves it", u.Segments, u.VChannel, n.o.Now().Sub(u.Since).Round(time.Second), u.PChannel))

@@ -21,7 +21,8 @@ import (
 // a successor may have acknowledged rows meanwhile. So the owner writes something
 // (wal.Barrier: one write for all reads that wait, in all logs at the same time)
 // and answers by what it knows once that is stored. A node that does not own the
-// log, or learns by this that it has been replaced, waits for a timetick after now.
+// log, or learns by this that it has been replaced, waits for a timetick after now. That
+// says nothing of a log whose owner's clock is ahead: see ends.
 func (n *Node) strong(ctx context.Context, coll *catalog.Collection) (func(vchannel string) uint64, error) {
 	if n.o.Sole {
 		return n.believed(coll), nil
@@ -46,9 +47,13 @@ func (n *Node) strong(ctx context.Context, coll *catalog.Collection) (func(vchan
 			return nil, errclass.Wrap(err, errclass.Retryable, "strong read: this node cannot prove that it still owns the log of %s", pchannel)
 		}
 	}
+	ends, err := n.ends(ctx, coll, func(pchannel string) bool { _, owned := barriers[pchannel]; return !owned })
+	if err != nil {
+		return nil, err
+	}
 	at := map[string]uint64{}
 	for _, v := range coll.VChannels {
-		at[v.Name] = now
+		at[v.Name] = max(now, ends[v.PChannel])
 		if b, ok := barriers[v.PChannel]; ok {
 			at[v.Name] = b.LastOf(v.Name)
 		}
@@ -59,6 +64,36 @@ func (n *Node) strong(ctx context.Context, coll *catalog.Collection) (func(vchan
 		}
 		return now
 	}, nil
+}
+
+// behindFor is how far a channel may be behind the clock and be taken for one that reads
+// the end of its log.
+const behindFor = 10 * time.Second
+
+// ends returns the timestamps of the newest messages of logs, by pchannel, of which the
+// clock does not tell: what a channel has applied is ahead of the clock, or so far
+// behind that what comes may be. Then a timetick after now is not after all that was
+// acknowledged.
+func (n *Node) ends(ctx context.Context, coll *catalog.Collection, ask func(pchannel string) bool) (map[string]uint64, error) {
+	now := n.o.Now()
+	doubted := map[string]uint64{}
+	n.mu.Lock()
+	if s := n.mu.serving[coll.ID]; s != nil {
+		for _, w := range s.channels {
+			if at := wal.Time(w.channel.Tsafe()); ask(w.pchannel) && (at.After(now) || now.Sub(at) > behindFor) {
+				doubted[w.pchannel] = 0
+			}
+		}
+	}
+	n.mu.Unlock()
+	for pchannel := range doubted {
+		b, err := n.o.Queue.Bounds(ctx, pchannel)
+		if err != nil {
+			return nil, errclass.Wrap(err, errclass.Retryable, "strong read: end of the log of %s", pchannel)
+		}
+		doubted[pchannel] = b.Last.Timestamp
+	}
+	return doubted, nil
 }
 
 // believed returns, for each channel, a timestamp at or above all that was
