@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/analyze"
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/scalarindex"
 	"github.com/querynode/querynode/internal/schema"
@@ -24,7 +25,12 @@ const indexRows = 16 << 10
 type scalarKey struct {
 	fieldID int64
 	kind    scalarindex.Kind
+	path    string // of scalarindex.Paths: as in ["a"][0]
 }
+
+// maxPaths is how many indexes of paths a segment has at most, and of how many it counts what they would save:
+// filters may name any number of them.
+const maxPaths = 32
 
 // scalarCost is about what building an index costs for each row.
 func scalarCost(kind scalarindex.Kind) (nanos int64) {
@@ -35,6 +41,8 @@ func scalarCost(kind scalarindex.Kind) (nanos int64) {
 		return 400
 	case scalarindex.Grams:
 		return 4000
+	case scalarindex.Paths:
+		return 800
 	}
 	return 200
 }
@@ -52,6 +60,8 @@ func scalarRoom(kind scalarindex.Kind, c *schema.Column) int64 {
 		return 40*rows + 2*c.Elements(0, c.Rows()).Bytes()
 	case scalarindex.Grams:
 		return 120*rows + 2*text
+	case scalarindex.Paths:
+		return 60 * rows
 	}
 	return 28 * rows
 }
@@ -77,7 +87,13 @@ func newScalarIndexes(l *Ledger) *scalarIndexes {
 
 // Index returns the index, nil if there is none.
 func (x *scalarIndexes) Index(fieldID int64, kind scalarindex.Kind) scalarindex.Index {
-	return (*x.built.Load())[scalarKey{fieldID, kind}]
+	return (*x.built.Load())[scalarKey{fieldID: fieldID, kind: kind}]
+}
+
+// Path returns the index of a path, nil if there is none.
+func (x *scalarIndexes) Path(fieldID int64, path string) *scalarindex.Path {
+	p, _ := (*x.built.Load())[scalarKey{fieldID, scalarindex.Paths, path}].(*scalarindex.Path)
+	return p
 }
 
 func (x *scalarIndexes) any() bool { return x.built.Load() != nil }
@@ -101,6 +117,9 @@ func (x *scalarIndexes) add(k scalarKey, ix scalarindex.Index) {
 func (x *scalarIndexes) pay(k scalarKey, nanos, price int64) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if _, ok := x.mu.spent[k]; !ok && k.path != "" && len(x.mu.spent) >= maxPaths {
+		return false
+	}
 	x.mu.spent[k] += nanos
 	if x.mu.spent[k] < price {
 		return false
@@ -117,7 +136,7 @@ func (x *scalarIndexes) describe(st *SegmentStatus) {
 	}
 	byField := map[int64][]string{}
 	for k := range *built {
-		byField[k.fieldID] = append(byField[k.fieldID], k.kind.String())
+		byField[k.fieldID] = append(byField[k.fieldID], k.kind.String()+k.path)
 	}
 	for id, kinds := range byField {
 		slices.Sort(kinds)
@@ -132,8 +151,8 @@ func (s *Set) wish(h *holder, m *match, n int) {
 	if !ok || sealed.rows.Rows < s.indexAfter || m.only {
 		return
 	}
-	m.plan.Wants(func(fieldID int64, kind scalarindex.Kind, cost int) {
-		k := scalarKey{fieldID, kind}
+	m.plan.Wants(func(fieldID int64, kind scalarindex.Kind, path string, cost int) {
+		k := scalarKey{fieldID, kind, path}
 		if sealed.scalars.has(k) || sealed.rows.Column(fieldID) == nil {
 			return
 		}
@@ -161,7 +180,10 @@ func (c *Collection) indexScalars() {
 			if col == nil {
 				continue
 			}
-			k := scalarKey{id, scalarindex.Order}
+			if col.Type == schema.JSON { // built when filters have paid for it
+				continue
+			}
+			k := scalarKey{fieldID: id, kind: scalarindex.Order}
 			switch {
 			case col.Type == schema.Array:
 				k.kind = scalarindex.Elements
@@ -271,7 +293,7 @@ func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
 		return err
 	}
 	defer room.Release()
-	ix, err := newScalarIndex(ctx, k.kind, c, s.latest())
+	ix, err := newScalarIndex(ctx, k, c, s.latest())
 	if err != nil || ix == nil {
 		return err
 	}
@@ -284,9 +306,15 @@ func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
 
 // newScalarIndex builds an index over c; nil if there is none of the kind for
 // its type.
-func newScalarIndex(ctx context.Context, kind scalarindex.Kind, c *schema.Column, latest *schema.Schema) (scalarindex.Index, error) {
-	text := c.Type == schema.VarChar
+func newScalarIndex(ctx context.Context, k scalarKey, c *schema.Column, latest *schema.Schema) (scalarindex.Index, error) {
+	kind, text := k.kind, c.Type == schema.VarChar
 	switch {
+	case kind == scalarindex.Paths && c.Type == schema.JSON:
+		p, err := expr.IndexPath(ctx, c, k.path)
+		if err != nil || p == nil {
+			return nil, err
+		}
+		return p, nil
 	case kind == scalarindex.Order && c.Type.IsInt():
 		return scalarindex.NewOrdered(ctx, c.Int, c.Valid)
 	case kind == scalarindex.Order && c.Type == schema.Float:

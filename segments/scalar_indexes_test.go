@@ -25,7 +25,7 @@ func (r *rig) untilIndexed(segment, field int64, kind, filter string) {
 // Filters that read a column often enough give it an index; what they find, at
 // any time, stays the same, and the memory is the segment's.
 func TestColumnsThatAreFilteredByOftenGetAnIndex(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, rigOptions{schema: itemsWithDocs()})
 	r.set.indexAfter = 1000
 	r.insert(1, seq(0, 3000)...)
 	r.delete(seq(100, 120)...)
@@ -35,6 +35,7 @@ func TestColumnsThatAreFilteredByOftenGetAnIndex(t *testing.T) {
 	filters := []string{
 		"price > 100 and price <= 1500", "price in [3, 5, 7]", "not (price < 2000)", `color in ["red", "green"] and price < 400`,
 		`color like "%ree%"`, `text_match(color, "red")`, "color is null and price > 5", `price > 10 or color == "red"`, `color != "red"`, "price % 2 == 0 and price > 2500",
+		`doc["in"]["c"] == "red"`, `doc["in"]["c"] != "red" and price < 3000`, `exists doc["in"]["c"]`, `doc["in"]["c"] in ["red", "blue", 1] or price < 100`,
 	}
 	type answer struct{ now, early []int64 }
 	ask := func(filter string) (a answer) {
@@ -56,6 +57,7 @@ func TestColumnsThatAreFilteredByOftenGetAnIndex(t *testing.T) {
 	r.untilIndexed(1, colorField, "order", `color == "red"`)
 	r.untilIndexed(1, colorField, "words", `text_match(color, "red")`)
 	r.untilIndexed(1, colorField, "grams", `color like "%ree%"`)
+	r.untilIndexed(1, docField, `path["in"]["c"]`, `doc["in"]["c"] == "red"`)
 	for _, f := range filters {
 		if after := ask(f); !slices.Equal(after.now, before[f].now) || !slices.Equal(after.early, before[f].early) {
 			t.Errorf("%s: %d and %d rows, without indexes %d and %d", f, len(after.now), len(after.early), len(before[f].now), len(before[f].early))

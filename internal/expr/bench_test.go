@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/scalarindex"
 	"github.com/querynode/querynode/internal/schema"
 )
 
@@ -88,6 +89,32 @@ func BenchmarkCompile(b *testing.B) {
 			for b.Loop() {
 				if _, err := Compile(filter, s, nil); err != nil {
 					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPath is conditions on a path of 100,000 documents, with and without its index.
+func BenchmarkPath(b *testing.B) {
+	const n = 100_000
+	s := parseSchema(b, benchSchema)
+	tab := benchTable(b, s, n)
+	x := &indexSet{b, tab, map[string]scalarindex.Index{}, map[scalarindex.Kind]int{}, map[bool]int{}}
+	for _, filter := range []string{`meta["price"] > 50`, `meta["size"] in [1, 7]`, `meta["color"] == "red"`, `exists meta["color"]`} {
+		p := mustCompile(b, s, filter, nil)
+		var out bitset.Set
+		b.Run("columns/"+filter, func(b *testing.B) {
+			for b.Loop() {
+				if err := p.Eval(tab, n, &out); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("index/"+filter, func(b *testing.B) {
+			for b.Loop() {
+				if rest, ok := p.Narrow(x, n, n, &out); !ok || rest != nil {
+					b.Fatal("the index does not answer")
 				}
 			}
 		})

@@ -15,6 +15,8 @@ type Indexes interface {
 	// Index returns the index of that kind of the field, over all rows of the
 	// segment; nil if there is none.
 	Index(fieldID int64, kind scalarindex.Kind) scalarindex.Index
+	// Path returns the index of a path of a JSON field, which is written as in ["a"][0]; nil if there is none.
+	Path(fieldID int64, path string) *scalarindex.Path
 }
 
 // Narrow asks indexes for the rows, of the first n of total that the indexes
@@ -85,8 +87,8 @@ func (p *Plan) Narrow(ix Indexes, n, total int, out *bitset.Set) (rest *Plan, ok
 }
 
 // Wants calls want for each index that the plan would ask, with the number of
-// nanoseconds that reading a row's column costs instead.
-func (p *Plan) Wants(want func(fieldID int64, kind scalarindex.Kind, cost int)) {
+// nanoseconds that reading a row's column costs instead; path is "" but for those of paths.
+func (p *Plan) Wants(want func(fieldID int64, kind scalarindex.Kind, path string, cost int)) {
 	w := wishList{want: want}
 	for _, t := range orAndTerms(p.root) {
 		if q, ok := t.(indexed); ok {
@@ -113,13 +115,19 @@ func orAndTerms(p pred) (leaves []pred) {
 
 // wishList is an Indexes that has none and notes what is asked for.
 type wishList struct {
-	want func(fieldID int64, kind scalarindex.Kind, cost int)
+	want func(fieldID int64, kind scalarindex.Kind, path string, cost int)
 	cost int
 }
 
 // Index notes the wish.
 func (w *wishList) Index(fieldID int64, kind scalarindex.Kind) scalarindex.Index {
-	w.want(fieldID, kind, w.cost)
+	w.want(fieldID, kind, "", w.cost)
+	return nil
+}
+
+// Path notes the wish.
+func (w *wishList) Path(fieldID int64, path string) *scalarindex.Path {
+	w.want(fieldID, scalarindex.Paths, path, w.cost)
 	return nil
 }
 
@@ -193,7 +201,11 @@ func lookUp(p pred, ix Indexes, n int) *lookup {
 		if one == nil {
 			return nil
 		}
-		l.any = append(l.any, one)
+		if one.any != nil {
+			l.any = append(l.any, one.any...)
+		} else {
+			l.any = append(l.any, one)
+		}
 		l.rows, l.price, l.exact = min(n, l.rows+one.rows), l.price+one.price, l.exact && one.exact
 	}
 	return l
@@ -339,12 +351,18 @@ func (p *likePred) prefix(ix Indexes, n int) *lookup {
 	if !ok {
 		return nil
 	}
+	return p.pattern.begins(o, n)
+}
+
+// begins looks up the texts that begin as the pattern does, with some text.
+func (pat *pattern) begins(o *scalarindex.Ordered[string], n int) *lookup {
+	head := pat.head
+	begin := head.text[:head.lead]
 	var hi *string
 	if after, ok := successor(begin); ok {
 		hi = &after
 	}
 	l := texts(o, begin, hi, n)
-	pat := p.pattern
 	l.exact = !pat.exact && head.wild == nil && len(pat.pieces) == 0 && pat.tail.text == ""
 	return l
 }

@@ -20,6 +20,7 @@ type indexSet struct {
 	cols  table
 	built map[string]scalarindex.Index
 	asked map[scalarindex.Kind]int
+	paths map[bool]int // indexes of paths: that there are, that there are none
 }
 
 func (x *indexSet) Index(id int64, kind scalarindex.Kind) scalarindex.Index {
@@ -29,6 +30,20 @@ func (x *indexSet) Index(id int64, kind scalarindex.Kind) scalarindex.Index {
 		x.built[key] = build(x.t, x.cols[id], kind)
 	}
 	return x.built[key]
+}
+
+func (x *indexSet) Path(id int64, path string) *scalarindex.Path {
+	x.asked[scalarindex.Paths]++
+	key := fmt.Sprint(id, path)
+	if _, ok := x.built[key]; !ok {
+		p, err := IndexPath(context.Background(), x.cols[id], path)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		x.built[key] = p
+		x.paths[p != nil]++
+	}
+	return x.built[key].(*scalarindex.Path)
 }
 
 func build(t testing.TB, c *schema.Column, kind scalarindex.Kind) (ix scalarindex.Index) {
@@ -83,17 +98,21 @@ func narrowed(t testing.TB, p *Plan, cols Columns, ix Indexes, n, total int) (ro
 }
 
 func TestIndexesFindWhatColumnsHold(t *testing.T) {
-	used, asked := 0, map[scalarindex.Kind]int{}
+	used, asked, paths := 0, map[scalarindex.Kind]int{}, map[bool]int{}
 	for seed := range uint64(3) {
 		total := []int{1000, 3000, 64}[seed]
 		m := newModel(t, seed, total)
-		x := &indexSet{t, m.cols, map[string]scalarindex.Index{}, asked}
+		x := &indexSet{t, m.cols, map[string]scalarindex.Index{}, asked, paths}
 		conditions := []string{
 			`s like "aab%"`, `s like "%aab%"`, `s like "%ab_aab"`, `not (s like "a%")`, `s like "a%b"`, `s >= "b"`, `s < "b"`, `s <= "red"`, `s > "a_b"`,
 			`text_match(s, "red blue")`, `not text_match(s, "red")`, `text_match(s, "red blue", minimum_should_match=2)`, `phrase_match(s, "red")`,
 			`id in [1, 2, 5] or s == "red"`, `id != 7 and ai[0] == 1`, `array_contains_all(ai, [1, 2])`, `not array_contains_any(ai, [7])`,
 			`f in [1.1, 3]`, `d not in [0.1]`, `f > 0.1 and d < 100`, `not (d > 1)`, `i is null and s == "b"`, `s in ["red", "blue"] and meta["a"] > 0`,
 			`array_contains_all(ai, []) and j > 0`, `array_contains(ai, 2.5)`, `at > ISO "2000-01-01T00:00:00Z"`,
+			`meta["a"] == 1`, `meta["a"] != 1`, `not (meta["a"] < 2)`, `0 < meta["a"] <= 2`, `meta["a"] > 0.5 and meta["a"] != 1`, `meta["a"] == "red"`,
+			`not (meta["a"] >= "b")`, `meta["a"] like "a%"`, `meta["a"] like "a_b%"`, `meta["a"] in [1, 2.5, "red"]`, `meta["a"] not in [1, "red"]`, `meta["a"] not in ["red"]`,
+			`meta["a"] == true`, `meta["a"] != true`, `exists meta["a"]`, `not exists meta["a"]`, `exists $meta["c"] or c == 1`, `c in [1] or meta["a"] in ["b", 2] or s == "red"`,
+			`meta["a"] == 9007199254740993`, `meta["a"] in [9007199254740993, 1]`, `meta["nowhere"] == 1 or meta["nowhere"] == "a" or exists meta["nowhere"]`,
 		}
 		for range 60 {
 			conditions = append(conditions, m.condition(2).text)
@@ -109,10 +128,13 @@ func TestIndexesFindWhatColumnsHold(t *testing.T) {
 			}
 		}
 	}
+	if paths[true] < 5 || paths[false] < 1 {
+		t.Errorf("there are indexes of %d paths, and none of %d", paths[true], paths[false])
+	}
 	if used < 150 {
 		t.Fatalf("indexes answered %d times", used)
 	}
-	for _, k := range []scalarindex.Kind{scalarindex.Order, scalarindex.Words, scalarindex.Grams, scalarindex.Elements} {
+	for _, k := range []scalarindex.Kind{scalarindex.Order, scalarindex.Words, scalarindex.Grams, scalarindex.Elements, scalarindex.Paths} {
 		if asked[k] == 0 {
 			t.Errorf("nobody asked for %s", k)
 		}
@@ -122,7 +144,9 @@ func TestIndexesFindWhatColumnsHold(t *testing.T) {
 func TestWants(t *testing.T) {
 	s := parseSchema(t, modelSchema)
 	for text, want := range map[string]string{
-		`i > 1 and (s like "%abc%" or array_contains(ai, 1)) and meta["a"] == 1`: "[elements grams order]",
+		`i > 1 and (s like "%abc%" or array_contains(ai, 1)) and meta["a"] == 1`: "[elements grams order path]",
+		`exists meta["a"]["b"]`: "[path]",
+		`meta["a"] like "%x" or meta == 1 or meta["a"] + 1 == 2 or json_contains(meta["a"], 1)`: "[]",
 		`text_match(s, "a")`:    "[words]",
 		`ai[0] == 1`:            "[]",
 		`i is null`:             "[]",
@@ -130,7 +154,7 @@ func TestWants(t *testing.T) {
 		`i + 1 == 2 and id > 0`: "[order]",
 	} {
 		var got []string
-		mustCompile(t, s, text, nil).Wants(func(_ int64, k scalarindex.Kind, cost int) {
+		mustCompile(t, s, text, nil).Wants(func(_ int64, k scalarindex.Kind, _ string, cost int) {
 			if cost < 1 {
 				t.Errorf("%s: %s costs %d", text, k, cost)
 			}
@@ -157,7 +181,7 @@ func BenchmarkMillion(b *testing.B) {
 		}
 		cols[f.ID] = c
 	}
-	x := &indexSet{b, cols, map[string]scalarindex.Index{}, map[scalarindex.Kind]int{}}
+	x := &indexSet{b, cols, map[string]scalarindex.Index{}, map[scalarindex.Kind]int{}, map[bool]int{}}
 	for _, text := range []string{`a > 500 and b in [1, 5, 7]`, `a > 500 and b in [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]`, `a > 500 and b > 100`} {
 		p := mustCompile(b, s, text, nil)
 		var out bitset.Set

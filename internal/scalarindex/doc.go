@@ -19,9 +19,11 @@ const (
 	Elements
 	// Grams narrows down which texts hold a piece of text.
 	Grams
+	// Paths answers comparisons, ranges, lists, prefixes and exists at one path of JSON documents.
+	Paths
 )
 
-var kindNames = [...]string{Order: "order", Words: "words", Elements: "elements", Grams: "grams"}
+var kindNames = [...]string{Order: "order", Words: "words", Elements: "elements", Grams: "grams", Paths: "path"}
 
 // String is the kind's name.
 func (k Kind) String() string {
@@ -32,7 +34,7 @@ func (k Kind) String() string {
 }
 
 // Index is one of *Ordered[int64], *Ordered[float32], *Ordered[float64],
-// *Ordered[string], *Text, *Members[int64], ..., *Members[string], *Trigrams.
+// *Ordered[string], *Text, *Members[int64], ..., *Members[string], *Trigrams, *Path.
 type Index interface {
 	// Bytes is the memory the index takes, without the column.
 	Bytes() int64

@@ -1,0 +1,63 @@
+package scalarindex
+
+import "context"
+
+// Path is an index of the values at one path of JSON documents: numbers and texts in order,
+// and which rows hold true, false, or anything that is not empty.
+type Path struct {
+	Numbers *Ordered[float64] // nil = no row has a number there
+	Texts   *Ordered[string]  // nil = no row has a text there
+	Bools   [2][]uint64       // rows with false, rows with true
+	Solid   []uint64          // rows for which exists holds
+	Valid   []uint64          // rows whose document is not null
+	own     int64
+}
+
+// PathValues collects the values of one path, row by row.
+type PathValues struct {
+	Number           []float64
+	Text             []string
+	IsNumber, IsText []bool
+	Bool             [2][]uint64
+	Solid, Valid     []uint64
+	Copied           int64 // bytes of texts that are no part of the column
+}
+
+// NewPathValues returns values of n rows, none of which has any.
+func NewPathValues(n int) *PathValues {
+	w := (n + 63) / 64
+	return &PathValues{Number: make([]float64, n), Text: make([]string, n), IsNumber: make([]bool, n), IsText: make([]bool, n),
+		Bool: [2][]uint64{make([]uint64, w), make([]uint64, w)}, Solid: make([]uint64, w), Valid: make([]uint64, w)}
+}
+
+// NewPath builds the index; the error is that of ctx. It keeps v.
+func NewPath(ctx context.Context, v *PathValues) (*Path, error) {
+	n := len(v.Number)
+	p := &Path{Bools: v.Bool, Solid: v.Solid, Valid: v.Valid, own: v.Copied + 4*8*int64(len(v.Solid))}
+	var err error
+	if some(v.IsNumber) {
+		if p.Numbers, err = NewOrdered(ctx, v.Number, v.IsNumber); err != nil {
+			return nil, err
+		}
+		p.own += 8*int64(n) + p.Numbers.Bytes()
+	}
+	if some(v.IsText) {
+		if p.Texts, err = NewOrdered(ctx, v.Text, v.IsText); err != nil {
+			return nil, err
+		}
+		p.own += 16*int64(n) + p.Texts.Bytes()
+	}
+	return p, ctx.Err()
+}
+
+func some(b []bool) bool {
+	for _, x := range b {
+		if x {
+			return true
+		}
+	}
+	return false
+}
+
+// Bytes is the memory the index takes, with the values that it has in order.
+func (p *Path) Bytes() int64 { return p.own }
