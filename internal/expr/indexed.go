@@ -355,15 +355,15 @@ func (p *likePred) prefix(ix Indexes, n int) *lookup {
 }
 
 // begins looks up the texts that begin as the pattern does, with some text.
-func (pat *pattern) begins(o *scalarindex.Ordered[string], n int) *lookup {
-	head := pat.head
+func (p *pattern) begins(o *scalarindex.Ordered[string], n int) *lookup {
+	head := p.head
 	begin := head.text[:head.lead]
 	var hi *string
 	if after, ok := successor(begin); ok {
 		hi = &after
 	}
 	l := texts(o, begin, hi, n)
-	l.exact = !pat.exact && head.wild == nil && len(pat.pieces) == 0 && pat.tail.text == ""
+	l.exact = !p.exact && head.wild == nil && len(p.pieces) == 0 && p.tail.text == ""
 	return l
 }
 
