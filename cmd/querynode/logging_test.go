@@ -8,7 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/config"
+	"github.com/querynode/querynode/internal/lifecycle"
 )
 
 func TestDurationsInTheLogAreReadable(t *testing.T) {
@@ -53,4 +56,21 @@ func TestOneWarningDoesNotFillTheLog(t *testing.T) {
 			t.Errorf("%d lines: after a while the message is written again", n)
 		}
 	})
+}
+
+// TestErrorsAreLoggedInALine: they carry stacks, which the text form would write.
+func TestErrorsAreLoggedInALine(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		log, _ := newLogger(&config.Log{Level: "info", Format: format}, &out)
+		log.Warn("it failed", "error", errors.Wrap(errors.New("no bytes"), "read it"), "cause", slog.GroupValue(slog.Any("inner", errors.New("deep"))))
+		if text := out.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "read it: no bytes") || strings.Contains(text, "stack") || strings.Contains(text, ".go:") {
+			t.Errorf("%s: %s", format, text)
+		}
+		out.Reset()
+		log.Error("a task died", "error", errors.Wrap(lifecycle.Call("task", func() error { panic("oh") }), "do it"))
+		if text := out.String(); !strings.Contains(text, "TestErrorsAreLoggedInALine") {
+			t.Errorf("%s: a panic without its stack: %s", format, text)
+		}
+	}
 }
