@@ -32,7 +32,14 @@ func FuzzCompile(f *testing.F) {
 	}
 	m := newModel(f, 7, 100)
 	vars := map[string]any{"x": int64(1), "y": []any{int64(1), "a", 2.5}, "z": "a%"}
-	f.Fuzz(func(t *testing.T, text string) { checkFilter(t, m, text, vars) })
+	f.Fuzz(func(t *testing.T, text string) {
+		checkFilter(t, m, text, vars)
+		if _, p, err := ParsePath(text, m.s); err == nil {
+			if _, again, err := ParsePath(p.String(), m.s); err != nil || again.String() != p.String() {
+				t.Fatalf("%q: path %s becomes %v (%v)", text, p, again, err)
+			}
+		}
+	})
 }
 
 // FuzzValues compiles a filter with any JSON text for its list: no panic, and what
