@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -57,8 +60,9 @@ func (h *healthCmd) Run(a *app) error {
 	if err != nil {
 		return usage(errors.Wrapf(err, "admin address %s", addr))
 	}
-	client := http.Client{Timeout: h.Timeout, Transport: &http.Transport{DisableKeepAlives: true}} // no proxy: the node is near
-	resp, err := client.Do(req)
+	ctx, cancel = context.WithTimeout(ctx, h.Timeout)
+	defer cancel()
+	resp, err := askOnce(ctx, addr, req)
 	if err != nil {
 		return noHealth(addr, err)
 	}
@@ -75,15 +79,49 @@ func (h *healthCmd) Run(a *app) error {
 	return err
 }
 
+// askOnce sends a request over a connection of its own: no proxy, as the node is near,
+// and nothing that is kept. The connection is closed with the body of the answer.
+func askOnce(ctx context.Context, addr string, req *http.Request) (*http.Response, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends what waits
+	req.Close = true
+	var resp *http.Response
+	if err = req.Write(conn); err == nil {
+		resp, err = http.ReadResponse(bufio.NewReader(conn), req)
+	}
+	if err != nil {
+		stop()
+		return nil, errors.CombineErrors(err, conn.Close())
+	}
+	resp.Body = &connBody{ReadCloser: resp.Body, conn: conn, stop: stop}
+	return resp, nil
+}
+
+// connBody is the body of an answer that closes its connection.
+type connBody struct {
+	io.ReadCloser
+	conn net.Conn
+	stop func() bool
+}
+
+// Close closes body and connection.
+func (b *connBody) Close() error {
+	b.stop()
+	return errors.CombineErrors(b.ReadCloser.Close(), b.conn.Close())
+}
+
 // noHealth explains why nobody said how the node is.
 func noHealth(addr string, err error) error {
 	p := &problem{text: fmt.Sprintf("no answer of %s: %v", addr, err), cause: err,
 		next: "is a node running there? Say where its admin port is with --addr, or which data folder it uses with --data-dir"}
 	text := err.Error()
 	switch {
-	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "EOF"):
+	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "EOF"), strings.Contains(text, "reset by peer"):
 		p.text, p.next = "what listens at "+addr+" does not speak HTTP", "is it the API's port? Health is asked of the admin port (admin.listen), 9091 unless it is set"
-	case strings.Contains(text, "Timeout"), strings.Contains(text, "deadline"):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), strings.Contains(text, "i/o timeout"):
 		p.next = "the node may hang, or the address be wrong; a longer --timeout may help"
 	case strings.Contains(text, "connection refused"):
 		p.text = fmt.Sprintf("no answer: nobody listens at %s", addr)
