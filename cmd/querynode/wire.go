@@ -116,7 +116,11 @@ func (r *running) build(ctx context.Context) error {
 			return errors.Wrap(err, "start: "+s.name)
 		}
 	}
-	return r.machine.To(lifecycle.Recovering, "all parts run")
+	if err := r.machine.To(lifecycle.Recovering, "all parts run"); err != nil {
+		return err
+	}
+	// After that: a node that has nothing to recover would be ready before it recovers.
+	return r.group.Go("readiness", r.becomeReady)
 }
 
 // push registers how to stop a part; share is what part of the time after the
@@ -368,10 +372,7 @@ func (r *running) openServer(context.Context) (err error) {
 		GRPCAddr: config.DialAddress(r.grpcLis.Addr().String()), AdminAddr: config.DialAddress(r.adminLis.Addr().String())}); err != nil {
 		return err
 	}
-	if err := r.push("node.json", 1, r.dir.withdraw); err != nil {
-		return err
-	}
-	return r.group.Go("readiness", r.becomeReady)
+	return r.push("node.json", 1, r.dir.withdraw)
 }
 
 // closeServer lets running calls go on for the grace time. That some had to be
