@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/wal"
 )
 
 // queueState is what is known of the queue and a pchannel.
@@ -130,11 +133,31 @@ func (n *Node) reaches(ctx context.Context, pchannel string, at mq.Position) err
 		return errors.Wrapf(err, "end of %s", pchannel)
 	}
 	if end.Before(at) {
-		return errors.Wrapf(mq.ErrAhead, "%s is not opened, what is written to it here would be lost: it ends at %s, and rows up to %s are stored. "+
-			"Messages are gone from the queue, or it is another one: restore it, or configure the right one. To go on without them with an embedded queue, move its folder away, start, and do as the node then says", pchannel, end, at)
+		way := "restore the topic, or configure the cluster that has it"
+		if _, private := n.o.Queue.(mq.Private); private {
+			way = "restore it, or configure the right one. To go on without them, move its folder away, start, and do as the node then says"
+		}
+		return errors.Wrapf(mq.ErrAhead, "%s is not opened, what is written to it here would be lost: %s, and rows up to %s are stored. "+
+			"Messages are gone from the queue, or it is another one: %s", pchannel, endText(end), placeText(at), way)
 	}
 	n.setQueue(pchannel, func(s *queueState) { s.end = later(s.end, end) })
 	return nil
+}
+
+// endText says where a topic ends.
+func endText(end mq.Position) string {
+	if end.IsZero() {
+		return "it has no messages (deleted, or a new cluster)"
+	}
+	return "it ends at " + placeText(end)
+}
+
+// placeText is a position with the time of its timestamp.
+func placeText(p mq.Position) string {
+	if p.Timestamp == 0 {
+		return p.String()
+	}
+	return fmt.Sprintf("%s (%s)", p, wal.Time(p.Timestamp).UTC().Format(time.RFC3339))
 }
 
 func (n *Node) endOf(ctx context.Context, pchannel string) (mq.Position, error) {

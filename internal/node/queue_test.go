@@ -140,7 +140,7 @@ func TestABrokerThatLostItsTopicIsNotServed(t *testing.T) {
 	had := w.broker
 	w.broker = mqtest.NewBroker(mqtest.MemoryOptions{})
 	r = w.open(nil)
-	r.refuses(mq.ErrAhead, "restore it")
+	r.refuses(mq.ErrAhead, "restore the topic", "has no messages", "Z) are stored")
 	r.close()
 	w.broker = had
 	w.open(nil).ready().has(10)

@@ -87,7 +87,9 @@ func (n *Node) ends(ctx context.Context, coll *catalog.Collection, ask func(pcha
 	}
 	n.mu.Unlock()
 	for pchannel := range doubted {
-		b, err := n.o.Queue.Bounds(ctx, pchannel)
+		call, cancel := n.call(ctx)
+		b, err := n.o.Queue.Bounds(call, pchannel)
+		cancel()
 		if err != nil {
 			return nil, errclass.Wrap(err, errclass.Retryable, "strong read: end of the log of %s", pchannel)
 		}

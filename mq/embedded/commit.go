@@ -307,8 +307,10 @@ func (t *topic) own(p *producer) error {
 		}
 	}
 	if risk := t.risk(); p.term > t.meta.Term || risk != t.meta.Unsynced {
+		was := t.meta.Unsynced
 		t.meta.Unsynced = risk
 		if err := t.saveMeta(p.term); err != nil {
+			t.meta.Unsynced = was
 			return errors.Wrapf(err, "open %s: store term %d", p.what, p.term)
 		}
 	}
