@@ -81,7 +81,7 @@ func spawn(t *testing.T, dir string, args ...string) *process {
 // waitFor waits until the node has logged what.
 func (p *process) waitFor(what string) {
 	p.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(3 * time.Minute)
 	for !strings.Contains(p.stderr.String(), what) {
 		select {
 		case <-p.stderr.grew:
@@ -335,7 +335,7 @@ func TestASignalWhileStorageHangs(t *testing.T) {
 	case <-connected:
 	case <-p.done:
 		t.Fatalf("ended: %s", p.stderr)
-	case <-time.After(30 * time.Second):
+	case <-time.After(3 * time.Minute):
 		t.Fatalf("the storage is never asked: %s", p.stderr)
 	}
 	p.signal(syscall.SIGTERM)

@@ -61,7 +61,7 @@ func waitServing(t *testing.T, r *running) {
 		select {
 		case c := <-changes:
 			now = c.To
-		case <-time.After(30 * time.Second):
+		case <-time.After(3 * time.Minute):
 			t.Fatalf("not serving: %v", r.node.Problem())
 		}
 	}

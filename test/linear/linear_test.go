@@ -136,7 +136,7 @@ func (w *world) replace(queue string) {
 
 // newTerm has the node open one of its logs anew, under the next term.
 func (w *world) newTerm(topic int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	_, _, err := w.current().node.AssignChannel(ctx, fmt.Sprint("topic-", topic), 0)
 	must(w.t, err)

@@ -102,7 +102,7 @@ func (in *incarnation) ready(t *testing.T) {
 	t.Helper()
 	select {
 	case <-in.node.Ready():
-	case <-time.After(30 * time.Second):
+	case <-time.After(3 * time.Minute):
 		t.Fatalf("node not ready: %+v", in.node.Problem())
 	}
 	coll, err := in.node.Collection(t.Context(), collection)

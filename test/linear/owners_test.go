@@ -58,7 +58,7 @@ func (w *world) usurp(r *rand.Rand) {
 	if r.IntN(2) == 0 {
 		next, last = last, next
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	_, _, err := next.node.AssignChannel(ctx, fmt.Sprint("topic-", r.IntN(topics)), 0)
 	must(w.t, err)
