@@ -51,7 +51,9 @@ import (
 //	            in graphs of codes; only if there are any
 const (
 	ivfMagic   = "QNIVF1\r\n"
-	ivfVersion = 6 // version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts, version 5 no doubt
+	// Version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts, version 5 no doubt,
+	// version 6 no fine codes or directions where tooLong.
+	ivfVersion = 7
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
@@ -233,10 +235,13 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	h := ivfHeader{
 		dim: uint32(x.dim), metric: uint32(x.metric), lists: uint32(x.lists.n), effort: uint32(x.effort),
 		rows: uint64(x.n), blocks: uint64(x.numBlocks()), fine: uint32(x.fine.bits),
-		version: ivfVersion, efforts: x.efforts, doubt: uint32(math.Round(100 * x.doubt)),
+		version: 6, efforts: x.efforts, doubt: uint32(math.Round(100 * x.doubt)),
 	}
-	if x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n) {
+	switch {
+	case x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n):
 		h.version = 2
+	case tooLong(x.dim) && (x.fine.bits != 0 || x.turn != nil):
+		h.version = ivfVersion
 	}
 	if x.turn != nil {
 		h.head = uint32(x.turn.head)

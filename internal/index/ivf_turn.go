@@ -35,7 +35,7 @@ const (
 // returns nil if all are wanted. Rows are centred for L2, where that changes no
 // distance, and not where products count.
 func (b *ivfBuilder) turning(ctx context.Context) (*coder, error) {
-	if b.n < turnRows || b.dim < 2*codedDims || b.dim > mostTurn || vec.SQ8Stride(b.dim) > vec.SQ8MaxStride || !hasCodes(b.kind, b.dim) {
+	if b.n < turnRows || b.dim < 2*codedDims || b.dim > mostTurn || b.dim > longTurn && b.n < longLeast || vec.SQ8Stride(b.dim) > vec.SQ8MaxStride || !hasCodes(b.kind, b.dim) {
 		return nil, nil
 	}
 	rows := sample(b.base[:b.n*b.dim], b.dim, trainRows)

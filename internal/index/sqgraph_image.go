@@ -62,7 +62,9 @@ import (
 //	shares      five u32 each (rows wanted, effort, lists, found, half), three in version 4 (lists are the last), only if there are any; see share
 const (
 	sqMagic   = "QNHNSQ\r\n"
-	sqVersion = 5 // version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares, version 4 not what is found
+	// Version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares, version 4 not what is found.
+	// Version 6 is version 5 of what that did not have, see newer.
+	sqVersion = 6
 	maxReason = 4096
 )
 
@@ -118,10 +120,23 @@ func (hd *sqHeader) size() uint64 {
 	return n
 }
 
+// newer says whether builds that read version 5 at most cannot open the image: they turned up to
+// 1,536 dimensions, and had codes of rows of 4,096 bytes at most.
+func (hd *sqHeader) newer() bool {
+	return hd.flags&sqTurned != 0 && hd.dim > longTurn || tooLong(int(hd.dim))
+}
+
+// tooLong says whether codes of all dimensions take more than 4,096 bytes, with which rows had none.
+func tooLong(dim int) bool { return vec.SQ8Stride(dim) > 64*vec.SQ8Line }
+
 func (hd *sqHeader) encode(b []byte) {
 	le := binary.LittleEndian
+	version := uint32(sqVersion)
+	if !hd.newer() {
+		version = 5
+	}
 	copy(b, sqMagic)
-	for i, x := range []uint32{sqVersion, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow, hd.flags} {
+	for i, x := range []uint32{version, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow, hd.flags} {
 		le.PutUint32(b[8+4*i:], x)
 	}
 	for i, x := range []uint64{hd.rows, hd.blocks, hd.seed, hd.size()} {

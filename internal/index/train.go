@@ -23,7 +23,8 @@ const (
 	// Of more dimensions than longTurn, directions are looked for in longRows rows, and
 	// longTurns rounds: nearly as good (gist: 98.7 % of the nearest kept by 124 values after
 	// four rounds, 98.5 % after ten), in a third of the time.
-	longTurn, longRows, longTurns = 1536, 4096, 4
+	// Fewer rows than longLeast are not worth the seconds that takes.
+	longTurn, longRows, longTurns, longLeast = 1536, 4096, 4, 4000
 )
 
 // What part of the ten nearest rows of a sample have to be among the twenty that
@@ -88,7 +89,7 @@ func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildO
 		return t, err
 	}
 	turned := full
-	if dim > vec.SQ8Line-vec.SQ8Bias && dim <= mostTurn {
+	if dim > vec.SQ8Line-vec.SQ8Bias && dim <= mostTurn && (dim <= longTurn || len(base)/dim >= longLeast) {
 		turned = &coder{kern: full.kern, metric: m, dim: dim, head: min(dim, mostHead), mean: full.mean}
 		directions, err := turned.directions(ctx, rows, o.Workers)
 		if err != nil {

@@ -1,7 +1,9 @@
 package index
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"runtime"
 	"testing"
 
@@ -87,7 +89,7 @@ func TestLongVectorsAreTurned(t *testing.T) {
 	if raceEnabled {
 		t.Skip("40 s of arithmetic that shares nothing but what shorter vectors do")
 	}
-	const n, rank, dim = 400, 8, longTurn + 64
+	const n, rank, dim = longLeast, 8, longTurn + 64
 	r, k := rng(31), vec.Detect()
 	directions, base := make([]float32, rank*dim), make([]float32, n*dim)
 	for i := range directions {
@@ -104,5 +106,46 @@ func TestLongVectorsAreTurned(t *testing.T) {
 	got, err := trainCoder(t.Context(), base, dim, L2, BuildOptions{Kernels: &k, Workers: 2})
 	if err != nil || !got.ok || got.coder.basis == nil || got.coder.stride != vec.SQ8Line {
 		t.Fatalf("%s, %v", got.why, err)
+	}
+}
+
+// TestAnImageSaysWhetherEarlierBuildsOpenIt: those that cannot have to see a version they do not
+// know, not damage.
+func TestAnImageSaysWhetherEarlierBuildsOpenIt(t *testing.T) {
+	for _, c := range []struct {
+		dim, flags, want uint32
+	}{
+		{1536, sqTurned, 5}, {1537, sqTurned, 6}, {1537, 0, 5}, {4092, 0, 5}, {4093, 0, 6}, {4096, sqTurned, 6},
+	} {
+		image := make([]byte, headerBytes)
+		(&sqHeader{dim: c.dim, flags: c.flags}).encode(image)
+		if got := binary.LittleEndian.Uint32(image[8:]); got != c.want {
+			t.Errorf("%d dimensions, flags %d: version %d, want %d", c.dim, c.flags, got, c.want)
+		}
+	}
+	for dim, want := range map[int]uint32{4092: 6, 4096: 7} {
+		const n = 100
+		base := gauss(3, n, dim)
+		b, err := Build(t.Context(), Spec{Kind: KindScaNN, Metric: L2, Dim: dim}, base, BuildOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var image bytes.Buffer
+		if _, err := b.WriteTo(&image); err != nil {
+			t.Fatal(err)
+		}
+		if got := binary.LittleEndian.Uint32(image.Bytes()[8:]); got != want {
+			t.Errorf("SCANN of %d dimensions: version %d, want %d", dim, got, want)
+		}
+		x, err := Open(image.Bytes(), base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := x.Search(base[5*dim:6*dim], &Query{K: 1}, &Scratch{}); len(got) != 1 || got[0].Row != 5 {
+			t.Errorf("%d dimensions: %v", dim, got)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
