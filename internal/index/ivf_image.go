@@ -50,7 +50,7 @@ import (
 //	directions  dimension f32 mean; lowest value and step of each, f32; records as those of rows
 //	            in graphs of codes; only if there are any
 const (
-	ivfMagic   = "QNIVF1\r\n"
+	ivfMagic = "QNIVF1\r\n"
 	// Version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts, version 5 no doubt,
 	// version 6 no fine codes or directions where tooLong.
 	ivfVersion = 7

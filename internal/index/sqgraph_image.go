@@ -61,7 +61,7 @@ import (
 //	lists       rows, u32 row plus 1
 //	shares      five u32 each (rows wanted, effort, lists, found, half), three in version 4 (lists are the last), only if there are any; see share
 const (
-	sqMagic   = "QNHNSQ\r\n"
+	sqMagic = "QNHNSQ\r\n"
 	// Version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares, version 4 not what is found.
 	// Version 6 is version 5 of what that did not have, see newer.
 	sqVersion = 6
