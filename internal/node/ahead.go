@@ -74,7 +74,7 @@ func (n *Node) tellAhead(told map[string]time.Time) {
 	for pchannel := range told {
 		if !slices.ContainsFunc(list, func(a Ahead) bool { return a.PChannel == pchannel }) {
 			delete(told, pchannel)
-			n.o.Logger.Info("node: the clock has caught up with the log", "pchannel", pchannel)
+			n.o.Logger.Info("node: the clock has caught up with the log, or the log has left this node", "pchannel", pchannel)
 		}
 	}
 }

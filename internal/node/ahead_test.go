@@ -34,7 +34,7 @@ func TestALogAheadOfTheClockIsToldOf(t *testing.T) {
 		if a := r.LogsAhead()[0]; a.PChannel != topic || a.By < 2*time.Hour || a.By > 4*time.Hour {
 			t.Errorf("%+v", a)
 		}
-		if all := strings.Join(r.Troubles(), "\n"); !strings.Contains(all, "ahead of this node's clock") || !strings.Contains(all, "h59m") && !strings.Contains(all, "3h0m") {
+		if all := strings.Join(r.Troubles(), "\n"); !strings.Contains(all, "ahead of this node's clock") {
 			t.Errorf("troubles: %s", all)
 		}
 		// A caller may ask for what it was told.
