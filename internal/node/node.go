@@ -130,6 +130,7 @@ type Node struct {
 	compactor *compact.Compactor
 	group     *lifecycle.Group
 	names     *nameCache
+	logEnds   logEnds
 	clock     wal.Clock     // of all logs of this node
 	kick      chan struct{} // wakes the keeper; capacity 1
 	chored    chan struct{} // tells it that a chore has ended; capacity 1
@@ -166,6 +167,7 @@ func Open(o Options) (n *Node, err error) {
 	n.mu.queues = map[string]*queueState{}
 	n.mu.chores = newChores()
 	n.mu.aside = map[int64]error{}
+	n.logEnds.mu.next = map[string]*logEnd{}
 	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)

@@ -86,14 +86,16 @@ func (n *Node) ends(ctx context.Context, coll *catalog.Collection, ask func(pcha
 		}
 	}
 	n.mu.Unlock()
+	asked := map[string]*logEnd{}
 	for pchannel := range doubted {
-		call, cancel := n.call(ctx)
-		b, err := n.o.Queue.Bounds(call, pchannel)
-		cancel()
+		asked[pchannel] = n.askEnd(pchannel) // all at the same time
+	}
+	for pchannel, q := range asked {
+		last, err := q.wait(ctx, pchannel)
 		if err != nil {
-			return nil, errclass.Wrap(err, errclass.Retryable, "strong read: end of the log of %s", pchannel)
+			return nil, errors.Wrap(err, "strong read")
 		}
-		doubted[pchannel] = b.Last.Timestamp
+		doubted[pchannel] = last
 	}
 	return doubted, nil
 }
