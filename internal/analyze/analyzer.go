@@ -148,13 +148,14 @@ func isWord(w string) bool {
 	return false
 }
 
-// clip cuts what is longer than MaxToken, at the beginning of a character.
+// clip cuts what is longer than MaxToken, at the beginning of a character; in what is
+// not UTF-8 there may be none near.
 func clip(w string) string {
 	if len(w) <= MaxToken {
 		return w
 	}
 	n := MaxToken
-	for n > 0 && !utf8.RuneStart(w[n]) {
+	for n > MaxToken-utf8.UTFMax && !utf8.RuneStart(w[n]) {
 		n--
 	}
 	return w[:n]

@@ -70,6 +70,7 @@ func TestAnUnknownAnalyzerIsRefused(t *testing.T) {
 func FuzzScanner(f *testing.F) {
 	f.Add("The quick 東京 brown", "e-mail ~ x")
 	f.Add("\xff\xfe a", "")
+	f.Add("0", strings.Repeat("\xb3", MaxToken+1))
 	f.Fuzz(func(t *testing.T, one, two string) {
 		for _, kind := range Names() {
 			a, _ := New(kind)
