@@ -310,7 +310,7 @@ func TestOpenSaysWhatIsWrongWithAnImage(t *testing.T) {
 		change func(b []byte) []byte
 		class  errclass.Class
 	}{
-		"a newer version":      {func(b []byte) []byte { b[8]++; return withChecksum(b) }, errclass.Unimplemented},
+		"a newer version":      {func(b []byte) []byte { b[8] = sqVersion + 1; return withChecksum(b) }, errclass.Unimplemented},
 		"a wrong checksum":     {func(b []byte) []byte { b[20]++; return b }, errclass.Corrupt},
 		"a length cut short":   {func(b []byte) []byte { return b[:len(b)-1] }, errclass.Corrupt},
 		"more rows than bytes": {func(b []byte) []byte { b[52] = 1; return withChecksum(b) }, errclass.Corrupt},
