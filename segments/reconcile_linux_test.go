@@ -464,7 +464,11 @@ func TestTheLedgerHasWhatScalarIndexesTake(t *testing.T) {
 		})
 		// What is reserved to build it is as much as it takes, or nearly.
 		room, took := scalarRoom(x.kind, s.rows.Column(x.fieldID)), (*s.scalars.built.Load())[x].Bytes()
-		if t.Logf("%d bytes reserved", room); float64(room) < 0.7*float64(took) || room > 6*took {
+		most := int64(6)
+		if x.kind == scalarindex.Paths {
+			most = 10 // it is not known what values there are, and of what length
+		}
+		if t.Logf("%d bytes reserved", room); float64(room) < 0.7*float64(took) || room > most*took {
 			t.Errorf("%d bytes were reserved to build it, it takes %d", room, took)
 		}
 	}

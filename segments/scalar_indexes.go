@@ -28,9 +28,12 @@ type scalarKey struct {
 	path    string // of scalarindex.Paths: as in ["a"][0]
 }
 
-// maxPaths is how many indexes of paths a segment has at most, and of how many it counts what they would save:
-// filters may name any number of them.
+// maxPaths is how many indexes of paths a segment has at most: filters may name any number of them.
 const maxPaths = 32
+
+// maxCounted is of how many paths that have no index a segment counts what they would save, and of how
+// many it knows that they can have none.
+const maxCounted = 128
 
 // scalarCost is about what building an index costs for each row.
 func scalarCost(kind scalarindex.Kind) (nanos int64) {
@@ -49,10 +52,7 @@ func scalarCost(kind scalarindex.Kind) (nanos int64) {
 
 // scalarRoom is about the memory that building an index over c takes.
 func scalarRoom(kind scalarindex.Kind, c *schema.Column) int64 {
-	rows, text := int64(c.Rows()), int64(0)
-	for _, s := range c.Str {
-		text += int64(len(s))
-	}
+	rows, text := int64(c.Rows()), textBytes(c)
 	switch kind {
 	case scalarindex.Words:
 		return 80*rows + 2*text
@@ -61,9 +61,23 @@ func scalarRoom(kind scalarindex.Kind, c *schema.Column) int64 {
 	case scalarindex.Grams:
 		return 120*rows + 2*text
 	case scalarindex.Paths:
-		return 60 * rows
+		return scalarindex.PathRoom(c.Rows()) + pathTexts(c)
 	}
 	return 28 * rows
+}
+
+func textBytes(c *schema.Column) (n int64) {
+	for _, s := range c.Str {
+		n += int64(len(s))
+	}
+	return n
+}
+
+// pathTexts is how much an index of a path may copy of the documents: texts that have escapes. Short ones all have
+// room; with longer ones a path has no index, as it would take as much memory as the column.
+func pathTexts(c *schema.Column) int64 {
+	text := textBytes(c)
+	return min(text, 64*int64(c.Rows())+text/8)
 }
 
 // scalarIndexes are the indexes over the columns of a sealed segment. One is built when the
@@ -76,12 +90,15 @@ type scalarIndexes struct {
 	mu     struct {
 		sync.Mutex
 		spent map[scalarKey]int64 // nanoseconds, by filters, since the last try
+		paths map[scalarKey]int64 // the same, of paths
+		never map[scalarKey]bool  // there can be none
+		built int                 // indexes of paths
 	}
 }
 
 func newScalarIndexes(l *Ledger) *scalarIndexes {
 	x := &scalarIndexes{memory: l.Force(KindSealed, 0)}
-	x.mu.spent = map[scalarKey]int64{}
+	x.mu.spent, x.mu.paths, x.mu.never = map[scalarKey]int64{}, map[scalarKey]int64{}, map[scalarKey]bool{}
 	return x
 }
 
@@ -110,6 +127,53 @@ func (x *scalarIndexes) add(k scalarKey, ix scalarindex.Index) {
 		maps.Copy(next, *old)
 	}
 	x.built.Store(&next)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if delete(x.mu.paths, k); k.path != "" {
+		x.mu.built++
+	}
+}
+
+// takes reports whether an index may be built.
+func (x *scalarIndexes) takes(k scalarKey) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.takesLocked(k)
+}
+
+func (x *scalarIndexes) takesLocked(k scalarKey) bool {
+	return !x.mu.never[k] && (k.path == "" || x.mu.built < maxPaths)
+}
+
+// rule notes that there can be no such index: the rows of the segment stay what they are.
+func (x *scalarIndexes) rule(k scalarKey) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if delete(x.mu.paths, k); len(x.mu.never) >= maxCounted {
+		for old := range x.mu.never { // any: it is tried again when filters have paid for that
+			delete(x.mu.never, old)
+			break
+		}
+	}
+	x.mu.never[k] = true
+}
+
+// dropLocked forgets the path that has the least, and takes that off the others: what
+// they have from long ago does not keep a new one out for ever.
+func (x *scalarIndexes) dropLocked() {
+	var least scalarKey
+	for k, n := range x.mu.paths {
+		if least.path == "" || n < x.mu.paths[least] {
+			least = k
+		}
+	}
+	n := x.mu.paths[least]
+	delete(x.mu.paths, least)
+	if n > 0 {
+		for k := range x.mu.paths {
+			x.mu.paths[k] -= n
+		}
+	}
 }
 
 // pay notes that a filter cost so many nanoseconds that the index would have
@@ -117,14 +181,21 @@ func (x *scalarIndexes) add(k scalarKey, ix scalarindex.Index) {
 func (x *scalarIndexes) pay(k scalarKey, nanos, price int64) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, ok := x.mu.spent[k]; !ok && k.path != "" && len(x.mu.spent) >= maxPaths {
+	if !x.takesLocked(k) {
 		return false
 	}
-	x.mu.spent[k] += nanos
-	if x.mu.spent[k] < price {
+	spent := x.mu.spent
+	if k.path != "" {
+		spent = x.mu.paths
+		if _, ok := spent[k]; !ok && len(spent) >= maxCounted {
+			x.dropLocked()
+		}
+	}
+	spent[k] += nanos
+	if spent[k] < price {
 		return false
 	}
-	x.mu.spent[k] = -8 * price // should it fail, the next try is far
+	spent[k] = -8 * price // should it fail, the next try is far
 	return true
 }
 
@@ -284,7 +355,7 @@ func (b *scalarBuilder) build(ctx context.Context, j scalarJob) {
 
 // buildScalar builds and publishes an index, if memory allows.
 func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
-	if ctx.Err() != nil || s.scalars.has(k) {
+	if ctx.Err() != nil || s.scalars.has(k) || !s.scalars.takes(k) {
 		return ctx.Err()
 	}
 	c := s.rows.Column(k.fieldID)
@@ -294,8 +365,12 @@ func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
 	}
 	defer room.Release()
 	ix, err := newScalarIndex(ctx, k, c, s.latest())
-	if err != nil || ix == nil {
+	if err != nil {
 		return err
+	}
+	if ix == nil {
+		s.scalars.rule(k)
+		return nil
 	}
 	if err := s.scalars.memory.Grow(ix.Bytes()); err != nil {
 		return err
@@ -310,7 +385,7 @@ func newScalarIndex(ctx context.Context, k scalarKey, c *schema.Column, latest *
 	kind, text := k.kind, c.Type == schema.VarChar
 	switch {
 	case kind == scalarindex.Paths && c.Type == schema.JSON:
-		p, err := expr.IndexPath(ctx, c, k.path)
+		p, err := expr.IndexPath(ctx, c, k.path, pathTexts(c))
 		if err != nil || p == nil {
 			return nil, err
 		}

@@ -1,10 +1,14 @@
 package segments
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/querynode/querynode/internal/scalarindex"
+	"github.com/querynode/querynode/internal/schema"
 )
 
 // untilIndexed queries until the segment's field has the index.
@@ -94,5 +98,60 @@ func TestCloseWhileIndexesAreDue(t *testing.T) {
 	r.handOff(1)
 	for range 210 {
 		r.prices(QueryRequest{Read: Read{Plan: r.plan(`price > 100 and color > "a"`)}})
+	}
+}
+
+// However many paths filters named once, a path that they name often gets its index, until there are enough.
+func TestPathsThatFiltersNamedOnceKeepNoneOut(t *testing.T) {
+	x := newScalarIndexes(NewLedger(0))
+	key := func(path string) scalarKey { return scalarKey{1, scalarindex.Paths, path} }
+	for i := range 3 * maxCounted {
+		x.pay(scalarKey{int64(i), scalarindex.Order, ""}, 1, 1000)
+		for range 2 {
+			x.pay(key(fmt.Sprintf("[%d]", i)), 10, 1000)
+		}
+	}
+	due := false
+	for i := range 200 { // between others, each of them new
+		due = due || x.pay(key(`["hot"]`), 10, 1000)
+		x.pay(key(fmt.Sprintf(`["once"][%d]`, i)), 10, 1000)
+	}
+	if !due {
+		t.Error("the path gets no index")
+	}
+	if n := len(x.mu.paths); n > maxCounted {
+		t.Errorf("%d paths are counted", n)
+	}
+	for i := range maxPaths {
+		x.add(key(fmt.Sprintf("[%d]", i)), &scalarindex.Path{})
+	}
+	if x.pay(key(`["late"]`), 5000, 1000) || x.takes(key(`["late"]`)) {
+		t.Error("there are more indexes than there may be")
+	}
+}
+
+// A path whose texts are too long to be copied is tried once, and takes no more than was reserved.
+func TestAPathOfLongTextsGetsNoIndex(t *testing.T) {
+	r := newRig(t, rigOptions{schema: itemsWithDocs()})
+	r.insert(1, seq(0, 300)...)
+	r.handOff(1)
+	s := r.sealed(1)
+	c := &schema.Column{FieldID: docField, Type: schema.JSON}
+	for range 300 {
+		c.Str = append(c.Str, `{"body": "`+strings.Repeat(`0123456789abcdef\n`, 500)+`", "tag": "a\nb"}`)
+	}
+	for i, old := range s.rows.Columns {
+		if old.FieldID == docField {
+			s.rows.Columns[i] = c
+		}
+	}
+	body, tag := scalarKey{docField, scalarindex.Paths, `["body"]`}, scalarKey{docField, scalarindex.Paths, `["tag"]`}
+	must(t, s.buildScalar(t.Context(), body))
+	if s.scalars.has(body) || s.scalars.takes(body) || s.scalars.pay(body, 5000, 1000) {
+		t.Error("it has an index, or is tried again")
+	}
+	must(t, s.buildScalar(t.Context(), tag))
+	if !s.scalars.has(tag) || s.scalars.memory.size() > scalarRoom(scalarindex.Paths, c) {
+		t.Errorf("the short texts have no index, or it takes %d bytes", s.scalars.memory.size())
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +38,7 @@ func (x *indexSet) Path(id int64, path string) *scalarindex.Path {
 	x.asked[scalarindex.Paths]++
 	key := fmt.Sprint(id, path)
 	if _, ok := x.built[key]; !ok {
-		p, err := IndexPath(context.Background(), x.cols[id], path)
+		p, err := IndexPath(context.Background(), x.cols[id], path, 1<<20)
 		if err != nil {
 			x.t.Fatal(err)
 		}
@@ -164,6 +166,48 @@ func TestWants(t *testing.T) {
 			t.Errorf("%s: %v, want %s", text, got, want)
 		}
 	}
+}
+
+// A path that is too long to be read again, as that of a key of the dynamic field gets one step more, has no index.
+func TestLongPathsWantNoIndex(t *testing.T) {
+	s := parseSchema(t, modelSchema)
+	long := strings.Repeat("[0]", MaxPath)
+	for text, want := range map[string]int{"meta" + long + " == 1": 1, "c" + long + " == 1": 0, "c" + long[3:] + " == 1": 1, `meta["` + strings.Repeat("a", 2*maxPathText) + `"] == 1`: 0} {
+		got := 0
+		mustCompile(t, s, text, nil).Wants(func(_ int64, _ scalarindex.Kind, path string, _ int) {
+			got++
+			if _, err := IndexPath(t.Context(), &schema.Column{Type: schema.JSON}, path, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		if got != want {
+			t.Errorf("%.20s: %d indexes, want %d", text, got, want)
+		}
+	}
+}
+
+// Texts with escapes are copied, but no more of them than there is room for.
+func TestIndexPathKeepsToItsRoom(t *testing.T) {
+	const n, room = 1000, 300 << 10
+	c := &schema.Column{Type: schema.JSON}
+	for range n {
+		c.Str = append(c.Str, `{"body":"`+strings.Repeat(`0123456789abcdef\n`, 900)+`","tag":"a\nb"}`)
+	}
+	took := func(path string, want bool) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		p, err := IndexPath(t.Context(), c, path, room)
+		runtime.ReadMemStats(&after)
+		if err != nil || (p != nil) != want {
+			t.Fatalf("%s: %v, %v", path, p != nil, err)
+		}
+		if n, most := int64(after.TotalAlloc-before.TotalAlloc), scalarindex.PathRoom(n)+room+8*int64(len(c.Str[0])); n > most {
+			t.Errorf("%s: %d bytes, at most %d were to be taken", path, n, most)
+		}
+	}
+	took(`["body"]`, false)
+	took(`["tag"]`, true)
 }
 
 // BenchmarkMillion is a > x and b in [...] over a million rows; a is true for

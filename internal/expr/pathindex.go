@@ -21,13 +21,16 @@ func pathText(path []step) string {
 const maxExact = 1 << 53
 
 // IndexPath builds the index of a path, which is written as in ["a"][0], over a column of JSON; nil if a
-// value is an integer that a float64 does not hold. The error is that of ctx, or of class Invalid if the path is none.
-func IndexPath(ctx context.Context, c *schema.Column, path string) (*scalarindex.Path, error) {
+// value is an integer that a float64 does not hold, or if its texts that have escapes take more than so many bytes. It
+// takes scalarindex.PathRoom beside them. The error is that of ctx, or of class Invalid if the path is none.
+func IndexPath(ctx context.Context, c *schema.Column, path string, texts int64) (*scalarindex.Path, error) {
 	n, err := parse("x"+path, nil, "")
 	if err != nil || n.kind != nName {
 		return nil, errclass.New(errclass.Invalid, "%q is no path", clip(path))
 	}
-	v := scalarindex.NewPathValues(c.Rows())
+	v := scalarindex.NewPathValues(c.Rows(), texts)
+	var x value
+	var decoded []byte
 	for i, doc := range c.Str {
 		if i&4095 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -41,8 +44,7 @@ func IndexPath(ctx context.Context, c *schema.Column, path string) (*scalarindex
 		if (jsonExists{}).test(nil, doc, at) == yes {
 			v.Solid[i>>6] |= bit
 		}
-		x, decoded := readJSON(doc, at, nil)
-		v.Copied += int64(cap(decoded))
+		x, decoded = readJSON(doc, at, decoded[:0])
 		switch x.k {
 		case kBool:
 			v.Bool[x.i][i>>6] |= bit
@@ -54,15 +56,24 @@ func IndexPath(ctx context.Context, c *schema.Column, path string) (*scalarindex
 		case kFloat:
 			v.Number[i], v.IsNumber[i] = x.f, true
 		case kString:
+			if len(decoded) > 0 {
+				var ok bool
+				if x.s, ok = v.Copy(x.s); !ok {
+					return nil, nil
+				}
+			}
 			v.Text[i], v.IsText[i] = x.s, true
 		}
 	}
 	return scalarindex.NewPath(ctx, v)
 }
 
+// maxPathText is the longest path that gets an index: segments keep the texts of those that filters name.
+const maxPathText = 1024
+
 // lookup asks the index of the path.
 func (p *jsonPred) lookup(ix Indexes, n int) *lookup {
-	if p.field.ID == derivedID || len(p.path) == 0 {
+	if p.field.ID == derivedID || len(p.path) == 0 || len(p.path) > MaxPath {
 		return nil
 	}
 	switch c := p.cond.(type) {
@@ -78,7 +89,11 @@ func (p *jsonPred) lookup(ix Indexes, n int) *lookup {
 	default:
 		return nil
 	}
-	at := ix.Path(p.field.ID, pathText(p.path))
+	text := pathText(p.path)
+	if len(text) > maxPathText {
+		return nil
+	}
+	at := ix.Path(p.field.ID, text)
 	if at == nil {
 		return nil
 	}

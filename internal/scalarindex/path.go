@@ -1,6 +1,9 @@
 package scalarindex
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // Path is an index of the values at one path of JSON documents: numbers and texts in order,
 // and which rows hold true, false, or anything that is not empty.
@@ -20,20 +23,45 @@ type PathValues struct {
 	IsNumber, IsText []bool
 	Bool             [2][]uint64
 	Solid, Valid     []uint64
-	Copied           int64 // bytes of texts that are no part of the column
+	texts            int64           // bytes that copies of texts may still take
+	copied           int64           // bytes that they take
+	copies           strings.Builder // the last of them, with room for more
 }
 
-// NewPathValues returns values of n rows, none of which has any.
-func NewPathValues(n int) *PathValues {
+// PathRoom is the most memory that building the index of a path of so many rows takes, without copies of texts:
+// for each row its values, and the largest of what sorts them.
+func PathRoom(rows int) int64 { return 112 * int64(rows) }
+
+// NewPathValues returns values of n rows, none of which has any. Copies of texts may take so many bytes.
+func NewPathValues(n int, texts int64) *PathValues {
 	w := (n + 63) / 64
-	return &PathValues{Number: make([]float64, n), Text: make([]string, n), IsNumber: make([]bool, n), IsText: make([]bool, n),
+	return &PathValues{texts: texts, Number: make([]float64, n), Text: make([]string, n), IsNumber: make([]bool, n), IsText: make([]bool, n),
 		Bool: [2][]uint64{make([]uint64, w), make([]uint64, w)}, Solid: make([]uint64, w), Valid: make([]uint64, w)}
+}
+
+// copyPiece is how much memory is taken at once for copies of texts: each for itself takes up to a half more.
+const copyPiece = 64 << 10
+
+// Copy copies a text that is no part of the column; false if copies would take more than they may.
+func (v *PathValues) Copy(text string) (string, bool) {
+	if len(text) > v.copies.Cap()-v.copies.Len() {
+		if int64(len(text)) > v.texts {
+			return "", false
+		}
+		v.copies = strings.Builder{}
+		v.copies.Grow(max(len(text), int(min(copyPiece, v.texts))))
+		v.texts -= int64(v.copies.Cap())
+		v.copied += int64(v.copies.Cap())
+	}
+	from := v.copies.Len()
+	v.copies.WriteString(text)
+	return v.copies.String()[from:], true
 }
 
 // NewPath builds the index; the error is that of ctx. It keeps v.
 func NewPath(ctx context.Context, v *PathValues) (*Path, error) {
 	n := len(v.Number)
-	p := &Path{Bools: v.Bool, Solid: v.Solid, Valid: v.Valid, own: v.Copied + 4*8*int64(len(v.Solid))}
+	p := &Path{Bools: v.Bool, Solid: v.Solid, Valid: v.Valid, own: v.copied + 4*8*int64(len(v.Solid))}
 	var err error
 	if some(v.IsNumber) {
 		if p.Numbers, err = NewOrdered(ctx, v.Number, v.IsNumber); err != nil {
