@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/errors"
 
@@ -20,6 +21,9 @@ import (
 
 // maxLine bounds a line of JSON.
 const maxLine = 64 << 20
+
+// errNotUTF8 is of text in another encoding, which would be changed without a word.
+var errNotUTF8 = errors.New("not UTF-8: convert the file, as with iconv -f latin1 -t utf-8")
 
 // textFormat says in which format a file is whose rows are texts: "jsonl", "csv",
 // or "" for a file of another kind.
@@ -92,6 +96,9 @@ func (t *textRows) jsonLines(in io.Reader) func() (map[string]json.RawMessage, e
 			if len(text) == 0 {
 				continue
 			}
+			if !utf8.Valid(text) {
+				return nil, t.bad("", errNotUTF8)
+			}
 			var row map[string]json.RawMessage
 			if err := json.Unmarshal(text, &row); err != nil || row == nil {
 				return nil, t.bad("", errors.Newf("not a JSON object: %s", jsonTrouble(err, text)))
@@ -100,6 +107,9 @@ func (t *textRows) jsonLines(in io.Reader) func() (map[string]json.RawMessage, e
 		}
 		if err := s.Err(); err != nil {
 			t.line++
+			if errors.Is(err, bufio.ErrTooLong) {
+				err = errors.Newf("longer than %d MiB", maxLine>>20)
+			}
 			return nil, t.bad("", err)
 		}
 		return nil, io.EOF
@@ -156,6 +166,9 @@ func (t *textRows) csvLines(in io.Reader) (func() (map[string]json.RawMessage, e
 		t.line, _ = r.FieldPos(0)
 		row := make(map[string]json.RawMessage, len(record))
 		for i, text := range record {
+			if !utf8.ValidString(text) {
+				return nil, t.bad(fields[i].Name, errNotUTF8)
+			}
 			row[fields[i].Name] = cellJSON(text, fields[i])
 		}
 		return row, nil
@@ -231,7 +244,10 @@ func (t *textRows) read(n int) (*rowBatch, error) {
 		}
 		b.bytes = 0
 		for i := range columns {
-			b.bytes += columns[i].bytes
+			b.bytes += columns[i].bytes()
+		}
+		if meta != nil {
+			b.bytes += meta.bytes()
 		}
 	}
 	if b.rows == 0 {

@@ -161,3 +161,37 @@ func FuzzTextsOfRows(f *testing.F) {
 		}
 	})
 }
+
+// What the dynamic field has counts too, and so does what stands in the place of a null.
+func TestACallIsBoundedByAllThatItHolds(t *testing.T) {
+	dynamic := points()
+	dynamic.Dynamic = true
+	nulls := points()
+	nulls.Fields = append(nulls.Fields, schema.Field{ID: 103, Name: "n", Type: schema.FloatVector, Dim: 8192, Nullable: true})
+	for _, x := range []struct {
+		name string
+		sc   *schema.Schema
+		row  string
+	}{
+		{"dynamic field", dynamic, `{"id": 1, "v": [1, 2], "k": "` + strings.Repeat("x", 100<<10) + `"}` + "\n"},
+		{"null vectors", nulls, `{"id": 1, "v": [1, 2]}` + "\n"},
+	} {
+		r, err := openTexts("-", "jsonl", strings.NewReader(strings.Repeat(x.row, 1000)), x.sc, false, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := r.read(1000)
+		if err != nil || b.rows == 1000 || b.bytes > maxCallBytes+maxCallBytes/8 {
+			t.Errorf("%s: %d rows of %d bytes in one call, %v", x.name, b.rows, b.bytes, err)
+		}
+	}
+}
+
+// TestTextInAnotherEncodingIsRefused: it would be changed, and two keys could become one.
+func TestTextInAnotherEncodingIsRefused(t *testing.T) {
+	sh, _ := served(t)
+	sh.ok("collection", "create", "places", "--field", "id:varchar(8):pk", "--field", "v:vector(2)")
+	sh.fails(exitError, []string{"latin.jsonl, line 2", "not UTF-8"}, "insert", "places",
+		rowsFile(t, "latin.jsonl", "{\"id\": \"a\", \"v\": [1, 2]}\n{\"id\": \"caf\xe9\", \"v\": [1, 2]}\n"))
+	sh.fails(exitError, []string{`latin.csv, line 2, field "id"`, "not UTF-8"}, "insert", "places", rowsFile(t, "latin.csv", "id,v\ncaf\xe9,\"[1, 2]\"\n"))
+}

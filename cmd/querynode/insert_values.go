@@ -22,8 +22,8 @@ import (
 type typedColumn struct {
 	field schema.Field
 	valid []bool
-	given bool // some row has a value
-	bytes int64
+	given bool  // some row has a value
+	chars int64 // in texts
 
 	bools   []bool
 	ints    []int64
@@ -36,7 +36,6 @@ type typedColumn struct {
 
 // add appends the value of one row; nil and null are none.
 func (c *typedColumn) add(raw json.RawMessage) error {
-	c.bytes += int64(len(raw)) + 8
 	if raw == nil || string(raw) == "null" {
 		if !c.field.MayBeAbsent() {
 			return errors.New("no value, and the field is neither nullable nor has it a default value")
@@ -74,10 +73,24 @@ func (c *typedColumn) addNothing() {
 		c.floats = append(c.floats, make([]float32, c.field.Dim)...)
 	case c.field.ID == schema.DynamicFieldID:
 		c.valid[len(c.valid)-1] = true // an empty object, no null
-		c.texts = append(c.texts, "{}")
+		c.addText("{}")
 	default:
-		c.texts = append(c.texts, "")
+		c.addText("")
 	}
+}
+
+func (c *typedColumn) addText(text string) {
+	c.texts, c.chars = append(c.texts, text), c.chars+int64(len(text))
+}
+
+// bytes bounds what the column takes in a call.
+func (c *typedColumn) bytes() int64 {
+	const (
+		varint = 10 // at most
+		length = 6  // before a text
+	)
+	return int64(len(c.valid)+len(c.bools)+varint*len(c.ints)+4*len(c.floats)+8*len(c.doubles)+
+		length*len(c.texts)+length*len(c.lengths)+length*len(c.indices)) + c.chars
 }
 
 // addValue appends a value that is no list: of a field, or an element.
@@ -122,7 +135,7 @@ func (c *typedColumn) addValue(t schema.Type, raw json.RawMessage) (err error) {
 		if !json.Valid(raw) {
 			return wanted(t, raw)
 		}
-		c.texts = append(c.texts, string(raw))
+		c.addText(string(raw))
 	default:
 		text, ok := unquote(raw)
 		if !ok {
@@ -131,7 +144,7 @@ func (c *typedColumn) addValue(t schema.Type, raw json.RawMessage) (err error) {
 		if most := c.field.MaxLength; most > 0 && len(text) > most {
 			return errors.Newf("the text has %d bytes, the field takes %d", len(text), most)
 		}
-		c.texts = append(c.texts, text)
+		c.addText(text)
 	}
 	return nil
 }

@@ -115,8 +115,8 @@ func (cmd *quickstartCmd) config(a *app, out *console.Console) (*config.Config, 
 		return nil, usage(errors.New("the quick start needs a node that is its own coordinator: leave node.standalone out"))
 	}
 	for key, addr := range map[string]*string{"grpc.listen": &cfg.GRPC.Listen, "admin.listen": &cfg.Admin.Listen} {
-		// Who named an address wants that one.
-		if !from[key].Set && taken(*addr) {
+		// Who named an address wants that one; an image publishes its own.
+		if !from[key].Set && !from[key].Weak && taken(*addr) {
 			out.Notef("%s is taken, so another port is used instead (%s)", *addr, key)
 			*addr = "127.0.0.1:0"
 		}

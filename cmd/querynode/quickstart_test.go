@@ -103,6 +103,12 @@ func TestATakenDefaultPortIsReplacedANamedOneIsNot(t *testing.T) {
 	if err != nil || cfg.GRPC.Listen != defaultAddr {
 		t.Errorf("%v, %v", cfg.GRPC.Listen, err)
 	}
+	// A container in which it is taken is reached at no other.
+	a.environ = []string{"QUERYNODE_DEFAULT_GRPC_LISTEN=" + defaultAddr}
+	cfg, err = (&quickstartCmd{configFlags: configFlags{DataDir: &dir}}).config(a, out)
+	if err != nil || cfg.GRPC.Listen != defaultAddr {
+		t.Errorf("the address of an image became %v, %v", cfg.GRPC.Listen, err)
+	}
 }
 
 func TestTheQuickStartWritesToNobodyElsesCollection(t *testing.T) {

@@ -106,7 +106,7 @@ func TestVariablesThatAreWeakerThanTheFile(t *testing.T) {
 	if c.GRPC.Listen != "127.0.0.1:3" || c.Admin.Listen != "0.0.0.0:2" {
 		t.Errorf("grpc.listen is %q, admin.listen %q", c.GRPC.Listen, c.Admin.Listen)
 	}
-	if o := from["admin.listen"]; o.Set || o.Source != "default QUERYNODE_DEFAULT_ADMIN_LISTEN" {
+	if o := from["admin.listen"]; o.Set || !o.Weak || o.Source != "default QUERYNODE_DEFAULT_ADMIN_LISTEN" {
 		t.Errorf("admin.listen comes from %+v", o)
 	}
 	if c, _ := load(t, Sources{Environ: append(image, "QUERYNODE_GRPC_LISTEN=127.0.0.1:4")}); c.GRPC.Listen != "127.0.0.1:4" {
@@ -200,7 +200,9 @@ func TestVariablesThatAreNotOurs(t *testing.T) {
 		"QUERYNODE_SERVICE_HOST=10.0.0.1", "QUERYNODE_SERVICE_PORT=19530", "QUERYNODE_SERVICE_PORT_GRPC=19530", "QUERYNODE_PORT=tcp://10.0.0.1:19530",
 		"QUERYNODE_PORT_19530_TCP=tcp://10.0.0.1:19530", "QUERYNODE_PORT_19530_TCP_ADDR=10.0.0.1", "QUERYNODE_PORT_19530_TCP_PORT=19530", "QUERYNODE_PORT_19530_TCP_PROTO=tcp",
 		"QUERYNODE_HEADLESS_SERVICE_HOST=None", "QUERYNODE_HEADLESS_PORT_9091_TCP=tcp://10.0.0.1:9091",
+		"QUERYNODE_DEFAULT_SERVICE_HOST=10.0.0.1", "QUERYNODE_DEFAULT_SERVICE_PORT=19530", "QUERYNODE_DEFAULT_PORT=tcp://10.0.0.1:19530", "QUERYNODE_DEFAULT_PORT_19530_TCP_ADDR=10.0.0.1",
 	}})
+	mustComplain(t, Sources{Environ: []string{"QUERYNODE_DEFAULT_PORT=19530"}}, "QUERYNODE_DEFAULT_PORT (environment): unknown key")
 	mustComplain(t, Sources{Environ: []string{"QUERYNODE_GRPC_PORT=19530"}}, "QUERYNODE_GRPC_PORT (environment): unknown key")
 }
 

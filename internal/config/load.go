@@ -36,6 +36,8 @@ type Origin struct {
 	Source string
 	// Set is whether a source other than the defaults gave it.
 	Set bool
+	// Weak is whether a variable QUERYNODE_DEFAULT_... gave the default.
+	Weak bool
 	// Given is what it gave, as WriteYAML prints it: a path may be relative, and zero
 	// stand for the default. Nil if it is not set.
 	Given any
@@ -205,14 +207,16 @@ func (l *loader) weakVariables(environ []string) {
 		}
 		i := slices.Index(known, name)
 		if i < 0 {
-			l.unknown(name, "environment", nearest(name, known))
+			if !isService(name, value) { // one called querynode-default
+				l.unknown(name, "environment", nearest(name, known))
+			}
 			continue
 		}
 		if err := l.keys[i].set(&l.config, value); err != nil {
 			l.bad(l.names[i] + " (environment " + name + "): " + err.Error())
 			continue
 		}
-		l.origins[l.names[i]] = Origin{Source: fromDefault + " " + name}
+		l.origins[l.names[i]] = Origin{Source: fromDefault + " " + name, Weak: true}
 	}
 }
 
@@ -261,6 +265,11 @@ func isOther(name, value string) bool {
 	if slices.Contains(otherVariables, name) || strings.HasPrefix(name, testPrefix) || strings.HasPrefix(name, weakPrefix) {
 		return true
 	}
+	return isService(name, value)
+}
+
+// isService says whether Kubernetes gave the variable, for a Service.
+func isService(name, value string) bool {
 	if !serviceVariable.MatchString(name) {
 		return false
 	}
