@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
 )
 
@@ -43,8 +44,14 @@ func TestAReleasedCollectionThatIsWrittenToIsLoadedAgain(t *testing.T) {
 	must(t, err)
 	b := &schema.Batch{Rows: 2000, Columns: []*schema.Column{keysOf(between(total, total+2000)...),
 		{FieldID: thingID + 1, Type: schema.FloatVector, Dim: 2, Float: make([]float32, 4000)}, {FieldID: thingID + 2, Type: schema.VarChar, Str: make([]string, 2000)}}}
-	_, err = r.Insert(within(t), things, "", b, false)
-	must(t, err)
+	// What was just released may still be in memory: a caller is told to try again.
+	eventually(t, "there is room", func() bool {
+		_, err := r.Insert(within(t), things, "", b, false)
+		if err != nil && !errclass.Is(err, errclass.Exhausted) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	eventually(t, "it is told again", told)
 	must(t, r.DropCollection(within(t), things))
 	eventually(t, "nothing is left to be stored", func() bool { return !told() })
