@@ -360,7 +360,7 @@ func TestTheLedgerHasWhatSmallSegmentsTake(t *testing.T) {
 		k := reconciled{vector: schema.Field{Type: schema.FloatVector, Dim: 4}, index: VectorIndex{Type: indexed, Metric: index.L2},
 			fields: []schema.Field{{ID: priceField, Name: "x", Type: schema.VarChar}}}
 		r := newRig(t, rigOptions{schema: k.schema(), index: k.index})
-		const many = 50
+		const many = 100
 		load := func() {
 			for i := range int64(many) {
 				must(t, r.load(i+1))
