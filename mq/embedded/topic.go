@@ -224,19 +224,19 @@ func (t *topic) finish() error {
 	if t.doubt != nil {
 		errs = t.repair()
 	}
-	if t.file == nil {
-		return errs
-	}
 	if t.unsaved && errs == nil {
 		errs = t.sync()
 	}
+	// Also without a file, after a repair or before the first message: all there is is durable.
 	m := t.mark()
 	if errs == nil && (m != t.meta.Durable || t.meta.Unsynced != "") {
-		t.meta.Unsynced = "" // all is durable
+		t.meta.Unsynced = ""
 		errs = t.saveMeta(t.meta.Term)
 	}
-	errs = errors.CombineErrors(errs, t.file.Close())
-	t.file = nil
+	if t.file != nil {
+		errs = errors.CombineErrors(errs, t.file.Close())
+		t.file = nil
+	}
 	return errors.Wrapf(errs, "close topic %s", t.name)
 }
 

@@ -148,3 +148,38 @@ func TestWhatASyncFailedForIsWrittenAgain(t *testing.T) {
 	wantMessages(t, got, numbers(1, 4)...)
 	mustClose(t, q)
 }
+
+// TestACleanCloseLeavesNothingInDoubt: also where there is no file to close, as nothing was
+// ever written, or as a file whose end was in doubt was cut and is not written again.
+func TestACleanCloseLeavesNothingInDoubt(t *testing.T) {
+	doubt := func(t *testing.T, q *Queue, disk *memFS, p mq.Producer) {
+		appendSome(t, p, 1, 3)
+		disk.setHook(failing(syscall.EIO, 1, "sync"))
+		if err := q.Sync(testCtx(t), topicName); err == nil {
+			t.Fatal("the sync that failed says nothing")
+		}
+	}
+	for name, c := range map[string]struct {
+		live func(t *testing.T, q *Queue, disk *memFS, p mq.Producer)
+		left int
+	}{
+		"nothing was written":        {func(*testing.T, *Queue, *memFS, mq.Producer) {}, 0},
+		"repaired by the next owner": {func(t *testing.T, q *Queue, disk *memFS, p mq.Producer) { doubt(t, q, disk, p); mustProducer(t, q, 2) }, 3},
+		"repaired by the close":      {doubt, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk, dir := newMemFS(), t.TempDir()
+			q := mustOpen(t, lazyOptions(t, disk, dir, SyncInterval, "boot 1"))
+			c.live(t, q, disk, mustProducer(t, q, 1))
+			mustClose(t, q)
+
+			q = mustOpen(t, lazyOptions(t, disk.worst(), dir, SyncInterval, "boot 2"))
+			got, _ := readAll(t, q, mq.ReaderOptions{})
+			wantMessages(t, got, numbers(1, c.left)...)
+			if n := q.Stats().UnsyncedEnds; n != 0 {
+				t.Errorf("after a clean close %d topics are said to have lost messages", n)
+			}
+			mustClose(t, q)
+		})
+	}
+}
