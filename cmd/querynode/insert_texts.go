@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,7 +18,7 @@ import (
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
-// maxLine bounds a line of JSON.
+// maxLine bounds a line of JSON, and a record of CSV.
 const maxLine = 64 << 20
 
 // errNotUTF8 is of text in another encoding, which would be changed without a word.
@@ -99,6 +98,9 @@ func (t *textRows) jsonLines(in io.Reader) func() (map[string]json.RawMessage, e
 			if !utf8.Valid(text) {
 				return nil, t.bad("", errNotUTF8)
 			}
+			if halfCharacter(text) {
+				return nil, t.bad("", errHalf)
+			}
 			var row map[string]json.RawMessage
 			if err := json.Unmarshal(text, &row); err != nil || row == nil {
 				return nil, t.bad("", errors.Newf("not a JSON object: %s", jsonTrouble(err, text)))
@@ -129,9 +131,9 @@ func jsonTrouble(err error, text []byte) string {
 
 // csvLines reads the head, which names the fields, and then a row from each record.
 func (t *textRows) csvLines(in io.Reader) (func() (map[string]json.RawMessage, error), error) {
-	r := csv.NewReader(in)
-	head, err := r.Read()
-	t.line = 1
+	r := newCSVRecords(in)
+	head, err := r.read()
+	t.line = r.line
 	if errors.Is(err, io.EOF) {
 		return nil, t.bad("", errors.New("empty; want a first line with the names of the fields"))
 	}
@@ -140,7 +142,7 @@ func (t *textRows) csvLines(in io.Reader) (func() (map[string]json.RawMessage, e
 	}
 	fields := make([]schema.Field, len(head))
 	for i, name := range head {
-		name = strings.TrimSpace(strings.TrimPrefix(name, "\ufeff"))
+		name = strings.TrimSpace(name)
 		f, err := t.field(name)
 		if err != nil {
 			return nil, err
@@ -151,25 +153,24 @@ func (t *textRows) csvLines(in io.Reader) (func() (map[string]json.RawMessage, e
 		fields[i] = f
 	}
 	return func() (map[string]json.RawMessage, error) {
-		record, err := r.Read()
+		record, err := r.read()
 		if errors.Is(err, io.EOF) {
 			return nil, io.EOF
 		}
-		var parse *csv.ParseError
-		if errors.As(err, &parse) {
-			t.line = parse.Line
-			return nil, t.bad("", parse.Err)
-		}
+		t.line = r.line
 		if err != nil {
 			return nil, t.bad("", err)
 		}
-		t.line, _ = r.FieldPos(0)
 		row := make(map[string]json.RawMessage, len(record))
 		for i, text := range record {
 			if !utf8.ValidString(text) {
 				return nil, t.bad(fields[i].Name, errNotUTF8)
 			}
-			row[fields[i].Name] = cellJSON(text, fields[i])
+			cell := cellJSON(text, fields[i])
+			if halfCharacter(cell) {
+				return nil, t.bad(fields[i].Name, errHalf)
+			}
+			row[fields[i].Name] = cell
 		}
 		return row, nil
 	}, nil

@@ -94,11 +94,100 @@ func TestWhatIsWrongWithARowIsSaidWithLineAndField(t *testing.T) {
 		{"csv", "id,v\n1,\"[1, 2]\"\n2,\n", `line 3, field "v": no value`},
 		{"csv", "id,v\n1\n", "line 2: wrong number of fields"},
 		{"csv", "id,v\n1,\"[1, 2\"\n", `line 2, field "v": want a list of 2 numbers`},
+		{"csv", "id,v\n1,\"[1, 2]\n2,\n", `line 2: extraneous or missing " in quoted-field, at line 4`},
+		{"csv", "id,v\n1,\"[1,\n2]\"\n\n2\n", "line 5: wrong number of fields"},
+		{"csv", "\"id,v\n1,\n", `line 1: extraneous or missing "`},
+		{"jsonl", `{"id": 1, "v": [1, 2], "w": "\ud800"}`, "line 1: half of a character"},
+		{"jsonl", `{"id": 1, "v": [1, 2], "w": "\udc00\ud800"}`, "line 1: half of a character"},
+		{"jsonl", `{"id": 1, "v": [1, 2], "\uDBFFx": 1}`, "line 1: half of a character"},
 	} {
 		err := readTexts(x.format, x.text)
 		if err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s %q: error %v, want %q", x.format, x.text, err, x.want)
 		}
+	}
+}
+
+// TestAQuoteThatIsLeftOpenDoesNotTakeAllTheRest: what comes behind it may be larger than the
+// memory; it is said where the record began.
+func TestAQuoteThatIsLeftOpenDoesNotTakeAllTheRest(t *testing.T) {
+	for _, x := range []struct{ before, want string }{
+		{"id,v,w\n1,\"[1,\n2]\",\"a\nb\"\n2,\"", "line 5: longer than 64 MiB from here: is a quote left open?"},
+		{"id,\"", "line 1: longer than 64 MiB from here: is a quote left open?"},
+	} {
+		rest := &endless{}
+		r, err := openTexts("-", "csv", io.MultiReader(strings.NewReader(x.before), rest), points(), false, 0)
+		for err == nil {
+			_, err = r.read(2)
+		}
+		if !strings.Contains(err.Error(), x.want) {
+			t.Errorf("error %v, want %q", err, x.want)
+		}
+		if rest.read > maxLine+64<<10 {
+			t.Errorf("%d bytes were read", rest.read)
+		}
+	}
+	// Many records may be longer together.
+	rows := strings.Repeat("1,\"[1, 2]\",\""+strings.Repeat("\n", 4<<20)+"\"\n", maxLine/(4<<20)+1)
+	sc := points()
+	sc.Fields[2].MaxLength = 0
+	r, err := openTexts("-", "csv", strings.NewReader("id,v,w\n"+rows), sc, false, 0)
+	n := 0
+	for err == nil {
+		var b *rowBatch
+		if b, err = r.read(1); err == nil {
+			n += b.rows
+		}
+	}
+	if !errors.Is(err, io.EOF) || n != maxLine/(4<<20)+1 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// endless is a text without an end.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = "x\n"[(e.read+i)%2]
+	}
+	e.read += len(p)
+	return len(p), nil
+}
+
+// TestAByteOrderMarkIsNoPartOfTheFirstName: spreadsheets write one, and quote every name.
+func TestAByteOrderMarkIsNoPartOfTheFirstName(t *testing.T) {
+	for format, text := range map[string]string{
+		"csv":   "\ufeff\"id\",\"v\"\n1,\"[1, 2]\"\n",
+		"jsonl": "\ufeff{\"id\": 1, \"v\": [1, 2]}\n",
+	} {
+		if err := readTexts(format, text); err != nil {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+	if err := readTexts("csv", "\ufeffid,v\n1,\"[1, 2]\"\n"); err != nil {
+		t.Error(err)
+	}
+	if err := readTexts("csv", "\ufeff"); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Error(err)
+	}
+}
+
+// TestOnlyHalfCharactersAreRefused: escapes of whole ones, and texts that look like escapes, pass.
+func TestOnlyHalfCharactersAreRefused(t *testing.T) {
+	for _, w := range []string{`\ud83d\ude00`, `\u00e9`, `\\ud8`, "\u00e9", `\"\n`} {
+		if err := readTexts("jsonl", `{"id": 1, "v": [1, 2], "w": "`+w+`"}`); err != nil {
+			t.Errorf("%s: %v", w, err)
+		}
+	}
+	sc := points()
+	sc.Fields = append(sc.Fields, schema.Field{ID: 103, Name: "j", Type: schema.JSON})
+	r, err := openTexts("-", "csv", strings.NewReader("id,v,w,j\n1,\"[1, 2]\",\\d,\"{\"\"k\"\": \"\"\\ud800\"\"}\"\n"), sc, false, 0)
+	if err == nil {
+		_, err = r.read(1)
+	}
+	if err == nil || !strings.Contains(err.Error(), `line 2, field "j": half of a character`) {
+		t.Error(err)
 	}
 }
 
