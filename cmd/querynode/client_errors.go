@@ -153,6 +153,8 @@ func nextStep(reason, text string, inFilter bool) string {
 		return "stored data is damaged: \"querynode status\" names the segment, \"querynode segment verify\" file and block"
 	case errclass.Panicked.String(), errclass.Internal.String():
 		return "this is a bug in the node; its log has the stack"
+	case "deadline":
+		return "\"querynode status\" and the node's log say more; a longer --timeout may help"
 	case errclass.Fenced.String():
 		return "another node owns the log now: write there"
 	}

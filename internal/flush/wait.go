@@ -2,6 +2,10 @@ package flush
 
 import (
 	"context"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
 )
@@ -14,11 +18,13 @@ type waiter struct {
 }
 
 // Wait waits until the segments, sealed at a timestamp, are in the catalog. One
-// that never got a row, or whose partition was dropped, needs no flush.
+// that never got a row, or whose partition was dropped, needs no flush. The error
+// of a wait that is given up, class Retryable, says for which segment it waited and
+// what keeps that one; its flush goes on.
 func (f *Flusher) Wait(ctx context.Context, ch Channel, sealedAt uint64, ids ...int64) error {
 	// There is nothing to flush before the seal has been applied here.
 	if _, err := ch.WaitTsafe(ctx, sealedAt); err != nil {
-		return err
+		return errors.Wrapf(err, "wait for the seal of segments %v of channel %s to be read from the log", ids, ch.Name())
 	}
 	for _, id := range ids {
 		if err := f.waitOne(ctx, &waiter{ch: ch, id: id, done: make(chan error, 1)}); err != nil {
@@ -46,10 +52,23 @@ func (f *Flusher) waitOne(ctx context.Context, w *waiter) error {
 	case err := <-w.done:
 		return err
 	case <-ctx.Done():
-		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the flush of segment %d, which goes on", w.id)
+		return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait for the flush of segment %d of channel %s, which goes on (%s)", w.id, w.ch.Name(), f.doing(w.ch.Name()))
 	case <-f.group.Context().Done():
 		return errclass.New(errclass.Closed, "flush: closing")
 	}
+}
+
+// doing says, for people, what a channel with sealed segments is at.
+func (f *Flusher) doing(vchannel string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch was := f.mu.failing[vchannel]; {
+	case was != nil:
+		return fmt.Sprintf("failing for %s, the last time: %v", time.Since(was.since).Round(time.Second), was.err)
+	case f.mu.steps[vchannel] != nil:
+		return "it is being built or stored"
+	}
+	return "other channels are before it"
 }
 
 // settled reports whether there is nothing to wait for any more.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/errors"
 	"go.uber.org/goleak"
@@ -110,6 +111,43 @@ func TestWaitEndsWhenTheSegmentIsInTheCatalog(t *testing.T) {
 	must(t, <-done)
 	must(t, r.f.Wait(t.Context(), r.ch, r.ts, 1)) // again: it is there
 	r.nobodyWaits()
+}
+
+// TestAWaitThatIsGivenUpSaysForWhat: which segment, and what keeps it.
+func TestAWaitThatIsGivenUpSaysForWhat(t *testing.T) {
+	r := newRig(t)
+	r.grow(12, 7)
+	gaveUp := func(want ...string) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := r.wait(ctx, 12)
+		cancel()
+		err := <-done
+		for _, w := range append(want, "segment 12 of channel v") {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("%v does not say %q", err, w)
+			}
+		}
+	}
+	gaveUp("other channels are before it")
+	busy := &step{}
+	r.f.mu.Lock()
+	r.f.mu.steps["v"] = busy // the rig owns no log: nothing else ends it
+	r.f.mu.Unlock()
+	gaveUp("being built or stored")
+	r.f.mu.Lock()
+	r.f.mu.failing["v"] = &failure{err: errors.New("no route to storage"), since: time.Now().Add(-time.Minute)}
+	r.f.mu.Unlock()
+	gaveUp("failing for 1m", "no route to storage")
+	r.f.mu.Lock()
+	delete(r.f.mu.steps, "v")
+	r.f.mu.Unlock()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.f.Wait(ctx, r.ch, r.ts+1, 12); err == nil || !strings.Contains(err.Error(), "[12] of channel v to be read from the log") {
+		t.Error(err)
+	}
 }
 
 // TestASegmentWithoutRowsNeedsNoFlush: its appends have failed.

@@ -67,7 +67,7 @@ func (n *Node) sealOne(ctx context.Context, w *watch) (ids []int64, wait func() 
 	}
 	// What is acknowledged must be seen here before it can be sealed.
 	if _, err := ch.WaitTsafe(ctx, n.acknowledged(ch.Name(), ch.PChannel)); err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Wrapf(err, "flush %s: what is acknowledged has yet to be read from the log", ch.Name())
 	}
 	// All of it is closed then, by this call or before: a segment that was full is sealed by
 	// an entry that may still be on its way here.

@@ -34,6 +34,26 @@ func (s *Server) deadline(ctx context.Context, now time.Time) (context.Context, 
 	return ctx, func() {}
 }
 
+// errAhead marks the error of a call that gave up just before its deadline.
+var errAhead = errors.New("the deadline of the call")
+
+// ahead gives fn, which waits, a deadline a little before the call's own: a client whose
+// deadline has passed does not read any more what it was that the node waited for.
+func ahead(ctx context.Context, fn func(context.Context) error) error {
+	const most = 500 * time.Millisecond // a round trip and some more
+	at, ok := ctx.Deadline()
+	if !ok {
+		return fn(ctx)
+	}
+	early, cancel := context.WithDeadline(ctx, at.Add(-min(most, time.Until(at)/10)))
+	defer cancel()
+	err := fn(early)
+	if errors.Is(err, context.DeadlineExceeded) && errors.Is(early.Err(), context.DeadlineExceeded) {
+		err = errors.Mark(err, errAhead)
+	}
+	return err
+}
+
 func (s *Server) log(ctx context.Context, c *call, code codes.Code, err error, took time.Duration) {
 	method := c.m.method
 	var p *lifecycle.PanicError

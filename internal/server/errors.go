@@ -74,7 +74,7 @@ func toStatus(ctx context.Context, err error) error {
 	class := errclass.Of(err)
 	code, reason, retry := codeOf(class), class.String(), class.Retry()
 	switch ended := ctx.Err(); {
-	case errors.Is(err, context.DeadlineExceeded) && errors.Is(ended, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) && errors.Is(ended, context.DeadlineExceeded), errors.Is(err, errAhead):
 		code, reason, retry = codes.DeadlineExceeded, "deadline", true
 	case errors.Is(err, context.Canceled) && errors.Is(ended, context.Canceled):
 		code, reason, retry = codes.Canceled, "canceled", false

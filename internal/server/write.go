@@ -176,8 +176,12 @@ func (s *writeService) delete(ctx context.Context, r *qnpb.AppendRequest, pk sch
 
 // Flush seals the growing segments of a collection.
 func (s *writeService) Flush(ctx context.Context, r *qnpb.FlushRequest) (*qnpb.FlushResponse, error) {
-	sealed, flushed, err := s.node.Flush(ctx, r.GetCollection(), r.GetWait())
-	return &qnpb.FlushResponse{SegmentIds: sealed, FlushedSegmentIds: flushed}, err
+	out := &qnpb.FlushResponse{}
+	err := ahead(ctx, func(ctx context.Context) (err error) {
+		out.SegmentIds, out.FlushedSegmentIds, err = s.node.Flush(ctx, r.GetCollection(), r.GetWait())
+		return err
+	})
+	return out, err
 }
 
 // AssignChannel makes this node the owner of a pchannel.
