@@ -29,7 +29,7 @@ func (quickstartCmd) Help() string {
 	return `From nothing to answers: starts a node with the embedded queue and object storage in ./querynode-data, writes the
 20,000 most frequent English words with their GloVe vectors through the write-ahead log, seals them into a segment
 with an HNSW index, loads it, and shows which words are near to others, how exact the answers are, and how fast.
-Then it serves until Ctrl-C. A second run finds the data of the first; a run that was killed is taken up where it was.
+Then it serves until Ctrl-C; with --exit it ends, with exit code 1 if it was stopped before. A second run finds the data of the first; a run that was killed is taken up where it was.
 
 Example:
   querynode quickstart
@@ -68,6 +68,7 @@ type quickstart struct {
 	fig   figures
 	began time.Time
 	told  time.Time // when a signal asked for the end; zero if none did
+	done  bool      // all steps are
 	ack   *os.File  // takes the acknowledged ids, for tests; may be nil
 }
 
@@ -96,6 +97,11 @@ func (cmd *quickstartCmd) Run(a *app) (err error) {
 	q.out.Printf("%s  words in a vector database, in this process", q.out.Paint(console.Strong, "querynode quickstart"))
 	q.out.Printf("%s\n", q.out.Paint(console.Faint, fmt.Sprintf("data in %s, log in %s", short(q.cfg.Node.DataDir), short(logFile.Name()))))
 	err = a.serveThen(q.cfg, startOptions{version: a.version, log: log, level: level}, q.run)
+	if err == nil && q.Exit && !q.done {
+		// Who waits for the figures must not take their absence for success. Without --exit
+		// a signal is how it ends.
+		err = &problem{text: "stopped before it was done", next: "run it again: it goes on where it was"}
+	}
 	if err != nil {
 		log.Error("quickstart failed", "error", err)
 	}
@@ -172,7 +178,7 @@ func (q *quickstart) run(r *running) error {
 	for why == nil {
 		select {
 		case err := <-done:
-			done, finished = nil, true
+			done, finished, q.done = nil, true, err == nil
 			if err != nil || q.Exit {
 				return q.end(errors.Wrap(err, "quickstart"))
 			}
@@ -181,7 +187,7 @@ func (q *quickstart) run(r *running) error {
 			r.log.Info("stopping", "signal", sig.String())
 			cancel()
 			if !finished {
-				<-done // each step ends with its context, and each call has a deadline
+				q.done = <-done == nil // each step ends with its context, and each call has a deadline
 			}
 			q.out.Notef("\n%s: stopping", sig) // after the bar that was moving
 			return q.end(nil)

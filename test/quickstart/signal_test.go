@@ -43,6 +43,24 @@ func TestSIGTERMAtAnyMomentStopsCleanly(t *testing.T) {
 	}
 }
 
+// TestARunThatWasToEndByItselfAndIsStoppedHasFailed: a script that waits for the figures
+// must not take it for done.
+func TestARunThatWasToEndByItselfAndIsStoppedHasFailed(t *testing.T) {
+	for _, m := range moments()[:3] {
+		t.Run(m.name, func(t *testing.T) {
+			p := begin(t, filepath.Join(t.TempDir(), "data"), "--exit", "--json")
+			p.until(m.name, func() bool { return m.seen(p) })
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if code := p.wait(5 * time.Second); code != 1 || !strings.Contains(p.stderr.String(), "stopped before it was done") || p.stdout.String() != "" {
+				t.Fatalf("exit code %d\n%s", code, p.output())
+			}
+			p.nothingLeft()
+		})
+	}
+}
+
 // stopWithin sends SIGTERM after a while; the program has 5 s to end with code 0.
 func stopWithin(t *testing.T, p *program, after time.Duration, rng *rand.Rand) {
 	t.Helper()
