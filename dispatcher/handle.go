@@ -74,6 +74,9 @@ func (h *Handle) State() State { return h.s.state() }
 // Info describes the subscription.
 func (h *Handle) Info() SubscriptionInfo { return h.s.info(time.Now()) }
 
+// Done is closed once the subscription is Closed or Failed and no Apply runs.
+func (h *Handle) Done() <-chan struct{} { return h.s.done }
+
 // Err says why the subscription Failed; nil otherwise.
 func (h *Handle) Err() error {
 	h.s.mu.Lock()

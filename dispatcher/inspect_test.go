@@ -18,9 +18,6 @@ func (h *Handle) Position() mq.Position { return h.s.info(time.Now()).Position }
 // Lag is how far the subscription is behind.
 func (h *Handle) Lag() Lag { return h.s.info(time.Now()).Lag }
 
-// Done is closed once the subscription is Closed or Failed and no Apply runs.
-func (h *Handle) Done() <-chan struct{} { return h.s.done }
-
 // Subscriptions lists what is subscribed, sorted by vchannel; a Failed one
 // until its handle is closed or its vchannel subscribed again.
 func (m *Manager) Subscriptions() []SubscriptionInfo {

@@ -86,7 +86,7 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.broken = gauge("broken_segments", "Segments that the node is to serve and cannot load: damaged, gone, or too new.")
 	c.aside = gauge("collections_aside", "Collections that are not served since what the catalog says of them cannot be read: damaged, or of a newer build.")
 	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed, and topics whose last trim did: it is tried again, and the log grows meanwhile.")
-	c.flushUnstored = gauge("flush_unstored_channels", "Channels with sealed segments that nobody stores: this node owns their log and does not watch them.")
+	c.flushUnstored = gauge("flush_unstored_channels", "Channels with rows in their log that nobody stores: this node owns the log and does not watch them, or has just begun to.")
 	c.logsAhead = gauge("logs_ahead_seconds", "How far the log that is furthest ahead of the clock is, if more than 10 s: a machine whose clock was wrong has written to it.")
 	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
 	c.compactionsFailed = counter("compaction_failed_total", "Compactions that failed.")

@@ -209,6 +209,9 @@ func (f *Flusher) Drop(vchannel string) {
 	delete(f.mu.unstored, vchannel)
 }
 
+// SealAge is Options.SealAge.
+func (f *Flusher) SealAge() time.Duration { return f.o.SealAge }
+
 // Kick makes the loop look for work now.
 func (f *Flusher) Kick() {
 	select {
@@ -234,7 +237,7 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	// may be yet to come. What is sealed already is stored all the same, and the
 	// checkpoint follows: a recovery that is cut short goes on from there.
 	if at := ch.Tsafe(); at < c.end {
-		_, err = f.sealUnread(ctx, ch.log())
+		_, _, err = f.sealUnread(ctx, ch.log())
 	} else {
 		f.assigner.Applied(ch.Name(), at)
 		err = f.sealDue(ctx, ch)
@@ -278,10 +281,10 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 // sealUnread seals segments of this term whose rows are in the log and in no memory here.
 // It must not wait until they are: who replays the log would have to hold the rows
 // of all of them at once, as they can be stored only once their seal has been read.
-func (f *Flusher) sealUnread(ctx context.Context, log Log) (sealed int, err error) {
-	ids := f.assigner.Overdue(log.VChannel, time.Now().Add(-f.o.SealAge), f.o.MaxUnreadBytes)
-	_, err = f.seal(ctx, log, ids)
-	return len(ids), err
+func (f *Flusher) sealUnread(ctx context.Context, log Log) (ids []int64, at uint64, err error) {
+	ids = f.assigner.Overdue(log.VChannel, time.Now().Add(-f.o.SealAge), f.o.MaxUnreadBytes)
+	at, err = f.seal(ctx, log, ids)
+	return ids, at, err
 }
 
 // unwatched does what is due on a log of which nobody here watches the vchannel.
@@ -294,9 +297,9 @@ func (f *Flusher) unwatched(ctx context.Context, log Log) error {
 	if w.State() != wal.Ready || !f.assigner.Enter(log, w.Term()) {
 		return nil
 	}
-	sealed, err := f.sealUnread(ctx, log)
-	if err == nil && sealed > 0 {
-		f.notStored(log, sealed)
+	sealed, at, err := f.sealUnread(ctx, log)
+	if err == nil && len(sealed) > 0 {
+		f.notStored(log, at, sealed...)
 	}
 	// There are no growing copies here, and who watches the vchannel later replays
 	// these seals before anything is decided.

@@ -36,9 +36,9 @@ func (f *Flusher) loop(ctx context.Context) error {
 		case <-f.kick:
 		}
 		f.answer()
-		watched := map[string]bool{}
+		watched, channels := map[string]bool{}, map[string]Channel{}
 		for _, ch := range f.o.Channels() {
-			watched[ch.Name()] = true
+			watched[ch.Name()], channels[ch.Name()] = true, ch
 			if !f.begin(ctx, ch.Name(), func(ctx context.Context) { f.channel(ctx, ch) }) {
 				return nil
 			}
@@ -48,7 +48,7 @@ func (f *Flusher) loop(ctx context.Context) error {
 				return nil
 			}
 		}
-		f.tellUnstored(watched)
+		f.tellUnstored(channels)
 		f.trims()
 	}
 }

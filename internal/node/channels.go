@@ -15,7 +15,6 @@ import (
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/ingest"
 	"github.com/querynode/querynode/internal/lifecycle"
-	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/segments"
 )
@@ -235,25 +234,19 @@ func (n *Node) loadAgain(ctx context.Context, s *serving, coll *catalog.Collecti
 func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
 	ctx, cancel := n.call(ctx)
 	defer cancel()
+	over, err := n.noLooks(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	defer over()
 	c, err := n.o.Catalog.Channel(ctx, v.Name)
 	if err != nil {
 		return err
 	}
-	var from mq.Position
-	if c.Checkpoint != "" {
-		if err := from.UnmarshalText([]byte(c.Checkpoint)); err != nil {
-			return errclass.Wrap(err, errclass.Corrupt, "checkpoint")
-		}
-	}
-	begin, err := n.queueOf(ctx, v.PChannel)
+	from, err := n.checkpointOf(ctx, c, v.PChannel)
 	if err != nil {
 		return err
 	}
-	if err := n.reaches(ctx, v.PChannel, from); err != nil {
-		return err
-	}
-	// The rows are the same as of the checkpoint: its timestamp stays.
-	from.ID = later(from, begin).ID
 	var flushed []int64
 	for _, seg := range c.Segments {
 		flushed = append(flushed, seg.ID)

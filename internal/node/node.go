@@ -143,6 +143,7 @@ type Node struct {
 		problem error                  // why the keeper is not done yet
 		queues  map[string]*queueState // by pchannel
 		chores  chores                 // of the keeper
+		unread  unread                 // channels of own logs that are not watched
 		listed  error                  // why its last pass could not list the collections
 		aside   map[int64]error        // by collection, see SetAside
 		changes int64                  // of channels and broken segments
@@ -166,6 +167,7 @@ func Open(o Options) (n *Node, err error) {
 	n.mu.serving = map[int64]*serving{}
 	n.mu.queues = map[string]*queueState{}
 	n.mu.chores = newChores()
+	n.mu.unread = newUnread()
 	n.mu.aside = map[int64]error{}
 	n.logEnds.mu.next = map[string]*logEnd{}
 	n.mu.changed = make(chan struct{})

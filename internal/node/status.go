@@ -62,8 +62,8 @@ func (n *Node) FlushesFailing() int { return n.flusher.Failing() }
 // FailingFlushes lists them, and why.
 func (n *Node) FailingFlushes() []flush.Failure { return n.flusher.Failures() }
 
-// UnstoredChannels lists the channels with sealed segments that nobody stores: this node
-// owns their log and does not watch them.
+// UnstoredChannels lists the channels with rows that nobody stores: this node owns their log
+// and does not watch them, or has just begun to.
 func (n *Node) UnstoredChannels() []flush.Unstored { return n.flusher.Unstored() }
 
 // Troubles says for people what the node has to do without, though it serves: what the
@@ -88,8 +88,15 @@ func (n *Node) Troubles() (all []string) {
 		all = append(all, a.String())
 	}
 	for _, u := range n.UnstoredChannels() {
-		all = append(all, fmt.Sprintf("%d segments of %s are sealed and not stored for %s, as this node owns their log, %s, and does not watch the channel; the log keeps them. "+
-			"Load the collection on this node, or assign the log to the one that serves it", u.Segments, u.VChannel, n.o.Now().Sub(u.Since).Round(time.Second), u.PChannel))
+		what, do := fmt.Sprintf("rows of %s are in the log, %s, and not stored", u.VChannel, u.PChannel),
+			"as this node owns the log and does not watch the channel; the log keeps them. Load the collection on this node, or assign the log to the one that serves it"
+		if u.Segments > 0 {
+			what = fmt.Sprintf("%d or more segments of %s are sealed and not stored; their rows are in the log, %s", u.Segments, u.VChannel, u.PChannel)
+		}
+		if u.Watched {
+			do = "and this node, which watches the channel again, is at it"
+		}
+		all = append(all, fmt.Sprintf("%s, since %s (%s), %s", what, u.Since.UTC().Format(time.RFC3339), n.o.Now().Sub(u.Since).Round(time.Second), do))
 	}
 	return all
 }
