@@ -217,7 +217,15 @@ func (s *Server) setAside() []string {
 	for _, c := range p.Node.Segments().Collections() {
 		segs = append(segs, c.Segments()...)
 	}
-	return append(p.Node.Troubles(), without(segs, p.Node.BrokenSegments(), p.Node.Channels())...)
+	return append(lines(p.Node.Troubles()), without(segs, p.Node.BrokenSegments(), p.Node.Channels())...)
+}
+
+// lines are those of all texts.
+func lines(texts []string) (all []string) {
+	for _, text := range texts {
+		all = append(all, strings.Split(text, "\n")...)
+	}
+	return all
 }
 
 func without(segs []segments.SegmentStatus, broken int, channels []node.ChannelStatus) (all []string) {
@@ -251,7 +259,7 @@ func (s *Server) missing() []string {
 		return nil
 	}
 	var all []string
-	all = append(all, p.Node.Troubles()...)
+	all = append(all, lines(p.Node.Troubles())...)
 	for _, l := range p.Node.Logs() {
 		if l.Assigned && l.Replay.Share < 1 {
 			all = append(all, fmt.Sprintf("log of %s is %v: %.0f %% replayed (%d rows, %d bytes, at %s)",

@@ -199,8 +199,17 @@ func (n *Node) undone() (wrong, opening error) {
 	all.looks += len(all.failed)
 	var errs []error
 	failed := slices.Sorted(maps.Keys(all.failed))
+	said := false
 	for _, id := range failed[:min(namedAtMost, len(failed))] {
-		errs = append(errs, all.failed[id])
+		err := all.failed[id]
+		var log *elsewhere
+		if errors.As(err, &log) {
+			if c := all.of[id]; said && c != nil {
+				err = errclass.New(errclass.Of(err), "serve %s: %s is not opened either", c.what, log.pchannel)
+			}
+			said = true
+		}
+		errs = append(errs, err)
 	}
 	if more := len(failed) - namedAtMost; more > 0 {
 		errs = append(errs, errclass.New(errclass.Retryable, "and %d collections more", more))

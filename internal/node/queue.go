@@ -57,6 +57,16 @@ func (n *Node) queueOf(ctx context.Context, pchannel string) (begin mq.Position,
 	return begin, err
 }
 
+// elsewhere is why the log of a pchannel is not opened that another queue has, and what
+// may be done; which is the same for all logs, and long.
+type elsewhere struct {
+	pchannel string
+	error
+}
+
+// Unwrap returns the cause.
+func (e *elsewhere) Unwrap() error { return e.error }
+
 func (n *Node) bind(ctx context.Context, pchannel string) (begin mq.Position, err error) {
 	private, _ := n.o.Queue.(mq.Private)
 	id := ""
@@ -69,10 +79,10 @@ func (n *Node) bind(ctx context.Context, pchannel string) (begin mq.Position, er
 			return mq.Position{}, errors.Wrapf(err, "%s is not opened: its messages are in the embedded queue of a node, not in the one that is configured; set queue.kind to embedded", pchannel)
 		}
 		if n.o.AdoptQueue != id {
-			return mq.Position{}, errors.Wrapf(err, "%s is not opened, what is written to it here would be lost. "+
+			return mq.Position{}, &elsewhere{pchannel, errors.Wrapf(err, "%s is not opened, what is written to it here would be lost. "+
 				"If two nodes with embedded queues use this storage, run one alone (replicas: 1) or use Pulsar; if the volume of the queue was lost or is another one, restore it; "+
 				"if it is the right one but its file ID is of another day, write the identity into that which the catalog has (queues/%s.json); "+
-				"to go on without what only the other queue has, start with queue.adopt: %s", pchannel, pchannel, id)
+				"to go on without what only the other queue has, start with queue.adopt: %s", pchannel, pchannel, id)}
 		}
 		q, err = n.adopt(ctx, private, pchannel, q.Identity)
 	}

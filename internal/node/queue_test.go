@@ -59,6 +59,11 @@ func TestTwoNodesWithQueuesOfTheirOwnDoNotShareStorage(t *testing.T) {
 	first.insert(between(0, 100)...)
 	second, id := w.openIn(filepath.Join(t.TempDir(), "b"), "")
 	second.refuses(catalog.ErrOtherQueue, "replicas: 1", "Pulsar", "queue.adopt: "+id)
+	// What may be done is long, and the same for all logs and collections: once is enough.
+	eventually(t, "the collection, too, is named", func() bool {
+		text := second.Problem().Error()
+		return strings.Contains(text, `serve collection "things": `) && strings.Contains(text, " is not opened either") && strings.Count(text, "replicas: 1") == 1
+	})
 	first.insert(between(100, 150)...)
 	first.flush()
 	first.has(150)
