@@ -95,8 +95,8 @@ func (d *collectionDescribeCmd) Run(a *app) error {
 		}
 		out := c.out
 		made := wal.Time(x.GetCreatedTimestamp()).UTC().Format(time.DateTime)
-		out.Printf("%s  id %d, created %s UTC, %s rows in %d sealed segments", out.Paint(console.Strong, x.GetName()), x.GetId(), made,
-			console.Count(x.GetSealedRows()), x.GetSealedSegments())
+		out.Printf("%s  id %d, created %s UTC, %s in %s", out.Paint(console.Strong, x.GetName()), x.GetId(), made,
+			console.Several(x.GetSealedRows(), "row"), console.Several(x.GetSealedSegments(), "sealed segment"))
 		if len(x.GetAliases()) > 0 {
 			out.Printf("aliases  %s", strings.Join(x.GetAliases(), ", "))
 		}

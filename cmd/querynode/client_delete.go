@@ -61,7 +61,7 @@ func (d *deleteCmd) Run(a *app) error {
 			c.out.Printf("nothing to delete in %s", d.Collection)
 			return nil
 		}
-		c.out.Printf("deleted %s keys from %s (timestamp %d)", console.Count(got.GetRows()), d.Collection, got.GetTimestamp())
+		c.out.Printf("deleted %s from %s (timestamp %d)", console.Several(got.GetRows(), "key"), d.Collection, got.GetTimestamp())
 		return nil
 	})
 }

@@ -38,10 +38,10 @@ func (f *flushCmd) Run(a *app) error {
 			return c.out.Document(jsonOf(got))
 		}
 		if f.Wait {
-			c.out.Printf("sealed %d segments of %s, %d are stored", len(got.GetSegmentIds()), f.Collection, len(got.GetFlushedSegmentIds()))
+			c.out.Printf("sealed %s of %s, %d stored", console.Several(len(got.GetSegmentIds()), "segment"), f.Collection, len(got.GetFlushedSegmentIds()))
 			return nil
 		}
-		c.out.Printf("sealed %d segments of %s; they are being stored", len(got.GetSegmentIds()), f.Collection)
+		c.out.Printf("sealed %s of %s; what is sealed is being stored", console.Several(len(got.GetSegmentIds()), "segment"), f.Collection)
 		return nil
 	})
 }

@@ -22,5 +22,5 @@ func TestAFlushThatTakesTooLongSaysWhatItWaitsFor(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "segments")); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, sh.ok("flush", "points", "--wait"), "1 are stored")
+	contains(t, sh.ok("flush", "points", "--wait"), "1 stored")
 }

@@ -114,7 +114,7 @@ func (s *insertCmd) insert(ctx context.Context, a *app, c *client, coll *qnpb.Co
 	if c.out.JSON() {
 		return c.out.Document(map[string]any{"rows": done, "timestamp": last})
 	}
-	c.out.Printf("%s rows are written to %s (timestamp %d)", console.Count(done), s.Collection, last)
+	c.out.Printf("%s written to %s (timestamp %d)", console.Several(done, "row"), s.Collection, last)
 	return nil
 }
 
@@ -158,7 +158,7 @@ func (s *insertCmd) stopped(err error, addr string, done int64) error {
 		p = &problem{text: err.Error(), cause: err}
 	}
 	out := *p
-	out.text += fmt.Sprintf(" (after %s rows, which are safe)", console.Count(done))
+	out.text += fmt.Sprintf(" (%s written before, and safe)", console.Several(done, "row"))
 	if done > 0 {
 		hint := "repeat with --upsert: rows that are there already are not doubled"
 		out.next = strings.TrimPrefix(out.next+"; then "+hint, "; then ")

@@ -46,7 +46,7 @@ func (l *loadCmd) Run(a *app) error {
 		if c.out.JSON() {
 			return c.out.Document(jsonOf(got))
 		}
-		c.out.Printf("loaded %d segments of %s, %s rows", len(got.GetSegmentIds()), l.Collection, console.Count(got.GetRows()))
+		c.out.Printf("loaded %s of %s, %s", console.Several(len(got.GetSegmentIds()), "segment"), l.Collection, console.Several(got.GetRows(), "row"))
 		return nil
 	})
 }
@@ -95,7 +95,7 @@ func (r *releaseCmd) Run(a *app) error {
 		if c.out.JSON() {
 			return c.out.Document(jsonOf(got))
 		}
-		c.out.Printf("released %d segments of %s", len(got.GetSegmentIds()), r.Collection)
+		c.out.Printf("released %s of %s", console.Several(len(got.GetSegmentIds()), "segment"), r.Collection)
 		return nil
 	})
 }

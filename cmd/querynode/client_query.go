@@ -171,7 +171,7 @@ func (q *queryCmd) show(c *client, coll *qnpb.Collection, next func() (*qnpb.Que
 	}
 	if !c.out.JSON() {
 		showOrNone(c.out, t, "no rows")
-		c.out.Notef("%s", c.out.PaintNote(console.Faint, console.Count(int64(len(t.Rows)))+" rows"))
+		c.out.Notef("%s", c.out.PaintNote(console.Faint, console.Several(len(t.Rows), "row")))
 	}
 	if token != "" && !q.All {
 		c.out.Notef("%s", c.out.PaintNote(console.Faint, "go on with --token "+token))

@@ -163,7 +163,7 @@ func parseDefault(text string, f *qnpb.FieldSchema) (err error) {
 func parseIndex(text string) (*qnpb.IndexSpec, error) {
 	parts := strings.Split(text, ":")
 	if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
-		return nil, errors.Newf("--index %q: want FIELD:TYPE:METRIC, then parameters such as :M=16", text)
+		return nil, errors.Newf("index %q: want FIELD:TYPE:METRIC, then parameters such as :M=16", text)
 	}
 	ix := &qnpb.IndexSpec{Field: parts[0], Type: strings.ToUpper(parts[1])}
 	for _, word := range parts[2:] {
@@ -177,7 +177,7 @@ func parseIndex(text string) (*qnpb.IndexSpec, error) {
 		case !ok && ix.Metric == "" && word != "":
 			ix.Metric = strings.ToUpper(word)
 		default:
-			return nil, errors.Newf("--index %q: %q is neither a metric nor NAME=VALUE", text, word)
+			return nil, errors.Newf("index %q: %q is neither a metric nor NAME=VALUE", text, word)
 		}
 	}
 	return ix, nil

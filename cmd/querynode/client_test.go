@@ -96,7 +96,7 @@ func TestTheLifeOfACollectionAtTheShell(t *testing.T) {
 	rows := fvecs(t, 300)
 
 	contains(t, sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)", "--index", "v:HNSW:L2:M=8"), "created points", "FloatVector(4)", "HNSW L2 M=8")
-	contains(t, sh.ok("insert", "points", rows, "--batch", "64"), "300 rows are written")
+	contains(t, sh.ok("insert", "points", rows, "--batch", "64"), "300 rows written to points")
 	if out := sh.ok("query", "points", "--count", "--consistency", "strong"); out != "300\n" {
 		t.Errorf("count is %q", out)
 	}
@@ -147,14 +147,14 @@ func TestTheLifeOfACollectionAtTheShell(t *testing.T) {
 	contains(t, sh.ok("delete", "points", "--filter", "id >= 200"), "deleted 100 keys")
 	contains(t, sh.ok("delete", "points", "--ids", "1,2"), "deleted 2 keys")
 	contains(t, sh.ok("delete", "points", "--filter", "id == 200"), "nothing to delete")
-	contains(t, sh.ok("flush", "points", "--wait"), "1 are stored")
+	contains(t, sh.ok("flush", "points", "--wait"), "sealed 1 segment of points, 1 stored")
 	if out := sh.ok("query", "points", "--count", "--consistency", "strong"); out != "198\n" {
 		t.Errorf("after the deletes count is %q", out)
 	}
 
 	sh.ok("release", "points")
 	sh.fails(exitError, []string{"not loaded", "next: load it"}, "search", "points", "--vector", "1 2 3 4")
-	contains(t, sh.ok("load", "points"), "loaded 1 segments")
+	contains(t, sh.ok("load", "points"), "loaded 1 segment of points, ")
 
 	contains(t, sh.ok("status"), "is serving", "points", "loaded", "tailing", "consumers")
 	st := sh.doc("status")
@@ -291,7 +291,7 @@ func TestAnInterruptedInsertTellsWhatIsSafe(t *testing.T) {
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sh.fails(exitError, []string{"row 60", "after 50 rows, which are safe", "--upsert"}, "insert", "points", path, "--batch", "50")
+	sh.fails(exitError, []string{"row 60", "50 rows written before, and safe", "--upsert"}, "insert", "points", path, "--batch", "50")
 	if out := sh.ok("query", "points", "--count", "--consistency", "strong"); out != "50\n" {
 		t.Errorf("count is %q", out)
 	}

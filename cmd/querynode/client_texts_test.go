@@ -74,7 +74,7 @@ func TestFullText(t *testing.T) {
 	contains(t, sh.ok(with("--text", "dog")...), `"id":1,`)
 	sh.fails(exitUsage, []string{"NAME=VALUE"}, "delete", "posts", "--filter", "id in {keys}", "--param", "keys")
 	sh.fails(exitError, []string{"no value given for {keys}"}, "delete", "posts", "--filter", "id in {keys}")
-	contains(t, sh.ok("delete", "posts", "--filter", "id in {keys}", "--param", "keys=[1,9]"), "deleted 1 keys")
+	contains(t, sh.ok("delete", "posts", "--filter", "id in {keys}", "--param", "keys=[1,9]"), "deleted 1 key from")
 	if out := sh.ok(with("--text", "dog")...); strings.Contains(out, `"id":1,`) {
 		t.Errorf("after the delete: %s", out)
 	}

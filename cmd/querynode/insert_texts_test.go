@@ -28,7 +28,7 @@ func TestTextsAreInsertedFromLinesOfJSON(t *testing.T) {
 	sh, _ := served(t)
 	sh.ok("collection", "create", "posts", "--field", "id:int64:pk", "--field", "body:varchar:analyzer=english", "--bm25", "words=body")
 	file := rowsFile(t, "posts.jsonl", "{\"id\": 1, \"body\": \"Dogs swim in rivers\"}\n\n{\"body\": \"Cats \\u0026 mice\", \"id\": 2}\n")
-	contains(t, sh.ok("insert", "posts", file), "2 rows are written")
+	contains(t, sh.ok("insert", "posts", file), "2 rows written")
 	contains(t, sh.ok("search", "posts", "--field", "words", "--text", "dog", "--output-fields", "body", "--consistency", "strong"), "Dogs swim in rivers")
 
 	var out, errs bytes.Buffer
@@ -38,7 +38,7 @@ func TestTextsAreInsertedFromLinesOfJSON(t *testing.T) {
 	}
 	contains(t, sh.ok("query", "posts", "--filter", "id >= 2", "--consistency", "strong", "--json"), `"body":"Cats & mice"`, `"body":"Birds, and\nbees"`)
 
-	sh.fails(exitError, []string{`bad.jsonl, line 2, field "id": "x" is not of type Int64`, "after 1 rows, which are safe"},
+	sh.fails(exitError, []string{`bad.jsonl, line 2, field "id": "x" is not of type Int64`, "1 row written before, and safe"},
 		"insert", "posts", rowsFile(t, "bad.jsonl", "{\"id\": 4, \"body\": \"a\"}\n{\"id\": \"x\", \"body\": \"b\"}\n"), "--batch", "1")
 }
 
@@ -94,7 +94,7 @@ func TestWhatIsWrongWithARowIsSaidWithLineAndField(t *testing.T) {
 		{"csv", "id,v\n1,\"[1, 2]\"\n2,\n", `line 3, field "v": no value`},
 		{"csv", "id,v\n1\n", "line 2: wrong number of fields"},
 		{"csv", "id,v\n1,\"[1, 2\"\n", `line 2, field "v": want a list of 2 numbers`},
-		{"csv", "id,v\n1,\"[1, 2]\n2,\n", `line 2: extraneous or missing " in quoted-field, at line 4`},
+		{"csv", "id,v\n1,\"[1, 2]\n2,\n", `line 2: extraneous or missing " in quoted-field, at line 3`},
 		{"csv", "id,v\n1,\"[1,\n2]\"\n\n2\n", "line 5: wrong number of fields"},
 		{"csv", "\"id,v\n1,\n", `line 1: extraneous or missing "`},
 		{"jsonl", `{"id": 1, "v": [1, 2], "w": "\ud800"}`, "line 1: half of a character"},

@@ -46,6 +46,14 @@ func sample(c *Console) *Table {
 	return t
 }
 
+func TestOneThingIsNoSeveralThings(t *testing.T) {
+	for n, want := range map[int]string{0: "0 rows", 1: "1 row", 2: "2 rows", 20_000: "20,000 rows"} {
+		if got := Several(n, "row"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestATableInAPipeIsForAwk(t *testing.T) {
 	c, s := open(false, false, nil)
 	c.Table(sample(c))

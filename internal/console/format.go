@@ -10,6 +10,14 @@ import (
 // Count writes a number for people: 20,000.
 func Count(n int64) string { return humanize.Comma(n) }
 
+// Several writes a number of things for people: 1 row, 20,000 rows.
+func Several[N int | int64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return Count(int64(n)) + " " + thing
+}
+
 // Size writes a number of bytes for people: 2.3 MiB.
 func Size(n int64) string {
 	if n < 0 {
