@@ -291,16 +291,25 @@ func (a *actor) restateAll(c *consumer) {
 // stall tells whether the process itself stood still: stopped by a signal, or
 // with no processor. Then deadlines have passed that nobody had a chance to meet.
 type stall struct {
-	last time.Time // of the last look
-	over time.Time // when the last stall was noticed
+	last time.Time     // of the last look
+	over time.Time     // when the last stall was noticed
+	late time.Duration // by how much looks come late, of late: others wait as long for a processor
 }
+
+// lateness is how many times what looks are late by a call is given besides: it needs a
+// processor more than once to come back.
+const lateness = 4
 
 // look reports at now whether deadlines mean nothing: since the last look more
 // than grace has passed, which was to come twice as often, or the calls have not
 // had that time since.
 func (s *stall) look(now time.Time, grace time.Duration) bool {
-	if !s.last.IsZero() && now.Sub(s.last) > grace {
-		s.over = now
+	if !s.last.IsZero() {
+		ago := now.Sub(s.last)
+		if ago > grace {
+			s.over = now
+		}
+		s.late = max(ago-grace/2, s.late/2)
 	}
 	s.last = now
 	return !s.over.IsZero() && now.Sub(s.over) < grace
@@ -312,8 +321,9 @@ func (a *actor) watch() {
 	if a.stall.look(now, a.m.o.HangGrace) {
 		return
 	}
+	grace := a.m.o.HangGrace + lateness*a.stall.late
 	for p := range a.pumps {
-		what := p.overdue(now, a.m.o.HangGrace)
+		what := p.overdue(now, grace)
 		if what == "" || p.hung {
 			continue
 		}

@@ -289,6 +289,9 @@ func (a *actor) reseat() {
 
 func (a *actor) unregister(e *entry) {
 	if a.m.register.remove(e) {
+		if e.isLeaked() {
+			a.m.o.Logger.Info("a consumer that leaked has closed after all", "consumer", e.name)
+		}
 		a.m.fire(func() { a.m.o.Events.ConsumerClosed(e.name, a.pchannel) })
 	}
 }
@@ -393,7 +396,13 @@ func (a *actor) loseReader(c *consumer, err error) {
 			return
 		}
 	case class == errclass.Invalid || class == errclass.Unimplemented:
-		a.failSubs(c, err, func(*subscription) bool { return true })
+		// It may be the place that is refused, which is that of some of them alone.
+		a.failSubs(c, err, func(s *subscription) bool { return !c.pos.Before(s.place) })
+		if !c.stopping {
+			c.pos = a.earliest(c)
+			a.restateAll(c)
+			a.rebuildAfter(c, 0)
+		}
 		return
 	}
 	wait := backoff(a.m.o.BackoffMin, a.m.o.BackoffMax, c.attempt)

@@ -216,6 +216,9 @@ func (a *actor) positionGone(c *consumer, err error) {
 	if a.m.o.OnPositionGone == SkipToOldest {
 		for _, s := range c.subs {
 			place := s.place
+			if !ahead && c.pos.Before(place) {
+				continue // what is gone is not of this one
+			}
 			if ahead {
 				s.place = mq.Position{} // the one backward seek there is, and at open
 			}

@@ -181,7 +181,9 @@ func (p *pump) readFor(ctx context.Context, r mq.Reader, corrupt *mq.Position) (
 			return n, err
 		}
 		n++
-		if waited := p.offer(it); waited {
+		// A queue that has messages need not look at the context: each is progress, so
+		// that only a single call that does not return counts as one that hangs.
+		if waited := p.offer(it); waited || ctx.Err() != nil {
 			return n, nil
 		}
 	}
