@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/schema"
 )
 
@@ -114,28 +116,54 @@ func TestWritesShareTheReadingOfAName(t *testing.T) {
 	})
 }
 
-// Who reads for others may have less time than they.
+// Who reads for others may have less time than they, be called off for a reason of its own, or
+// die of a panic. They read for themselves then.
 func TestAReadingThatIsGivenUpIsBegunAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newNameCache(time.Now)
-		find := func(ctx context.Context, _ string) (*catalog.Collection, error) {
-			select {
-			case <-time.After(time.Second):
-				return &catalog.Collection{ID: 7}, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		go func() { _, _ = c.renew(t.Context(), things, find) }()
-		synctest.Wait()
-		short, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-		defer cancel()
-		go func() { _, _ = c.renew(short, things, find) }()
-		synctest.Wait()
-		got, err := c.renew(t.Context(), things, find)
-		must(t, err)
-		if got.ID != 7 {
-			t.Errorf("%+v", got)
-		}
-	})
+	for name, ends := range map[string]func(ctx context.Context) (context.Context, func()){
+		"late": func(ctx context.Context) (context.Context, func()) {
+			return context.WithTimeout(ctx, 1500*time.Millisecond)
+		},
+		"called off": func(ctx context.Context) (context.Context, func()) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			time.AfterFunc(1500*time.Millisecond, func() { cancel(errclass.New(errclass.Conflict, "of its own")) })
+			return ctx, func() { cancel(nil) }
+		},
+		"dead": func(ctx context.Context) (context.Context, func()) {
+			ctx = context.WithValue(ctx, dies{}, true)
+			return context.WithTimeout(ctx, 1500*time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newNameCache(time.Now)
+				find := func(ctx context.Context, _ string) (*catalog.Collection, error) {
+					select {
+					case <-time.After(time.Second):
+						return &catalog.Collection{ID: 7}, nil
+					case <-ctx.Done():
+						if ctx.Value(dies{}) != nil {
+							panic("who reads for all dies")
+						}
+						return nil, context.Cause(ctx)
+					}
+				}
+				go func() { _, _ = c.renew(t.Context(), things, find) }()
+				synctest.Wait()
+				other, end := ends(t.Context())
+				defer end()
+				go func() {
+					_ = lifecycle.Call("a write", func() error { _, err := c.renew(other, things, find); return err })
+				}()
+				synctest.Wait()
+				got, err := c.renew(t.Context(), things, find)
+				must(t, err)
+				if got.ID != 7 {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
 }
+
+// dies is the key of a context.
+type dies struct{}

@@ -71,9 +71,8 @@ func (n *Node) askEnd(pchannel string) *logEnd {
 	})
 	if err != nil { // the node is closing
 		q.answer(0, err)
-		if more := e.following(pchannel); more != nil {
+		for more := e.following(pchannel); more != nil; more = e.following(pchannel) {
 			more.answer(0, err)
-			e.following(pchannel)
 		}
 	}
 	return q

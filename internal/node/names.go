@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/errors"
-
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 )
@@ -43,8 +41,9 @@ func newNameCache(now func() time.Time) *nameCache {
 type asking struct {
 	begun bool // who comes now needs the next one; guarded by nameCache.mu
 	done  chan struct{}
-	coll  *catalog.Collection // with err, once done is closed
+	coll  *catalog.Collection // with err and over, once done is closed
 	err   error
+	over  bool // the context of who read has ended: what went wrong is not the others'
 }
 
 // renew returns what a name means at a moment after the call. Those who ask while it is
@@ -69,16 +68,16 @@ func (c *nameCache) renew(ctx context.Context, name string, find func(context.Co
 		case <-ctx.Done():
 			return nil, errclass.Wrap(ctx.Err(), errclass.Retryable, "look up collection %q", name)
 		}
-		if a.err == nil || !errors.Is(a.err, context.Canceled) && !errors.Is(a.err, context.DeadlineExceeded) {
+		if a.err == nil || !a.over {
 			return a.coll, a.err
 		}
-		// Who read for all had less time.
+		// Who read for all had less time, or has died of something.
 	}
 }
 
 // read does the reading a once the one before it has ended.
 func (c *nameCache) read(ctx context.Context, name string, a, before *asking, find func(context.Context, string) (*catalog.Collection, error)) {
-	a.err = errclass.New(errclass.Internal, "look up collection %q: it has ended without a result", name)
+	a.err, a.over = errclass.New(errclass.Internal, "look up collection %q: it has ended without a result", name), true
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -102,6 +101,7 @@ func (c *nameCache) read(ctx context.Context, name string, a, before *asking, fi
 	if a.coll, a.err = find(ctx, name); a.err == nil {
 		c.keep(name, a.coll, epoch)
 	}
+	a.over = ctx.Err() != nil
 }
 
 // keep remembers an answer that was asked for in an epoch.

@@ -140,7 +140,8 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 // WAL is Ready, or has failed once, or ctx ends. A WAL of a lower term is closed
 // before; if that misses its deadline the new one goes ahead, for it fences the
 // old. A WAL that failed is opened again with back-off until another command
-// comes, also after Assign has returned its error; a fenced one is not.
+// comes, also after Assign has returned its error; a fenced one is not. To repeat the
+// command waits for the next try.
 func (m *Manager) Assign(ctx context.Context, pchannel string, term uint64) (Outcome, error) {
 	return m.command(ctx, pchannel, expected{term, true})
 }
@@ -160,10 +161,11 @@ func (m *Manager) command(ctx context.Context, pchannel string, e expected) (Out
 	if err != nil {
 		return Ignored, err
 	}
-	if !s.expect(e) {
+	failures, ok := s.expect(e)
+	if !ok {
 		return Ignored, nil
 	}
-	return s.await(ctx, e)
+	return s.await(ctx, e, failures)
 }
 
 // slot returns that of pchannel; a new one comes with its goroutine.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,6 +198,48 @@ func TestAFailedWALIsOpenedAgainWithBackOff(t *testing.T) {
 			t.Fatalf("status: %+v", st)
 		}
 		failAndReopen(t, q, m, w)
+		mustCloseManager(t, m)
+		nothingOpen(t, q)
+	})
+}
+
+// A command that is repeated is answered by what is tried after it, not by what has failed before.
+func TestARepeatedCommandIsNotAnsweredByAnOldFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := mqtest.NewMemory(mqtest.MemoryOptions{})
+		var tries atomic.Int64
+		q.SetHooks(mqtest.Hooks{BeforeOpenProducer: func(context.Context, string, mq.ProducerOptions) error {
+			if n := tries.Add(1); n <= 2 {
+				return errclass.New(errclass.Retryable, "try %d", n)
+			}
+			return nil
+		}})
+		m := newManager(t, overQueue(q))
+		for n := 1; n <= 2; n++ {
+			if out, err := m.Assign(context.Background(), "p1", 1); out != Applied || !containsText(err, fmt.Sprint("try ", n)) {
+				t.Fatalf("assign for the %d. time: %s, %v", n, out, err)
+			}
+		}
+		mustAssign(t, m, "p1", 1)
+		mustAssign(t, m, "p1", 1)
+		short, cancel := context.WithCancel(context.Background())
+		w := mustGet(t, m, "p1")
+		q.SetHooks(mqtest.Hooks{
+			AfterAppend:        func(context.Context, string, []mq.Position) error { return errors.New("lost") },
+			BeforeOpenProducer: func(context.Context, string, mq.ProducerOptions) error { return errors.New("away") },
+		})
+		if _, err := w.Append(context.Background(), insert("y")); err == nil {
+			t.Fatal("an append whose outcome is unknown")
+		}
+		synctest.Wait() // it has failed
+		cancel()
+		_, err := m.Assign(short, "p1", 1) // and is tried again later than this one waits
+		wantClass(t, err, errclass.Retryable)
+		if !containsText(err, "is under way") {
+			t.Errorf("%v", err)
+		}
+		q.SetHooks(mqtest.Hooks{})
+		mustAssign(t, m, "p1", 1)
 		mustCloseManager(t, m)
 		nothingOpen(t, q)
 	})

@@ -27,6 +27,7 @@ type slot struct {
 		wal      *WAL // open; nil when none is
 		settled  bool // want was carried out, or tried: err tells
 		err      error
+		failures int // how often want was tried in vain
 		attempts int
 		news     chan struct{} // closed and replaced when any of these changes
 	}
@@ -44,31 +45,34 @@ func (s *slot) newsLocked() {
 	s.mu.news = make(chan struct{})
 }
 
-// expect makes e what is wanted. It reports false if something newer is.
-func (s *slot) expect(e expected) bool {
+// expect makes e what is wanted. It reports false if something newer is, and how often e
+// has failed already.
+func (s *slot) expect(e expected) (failures int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.commanded && !s.mu.want.before(e) {
-		return s.mu.want == e
+		return s.mu.failures, s.mu.want == e
 	}
 	s.mu.cancel()
 	s.mu.commanded, s.mu.want = true, e
 	s.mu.wantCtx, s.mu.cancel = context.WithCancel(s.m.group.Context())
-	s.mu.settled, s.mu.err, s.mu.attempts = false, nil, 0
+	s.mu.settled, s.mu.err, s.mu.attempts, s.mu.failures = false, nil, 0, 0
 	s.newsLocked()
-	return true
+	return 0, true
 }
 
-// await waits until e is settled or something newer is wanted.
-func (s *slot) await(ctx context.Context, e expected) (Outcome, error) {
+// await waits until e is settled or something newer is wanted. That it failed before the
+// call, so many times, and is tried again is no answer.
+func (s *slot) await(ctx context.Context, e expected, before int) (Outcome, error) {
 	for {
 		s.mu.Lock()
-		want, settled, err, news := s.mu.want, s.mu.settled, s.mu.err, s.mu.news
+		want, settled, err, failures, news := s.mu.want, s.mu.settled, s.mu.err, s.mu.failures, s.mu.news
 		s.mu.Unlock()
+		old := err != nil && e.available && failures == before && !errors.Is(err, mq.ErrFenced)
 		switch {
 		case want != e:
 			return Ignored, nil
-		case settled:
+		case settled && !old:
 			return Applied, err
 		}
 		select {
@@ -98,6 +102,8 @@ func (s *slot) settle(e expected, err error) {
 	s.mu.settled, s.mu.err = true, err
 	if err == nil {
 		s.mu.attempts = 0
+	} else {
+		s.mu.failures++
 	}
 	s.newsLocked()
 }
