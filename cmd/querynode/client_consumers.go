@@ -36,17 +36,7 @@ func (s *consumersCmd) Run(a *app) error {
 		if c.out.JSON() {
 			return c.out.Document(jsonOf(got))
 		}
-		t := &console.Table{Columns: []console.Column{console.Left("topic"), console.Left("channels"), console.Left("kind"), console.Left("state"),
-			console.Right("behind"), console.Right("messages"), console.Right("rate"), console.Right("age"), console.Left("position")}}
-		for _, x := range got.GetConsumers() {
-			lag := "?"
-			if n := x.GetLagMessages(); n >= 0 {
-				lag = console.Count(n)
-			}
-			t.Add(x.GetPchannel(), strings.Join(x.GetVchannels(), " "), x.GetKind(), c.out.Paint(stateStyle(x.GetState()), x.GetState()),
-				behind(x.GetLagMillis()), lag, fmt.Sprintf("%.1f/s", x.GetRate()), (time.Duration(x.GetAgeSeconds()) * time.Second).String(), x.GetPosition())
-		}
-		showOrNone(c.out, t, "no consumers")
+		showOrNone(c.out, consumersTable(c.out, got.GetConsumers()), "no consumers")
 		for _, x := range got.GetConsumers() {
 			if x.GetError() != "" {
 				c.out.Printf("consumer of %s: %s", x.GetPchannel(), c.out.Paint(console.Bad, x.GetError()))
@@ -55,4 +45,19 @@ func (s *consumersCmd) Run(a *app) error {
 		c.out.Printf("%d registered since the start, %d closed, %d leaked", got.GetRegistered(), got.GetClosed(), got.GetLeaked())
 		return nil
 	})
+}
+
+// consumersTable lists consumers; what says least goes first where there is no room.
+func consumersTable(out *console.Console, list []*qnpb.Consumer) *console.Table {
+	t := &console.Table{Columns: []console.Column{console.Left("topic"), console.Left("channels"), {Name: "kind", Spare: 1}, console.Left("state"),
+		console.Right("behind"), {Name: "messages", Right: true, Spare: 2}, {Name: "rate", Right: true, Spare: 3}, {Name: "age", Right: true, Spare: 4}, {Name: "position", Spare: 5}}}
+	for _, x := range list {
+		lag := "?"
+		if n := x.GetLagMessages(); n >= 0 {
+			lag = console.Count(n)
+		}
+		t.Add(x.GetPchannel(), strings.Join(x.GetVchannels(), " "), x.GetKind(), out.Paint(stateStyle(x.GetState()), x.GetState()),
+			behind(x.GetLagMillis()), lag, fmt.Sprintf("%.1f/s", x.GetRate()), (time.Duration(x.GetAgeSeconds()) * time.Second).String(), x.GetPosition())
+	}
+	return t
 }

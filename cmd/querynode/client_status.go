@@ -127,7 +127,7 @@ func inBrackets(parts []string) string {
 // stateStyle colours the states of nodes, segments, channels and logs.
 func stateStyle(state string) console.Style {
 	switch state {
-	case "serving", "sealed", "loaded", "growing", "tailing", "ready":
+	case "serving", "sealed", "loaded", "growing", "tailing", "reading", "ready":
 		return console.Good
 	case "failed", "fenced", "quarantined", "leaked":
 		return console.Bad
