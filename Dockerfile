@@ -15,7 +15,7 @@ RUN mkdir -p /out/etc/ssl/certs /out/var/lib/querynode /out/tmp \
  && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
  && echo 'querynode:x:65532:65532::/var/lib/querynode:/' > /out/etc/passwd \
  && echo 'querynode:x:65532:' > /out/etc/group \
- && chown -R 65532:65532 /out/var/lib/querynode /out/tmp
+ && chown -R 65532:65532 /out/var/lib/querynode && chmod 1777 /out/tmp
 
 FROM scratch
 ARG VERSION=dev

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -193,6 +194,87 @@ func TestTheStatefulSetFitsTheNode(t *testing.T) {
 	}
 	if !slices.ContainsFunc(all, func(m manifest) bool { return m.Kind == "Service" && m.Metadata.Name == s.ServiceName }) {
 		t.Errorf("there is no Service %q", s.ServiceName)
+	}
+}
+
+// TestThePodMayRunWhereRestrictedIsEnforced: what the Pod Security Standard of this name wants.
+func TestThePodMayRunWhereRestrictedIsEnforced(t *testing.T) {
+	type seccomp struct{ Type string }
+	var s struct {
+		Template struct {
+			Spec struct {
+				HostNetwork, HostPID, HostIPC bool
+				SecurityContext               struct {
+					RunAsNonRoot   bool
+					SeccompProfile seccomp
+				}
+				Containers []struct {
+					SecurityContext struct {
+						AllowPrivilegeEscalation *bool
+						Capabilities             struct{ Add, Drop []string }
+						ReadOnlyRootFilesystem   bool
+					}
+				}
+				Volumes []map[string]json.RawMessage
+			}
+		}
+	}
+	if err := json.Unmarshal(byKind(t, manifests(t, filepath.Join(deployed, "kubernetes/querynode.yaml")), "StatefulSet").Spec, &s); err != nil {
+		t.Fatal(err)
+	}
+	pod := s.Template.Spec
+	if pod.HostNetwork || pod.HostPID || pod.HostIPC || !pod.SecurityContext.RunAsNonRoot || pod.SecurityContext.SeccompProfile.Type != "RuntimeDefault" {
+		t.Errorf("the pod: %+v", pod)
+	}
+	for _, c := range pod.Containers {
+		sc := c.SecurityContext
+		if sc.AllowPrivilegeEscalation == nil || *sc.AllowPrivilegeEscalation || !sc.ReadOnlyRootFilesystem || len(sc.Capabilities.Add) > 0 || !slices.Equal(sc.Capabilities.Drop, []string{"ALL"}) {
+			t.Errorf("a container: %+v", sc)
+		}
+	}
+	for _, v := range pod.Volumes {
+		for kind := range v {
+			if !slices.Contains([]string{"name", "configMap", "emptyDir", "persistentVolumeClaim", "secret"}, kind) {
+				t.Errorf("a volume of the kind %s", kind)
+			}
+		}
+	}
+}
+
+// TestTheNetworkPolicyNamesPortsOfThePod; with their protocol, or each apply changes the policy.
+func TestTheNetworkPolicyNamesPortsOfThePod(t *testing.T) {
+	all := manifests(t, filepath.Join(deployed, "kubernetes/querynode.yaml"))
+	var s statefulSet
+	var p struct {
+		PodSelector struct{ MatchLabels map[string]string }
+		Ingress     []struct {
+			Ports []struct{ Protocol, Port string }
+		}
+	}
+	for kind, into := range map[string]any{"StatefulSet": &s, "NetworkPolicy": &p} {
+		if err := json.Unmarshal(byKind(t, all, kind).Spec, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !maps.Equal(p.PodSelector.MatchLabels, s.Selector.MatchLabels) {
+		t.Errorf("the policy is for %v, the pods have %v", p.PodSelector.MatchLabels, s.Selector.MatchLabels)
+	}
+	var named []string
+	for _, in := range p.Ingress {
+		for _, port := range in.Ports {
+			if port.Protocol != "TCP" {
+				t.Errorf("port %s has the protocol %q", port.Port, port.Protocol)
+			}
+			named = append(named, port.Port)
+		}
+	}
+	var has []string
+	for _, port := range s.Template.Spec.Containers[0].Ports {
+		has = append(has, port.Name)
+	}
+	slices.Sort(named)
+	if slices.Sort(has); !slices.Equal(named, has) {
+		t.Errorf("the policy names %q, the pod has %q", named, has)
 	}
 }
 
