@@ -51,14 +51,16 @@ func TestTheRowsOfATenantAreFoundFromAnywhere(t *testing.T) {
 }
 
 func TestKeysThatAreAllTheLargestAreParted(t *testing.T) {
-	keys := make([]uint64, 256)
-	for i := range keys {
-		keys[i] = math.MaxUint64
-	}
-	keys[100], keys[200] = 5, 7
-	partition(keys, 6)
-	if keys[0]+keys[1] != 12 {
-		t.Errorf("%v are not the smallest", keys[:6])
+	for _, kern := range levels() {
+		keys := make([]uint64, 256)
+		for i := range keys {
+			keys[i] = math.MaxUint64
+		}
+		keys[100], keys[200] = 5, 7
+		partition(kern, keys, 6)
+		if keys[0]+keys[1] != 12 {
+			t.Errorf("%s: %v are not the smallest", kern, keys[:6])
+		}
 	}
 }
 

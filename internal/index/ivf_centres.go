@@ -167,10 +167,10 @@ func (x *ivf) order(n int, s *Scratch) {
 		return
 	}
 	if n < len(keys) {
-		partition(keys, n)
+		partition(x.kern, keys, n)
 		keys = keys[:n]
 	}
-	slices.Sort(keys)
+	x.kern.Sort(keys)
 	x.appendLists(keys, s)
 }
 
@@ -226,7 +226,7 @@ func (x *ivf) nearestByShort(n, want int, s *Scratch) {
 	v.order.ids, v.order.dots = grown(v.order.ids, len(v.near)), grown(v.order.dots, len(v.near))
 	x.listKeys(v.near, v.order.ids, v.order.dots, s)
 	if len(v.near) > n {
-		partition(v.near, n)
+		partition(x.kern, v.near, n)
 		v.near = v.near[:n]
 	}
 	v.order.known = true
@@ -266,43 +266,47 @@ func (x *ivf) shortLimit(want int, some []uint32, aff vec.Affine, s *Scratch) fl
 		seen += x.kern.FastScanBelow(c.blocks[b*size:], quads, 1, v.lut, c.bias[b*vec.FastScanBlock:], masks, aff, math.MaxFloat32, v.rows[seen:], v.dist[seen:])
 	}
 	at := 2 + want/shortStep
-	if at += at / 4; at > seen {
+	if at += at / 4; at+at/smallestMore >= seen {
 		return math.MaxFloat32
 	}
-	return v.smallest(v.dist[:seen], at)
+	return v.smallest(x.kern, v.dist[:seen], at)
 }
 
-// smallestFew is up to which number the smallest values are kept in order while the
-// others are looked at: nearly all of those are larger, which is quickly seen.
-const smallestFew = 32
+// Of smallest.
+const (
+	// smallestFew is up to which number the smallest values are kept in order while the
+	// others are looked at: nearly all of those are larger, which is quickly seen.
+	smallestFew = 8
+	// smallestMore is one of how many values there may be more than asked for.
+	smallestMore = 8
+)
 
-// smallest returns the n-th smallest of the values, which are n or more and no NaN. It uses v.near.
-func (v *ivfScratch) smallest(values []float32, n int) float32 {
-	if n > smallestFew {
-		v.near = v.near[:0]
-		for _, d := range values {
-			v.near = append(v.near, vec.Key(d, 0))
-		}
-		if n < len(v.near) {
-			partition(v.near, n)
-		}
-		return vec.Unkey(slices.Max(v.near[:n])).Distance
+// smallest returns about the n-th smallest of the values, up to an eighth more of which are
+// not larger; they are more at least, and no NaN. It uses v.near, and v.rows, as long as
+// values, where it does not matter what these are.
+func (v *ivfScratch) smallest(kern vec.Kernels, values []float32, n int) float32 {
+	most := n + n/smallestMore
+	if most > smallestFew {
+		v.near = grown(v.near, len(values))
+		kern.Keys(values, v.rows, 0, v.near)
+		most = partitionAbout(kern, v.near, n, most)
+		return vec.Unkey(slices.Max(v.near[:most])).Distance
 	}
 	var few [smallestFew]float32
-	first := few[:n]
+	first := few[:most]
 	copy(first, values)
 	slices.Sort(first)
-	for _, d := range values[n:] {
-		if d >= first[n-1] {
+	for _, d := range values[most:] {
+		if d >= first[most-1] {
 			continue
 		}
-		i := n - 1
+		i := most - 1
 		for ; i > 0 && first[i-1] > d; i-- {
 			first[i] = first[i-1]
 		}
 		first[i] = d
 	}
-	return first[n-1]
+	return first[most-1]
 }
 
 // factor is by what a product with a query counts in a distance.
@@ -322,7 +326,7 @@ func (x *ivf) tables(pq *products, factor float32, s *Scratch) vec.Affine {
 	return x.kern.Tables(pq.points, v.unit[:2*pq.parts], factor, v.values, v.lut)
 }
 
-// listSample is one of how many centres are looked at to guess how near the
+// listSample is one of how many panels of centres are looked at to guess how near the
 // nearest are.
 const listSample = 8
 
@@ -332,40 +336,38 @@ func (x *ivf) selectLists(sums []int32, bias []float32, aff vec.Affine, n int, s
 }
 
 // keepLists leaves the n nearest of the first lists in s.ivf.rows in s.ivf.near.
-func (x *ivf) keepLists(hits, n int, s *Scratch) { s.ivf.keepLists(x.lists.n, hits, n) }
+func (x *ivf) keepLists(hits, n int, s *Scratch) { s.ivf.keepLists(x.kern, x.lists.n, hits, n) }
 
 // selectLists leaves the n nearest of so many lists in v.near, in no order.
 func (v *ivfScratch) selectLists(kern vec.Kernels, lists int, sums []int32, bias []float32, aff vec.Affine, n int) {
 	limit := float32(math.MaxFloat32)
 	if n < lists/2 && lists > 16*listSample {
 		// The bias has the squared norm, or little: it is no order of its own.
-		v.near = v.near[:0]
-		for i := 0; i < lists; i += listSample {
-			v.near = append(v.near, vec.Key(float32(sums[i])*aff.Scale+aff.Base+bias[i], 0))
+		seen := 0
+		for i := 0; i < len(sums); i += listSample * vec.PanelRows {
+			seen += kern.SumsBelow(sums[i:i+vec.PanelRows], bias[i:], aff, math.MaxFloat32, v.rows[seen:], v.dist[seen:])
 		}
-		at := n/listSample + n/(2*listSample) + 4
-		if at < len(v.near) {
-			partition(v.near, at)
-			limit = vec.Unkey(slices.Max(v.near[:at])).Distance
+		if at := n/listSample + n/(2*listSample) + 4; at+at/smallestMore < seen {
+			limit = v.smallest(kern, v.dist[:seen], at)
 		}
 	}
 	hits := kern.SumsBelow(sums, bias, aff, limit, v.rows, v.dist)
 	if hits < n && limit < math.MaxFloat32 {
 		hits = kern.SumsBelow(sums, bias, aff, math.MaxFloat32, v.rows, v.dist)
 	}
-	v.keepLists(lists, hits, n)
+	v.keepLists(kern, lists, hits, n)
 }
 
 // keepLists leaves the n nearest of the first of v.rows, below a number of lists, in v.near.
-func (v *ivfScratch) keepLists(lists, hits, n int) {
-	v.near = v.near[:0]
-	for i, l := range v.rows[:hits] {
-		if int(l) < lists { // what fills the last panel is only near in a damaged image
-			v.near = append(v.near, vec.Key(v.dist[i], l))
-		}
+func (v *ivfScratch) keepLists(kern vec.Kernels, lists, hits, n int) {
+	// What fills the last panel is only near in a damaged image.
+	for hits > 0 && int(v.rows[hits-1]) >= lists {
+		hits--
 	}
+	v.near = grown(v.near, hits)
+	kern.Keys(v.dist[:hits], v.rows, 0, v.near)
 	if len(v.near) > n {
-		partition(v.near, n)
+		partition(kern, v.near, n)
 		v.near = v.near[:n]
 	}
 }

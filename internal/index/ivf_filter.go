@@ -88,6 +88,7 @@ func (x *ivf) ask(l uint32, masks []uint32) {
 	size, first := x.blockBytes(), int(x.first[l])
 	if masks == nil {
 		vec.PrefetchBytes(x.blocks[first*size : int(x.first[l+1])*size])
+		vec.PrefetchBytes(raw(x.pqBias[first*vec.FastScanBlock : int(x.first[l+1])*vec.FastScanBlock]))
 		return
 	}
 	for i := 0; i < len(masks); {
@@ -196,7 +197,7 @@ func (x *ivf) useNear(query uint32, sums []int32, aff vec.Affine, p plan, s *Scr
 	bias := x.lists.codes.bias
 	x.selectLists(sums, bias, aff, min(2*p.least, x.lists.n), s)
 	if p.least < len(v.near) {
-		partition(v.near, p.least)
+		partition(x.kern, v.near, p.least)
 	}
 	p.mark(m.rows(v.near[:min(p.least, len(v.near))]))
 	if m.rows(v.near) < p.target {
@@ -210,7 +211,7 @@ func (x *ivf) useNear(query uint32, sums []int32, aff vec.Affine, p plan, s *Scr
 			if i == 0 {
 				step = max(p.near, shortSlack)
 			}
-			sorted = sortNext(v.near, sorted, sorted+step)
+			sorted = sortNext(x.kern, v.near, sorted, sorted+step)
 		}
 		l := uint32(v.near[i])
 		met += int(m.counts[l])
@@ -296,7 +297,7 @@ func (x *ivf) compareGathered(n, rows int, s *Scratch) {
 				for j, r := range v.rows[:hits] {
 					c.keys = append(c.keys, vec.Key(v.dist[j], f.at[from*vec.PanelRows+int(r)]))
 				}
-				c.trim()
+				c.trim(x.kern)
 			}
 		}
 	}

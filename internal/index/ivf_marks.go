@@ -91,7 +91,7 @@ func (x *ivf) nearestMarked(p *plan, s *Scratch) {
 	want := p.least + p.least/shortMore + shortSlack
 	aff := x.estimateLists(want, p.least, s)
 	if p.least < len(v.near) {
-		partition(v.near, p.least)
+		partition(x.kern, v.near, p.least)
 	}
 	p.mark(m.rows(v.near[:min(p.least, len(v.near))]))
 	if m.rows(v.near) < p.target {
@@ -137,7 +137,7 @@ func (x *ivf) estimateMarked(p *plan, aff vec.Affine, s *Scratch) {
 	x.keepLists(hits, hits, s)
 	want += want / 4
 	for n := want; n < len(v.near); n *= 2 {
-		partition(v.near, n)
+		partition(x.kern, v.near, n)
 		if m.rows(v.near[:n]) >= sure {
 			v.near = v.near[:n]
 		}

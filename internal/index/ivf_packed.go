@@ -104,7 +104,7 @@ func (x *ivf) readSpread(c *packed, aff vec.Affine, p *plan, s *Scratch) {
 		n := min(spreadChunk, len(v.rows)/vec.FastScanBlock, blocks-from)
 		at := from * vec.FastScanBlock
 		hits := x.kern.FastScanBelow(c.blocks[from*size:], quads, n, v.lut, v.bias[at:], v.masks[from:], aff, v.cands.limit, v.rows, v.dist)
-		c.take(v, from, hits)
+		c.take(x.kern, v, from, hits)
 		from += n
 	}
 	s.stats.Codes += met
@@ -126,12 +126,12 @@ func (c *packed) span(l uint32, masks []uint32) (from, to int, _ []uint32) {
 }
 
 // take adds hits in blocks from one on to the candidates.
-func (c *packed) take(v *ivfScratch, block, hits int) {
+func (c *packed) take(kern vec.Kernels, v *ivfScratch, block, hits int) {
 	at := c.at[block*vec.FastScanBlock:]
 	keys := v.cands.keys
 	for i, r := range v.rows[:hits] {
 		keys = append(keys, vec.Key(v.dist[i], at[r]))
 	}
 	v.cands.keys = keys
-	v.cands.trim()
+	v.cands.trim(kern)
 }

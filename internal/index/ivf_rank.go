@@ -2,7 +2,6 @@ package index
 
 import (
 	"math"
-	"slices"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -36,24 +35,30 @@ func (x *ivf) doubtOf(lists int) float64 {
 // until none of the others is likely to be among the k nearest.
 func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
 	scale, depth := x.scale(vector), min(len(c.keys), c.want)
-	if x.fine.exists() {
-		x.fine.prepare(vector, &s.fine)
-	}
-	s.top.Reset(p.k)
-	var sum, squares, count float64
 	// By short codes, three times as many as wanted are always weighed.
 	step, next := p.k+weighStep, weighStep
 	if p.short {
 		step, next = 2*p.k+3*weighStep, 2*weighStep
 	}
-	for from, sorted := 0, 0; from < depth; step = next {
-		switch {
-		case from == 0 && step+weighStep <= scanChunk:
-			// All of these are weighed, in whatever order.
-			step = firstFew(c.keys, step)
-			sorted = step
-		case from+step > sorted:
-			sorted = sortNext(c.keys, sorted, from+step)
+	sorted := 0
+	if step+weighStep <= scanChunk {
+		// All of these are weighed, in whatever order.
+		step = firstFew(x.kern, c.keys, step)
+		x.askPlaces(c.keys[:step], s)
+		if sorted = step; step < depth {
+			// While they are on their way, those that may be weighed next are put in order.
+			sorted = sortNext(x.kern, c.keys, sorted, step+next)
+		}
+		x.askRows(c.keys[:step], s)
+	}
+	if x.fine.exists() {
+		x.fine.prepare(vector, &s.fine)
+	}
+	s.top.Reset(p.k)
+	var sum, squares, count float64
+	for from := 0; from < depth; step = next {
+		if from+step > sorted {
+			sorted = sortNext(x.kern, c.keys, sorted, from+step)
 		}
 		keys := c.keys[from:min(from+min(step, scanChunk), len(c.keys))]
 		if from > p.k {
@@ -67,7 +72,9 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 				break
 			}
 		}
-		from += len(keys)
+		if from += len(keys); from < depth {
+			x.askRows(c.keys[from:min(from+next, sorted)], s)
+		}
 		ids := s.ids[:0]
 		for _, key := range keys {
 			if row := x.ids[uint32(key)]; int(row) < x.n {
@@ -86,23 +93,48 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 	return x.ranked(vector, p, s)
 }
 
+// askMost is how many lines are asked for at once: more do not fit the first cache.
+const askMost = 256
+
+// askPlaces asks for the rows of candidates, by number.
+func (x *ivf) askPlaces(keys []uint64, s *Scratch) {
+	places := s.ivf.rows[:min(len(keys), len(s.ivf.rows))]
+	for i := range places {
+		places[i] = uint32(keys[i])
+	}
+	x.kern.PrefetchRows(raw(x.ids), 4, 1, places, 0)
+}
+
+// askRows asks for the fine codes of candidates, or their beginnings if they are long.
+func (x *ivf) askRows(keys []uint64, s *Scratch) {
+	rows := s.ivf.rows[:min(len(keys), len(s.ivf.rows))]
+	if !x.fine.exists() || len(rows) == 0 {
+		return
+	}
+	for i := range rows {
+		rows[i] = x.ids[uint32(keys[i])]
+	}
+	lines := (x.fine.stride + 63) / 64
+	x.kern.PrefetchRows(x.fine.bytes, x.fine.stride, min(lines, max(askMost/len(rows), 1)), rows, 0)
+}
+
 // firstFew moves about n of the smallest keys to the front, n at least if there are so
 // many, and returns how many.
-func firstFew(keys []uint64, n int) int {
+func firstFew(kern vec.Kernels, keys []uint64, n int) int {
 	if len(keys) <= n+weighStep {
 		return len(keys)
 	}
-	return partitionAbout(keys, n, n+weighStep)
+	return partitionAbout(kern, keys, n, n+weighStep)
 }
 
 // sortNext puts keys in order as far as want at least, where the first ones are
 // already, and returns how far.
-func sortNext(keys []uint64, sorted, want int) int {
+func sortNext(kern vec.Kernels, keys []uint64, sorted, want int) int {
 	to := min(max(want, sorted+weighSort), len(keys))
 	rest := keys[sorted:]
 	if to < len(keys) {
-		partition(rest, to-sorted)
+		partition(kern, rest, to-sorted)
 	}
-	slices.Sort(rest[:to-sorted])
+	kern.Sort(rest[:to-sorted])
 	return to
 }

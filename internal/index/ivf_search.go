@@ -53,16 +53,16 @@ func (c *candidates) reset(want int) {
 func (c *candidates) slack() int { return c.want + 64 }
 
 // trim lets go of all but about the wanted ones if there are many more.
-func (c *candidates) trim() {
+func (c *candidates) trim(kern vec.Kernels) {
 	if len(c.keys) > c.want+c.slack() {
-		c.keep(partitionAbout(c.keys, c.want, c.want+c.want/4))
+		c.keep(partitionAbout(kern, c.keys, c.want, c.want+c.want/4))
 	}
 }
 
 // cut lets go of all but the wanted ones.
-func (c *candidates) cut() {
+func (c *candidates) cut(kern vec.Kernels) {
 	if len(c.keys) > c.want {
-		partition(c.keys, c.want)
+		partition(kern, c.keys, c.want)
 		c.keep(c.want)
 	}
 }
@@ -71,65 +71,6 @@ func (c *candidates) cut() {
 func (c *candidates) keep(n int) {
 	c.keys = c.keys[:n]
 	c.limit = vec.Unkey(slices.Max(c.keys)).Distance
-}
-
-// Of partition.
-const (
-	partitionSort  = 24 // so few keys are sorted
-	partitionPicks = 9  // keys that a pivot is picked from
-)
-
-// partition moves the n smallest keys to the front; n is less than their number.
-func partition(keys []uint64, n int) { partitionAbout(keys, n, n) }
-
-// partitionAbout moves so many of the smallest keys to the front as is easiest, least of
-// them at least and most at most, and returns how many; there are more keys than most.
-// Nothing branches on a key: which side of the pivot it is on is as good as random.
-func partitionAbout(keys []uint64, least, most int) int {
-	done := 0 // keys in front of these
-	for len(keys) > partitionSort {
-		var picks [partitionPicks]uint64
-		for i := range picks {
-			x := keys[i*(len(keys)-1)/(partitionPicks-1)]
-			j := i
-			for ; j > 0 && picks[j-1] > x; j-- {
-				picks[j] = picks[j-1]
-			}
-			picks[j] = x
-		}
-		pivot := picks[min((least+most)/2*partitionPicks/len(keys), partitionPicks-1)]
-		below := split(keys, pivot)
-		if below == 0 { // the pivot is the smallest
-			if pivot == math.MaxUint64 {
-				return done + least // and all are equal
-			}
-			if below = split(keys, pivot+1); least <= below {
-				return done + min(below, most)
-			}
-		}
-		switch {
-		case below > most:
-			keys = keys[:below]
-		case below < least:
-			keys, least, most, done = keys[below:], least-below, most-below, done+below
-		default:
-			return done + below
-		}
-	}
-	slices.Sort(keys)
-	return done + least
-}
-
-// split moves the keys below pivot to the front and returns their number.
-func split(keys []uint64, pivot uint64) int {
-	n := 0
-	for i, key := range keys {
-		keys[i] = keys[n]
-		keys[n] = key
-		_, less := bits.Sub64(key, pivot, 0)
-		n += int(less)
-	}
-	return n
 }
 
 // plan is how a search goes about.
@@ -472,7 +413,7 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 			s.stats.Codes += n * vec.FastScanBlock
 			hits := x.kern.FastScanBelow(blocks[from*size:], quads, n, v.lut, bias[from*vec.FastScanBlock:], masks, own, v.cands.limit, v.rows, v.dist)
 			if few != nil {
-				few.take(v, from, hits)
+				few.take(x.kern, v, from, hits)
 			} else {
 				x.take(&v.cands, from, hits, unmasked, s)
 			}
@@ -526,13 +467,11 @@ func (x *ivf) readBytes(p *plan, s *Scratch) (found int) {
 func (x *ivf) take(c *candidates, block, hits int, allowed []uint64, s *Scratch) {
 	v := &s.ivf
 	first := uint32(block * vec.PanelRows)
+	n := len(c.keys)
+	c.keys = slices.Grow(c.keys, hits)[:n+hits]
 	if allowed == nil {
-		for i, r := range v.rows[:hits] {
-			c.keys = append(c.keys, vec.Key(v.dist[i], first+r))
-		}
+		x.kern.Keys(v.dist[:hits], v.rows, first, c.keys[n:])
 	} else {
-		n := len(c.keys)
-		c.keys = slices.Grow(c.keys, hits)[:n+hits]
 		for i, r := range v.rows[:hits] { // without a branch on what is random
 			row := x.ids[first+r]
 			if int(row>>6) >= len(allowed) {
@@ -543,7 +482,7 @@ func (x *ivf) take(c *candidates, block, hits int, allowed []uint64, s *Scratch)
 		}
 		c.keys = c.keys[:n]
 	}
-	c.trim()
+	c.trim(x.kern)
 }
 
 // readRows looks at the rows of the lists themselves, and returns how many it

@@ -243,6 +243,9 @@ func TestAnInvertedFileDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// levels are the portable kernels and the fastest.
+func levels() []vec.Kernels { return []vec.Kernels{{}, vec.Detect()} }
+
 func TestPartitionPutsTheSmallestFirst(t *testing.T) {
 	r := rng(12)
 	for range 2000 {
@@ -252,7 +255,7 @@ func TestPartitionPutsTheSmallestFirst(t *testing.T) {
 		}
 		n := r.IntN(len(keys))
 		want := slices.Sorted(slices.Values(keys))
-		partition(keys, n)
+		partition(levels()[r.IntN(2)], keys, n)
 		slices.Sort(keys[:n])
 		if !slices.Equal(keys[:n], want[:n]) {
 			t.Fatalf("first %d are %v, want %v", n, keys[:n], want[:n])
@@ -321,7 +324,7 @@ func TestPartitionAboutMovesAsManyAsIsEasiest(t *testing.T) {
 		least := r.IntN(len(keys) - 1)
 		most := least + r.IntN(len(keys)-1-least+1)
 		want := slices.Sorted(slices.Values(keys))
-		n := partitionAbout(keys, least, most)
+		n := partitionAbout(levels()[r.IntN(2)], keys, least, most)
 		if n < least || n > most {
 			t.Fatalf("%d moved, want %d to %d", n, least, most)
 		}
@@ -340,16 +343,17 @@ func TestPartitionAboutMovesAsManyAsIsEasiest(t *testing.T) {
 
 func TestTheSmallestOfAFewEstimates(t *testing.T) {
 	r := rng(15)
-	var v ivfScratch
+	v := ivfScratch{rows: make([]uint32, 400)}
 	for range 1000 {
-		values := make([]float32, 1+r.IntN(400))
+		values := make([]float32, 2+r.IntN(398))
 		for i := range values {
 			values[i] = float32(r.IntN(200)) - 50 // ties
 		}
-		n := 1 + r.IntN(min(len(values), 3*smallestFew))
-		want := slices.Sorted(slices.Values(values))[n-1]
-		if got := v.smallest(values, n); got != want {
-			t.Fatalf("number %d of %d is %v, want %v", n, len(values), got, want)
+		n := 1 + r.IntN(min(len(values)-1, 4*smallestFew))
+		n -= max(n+n/smallestMore-len(values)+1, 0)
+		sorted := slices.Sorted(slices.Values(values))
+		if got := v.smallest(levels()[r.IntN(2)], values, n); got < sorted[n-1] || got > sorted[n+n/smallestMore-1] {
+			t.Fatalf("number %d of %d is %v, want %v to %v", n, len(values), got, sorted[n-1], sorted[n+n/smallestMore-1])
 		}
 	}
 }

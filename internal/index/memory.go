@@ -28,3 +28,8 @@ func as[T uint32 | float32 | uint64 | int8 | share](b []byte) []T {
 	}
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/int(unsafe.Sizeof(t)))
 }
+
+// raw views numbers as bytes.
+func raw[T uint32 | float32](v []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}

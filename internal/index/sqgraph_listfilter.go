@@ -97,7 +97,7 @@ func (g *sqGraph) collect(sq *sqQuery, ids []uint32, s *Scratch) {
 		for i, id := range ids[:near] {
 			c.keys = append(c.keys, vec.Key(out[i], id))
 		}
-		c.trim()
+		c.trim(g.kern)
 		ids = ids[n:]
 	}
 }
@@ -105,7 +105,7 @@ func (g *sqGraph) collect(sq *sqQuery, ids []uint32, s *Scratch) {
 // collected ranks what collect has kept. Twins are rows of their own there.
 func (g *sqGraph) collected(vector []float32, sq *sqQuery, k int, s *Scratch) []Neighbor {
 	c := &s.lists.cands
-	c.cut()
+	c.cut(g.kern)
 	slices.Sort(c.keys)
 	if g.twins == nil {
 		return g.rank(vector, sq, c.keys, k, nil, s)
@@ -160,7 +160,7 @@ func (g *sqGraph) nextLists(want int, s *Scratch) bool {
 	f, all := &s.lists, len(g.lists.codes.bias)
 	limit := float32(math.Inf(1))
 	if at := want*len(f.sample)/max(f.lists, 1) + 1; at < len(f.sample) {
-		partition(f.sample, at)
+		partition(g.kern, f.sample, at)
 		limit = vec.Unkey(slices.Max(f.sample[:at])).Distance
 	}
 	n := g.kern.SumsBelow(f.sums[:all], f.bias, f.aff, limit, f.rows, f.dist)
@@ -317,7 +317,7 @@ func (g *sqGraph) collectFirst(sq *sqQuery, n int, s *Scratch) {
 			bound = s.top.BoundKey()
 		}
 	}
-	f.cands.trim()
+	f.cands.trim(g.kern)
 	if s.top.Full() && f.off.n >= f.least {
 		f.enough = s.top.Bound() + f.off.most(f.sure)
 	}

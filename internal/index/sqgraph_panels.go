@@ -254,7 +254,7 @@ func (g *sqGraph) comparePanels(n int, rows []uint32, s *Scratch) {
 				for j, place := range p.places[:hits] {
 					c.keys = append(c.keys, vec.Key(p.dist[j], rows[from*vec.PanelRows+int(place)]))
 				}
-				c.trim()
+				c.trim(g.kern)
 			}
 		}
 	}
@@ -264,7 +264,7 @@ func (g *sqGraph) comparePanels(n int, rows []uint32, s *Scratch) {
 func (g *sqGraph) panelFound(vector []float32, i, k, ef, c int, allowed []uint64, s *Scratch) []Neighbor {
 	p := &s.panels
 	sq, near := &p.queries[i], &p.cands[i]
-	near.cut()
+	near.cut(g.kern)
 	if len(near.keys) < min(k, c) && !s.stats.Stopped {
 		return g.scanCodes(vector, sq, k, ef, allowed, s) // numbers too large for codes
 	}

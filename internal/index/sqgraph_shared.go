@@ -59,7 +59,7 @@ func (g *sqGraph) shareBatch(vectors []float32, q *Query, k, ef, lists int, s *S
 		whole = s.stats
 		for i := range to - from {
 			v, c := block[i*g.dim:][:g.dim], &s.panels.cands[i]
-			if c.cut(); (len(c.keys) < k || s.panels.aff[i].Scale == 0) && !s.stats.Stopped {
+			if c.cut(g.kern); (len(c.keys) < k || s.panels.aff[i].Scale == 0) && !s.stats.Stopped {
 				// Near lists have too few rows, or numbers are too large for codes.
 				rows := g.Search(v, q, s)
 				whole.add(&s.stats)
@@ -171,7 +171,7 @@ func (g *sqGraph) takeShared(c *candidates, sums []int32, bias []float32, aff ve
 	for i, place := range p.places[:hits] {
 		c.keys = append(c.keys, vec.Key(p.dist[i], rows[place]))
 	}
-	c.trim()
+	c.trim(g.kern)
 }
 
 // add adds what another part of a batch did.
