@@ -36,10 +36,11 @@ type manifest struct {
 
 // statefulSet is what the test reads of a StatefulSet.
 type statefulSet struct {
-	Replicas    int
-	ServiceName string
-	Selector    struct{ MatchLabels map[string]string }
-	Template    struct {
+	Replicas            int
+	PodManagementPolicy string
+	ServiceName         string
+	Selector            struct{ MatchLabels map[string]string }
+	Template            struct {
 		Metadata struct{ Labels map[string]string }
 		Spec     struct {
 			TerminationGracePeriodSeconds int
@@ -143,6 +144,9 @@ func TestTheStatefulSetFitsTheNode(t *testing.T) {
 	pod := s.Template.Spec
 	if s.Replicas != 1 || cfg.Queue.Kind != "embedded" {
 		t.Errorf("%d replicas with queue.kind %s", s.Replicas, cfg.Queue.Kind)
+	}
+	if s.PodManagementPolicy != "Parallel" {
+		t.Errorf("with podManagementPolicy %q a pod that is not ready keeps its image and configuration, whatever is applied", s.PodManagementPolicy)
 	}
 	if pod.SecurityContext.FSGroup != 65532 || pod.SecurityContext.RunAsUser != 65532 {
 		t.Errorf("the volume is written to by the image's user, 65532: %+v", pod.SecurityContext)
