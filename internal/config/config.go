@@ -292,7 +292,9 @@ func (c *Config) PChannelNames() []string {
 }
 
 // DialAddress turns an address to listen on into one to connect to: an
-// unspecified host becomes the loopback.
+// unspecified host becomes the loopback. That of IPv4, also for [::], as which a
+// listener on 0.0.0.0 shows itself: such a listener takes both, and in most
+// containers there is no [::1].
 func DialAddress(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -300,9 +302,6 @@ func DialAddress(listen string) string {
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
-		if ip != nil && ip.To4() == nil {
-			host = "::1"
-		}
 	}
 	return net.JoinHostPort(host, port)
 }

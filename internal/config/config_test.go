@@ -357,7 +357,7 @@ func FuzzFile(f *testing.F) {
 
 func TestListenAddressesToDial(t *testing.T) {
 	for listen, want := range map[string]string{
-		"0.0.0.0:9": "127.0.0.1:9", ":9": "127.0.0.1:9", "[::]:9": "[::1]:9", "10.1.2.3:9": "10.1.2.3:9", "node:9": "node:9", "junk": "junk",
+		"0.0.0.0:9": "127.0.0.1:9", ":9": "127.0.0.1:9", "[::]:9": "127.0.0.1:9", "[::1]:9": "[::1]:9", "10.1.2.3:9": "10.1.2.3:9", "node:9": "node:9", "junk": "junk",
 	} {
 		if got := DialAddress(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
