@@ -265,7 +265,7 @@ func TestAPortInUse(t *testing.T) {
 		dir := t.TempDir()
 		p := spawn(t, dir, "--"+flag+"-listen", l.Addr().String())
 		if code := p.exit(stopLimit); code != exitError || !strings.Contains(p.stderr.String(), flag+".listen "+l.Addr().String()) ||
-			!strings.Contains(p.stderr.String(), "address already in use") {
+			!strings.Contains(p.stderr.String(), "address already in use") || !strings.Contains(p.stderr.String(), "another address with --"+flag+"-listen") {
 			t.Errorf("%s: exit code %d:\n%s", flag, code, p.stderr)
 		}
 		nothingLeft(t, dir)

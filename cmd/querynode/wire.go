@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -166,15 +167,28 @@ func (r *running) openDataDir(context.Context) (err error) {
 func (r *running) listen(ctx context.Context) (err error) {
 	var lc net.ListenConfig
 	if r.grpcLis, err = lc.Listen(ctx, "tcp", r.cfg.GRPC.Listen); err != nil {
-		return errors.Wrapf(err, "grpc.listen %s", r.cfg.GRPC.Listen)
+		return notListening(err, "grpc.listen", r.cfg.GRPC.Listen, "--grpc-listen")
 	}
 	if err := r.push("API port", 1, closeListener(r.grpcLis)); err != nil {
 		return err
 	}
 	if r.adminLis, err = lc.Listen(ctx, "tcp", r.cfg.Admin.Listen); err != nil {
-		return errors.Wrapf(err, "admin.listen %s", r.cfg.Admin.Listen)
+		return notListening(err, "admin.listen", r.cfg.Admin.Listen, "--admin-listen")
 	}
 	return r.push("admin port", 1, closeListener(r.adminLis))
+}
+
+// notListening says what helps where an address cannot be listened on.
+func notListening(err error, key, addr, flag string) error {
+	err = errors.Wrapf(err, "%s %s", key, addr)
+	next := "choose another address with " + flag
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		next = "is another node running? " + next + "; port 0 takes a free one"
+	case !errors.Is(err, syscall.EACCES) && !errors.Is(err, syscall.EADDRNOTAVAIL):
+		return err
+	}
+	return &problem{text: err.Error(), next: next, cause: err}
 }
 
 // closeListener closes a listener that its server may have closed already.

@@ -98,7 +98,11 @@ func (w *WAL) transition(to State, cause error) bool {
 	if from.alive() && !to.alive() {
 		w.leave()
 	}
-	w.log.Info("wal state", "from", from.String(), "to", to.String(), "cause", cause)
+	said := []any{"from", from.String(), "to", to.String()}
+	if cause != nil {
+		said = append(said, "cause", cause)
+	}
+	w.log.Info("wal state", said...)
 	w.emit(func(ev Events) {
 		if ev.StateChanged != nil {
 			ev.StateChanged(w.o.PChannel, from, to, cause)
