@@ -25,6 +25,9 @@ const (
 	// one query takes longer than its share of a batch, by less precise codes that need
 	// more ranking.
 	batchExtra = 300 << 10
+	// batchAsk is how many bytes of codes are asked for ahead at most: they are to stay in the
+	// second cache.
+	batchAsk = 64 << 10
 )
 
 // batchScratch is what a batch works in.
@@ -56,7 +59,7 @@ func (b *batchScratch) bytes() int {
 // every row that a filter allows, if these are few.
 func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / x.dim
-	p := x.plan(q)
+	p := x.plan(q, s)
 	if x.bytes == nil || x.kern.Level() != vec.AVX512 || p.k <= 0 {
 		one(x, x.dim, vectors, q, s, found)
 		return
@@ -232,18 +235,26 @@ func (x *ivf) readShared(uses []listUse, p *plan, s *Scratch) {
 	from := uint32(0)
 	for l := range x.lists.n {
 		to := b.start[l]
+		if to == from {
+			continue
+		}
+		next := l + 1
+		for next < x.lists.n && b.start[next] == to {
+			next++
+		}
 		for run := range slices.Chunk(b.order[from:to], batchRun) {
 			if s.stopped() {
 				return
 			}
-			x.readRun(l, run, p, s)
+			x.readRun(l, next, run, p, s)
 		}
 		from = to
 	}
 }
 
-// readRun adds what a list has for some queries to their candidates.
-func (x *ivf) readRun(l int, queries []uint32, p *plan, s *Scratch) {
+// readRun adds what a list has for some queries to their candidates. What is multiplied next,
+// here or in the list that is read after this one, is asked for meanwhile.
+func (x *ivf) readRun(l, next int, queries []uint32, p *plan, s *Scratch) {
 	v, b := &s.ivf, &s.ivf.batch
 	quads, size := x.bytes.quads, x.bytes.panelBytes()
 	width := 4 * quads
@@ -255,6 +266,13 @@ func (x *ivf) readRun(l int, queries []uint32, p *plan, s *Scratch) {
 		rows := n * vec.PanelRows
 		s.stats.Codes += rows
 		x.kern.Panels(b.run, len(queries), quads, x.bytes.panels[from*size:], n, v.sums)
+		if ahead, end := from+n, to; ahead < end || next < x.lists.n {
+			if ahead == end {
+				ahead, end = int(x.first[next]), int(x.first[next+1])
+			}
+			codes := x.bytes.panels[ahead*size : min(ahead+chunkPanels, end)*size]
+			vec.PrefetchBytes(codes[:min(len(codes), batchAsk)])
+		}
 		bias := x.bytes.bias[from*vec.PanelRows:]
 		if p.allowed != nil {
 			b.bias = grown(b.bias, rows)
