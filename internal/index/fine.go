@@ -258,6 +258,10 @@ func (f *fine) distancesAtOnce(q *fineQuery, ids []uint32, out []float32) {
 	}
 }
 
+// coarseAhead is how many bytes of rows are asked for while as many are compared, coarseLine
+// the size of what is asked for at once: rows come from anywhere.
+const coarseAhead, coarseLine = 4096, 64
+
 // coarse is refine by the high bytes of rows and the upper halves of weights: it
 // reads two thirds of a row, and is good to two digits.
 func (f *fine) coarse(sp *space, vector []float32, scale float32, ids []uint32, out []float32, s *Scratch) {
@@ -266,7 +270,13 @@ func (f *fine) coarse(sp *space, vector []float32, scale float32, ids []uint32, 
 	}
 	q := &s.fine
 	q.a = grown(q.a, len(ids))
-	f.dist.IDs(q.high, f.bytes, ids, q.a)
+	step, lines := max(coarseAhead/f.stride&^3, 4), f.stride/coarseLine+1
+	sp.kern.PrefetchRows(f.bytes, f.stride, lines, ids[:min(step, len(ids))], 0)
+	for from := 0; from < len(ids); from += step {
+		to := min(from+step, len(ids))
+		sp.kern.PrefetchRows(f.bytes, f.stride, lines, ids[to:min(to+step, len(ids))], 0)
+		f.dist.IDs(q.high, f.bytes, ids[from:to], q.a[from:to])
+	}
 	factor := q.scale * 128 * float64(int(1)<<(f.bits-8))
 	if sp.metric != IP {
 		factor *= 2

@@ -49,7 +49,8 @@ type ivf struct {
 	blocks  []byte              // codes of pq, for fast-scan
 	pqBias  []float32           // as the bias of bytes
 	fine    fine                // to rank by; none where there are no codes
-	marks   *filterCache[marks] // the one thing that changes
+	marks   *filterCache[marks] // these two change
+	listed  rowLists
 }
 
 // hasCodes says whether an inverted file has codes of its rows.

@@ -140,7 +140,7 @@ func (k *looker) enough(i int) bool {
 	if p.marks != nil && p.looks() {
 		return i >= min(p.near, p.least) && k.met >= p.target
 	}
-	if i == p.least && float64(k.met) < lookLess*float64(p.expect) {
+	if i == p.least && p.far == 0 && float64(k.met) < lookLess*float64(p.expect) {
 		k.more = true
 	}
 	target := p.target

@@ -26,6 +26,7 @@ type marks struct {
 	counts   []uint32 // allowed rows, by list
 	lists    int      // with such rows
 	some     []uint32 // which they are, a word for each 32
+	crowd    float64  // how crowded these lists are
 	packed   *packed  // nil: they are too many, or have no 4-bit codes
 }
 
@@ -59,6 +60,7 @@ func (x *ivf) mark(words []uint64) *marks {
 		some: make([]uint32, numPanels(x.lists.n)),
 	}
 	x.markLists(m, words)
+	m.crowd = x.crowdOf(m.counts)
 	for l, n := range m.counts {
 		m.some[l/vec.PanelRows] |= min(n, 1) << (l % vec.PanelRows)
 	}
@@ -154,8 +156,8 @@ const (
 // mark notes how many rows are allowed in the lists near a query: the fewer, the farther
 // the nearest are, and the nearer to one another.
 func (p *plan) mark(rows int) {
-	share := float64(rows) / float64(max(p.target, 1))
-	p.target = int(float64(p.target) * min(max(markMore+markSlope*(1-share), 1), markMore))
+	share := float64(rows) / float64(max(p.expect, 1))
+	p.target = max(int(float64(p.expect)*min(max(markMore+markSlope*(1-share), 1), markMore)), p.target)
 }
 
 // rows is how many rows are allowed in lists.

@@ -23,6 +23,9 @@ type ivfScratch struct {
 	dist   []float32
 	lists  []uint32  // nearest first, the first of those in near
 	dots   []float32 // products with their centres
+	found  []uint32  // allowed rows
+	by     []float32 // distances of their lists
+	counts []uint16  // of some of them, by list
 	order  listOrder
 	masks  []uint32  // of packed codes, where they are read in one go
 	bias   []float32 // of these
@@ -34,7 +37,7 @@ type ivfScratch struct {
 }
 
 func (v *ivfScratch) bytes() int {
-	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)) +
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*cap(v.counts) +
 		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes() + v.turned.size()
 }
 
@@ -86,6 +89,9 @@ type plan struct {
 	marks          *marks   // of the filter, if it is known
 	expect         int      // allowed rows that the least lists have if they are spread evenly
 	few            bool     // so few rows are allowed that those met are compared one by one, not codes of lists
+	of             *rowList // allowed rows are put to their lists by it; nil: they are looked up in these
+	far            int      // allowed rows met at least where they are near one another; 0: not known
+	more           float64  // how many times as many of these as by default for the ten nearest
 	near           int      // lists that would be read without a filter
 	doubt          float64  // see weighDoubt
 }
@@ -101,7 +107,7 @@ const (
 )
 
 // plan decides on the work for a query.
-func (x *ivf) plan(q *Query) plan {
+func (x *ivf) plan(q *Query, s *Scratch) plan {
 	p := plan{k: min(q.K, x.n), lists: q.Effort}
 	if p.lists <= 0 && q.Recall > 0 {
 		p.lists = x.efforts.of(float64(q.Recall))
@@ -115,7 +121,7 @@ func (x *ivf) plan(q *Query) plan {
 		if p.marks = x.marks.find(p.allowed); p.marks != nil {
 			selected = min(p.marks.selected, x.n)
 		} else {
-			selected = min(q.Allowed.Count(), x.n)
+			selected = min(x.kern.CountBits(p.allowed), x.n)
 			if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
 				p.marks = x.learn(p.allowed, selected)
 			}
@@ -125,7 +131,13 @@ func (x *ivf) plan(q *Query) plan {
 	// Many of the nearest, or the nearest of few, lie further apart, so more lists
 	// hold them. The exponents are measured on word vectors.
 	p.doubt = x.doubtOf(p.lists)
-	many := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42) * float64(p.lists)
+	deep := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42)
+	many := deep * float64(p.lists)
+	p.more = math.Sqrt(float64(p.lists) / float64(max(x.effort, 1)))
+	if q.Effort <= 0 && (q.Recall == 0 || q.Recall >= crowdRecall) {
+		p.more = max(p.more, 1)
+	}
+	p.more *= deep
 	p.near = int(math.Ceil(many))
 	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)))
 	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
@@ -153,6 +165,16 @@ func (x *ivf) plan(q *Query) plan {
 		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
 	}
 	p.look(selected, x)
+	if !p.looks() || p.scan && selected < marksLeast {
+		return p
+	}
+	if p.far = p.crowdTarget(x.crowdOfFilter(&p, s), x); p.far > 0 {
+		p.target = p.far
+		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
+	}
+	if p.byRows(x) {
+		p.of = x.listOf()
+	}
 	return p
 }
 
@@ -165,7 +187,8 @@ const (
 	lookDense = 0.9 // part of all rows from which on they are not looked up before
 	lookLess  = 0.7 // part of the rows expected below which more are wanted
 	lookFew   = 24  // one of how many rows is allowed at most for those of lists to be compared one by one
-	fewMore   = 6   // times the candidates worth ranking that are compared so: the lists they lie in are many
+	lookMany  = 5   // times the candidates worth ranking that are met at least
+	fewMore   = 7   // the same of so few: the lists they lie in are many
 )
 
 // look sets how far a search with a filter goes.
@@ -182,8 +205,14 @@ func (p *plan) look(selected int, x *ivf) {
 		p.target = max(p.target, p.enough)
 	}
 	most := lookMost * p.lists
+	if x.fine.exists() && !p.dense {
+		more := float64(lookMany)
+		if selected*lookFew <= x.n {
+			more = fewMore
+		}
+		p.target = max(p.target, min(int(more*min(p.more, 1)*float64(p.enough)), selected))
+	}
 	if p.few {
-		p.target = max(p.target, fewMore*p.enough)
 		most = max(most, 5*p.target/4*x.lists.n/max(selected, 1))
 	}
 	p.lists = min(most, x.lists.n)
@@ -198,16 +227,22 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		panic(errors.AssertionFailedf("query of %d values in an index of dimension %d", len(vector), x.dim))
 	}
 	s.begin(0)
-	p := x.plan(q)
+	p := x.plan(q, s)
 	if p.k <= 0 {
 		return s.out
 	}
+	if p.few || p.of != nil {
+		x.fine.prepare(vector, &s.fine)
+		p.few = p.few && s.fine.usable
+	}
+	if p.of != nil && s.fine.usable {
+		x.normalise(vector, s)
+		x.readAllowed(vector, &p, s)
+		x.refined(vector, &p, s)
+		return q.within(x.ranked(vector, &p, s))
+	}
 	if p.scan {
 		return q.within(x.scanAll(vector, &p, s))
-	}
-	if p.few {
-		x.fine.prepare(vector, &s.fine)
-		p.few = s.fine.usable
 	}
 	x.normalise(vector, s)
 	for {
@@ -262,24 +297,12 @@ func (x *ivf) scanAll(vector []float32, p *plan, s *Scratch) []Neighbor {
 // scanFine looks at every allowed row by the upper half of its fine code, and at
 // the best by all of it.
 func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
-	s.top.Reset(coarseRows(p.k))
-	ids := s.ids[:0]
-	for w := range min((x.n+63)/64, len(p.allowed)) {
-		set := p.allowed[w] & wordMask(x.n, w)
-		if set == 0 {
-			continue
-		}
-		if ids = appendRows(ids, w, set); len(ids) > scanChunk-64 {
-			if s.stopped() {
-				break
-			}
-			x.coarse(vector, ids, s)
-			ids = ids[:0]
-		}
+	s.ivf.cands.reset(coarseRows(p.k))
+	words := p.allowed[:min((x.n+63)/64, len(p.allowed))]
+	for first := 0; first < len(words) && !s.stopped(); first += scanWords {
+		x.coarsest(vector, x.rowsOf(words[first:min(first+scanWords, len(words))], first, s), s)
 	}
-	if !s.stats.Stopped {
-		x.coarse(vector, ids, s)
-	}
+	x.coarseTop(s)
 	x.refined(vector, p, s)
 	s.out = s.top.AppendSorted(s.out[:0])
 	return s.out

@@ -29,4 +29,7 @@ func (g *sqGraph) Forget() { g.filters.forget() }
 func (x *ivf) LearnWithin(m Memory) { x.marks.within(m) }
 
 // Forget drops what the inverted file knows of filters.
-func (x *ivf) Forget() { x.marks.forget() }
+func (x *ivf) Forget() {
+	x.marks.forget()
+	x.forgetRows()
+}

@@ -24,6 +24,9 @@ func (a *allowance) Take(bytes int64) bool {
 func sizeOf(x Learner) (bytes int64) {
 	switch x := x.(type) {
 	case *ivf:
+		if of := x.listed.of.Load(); of != nil {
+			bytes += 2 * int64(len(of.list))
+		}
 		for i := range x.marks.known {
 			if k := x.marks.known[i].Load(); k != nil {
 				m := k.is

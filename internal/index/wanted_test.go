@@ -95,7 +95,7 @@ func TestAsMuchIsFoundAsIsWanted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p := old.(*ivf).plan(&Query{K: 10, Recall: 0.8}); p.lists != x.effort {
+		if p := old.(*ivf).plan(&Query{K: 10, Recall: 0.8}, new(Scratch)); p.lists != x.effort {
 			t.Errorf("%s: %d lists of an old image, want %d", kind, p.lists, x.effort)
 		}
 		binary.LittleEndian.PutUint32(image[8:], ivfVersion)

@@ -1,0 +1,198 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/vec"
+)
+
+// groups makes rows in so many groups, of which some are near one another.
+func groups(r *rand.Rand, n, dim, count int) []float32 {
+	centres := make([]float32, count*dim)
+	for i := range centres {
+		centres[i] = 1.5 * float32(r.NormFloat64())
+		if i >= dim && i/dim%4 != 0 {
+			centres[i] = centres[i-dim] + 0.7*float32(r.NormFloat64())
+		}
+	}
+	rows := make([]float32, n*dim)
+	for i := range n {
+		from := centres[r.IntN(count)*dim:]
+		for d := range dim {
+			rows[i*dim+d] = from[d] + float32(r.NormFloat64())
+		}
+	}
+	return rows
+}
+
+// TestRowsNearOneAnotherAreFoundByDefault: nobody who sends a filter knows whether the rows that it allows
+// are near a query or far from it, and how many lists they are in.
+func TestRowsNearOneAnotherAreFoundByDefault(t *testing.T) {
+	const dim, n, queries, k = 24, 40_000, 150, 10
+	all := groups(rng(95), n+queries, dim, 300)
+	base, asked := all[:n*dim], all[n*dim:]
+	f := newFlat(t, dim, L2, base)
+	for _, m := range []Metric{L2, Cosine} {
+		if m == Cosine {
+			f = newFlat(t, dim, m, base)
+		}
+		k0 := vec.Detect()
+		x, err := buildIVF(context.Background(), Spec{Kind: KindScaNN, Metric: m, Dim: dim}, base, BuildOptions{Workers: 2, Kernels: &k0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, set := range map[string]*bitset.Set{
+			"a fourth around one row":      around(f, n/4),
+			"a tenth around one row":       around(f, n/10),
+			"one of 30 around one row":     around(f, n/30),
+			"one of 100 around one row":    around(f, n/100),
+			"a tenth, anywhere":            filterOf(n, func(row int) bool { return row%10 == 3 }),
+			"one of 30, anywhere":          filterOf(n, func(row int) bool { return row%30 == 3 }),
+			"a tenth in a dozen of places": inPlaces(f, n/10, 12),
+		} {
+			for _, q := range []Query{{K: k, Allowed: set}, {K: k, Recall: 0.95, Allowed: set}} {
+				t.Run(fmt.Sprintf("%s/%s/wanted %g", m, name, q.Recall), func(t *testing.T) {
+					var s, exact Scratch
+					fresh, known := 0.0, 0.0
+					for v := range slices.Chunk(asked, dim) {
+						x.marks.forget()
+						for i := range x.marks.seen { // as if it had never been met
+							x.marks.seen[i].Store(0)
+						}
+						rows := x.Search(v, &q, &s)
+						wantSorted(t, rows, set)
+						fresh += recall(rows, f.Search(v, k, set, &exact))
+					}
+					for v := range slices.Chunk(asked, dim) { // used again and again, it is known after a while
+						rows := x.Search(v, &q, &s)
+						wantSorted(t, rows, set)
+						known += recall(rows, f.Search(v, k, set, &exact))
+					}
+					if fresh < 0.95*queries || known < 0.95*queries {
+						t.Errorf("recall %.3f where the filter is new, %.3f where it was met before", fresh/queries, known/queries)
+					}
+				})
+			}
+		}
+	}
+}
+
+// inPlaces are about n rows, those nearest to each of some rows.
+func inPlaces(f *Flat, n, places int) *bitset.Set {
+	var s Scratch
+	set := bitset.New(f.Len())
+	for i := range places {
+		for _, r := range f.Search(f.vector(uint32(i*f.Len()/places)), n/places, nil, &s) {
+			set.Add(int(r.Row))
+		}
+	}
+	return set
+}
+
+// TestHowCrowdedListsAre tells rows that are anywhere from such that are near one another, by all of
+// them and by a sample.
+func TestHowCrowdedListsAre(t *testing.T) {
+	const dim, n = 24, 40_000
+	base := groups(rng(96), n, dim, 300)
+	x, f := buildIVFFor(t, KindIVFSQ8, L2, dim, 1000, base), newFlat(t, dim, L2, base)
+	var s Scratch
+	for _, c := range []struct {
+		name        string
+		allowed     *bitset.Set
+		least, most float64
+	}{
+		{"all", bitset.NewFull(n), 0.9, 1.1},
+		{"half", filterOf(n, func(row int) bool { return row%2 == 1 }), 0.9, 1.1},
+		{"one of 20", filterOf(n, func(row int) bool { return row%20 == 1 }), 0.9, 1.1},
+		{"half around one row", around(f, n/2), 1.5, 2},
+		{"one of 20 around one row", around(f, n/20), 4, 20},
+		{"no row", bitset.New(n), 1, 1},
+		{"one row", filterOf(n, func(row int) bool { return row == 77 }), 1, 1},
+	} {
+		words := c.allowed.Words()
+		all, some := x.mark(words).crowd, x.crowdBySample(words, x.listOf(), &s)
+		if all < c.least || all > c.most {
+			t.Errorf("%s: crowded %.2f, want %g to %g", c.name, all, c.least, c.most)
+		}
+		if some < 0.5*all || some > 1.6*all {
+			t.Errorf("%s: crowded %.2f by a sample, %.2f by all", c.name, some, all)
+		}
+	}
+}
+
+// TestTheListsOfRowsAreKeptWithinMemory and made by one search while others go on.
+func TestTheListsOfRowsAreKeptWithinMemory(t *testing.T) {
+	const dim, n, lists, workers, plenty = 16, 12_000, 300, 4, 1 << 30
+	base := clustered(rng(97), n, dim)
+	x := buildIVFFor(t, KindScaNN, L2, dim, lists, base)
+	var a allowance
+	x.LearnWithin(&a)
+	if x.listOf() != nil {
+		t.Fatal("the list of each row is kept, though there is no memory for it")
+	}
+	a.left.Store(plenty)
+	of := x.listOf()
+	if of == nil || plenty-a.left.Load() != 2*n {
+		t.Fatalf("%d bytes were asked for, want %d", plenty-a.left.Load(), 2*n)
+	}
+	for l := range lists {
+		for _, row := range x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows] {
+			if row != noRow && int(of.list[row]) != l {
+				t.Fatalf("row %d is in list %d, not %d", row, l, of.list[row])
+			}
+		}
+	}
+	done := make(chan error)
+	for w := range workers {
+		go func() {
+			var s Scratch
+			for i := range 300 {
+				set := filterOf(n, func(row int) bool { return row%30 == (w*300+i)%29 }) // new to it
+				for _, r := range x.Search(base[i*dim:][:dim], &Query{K: 10, Allowed: set}, &s) {
+					if !set.Has(int(r.Row)) {
+						done <- fmt.Errorf("row %d is not allowed", r.Row)
+						return
+					}
+				}
+			}
+			done <- nil
+		}()
+	}
+	for left := workers; left > 0; {
+		x.Forget()
+		select {
+		case err := <-done:
+			if left--; err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+	}
+	x.Forget()
+	if sizeOf(x) != 0 || a.left.Load() != plenty {
+		t.Errorf("%d bytes are left, %d not given back", sizeOf(x), plenty-a.left.Load())
+	}
+}
+
+// TestASetThatReachesPastTheRows finds none there.
+func TestASetThatReachesPastTheRows(t *testing.T) {
+	const dim, n = 16, 9_990
+	base := clustered(rng(98), n, dim)
+	x := buildIVFFor(t, KindScaNN, L2, dim, 300, base)
+	var s Scratch
+	for _, step := range []int{3, 40, 900} {
+		set := filterOf(n+200, func(row int) bool { return row%step == 0 || row >= n })
+		for i := range 20 {
+			for _, r := range x.Search(base[i*dim:][:dim], &Query{K: 10, Allowed: set}, &s) {
+				if int(r.Row) >= n || !set.Has(int(r.Row)) {
+					t.Fatalf("one of %d: row %d of %d", step, r.Row, n)
+				}
+			}
+		}
+	}
+}
