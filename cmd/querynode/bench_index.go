@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -41,6 +42,8 @@ type benchIndexCmd struct {
 	Batch        int       `default:"1000" help:"Query vectors in one call of the batch form; 0 = leave it out."`
 	FilterShare  float64   `placeholder:"0.1" help:"Search only among this share of the rows; default: all."`
 	FilterShape  string    `enum:"random,clustered" default:"random" help:"Which rows: random ones, or those around one row."`
+	FilterNew    bool      `help:"Each search has a filter of its own that the index has not met: the same rows, but other bits behind the last. Default: all have one."`
+	Default      bool      `name:"default-effort" help:"Measure searches that ask for no effort, too: default in place of a recall."`
 	Limit        int64     `help:"Rows of --base to take; 0 = all."`
 	QueryLimit   int64     `default:"1000" help:"Query vectors to take; 0 = all."`
 	Seconds      float64   `default:"0.5" help:"How long each of the three measurements of a setting takes at least."`
@@ -82,6 +85,7 @@ type indexFigures struct {
 	Work  map[string]*effortFigures `json:"work"`
 	Share float64                   `json:"filter_share"`
 	Shape string                    `json:"filter_shape,omitempty"`
+	New   bool                      `json:"filter_new,omitempty"` // to each search
 
 	BuildSeconds  float64  `json:"build_s"`
 	BuildCPU      float64  `json:"build_cpu_s"`
@@ -138,6 +142,8 @@ func (b *benchIndexCmd) check() (index.Metric, error) {
 		return 0, usage(errors.New("--filter-share: want 0 to 1"))
 	case b.Seconds <= 0 || b.Seconds > 600:
 		return 0, usage(errors.New("--seconds: want more than 0, at most 600"))
+	case b.FilterNew && b.FilterShare == 0:
+		return 0, usage(errors.New("--filter-new is of searches with --filter-share"))
 	case b.FilterShare > 0 && b.Bound:
 		return 0, usage(errors.New("--bound is of searches without --filter-share"))
 	case b.FilterShare > 0 && b.Truth != "":
@@ -162,7 +168,8 @@ type indexBench struct {
 	search  index.Searcher
 	allowed *bitset.Set // nil = all
 	truth   *truth
-	stats   index.Stats // of the last pass that was not timed
+	met     atomic.Uint64 // filters that were new
+	stats   index.Stats   // of the last pass that was not timed
 	fig     indexFigures
 }
 
@@ -383,8 +390,7 @@ func (x *indexBench) show() {
 		Columns: []console.Column{console.Right("recall"), console.Right("QPS"), console.Right("QPS in batches"), console.Right("p50 us"),
 			console.Right("p99 us"), console.Right("effort"), console.Right("recall found")},
 	}
-	for _, r := range x.cmd.Recall {
-		k := recallKey(r)
+	for _, k := range x.settings() {
 		t.Add(k, x.out.Paint(console.Strong, orNone(f.QPS[k])), x.out.Paint(console.Strong, orNone(f.QPSBatch[k])),
 			f.P50[k], f.P99[k], f.Effort[k], strconv.FormatFloat(f.Found[k], 'f', 4, 64))
 	}

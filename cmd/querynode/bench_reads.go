@@ -101,8 +101,8 @@ func (x *indexBench) bounds(ctx context.Context) (err error) {
 func (x *indexBench) showWork() {
 	t := &console.Table{Title: "A query, one a call", Columns: []console.Column{console.Right("recall"), console.Right("rows"), console.Right("ranked"),
 		console.Right("hops"), console.Right("vectors"), console.Right("KiB read"), console.Right("QPS if it only read"), console.Right("part of that")}}
-	for _, r := range x.cmd.Recall {
-		e := x.fig.Work[recallKey(r)]
+	for _, k := range x.settings() {
+		e := x.fig.Work[k]
 		if e == nil {
 			continue
 		}
@@ -110,7 +110,7 @@ func (x *indexBench) showWork() {
 		if e.Bound != nil && e.Share != nil {
 			bound, share = console.Count(int64(*e.Bound)), strconv.FormatFloat(*e.Share, 'f', 2, 64)
 		}
-		t.Add(recallKey(r), e.Rows, e.Ranked, e.Hops, e.Vectors, tenth(e.Bytes/1024), bound, share)
+		t.Add(k, e.Rows, e.Ranked, e.Hops, e.Vectors, tenth(e.Bytes/1024), bound, share)
 	}
 	x.out.Table(t)
 }

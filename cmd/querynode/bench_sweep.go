@@ -71,13 +71,34 @@ func (x *indexBench) sweep(ctx context.Context) error {
 		}
 		x.fig.Effort[k], x.fig.Found[k] = grid[hi], seen[grid[hi]]
 	}
+	if x.cmd.Default {
+		r, err := measured(0)
+		if err != nil {
+			return err
+		}
+		x.fig.Effort[defaultKey], x.fig.Found[defaultKey] = 0, r
+	}
 	return x.profiled(func() error { return x.measureAll(ctx) })
+}
+
+// defaultKey is in place of a recall where the index chose the effort.
+const defaultKey = "default"
+
+// settings are the keys of what is measured, in order.
+func (x *indexBench) settings() []string {
+	var keys []string
+	for _, r := range x.cmd.Recall {
+		keys = append(keys, recallKey(r))
+	}
+	if x.cmd.Default {
+		keys = append(keys, defaultKey)
+	}
+	return keys
 }
 
 // measureAll measures the effort found for each recall.
 func (x *indexBench) measureAll(ctx context.Context) error {
-	for _, want := range x.cmd.Recall {
-		k := recallKey(want)
+	for _, k := range x.settings() {
 		effort, ok := x.fig.Effort[k]
 		if !ok {
 			continue
@@ -192,10 +213,11 @@ func (x *indexBench) pass(ctx context.Context, effort int, took *[]time.Duration
 	stats := make([]index.Stats, x.cmd.Threads)
 	err := inParallel(ctx, x.cmd.Threads, func(worker int) {
 		var s index.Scratch
-		q := index.Query{K: k, Effort: effort, Allowed: x.allowed}
+		q, allowed := index.Query{K: k, Effort: effort}, x.filters()
 		mine := make([]time.Duration, 0, x.queries.rows())
 		last := time.Now()
 		for i := int(next.Add(1) - 1); i < x.queries.rows(); i = int(next.Add(1) - 1) {
+			q.Allowed = allowed()
 			hits := x.search.Search(x.queries.row(i), &q, &s)
 			if took == nil {
 				for j, h := range hits[:min(len(hits), k)] {
@@ -230,8 +252,9 @@ func (x *indexBench) batches(ctx context.Context, effort int) error {
 	}
 	return inParallel(ctx, x.cmd.Threads, func(worker int) {
 		s := &x.scratch[worker]
-		q := index.Query{K: x.cmd.TopK, Effort: effort, Allowed: x.allowed}
+		q, allowed := index.Query{K: x.cmd.TopK, Effort: effort}, x.filters()
 		for from := int(next.Add(int64(share))) - share; from < n; from = int(next.Add(int64(share))) - share {
+			q.Allowed = allowed()
 			x.search.SearchBatch(x.queries.values[from*dim:min(from+share, n)*dim], &q, s, func(int, []index.Neighbor) {})
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +82,7 @@ func TestBenchIndexMeasuresWhatItSays(t *testing.T) {
 		{"cosine", []string{"--index", "HNSW", "--truth", ivecs(t, index.Cosine, base, queries, 10)}},
 		{"ip", []string{"--index", "FLAT"}},
 		{"l2", []string{"--filter-share", "0.1", "--filter-shape", "clustered", "--index", "HNSW"}},
+		{"l2", []string{"--filter-share", "0.3", "--filter-new", "--default-effort", "--index", "SCANN"}},
 	} {
 		args := append([]string{"bench", "index", "--base", baseFile, "--queries", queryFile, "--metric", c.metric,
 			"--recall", "0.5,0.95", "--seconds", "0.001", "--batch", "7", "--m", "8", "--ef-construction", "40", "--dir", t.TempDir()}, c.args...)
@@ -92,6 +94,9 @@ func TestBenchIndexMeasuresWhatItSays(t *testing.T) {
 		q, single := f.QPSBatch["0.95"], f.QPS["0.95"]
 		if f.Found["0.95"] < 0.95 || q == nil || *q <= 0 || single == nil || *single <= 0 {
 			t.Errorf("%v: recall 0.95 measured at %v: %s", c.args, f.Found["0.95"], out)
+		}
+		if asked := slices.Contains(c.args, "--default-effort"); asked != (f.QPS["default"] != nil) || asked && f.Found["default"] < 0.9 || f.New != slices.Contains(c.args, "--filter-new") {
+			t.Errorf("%v: %s", c.args, out)
 		}
 		if f.Rows != 1200 || f.Dim != 12 || f.DiskBytes < 48 || f.LoadSeconds <= 0 || f.Kind == "FLAT" && f.Found["0.5"] != 1 {
 			t.Errorf("%v: %s", c.args, out)
@@ -139,6 +144,7 @@ func TestBenchIndexSaysWhatAQueryReads(t *testing.T) {
 		t.Errorf("profile: %d bytes, %v", len(raw), err)
 	}
 	sh.fails(exitUsage, []string{"--bound"}, "bench", "index", "--base", baseFile, "--queries", queryFile, "--metric", "l2", "--bound", "--filter-share", "0.1")
+	sh.fails(exitUsage, []string{"--filter-new"}, "bench", "index", "--base", baseFile, "--queries", queryFile, "--metric", "l2", "--filter-new")
 }
 
 func TestBenchMemory(t *testing.T) {

@@ -72,7 +72,7 @@ func (t *truth) recall(x *indexBench, found []uint32) float64 {
 // findTruth makes the filter, and reads or computes the nearest rows.
 func (x *indexBench) findTruth(ctx context.Context) error {
 	if s := x.cmd.FilterShare; s > 0 && s < 1 {
-		x.fig.Share, x.fig.Shape = s, x.cmd.FilterShape
+		x.fig.Share, x.fig.Shape, x.fig.New = s, x.cmd.FilterShape, x.cmd.FilterNew
 		x.allowed = x.filter(s)
 	}
 	n := x.queries.rows()
@@ -140,6 +140,21 @@ func (x *indexBench) filter(share float64) *bitset.Set {
 		set.Add(r)
 	}
 	return set
+}
+
+// filters returns what gives each search of a worker its filter. One that is new differs in the bits behind the
+// last row, which no row has: what it allows is the same.
+func (x *indexBench) filters() func() *bitset.Set {
+	if x.allowed == nil || !x.cmd.FilterNew {
+		return func() *bitset.Set { return x.allowed }
+	}
+	words := (x.fig.Rows + 63) / 64
+	set := bitset.New(64 * (words + 1))
+	copy(set.Words(), x.allowed.Words())
+	return func() *bitset.Set {
+		set.Words()[words] = x.met.Add(1)
+		return set
+	}
 }
 
 // truthBlock is the number of rows that all queries are compared with before the
