@@ -58,6 +58,7 @@ type CLI struct {
 	Hybrid     hybridCmd     `cmd:"" help:"Search by several vectors and fuse the rankings."`
 	Query      queryCmd      `cmd:"" help:"List or count the rows that match a filter."`
 	Channel    channelCmd    `cmd:"" help:"Place logs and channels on nodes that are not standalone."`
+	Queue      queueCmd      `cmd:"" help:"Compare the topics of Pulsar with what is stored, and give up lost ones."`
 	LogLevel   logLevelCmd   `cmd:"" help:"Change what a running node logs."`
 	Dump       dumpCmd       `cmd:"" help:"Write the whole state of a node, as JSON."`
 	Segment    segmentCmd    `cmd:"" help:"Build, inspect and verify sealed segments."`

@@ -367,12 +367,13 @@ func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) 
 
 // Checkpoints returns the lowest and the highest checkpoint of the vchannels on the
 // pchannel, zero = there is none; all is false if one of them has none, or there is no
-// channel. The timestamp of the highest is that of no other below. With an error it
-// returns what it has found in those that can be read.
+// channel. The timestamp of the highest is that of no other below, also of those without a
+// position. With an error it returns what it has found in those that can be read.
 func Checkpoints(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest, highest mq.Position, all bool, err error) {
 	list, err := c.Checkpoints(ctx, pchannel)
 	all = len(list) > 0
 	for _, ch := range list {
+		highest.Timestamp = max(highest.Timestamp, ch.Timestamp)
 		if ch.Position == "" {
 			all = false
 			continue

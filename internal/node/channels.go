@@ -203,12 +203,20 @@ func (n *Node) watchAnew(ctx context.Context, s *serving, coll *catalog.Collecti
 	over := s.coll.Anew()
 	defer over()
 	had := append(sealedOf(s.coll, v.Name), n.askedOf(s)...) // those of an earlier try, too
+	n.mu.Lock()
+	before := s.channels[v.Name]
+	n.mu.Unlock()
 	if err := n.unwatch(ctx, s, v.Name); err != nil {
 		return err
 	}
 	n.ask(s, had...)
 	if err := n.watchOne(ctx, s, coll, v); err != nil {
 		return err
+	}
+	if before == nil || errclass.Is(before.handle.Err(), errclass.Position) {
+		if err := n.begins(ctx, s, v); err != nil {
+			return err
+		}
 	}
 	over() // what is still to be loaded, reads wait for elsewhere
 	return errors.Wrap(n.loadAgain(ctx, s, coll, had), "load its segments again")
@@ -537,9 +545,11 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
 	}
 	// Of all channels: what is written before the checkpoint of one is taken for stored.
-	if err := n.reaches(ctx, pchannel, highest); err != nil {
+	if err := n.has(ctx, pchannel, lowest, highest); err != nil {
 		return o, err
 	}
 	o.Checkpoint = later(lowest, begin)
+	// What is written next is newer than all that is stored, also where nothing is left of it.
+	o.Checkpoint.Timestamp = max(o.Checkpoint.Timestamp, highest.Timestamp)
 	return o, nil
 }

@@ -19,6 +19,7 @@ type queueState struct {
 	bound bool        // the catalog says that the log is in this node's queue
 	begin mq.Position // which begins behind this; zero = at its beginning
 	end   mq.Position // up to here at least it has been written
+	first mq.Position // of a queue that nodes share: it begins here, or later
 	err   error       // why the log is not opened here
 }
 
@@ -131,26 +132,42 @@ func (n *Node) stillIn(ctx context.Context, pchannel string, term uint64) error 
 
 // reaches makes sure that the queue has been written up to a position: one that ends
 // before lacks messages, or is another one, and what is written to it up to there is
-// taken for stored.
+// taken for stored. One that nodes share still has what comes behind it.
 func (n *Node) reaches(ctx context.Context, pchannel string, at mq.Position) error {
-	if at.IsZero() || !n.queueState(pchannel).end.Before(at) {
+	s := n.queueState(pchannel)
+	if at.IsZero() || !s.end.Before(at) && !at.Before(s.first) {
+		return nil
+	}
+	return n.has(ctx, pchannel, at, at)
+}
+
+// has is reaches for positions from the lowest, which may be zero, to the highest. The queue
+// is asked, whatever it said before: a topic can be lost while the node runs, and made anew
+// by its next message.
+func (n *Node) has(ctx context.Context, pchannel string, lowest, highest mq.Position) error {
+	if highest.IsZero() {
 		return nil
 	}
 	ctx, cancel := n.call(ctx)
 	defer cancel()
-	end, err := n.endOf(ctx, pchannel)
+	var b mq.Bounds
+	var err error
+	if q, private := n.o.Queue.(mq.Private); private {
+		lowest = mq.Position{} // it says itself what it has not got
+		b.Last, err = q.End(ctx, pchannel)
+	} else {
+		b, err = n.o.Queue.Bounds(ctx, pchannel)
+	}
+	if errclass.Is(err, errclass.Position) {
+		return n.lost(pchannel, "its messages cannot be read", err)
+	}
 	if err != nil {
 		return errors.Wrapf(err, "end of %s", pchannel)
 	}
-	if end.Before(at) {
-		way := "restore the topic, or configure the cluster that has it"
-		if _, private := n.o.Queue.(mq.Private); private {
-			way = "restore it, or configure the right one. To go on without them, move its folder away, start, and do as the node then says"
-		}
-		return errors.Wrapf(mq.ErrAhead, "%s is not opened, what is written to it here would be lost: %s, and rows up to %s are stored. "+
-			"Messages are gone from the queue, or it is another one: %s", pchannel, endText(end), placeText(at), way)
+	n.setQueue(pchannel, func(s *queueState) { s.end, s.first = b.Last, b.First })
+	if what, err := lostIn(b, lowest, highest); err != nil {
+		return n.lost(pchannel, what, err)
 	}
-	n.setQueue(pchannel, func(s *queueState) { s.end = later(s.end, end) })
 	return nil
 }
 
@@ -168,14 +185,6 @@ func placeText(p mq.Position) string {
 		return p.String()
 	}
 	return fmt.Sprintf("%s (%s)", p, wal.Time(p.Timestamp).UTC().Format(time.RFC3339))
-}
-
-func (n *Node) endOf(ctx context.Context, pchannel string) (mq.Position, error) {
-	if q, ok := n.o.Queue.(mq.Private); ok {
-		return q.End(ctx, pchannel)
-	}
-	b, err := n.o.Queue.Bounds(ctx, pchannel)
-	return b.Last, err
 }
 
 // whyNoLog is err, or why the log of a pchannel is not opened on this node.

@@ -192,6 +192,7 @@ func (n *Node) survey(ctx context.Context, log flush.Log) (term, upTo uint64, er
 
 // checkpointOf is the position from which the log of a channel is read.
 func (n *Node) checkpointOf(ctx context.Context, c *catalog.Channel, pchannel string) (from mq.Position, err error) {
+	from.Timestamp = c.CheckpointTimestamp // what is older is stored, also where it has begun anew
 	if c.Checkpoint != "" {
 		if err := from.UnmarshalText([]byte(c.Checkpoint)); err != nil {
 			return from, errclass.Wrap(err, errclass.Corrupt, "checkpoint")

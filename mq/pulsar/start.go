@@ -52,15 +52,18 @@ func (q *Queue) tailFromEnd(name string, sv survey) *tail {
 	return t
 }
 
-// tailFromOldest begins at the trim point, or at the oldest entry there is.
+// tailFromOldest begins at the trim point, or at the oldest entry there is, if that is not there:
+// then what it returns besides is still where messages that may be read begin.
 func (q *Queue) tailFromOldest(ctx context.Context, name string, trim point) (*tail, point, error) {
 	if !trim.isNone() {
-		t, err := q.tailAt(ctx, name, trim.entryID)
-		return t, trim, err
+		// The topic may have been deleted and be there again, by what its owner wrote next.
+		if t, err := q.tailAt(ctx, name, trim.entryID); !errors.Is(err, mq.ErrTrimmed) {
+			return t, trim, err
+		}
 	}
 	t := q.tail(name, newborn(), none(), nil)
 	t.adopt = true // somebody else may have deleted entries: what is left is read
-	return t, noPoint(), nil
+	return t, trim, nil
 }
 
 // tailAt begins at entry id, which somebody has a position in: it exists, and it
