@@ -344,6 +344,16 @@ func spread(packed uint32) uint64 {
 
 func signed(half byte) byte { return half | half&8*0x1e }
 
+// askMost is how many lines are asked for at once: more do not fit the first cache.
+const askMost = 256
+
+// ask asks for rows, or their beginnings if they are long.
+func (f *fine) ask(rows []uint32) {
+	if f.exists() && len(rows) > 0 {
+		f.space.kern.PrefetchRows(f.bytes, f.stride, min((f.stride+63)/64, max(askMost/len(rows), 1)), rows, 0)
+	}
+}
+
 // refine writes distances of the rows ids to out: by fine codes if there are any and
 // they can tell, by the vectors otherwise.
 func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, out []float32, s *Scratch) {

@@ -93,9 +93,6 @@ func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neigh
 	return x.ranked(vector, p, s)
 }
 
-// askMost is how many lines are asked for at once: more do not fit the first cache.
-const askMost = 256
-
 // askPlaces asks for the rows of candidates, by number.
 func (x *ivf) askPlaces(keys []uint64, s *Scratch) {
 	places := s.ivf.rows[:min(len(keys), len(s.ivf.rows))]
@@ -105,17 +102,13 @@ func (x *ivf) askPlaces(keys []uint64, s *Scratch) {
 	x.kern.PrefetchRows(raw(x.ids), 4, 1, places, 0)
 }
 
-// askRows asks for the fine codes of candidates, or their beginnings if they are long.
+// askRows asks for the fine codes of candidates.
 func (x *ivf) askRows(keys []uint64, s *Scratch) {
 	rows := s.ivf.rows[:min(len(keys), len(s.ivf.rows))]
-	if !x.fine.exists() || len(rows) == 0 {
-		return
-	}
 	for i := range rows {
 		rows[i] = x.ids[uint32(keys[i])]
 	}
-	lines := (x.fine.stride + 63) / 64
-	x.kern.PrefetchRows(x.fine.bytes, x.fine.stride, min(lines, max(askMost/len(rows), 1)), rows, 0)
+	x.fine.ask(rows)
 }
 
 // firstFew moves about n of the smallest keys to the front, n at least if there are so

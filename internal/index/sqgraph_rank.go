@@ -24,6 +24,8 @@ func (g *sqGraph) rank(vector []float32, sq *sqQuery, keys []uint64, k int, allo
 	scale := g.scale(vector)
 	var off deviation
 	if g.fine.exists() {
+		// While they are on their way, the query is readied for them.
+		g.askRows(keys[:min(len(keys), k+rankMore)], s)
 		g.fine.prepare(vector, &s.fine)
 		off.known, off.zero = s.fine.usable, float64(g.estimate(sq.add+float32(s.fine.add)))
 	}
@@ -57,6 +59,15 @@ func (g *sqGraph) rank(vector []float32, sq *sqQuery, keys []uint64, k int, allo
 		want = rankStep
 	}
 	return g.take(k, s)
+}
+
+// askRows asks for the fine codes of the rows in keys, as many as s.ids has room for.
+func (g *sqGraph) askRows(keys []uint64, s *Scratch) {
+	ids := s.ids[:min(len(keys), len(s.ids))]
+	for i := range ids {
+		ids[i] = uint32(keys[i])
+	}
+	g.fine.ask(ids)
 }
 
 // weigh computes fine distances of the first n of s.ids, whose codes say s.dist2, for s.top.
