@@ -32,9 +32,10 @@ func TestAutoIndexSaysWhy(t *testing.T) {
 		why              string
 	}{
 		{1000, 10, KindFlat, "few rows"},
-		{5000, 60, KindHNSWSQ, "rows"},
-		{scannRows, 6, KindHNSWSQ, "local intrinsic dimension"},
-		{scannRows, 60, KindScaNN, "local intrinsic dimension"},
+		{5000, 6, KindHNSWSQ, "local intrinsic dimension"},
+		{5000, 60, KindScaNN, "5000 rows of a local intrinsic dimension"},
+		{50_000, 6, KindHNSWSQ, "local intrinsic dimension"},
+		{50_000, 60, KindScaNN, "local intrinsic dimension"},
 	} {
 		const dim = 60
 		r := rand.New(rand.NewPCG(3, 4))
@@ -54,6 +55,11 @@ func TestAutoIndexSaysWhy(t *testing.T) {
 func TestAutoIndexKeepsToItsMemory(t *testing.T) {
 	const n, dim = 6000, 64
 	base := clustered(rng(97), n, dim)
+	for i := range base {
+		if i%dim >= 16 { // few directions suit a graph
+			base[i] /= 4
+		}
+	}
 	f := newFlat(t, dim, L2, base)
 	for _, c := range []struct {
 		bytes  int
@@ -90,15 +96,50 @@ func TestLargeSegmentsSuitListsEarlier(t *testing.T) {
 		local float64
 		want  bool
 	}{
-		{scannRows - 1, 60, false},
-		{scannRows, scannDimension, true},
-		{scannRows, 21, false},
+		{flatBelow + 1, scannDimension, true},
+		{50_000, scannDimension, true},
+		{50_000, 21, false},
 		{scannLargeRows - 1, 21, false},
 		{scannLargeRows, 21, true},
 		{scannLargeRows, 17, false},
 	} {
 		if got := suitsLists(c.rows, c.local); got != c.want {
 			t.Errorf("%d rows of dimension %.0f: %v", c.rows, c.local, got)
+		}
+	}
+}
+
+// TestAGraphThatWouldWalkTooFarIsNotKept: products of vectors that all point to one side.
+func TestAGraphThatWouldWalkTooFarIsNotKept(t *testing.T) {
+	const n, dim = 6000, 48
+	base := clustered(rng(98), n, dim)
+	for i := range base {
+		if i%dim >= 12 { // there are few, by distances
+			base[i] /= 20
+		}
+		base[i] += 30
+	}
+	f := newFlat(t, dim, IP, base)
+	b := build(t, Spec{Kind: KindAuto, Metric: IP, Dim: dim}, base)
+	if i := b.Info(); i.Kind != KindScaNN || !strings.Contains(i.Why, "a graph would walk") {
+		t.Errorf("%s, %s", i.Kind, i.Why)
+	}
+	wantRecall(t, b.Searcher(), f, base[:20*dim], Query{K: 10}, 0.9)
+}
+
+func TestWalksMayBeLongerAmongMoreRows(t *testing.T) {
+	for _, c := range []struct {
+		rows, effort int
+		want         bool
+	}{
+		{5000, longWalk, false},
+		{5000, longWalk + 1, true},
+		{longWalkRows, longWalk + 1, true},
+		{8 * longWalkRows, 2 * longWalk, false},
+		{8 * longWalkRows, 2*longWalk + 1, true},
+	} {
+		if got := walksTooFar(c.rows, c.effort); got != c.want {
+			t.Errorf("%d candidates of %d rows: %v", c.effort, c.rows, got)
 		}
 	}
 }

@@ -361,6 +361,29 @@ func TestCodesForDotProductsReachRowsLongerThanTheSample(t *testing.T) {
 	}
 }
 
+// TestDotProductsFindRowsThatAreMuchLongerThanOthers: lengths that spread like incomes. The longest are
+// what is looked for, and codes that reach as far as most values do take them all for the same.
+func TestDotProductsFindRowsThatAreMuchLongerThanOthers(t *testing.T) {
+	const n, dim, directions = 20_000, 64, 16
+	r := rng(34)
+	turn := make([]float32, directions*dim)
+	for i := range turn {
+		turn[i] = float32(r.NormFloat64())
+	}
+	base := make([]float32, n*dim)
+	for v := range slices.Chunk(base, dim) {
+		length := math.Exp(0.7 * r.NormFloat64())
+		for d := range directions {
+			times := float32(length * r.NormFloat64())
+			for i := range v {
+				v[i] += times * turn[d*dim+i]
+			}
+		}
+	}
+	x := build(t, Spec{Kind: KindHNSWSQ, Metric: IP, Dim: dim, EfConstruction: testEf}, base).Searcher()
+	wantRecall(t, x, newFlat(t, dim, IP, base), base[:100*dim], Query{K: 10, Effort: 100}, 0.99)
+}
+
 func TestSearchByCodesDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -16,10 +17,12 @@ import (
 // Limits of the training of a coder.
 const (
 	trainRows = 8192 // sample for mean, directions and ranges
-	checkRows = 100  // of the sample, asked for their nearest
-	mostTurn  = 4096 // dimension up to which directions are looked for: it costs dim² per row
-	mostHead  = 380  // values kept of a turned vector
-	turns     = 10   // rounds of the power iteration
+	// trainLongest are as many of the longest rows besides, for dot products: they are what is found.
+	trainLongest = 256
+	checkRows    = 100  // of the sample, asked for their nearest
+	mostTurn     = 4096 // dimension up to which directions are looked for: it costs dim² per row
+	mostHead     = 380  // values kept of a turned vector
+	turns        = 10   // rounds of the power iteration
 	// Of more dimensions than longTurn, directions are looked for in longRows rows, and
 	// longTurns rounds: nearly as good (gist: 98.7 % of the nearest kept by 124 values after
 	// four rounds, 98.5 % after ten), in a third of the time.
@@ -54,6 +57,22 @@ func sample(base []float32, dim, n int) []float32 {
 	return out
 }
 
+// appendLongest appends the n longest rows of base to rows, in order of their number.
+func appendLongest(rows []float32, k vec.Kernels, base []float32, dim, n int) []float32 {
+	var top vec.TopK
+	top.Reset(n)
+	for row := range len(base) / dim {
+		v := base[row*dim:][:dim]
+		top.Push(uint32(row), -k.Dot(v, v))
+	}
+	longest := top.AppendSorted(nil)
+	slices.SortFunc(longest, func(a, b vec.Neighbor) int { return cmp.Compare(a.Row, b.Row) })
+	for _, x := range longest {
+		rows = append(rows, base[int(x.Row)*dim:][:dim]...)
+	}
+	return rows
+}
+
 // pickRows takes n of the first rows, as many or fewer, one by lot of each run of them: no row
 // twice, and not those of one kind only where rows of several come by turns.
 func pickRows(rows, n int, take func(row int)) {
@@ -79,6 +98,9 @@ func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildO
 		return trained{why: fmt.Sprintf("%d dimensions do not fit a record", dim)}, nil
 	}
 	rows := sample(base, dim, trainRows)
+	if m == IP {
+		rows = appendLongest(rows, *o.Kernels, base, dim, trainLongest)
+	}
 	if i := notFinite(rows); i >= 0 {
 		return t, errclass.New(errclass.Invalid, "build index: a value is not finite")
 	}
@@ -180,8 +202,8 @@ const (
 	reachOfWide   = 4.5
 	reachOfNarrow = 2.9
 	// What is found by dot products are the longest rows: codes reach farther, and
-	// beyond the sample, of which the longest are not likely to be part.
-	reachOfIP = 2.2
+	// beyond the sample, of which not all of the longest are part.
+	reachOfIP = 6
 	reachPast = 1.5
 )
 
