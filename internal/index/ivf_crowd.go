@@ -36,7 +36,7 @@ func (p *plan) crowdTarget(crowd float64, x *ivf) int {
 	if part == 0 {
 		return 0
 	}
-	far := p.more * crowdRows * math.Sqrt(min(float64(p.selected), crowdShare*float64(x.n)))
+	far := p.more * p.deep * crowdRows * math.Sqrt(min(float64(p.selected), crowdShare*float64(x.n)))
 	far = max(far, crowdMore*float64(p.expect), float64(p.target))
 	return p.target + int(part*(far-float64(p.target)))
 }

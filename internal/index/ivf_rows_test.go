@@ -41,8 +41,8 @@ func TestRowsNearOneAnotherAreFoundByDefault(t *testing.T) {
 		if m == Cosine {
 			f = newFlat(t, dim, m, base)
 		}
-		k0 := vec.Detect()
-		x, err := buildIVF(context.Background(), Spec{Kind: KindScaNN, Metric: m, Dim: dim}, base, BuildOptions{Workers: 2, Kernels: &k0})
+		kernels := vec.Detect()
+		x, err := buildIVF(context.Background(), Spec{Kind: KindScaNN, Metric: m, Dim: dim}, base, BuildOptions{Workers: 2, Kernels: &kernels})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,11 @@ func TestRowsNearOneAnotherAreFoundByDefault(t *testing.T) {
 			"one of 30, anywhere":          filterOf(n, func(row int) bool { return row%30 == 3 }),
 			"a tenth in a dozen of places": inPlaces(f, n/10, 12),
 		} {
-			for _, q := range []Query{{K: k, Allowed: set}, {K: k, Recall: 0.95, Allowed: set}} {
+			for _, q := range []Query{{K: k, Allowed: set}, {K: k, Recall: 0.95, Allowed: set}, {K: k, Recall: 0.99, Allowed: set}} {
+				least := 0.95
+				if q.Recall == 0.99 {
+					least = 0.97
+				}
 				t.Run(fmt.Sprintf("%s/%s/wanted %g", m, name, q.Recall), func(t *testing.T) {
 					var s, exact Scratch
 					fresh, known := 0.0, 0.0
@@ -73,7 +77,7 @@ func TestRowsNearOneAnotherAreFoundByDefault(t *testing.T) {
 						wantSorted(t, rows, set)
 						known += recall(rows, f.Search(v, k, set, &exact))
 					}
-					if fresh < 0.95*queries || known < 0.95*queries {
+					if fresh < least*queries || known < least*queries {
 						t.Errorf("recall %.3f where the filter is new, %.3f where it was met before", fresh/queries, known/queries)
 					}
 				})

@@ -91,7 +91,8 @@ type plan struct {
 	few            bool     // so few rows are allowed that those met are compared one by one, not codes of lists
 	of             *rowList // allowed rows are put to their lists by it; nil: they are looked up in these
 	far            int      // allowed rows met at least where they are near one another; 0: not known
-	more           float64  // how many times as many of these as by default for the ten nearest
+	more           float64  // how many times as many of these as by default, for the recall that is wanted
+	deep           float64  // how many times as many lists as for the ten nearest
 	near           int      // lists that would be read without a filter
 	doubt          float64  // see weighDoubt
 }
@@ -131,13 +132,12 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	// Many of the nearest, or the nearest of few, lie further apart, so more lists
 	// hold them. The exponents are measured on word vectors.
 	p.doubt = x.doubtOf(p.lists)
-	deep := math.Pow(max(float64(p.k)/calibrateK, 1), 0.42)
-	many := deep * float64(p.lists)
+	p.deep = math.Pow(max(float64(p.k)/calibrateK, 1), 0.42)
+	many := p.deep * float64(p.lists)
 	p.more = math.Sqrt(float64(p.lists) / float64(max(x.effort, 1)))
 	if q.Effort <= 0 && (q.Recall == 0 || q.Recall >= crowdRecall) {
 		p.more = max(p.more, 1)
 	}
-	p.more *= deep
 	p.near = int(math.Ceil(many))
 	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)))
 	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
@@ -210,7 +210,7 @@ func (p *plan) look(selected int, x *ivf) {
 		if selected*lookFew <= x.n {
 			more = fewMore
 		}
-		p.target = max(p.target, min(int(more*min(p.more, 1)*float64(p.enough)), selected))
+		p.target = max(p.target, min(int(more*p.more*float64(p.enough)), selected))
 	}
 	if p.few {
 		most = max(most, 5*p.target/4*x.lists.n/max(selected, 1))
