@@ -37,3 +37,4 @@ STOPSIGNAL SIGTERM
 # "alive" here, also while it recovers or drains; readiness is the orchestrator's probe.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/querynode", "health", "--live"]
 ENTRYPOINT ["/querynode"]
+CMD ["serve"]
