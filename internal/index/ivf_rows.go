@@ -21,7 +21,7 @@ const (
 // compared, for each word of the filter, for each allowed row that is put to its list; for each list whose rows are looked up, or are known;
 // for each line of a fine code that is compared, and of the codes of a list.
 const (
-	costCentre, costWord, costPut, costLookUp, costKnown, costFine, costLine = 1.3, 0.5, 0.8, 220, 150, 2.5, 3.0
+	costCentre, costWord, costPut, costLookUp, costKnown, costFine, costLine = 1.3, 0.5, 0.8, 220, 75, 2.5, 3.0
 )
 
 // byRows reports whether rows are sooner put to their lists than they are all compared, or lists are read.
