@@ -67,20 +67,22 @@ func (f *fieldFiles) here(now int64) bool {
 }
 
 // claim claims the files and has them fetched if they are not there: they are once
-// the flight is done, unless it has an error. The claim is to be dropped in any case.
+// the flight is done, unless it has an error. joined says that the flight had begun before,
+// so that its error may be one of then. The claim is to be dropped in any case.
 // A value is sent to wake then, if there is room.
-func (f *fieldFiles) claim(now int64, wake chan<- struct{}) (*fieldFlight, error) {
+func (f *fieldFiles) claim(now int64, wake chan<- struct{}) (flight *fieldFlight, joined bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.mu.closed {
-		return nil, errclass.New(errclass.Retryable, "%s has been released", f.what)
+		return nil, false, errclass.New(errclass.Retryable, "%s has been released", f.what)
 	}
 	f.mu.used = now
 	if f.mu.local {
 		f.mu.claims++
-		return nil, nil
+		return nil, false, nil
 	}
-	if f.mu.flight == nil {
+	joined = f.mu.flight != nil
+	if !joined {
 		flight := &fieldFlight{done: make(chan struct{})}
 		leaving := f.mu.leaving
 		var ctx context.Context
@@ -93,7 +95,7 @@ func (f *fieldFiles) claim(now int64, wake chan<- struct{}) (*fieldFlight, error
 		})
 		if err != nil {
 			flight.cancel()
-			return nil, err
+			return nil, false, err
 		}
 		f.mu.flight = flight
 	}
@@ -101,7 +103,7 @@ func (f *fieldFiles) claim(now int64, wake chan<- struct{}) (*fieldFlight, error
 	if wake != nil {
 		f.mu.flight.wake = append(f.mu.flight.wake, wake)
 	}
-	return f.mu.flight, nil
+	return f.mu.flight, joined, nil
 }
 
 // drop gives a claim back.
@@ -216,7 +218,7 @@ func (f *fieldFiles) settleLater() {
 	if limit > 0 && f.bytes > limit-used {
 		return
 	}
-	if _, err := f.claim(time.Now().UnixNano(), nil); err == nil {
+	if _, _, err := f.claim(time.Now().UnixNano(), nil); err == nil {
 		f.drop() // it goes on without
 	}
 }

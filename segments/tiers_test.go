@@ -25,12 +25,14 @@ type slowBucket struct {
 	fetched atomic.Int64 // files
 	gate    atomic.Pointer[chan struct{}]
 	fail    atomic.Pointer[error]
+	late    atomic.Bool  // what is held up fails
+	stale   atomic.Int64 // fetches up to this one fail, if late
 }
 
 func (b *slowBucket) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
 	if name := filepath.Base(key); strings.HasPrefix(name, "vector_") || strings.HasPrefix(name, "index_") {
-		b.fetched.Add(1)
-		if err := b.fail.Load(); err != nil {
+		n := b.fetched.Add(1)
+		if err := b.fail.Load(); err != nil && !b.late.Load() {
 			return nil, *err
 		}
 		if gate := b.gate.Load(); gate != nil {
@@ -39,6 +41,9 @@ func (b *slowBucket) Get(ctx context.Context, key string, off, n int64) (io.Read
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
+		}
+		if err := b.fail.Load(); err != nil && n <= b.stale.Load() {
+			return nil, *err
 		}
 	}
 	return b.Bucket.Get(ctx, key, off, n)
@@ -302,6 +307,44 @@ func TestAFetchThatFails(t *testing.T) {
 	if d := r.set.Disk(); d.FetchErrors == 0 {
 		t.Errorf("%+v", d)
 	}
+	r.checkDisk()
+}
+
+// TestAReadDoesNotFailForAFetchThatBeganBeforeIt: it has one of its own.
+func TestAReadDoesNotFailForAFetchThatBeganBeforeIt(t *testing.T) {
+	r, b := tierRig(t, rigOptions{set: func(o *Options) { o.Warmup = WarmupNone }})
+	lost := errclass.New(errclass.NotFound, "no such object")
+	b.fail.Store(&lost)
+	let := b.hold()
+	b.late.Store(true) // it fails once it is let
+	var first, second sync.WaitGroup
+	first.Go(func() {
+		_, err := r.search(SearchRequest{Vectors: vectorOf(1, 0), TopK: 3})
+		wantClass(t, err, errclass.Retryable)
+	})
+	seen := r.coll.Acquire()
+	defer seen.Release()
+	claims := func() (n int) {
+		for _, h := range seen.view.segments {
+			f := h.files(vectorField)
+			f.mu.Lock()
+			n += f.mu.claims
+			f.mu.Unlock()
+		}
+		return n
+	}
+	wait := func(ok func() bool) {
+		for !ok() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	wait(func() bool { return claims() == 6 && b.fetched.Load() > 0 })
+	second.Go(func() { r.checkSearch(1) })
+	wait(func() bool { return claims() == 12 })
+	b.stale.Store(b.fetched.Load())
+	let()
+	first.Wait()
+	second.Wait()
 	r.checkDisk()
 }
 

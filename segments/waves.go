@@ -114,6 +114,7 @@ type waves struct {
 	*reader
 	fieldID int64
 	todo    []int         // nothing has been done about them
+	again   map[int]bool  // are fetched once more: what they joined had begun before, and failed
 	flying  []flyingField // claimed, and being fetched
 	wake    chan struct{}
 }
@@ -122,6 +123,7 @@ type flyingField struct {
 	target int
 	files  *fieldFiles
 	flight *fieldFlight
+	joined bool // it had begun before
 }
 
 // next waits for targets whose files are at hand, and claims them; none = there are no more.
@@ -160,9 +162,17 @@ func (w *waves) landed() (some []int) {
 		default:
 			return false
 		}
-		if f.flight.err != nil {
+		if err := f.flight.err; err != nil {
 			f.files.drop()
-			w.kill(f.target, f.flight.err)
+			if f.joined && !w.again[f.target] && errclass.Is(err, errclass.Retryable) {
+				if w.again == nil {
+					w.again = map[int]bool{}
+				}
+				w.again[f.target] = true
+				w.todo = append(w.todo, f.target)
+				return true
+			}
+			w.kill(f.target, err)
 			return true
 		}
 		w.claims = append(w.claims, f.files)
@@ -178,7 +188,7 @@ func (w *waves) launch() {
 		i := w.todo[0]
 		w.todo = w.todo[1:]
 		f := w.targets[i].files(w.fieldID)
-		flight, err := f.claim(w.opened, w.wake)
+		flight, joined, err := f.claim(w.opened, w.wake)
 		switch {
 		case err != nil:
 			w.kill(i, err)
@@ -191,7 +201,7 @@ func (w *waves) launch() {
 			}
 			return
 		default:
-			w.flying = append(w.flying, flyingField{i, f, flight})
+			w.flying = append(w.flying, flyingField{i, f, flight, joined})
 		}
 	}
 }
