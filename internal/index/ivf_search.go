@@ -206,15 +206,13 @@ func (p *plan) look(selected int, x *ivf) {
 	}
 	most := lookMost * p.lists
 	if x.fine.exists() && !p.dense {
-		more := float64(lookMany)
+		more := lookMany * math.Sqrt(p.deep)
 		if selected*lookFew <= x.n {
 			more = fewMore
 		}
 		p.target = max(p.target, min(int(more*p.more*float64(p.enough)), selected))
 	}
-	if p.few {
-		most = max(most, 5*p.target/4*x.lists.n/max(selected, 1))
-	}
+	most = max(most, 5*p.target/4*x.lists.n/max(selected, 1))
 	p.lists = min(most, x.lists.n)
 }
 
