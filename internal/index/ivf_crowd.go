@@ -25,8 +25,9 @@ const (
 	crowdRecall = 0.95
 	// crowdMore is how many times the rows are met at least that would be if they were anywhere.
 	crowdMore = 2.2
-	// crowdSample is how many allowed rows tell how crowded lists are, and crowdLeast how many have to.
-	crowdSample, crowdLeast = 512, 64
+	// crowdSample is how many allowed rows tell how crowded lists are, and crowdLeast how many have to. They
+	// are looked for all over the filter crowdPasses times.
+	crowdSample, crowdLeast, crowdPasses = 512, 64, 4
 )
 
 // crowdTarget is how many allowed rows a search meets whose filter has lists this crowded, if it would meet some
@@ -41,7 +42,8 @@ func (p *plan) crowdTarget(crowd float64, x *ivf) int {
 	return p.target + int(part*(far-float64(p.target)))
 }
 
-// crowdOfFilter is how crowded the lists are that have rows which a filter allows; 1 if that is not to be told.
+// crowdOfFilter is how crowded the lists are that have rows which a filter allows. Where that is not to be told, because there
+// is no table yet, or no memory for one, they are taken for crowded: that finds as much, and takes longer.
 func (x *ivf) crowdOfFilter(p *plan, s *Scratch) float64 {
 	if p.marks != nil {
 		return p.marks.crowd
@@ -49,7 +51,7 @@ func (x *ivf) crowdOfFilter(p *plan, s *Scratch) float64 {
 	if of := x.listOf(); of != nil {
 		return x.crowdBySample(p.allowed, of, s)
 	}
-	return 1
+	return crowdAll
 }
 
 // crowdOf is how crowded the lists are of which counts rows are allowed.
@@ -80,25 +82,29 @@ func (x *ivf) evenly() float64 {
 	return squares / max(all*all, 1)
 }
 
-// crowdBySample is about how crowded the lists of allowed rows are; 1 if that is not to be told.
+// crowdBySample is about how crowded the lists of allowed rows are; 1 if these are too few to tell.
 func (x *ivf) crowdBySample(words []uint64, of *rowList, s *Scratch) float64 {
 	words = words[:min(x.n/64, len(words))]
 	counts := grown(s.ivf.counts, x.lists.n)
 	s.ivf.counts = counts
 	clear(counts)
 	rows, pairs := 0, 0
-	step := max(len(words)/(2*crowdSample), 1)
-	for w := 0; w < len(words) && rows < crowdSample; w += step {
-		set := words[w]
-		if set == 0 {
-			continue
+	cells, l := min(crowdSample*crowdPasses, len(words)), lot(1)
+	for pass := 0; pass < crowdPasses && rows < crowdSample; pass++ {
+		for cell := pass; cell < cells; cell += crowdPasses {
+			from, to := cell*len(words)/cells, (cell+1)*len(words)/cells
+			w := from + l.below(to-from)
+			set := words[w]
+			if set == 0 {
+				continue
+			}
+			// Not always the first: it may be that of each run of rows that came together.
+			turn := l.below(64)
+			bit := (bits.TrailingZeros64(bits.RotateLeft64(set, -turn)) + turn) & 63
+			c := &counts[of.list[w<<6+bit]]
+			rows, pairs = rows+1, pairs+2*int(*c)
+			*c++
 		}
-		// Not always the first: it may be that of each run of rows that came together.
-		turn := w * 37 & 63
-		bit := (bits.TrailingZeros64(bits.RotateLeft64(set, -turn)) + turn) & 63
-		c := &counts[of.list[w<<6+bit]]
-		rows, pairs = rows+1, pairs+2*int(*c)
-		*c++
 	}
 	if rows < crowdLeast {
 		return 1

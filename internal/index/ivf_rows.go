@@ -105,14 +105,18 @@ func (x *ivf) forgetRows() {
 func (x *ivf) readAllowed(vector []float32, p *plan, s *Scratch) {
 	v := &s.ivf
 	near := x.listDistances(s)
-	rows := x.rowsOf(p.allowed[:min((x.n+63)/64, len(p.allowed))], 0, s)
+	words := p.allowed[:min((x.n+63)/64, len(p.allowed))]
+	rows := x.rowsOf(words, 0, s)
 	v.by = grown(v.by, len(rows))
 	by, list := v.by, p.of.list
 	for i, row := range rows {
 		by[i] = near[list[row]]
 	}
 	if p.target < len(rows) {
-		rows = rows[:x.kern.Below(rows, by, v.reach(x.kern, by, p.target))]
+		n := x.kern.Below(rows, by, v.reach(x.kern, by, p.target))
+		if rows = rows[:n]; n < p.enough { // a sample can be wrong
+			rows = x.rowsOf(words, 0, s)
+		}
 	}
 	v.cands.reset(coarseRows(p.k))
 	x.coarsest(vector, rows, s)
@@ -172,12 +176,13 @@ func (x *ivf) listDistances(s *Scratch) []float32 {
 	return v.dist[:x.lists.n]
 }
 
-// reach returns below which of the values about as many are as are wanted, by a sample.
+// reach returns below which of the values about as many are as are wanted, by a sample: one by lot of each run
+// of them, for rows of several kinds may come by turns.
 func (v *ivfScratch) reach(kern vec.Kernels, values []float32, want int) float32 {
-	step := max(want/rowsSample, 1)
+	step, l := max(want/rowsSample, 1), lot(1)
 	v.near = v.near[:0]
 	for i := 0; i < len(values); i += step {
-		v.near = append(v.near, vec.Key(values[i], 0))
+		v.near = append(v.near, vec.Key(values[min(i+l.below(step), len(values)-1)], 0))
 	}
 	at := want*len(v.near)/len(values) + 1
 	if at >= len(v.near) {
@@ -189,4 +194,13 @@ func (v *ivfScratch) reach(kern vec.Kernels, values []float32, want int) float32
 		limit = max(limit, key)
 	}
 	return math.Nextafter32(vec.Unkey(limit).Distance, math.MaxFloat32)
+}
+
+// lot draws numbers that follow no period of rows (a linear congruential generator, by Numerical Recipes).
+type lot uint32
+
+// below draws one from 0 to n-1.
+func (l *lot) below(n int) int {
+	*l = *l*1664525 + 1013904223
+	return int(uint64(*l) * uint64(n) >> 32)
 }

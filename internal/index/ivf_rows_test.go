@@ -86,6 +86,37 @@ func TestRowsNearOneAnotherAreFoundByDefault(t *testing.T) {
 	}
 }
 
+// TestRowsThatComeByTurnsAreFound: whoever writes row after row to so many places in turn makes rows of a
+// kind come at a distance that a sample of them must not have.
+func TestRowsThatComeByTurnsAreFound(t *testing.T) {
+	const dim, n, queries, k = 24, 40_000, 60, 10
+	for _, turns := range []int{16, 17, 24} {
+		r := rng(uint64(turns))
+		centres := make([]float32, turns*dim)
+		for i := range centres {
+			centres[i] = 3 * float32(r.NormFloat64())
+		}
+		all := make([]float32, (n+queries)*dim)
+		for i := range all {
+			all[i] = centres[i/dim%turns*dim+i%dim] + float32(r.NormFloat64())
+		}
+		base, asked := all[:n*dim], all[n*dim:]
+		x, f := buildIVFFor(t, KindScaNN, L2, dim, 0, base), newFlat(t, dim, L2, base)
+		for _, rows := range []int{2048, 4096, 8192} {
+			set := filterOf(n, func(row int) bool { return row/rows == 1 })
+			var s, exact Scratch
+			found := 0.0
+			for v := range slices.Chunk(asked, dim) {
+				x.Forget()
+				found += recall(x.Search(v, &Query{K: k, Allowed: set}, &s), f.Search(v, k, set, &exact))
+			}
+			if found < 0.95*queries {
+				t.Errorf("%d kinds by turns, %d rows allowed: recall %.3f", turns, rows, found/queries)
+			}
+		}
+	}
+}
+
 // inPlaces are about n rows, those nearest to each of some rows.
 func inPlaces(f *Flat, n, places int) *bitset.Set {
 	var s Scratch
@@ -105,6 +136,8 @@ func TestHowCrowdedListsAre(t *testing.T) {
 	base := groups(rng(96), n, dim, 300)
 	x, f := buildIVFFor(t, KindIVFSQ8, L2, dim, 1000, base), newFlat(t, dim, L2, base)
 	var s Scratch
+	near := around(f, n/4)
+	mixed := filterOf(n, func(row int) bool { return row < n/2 && row%60 == 1 || row >= n/2 && near.Has(row) })
 	for _, c := range []struct {
 		name        string
 		allowed     *bitset.Set
@@ -115,6 +148,7 @@ func TestHowCrowdedListsAre(t *testing.T) {
 		{"one of 20", filterOf(n, func(row int) bool { return row%20 == 1 }), 0.9, 1.1},
 		{"half around one row", around(f, n/2), 1.5, 2},
 		{"one of 20 around one row", around(f, n/20), 4, 20},
+		{"few in front, many around one row behind", mixed, 1.5, 20},
 		{"no row", bitset.New(n), 1, 1},
 		{"one row", filterOf(n, func(row int) bool { return row == 77 }), 1, 1},
 	} {

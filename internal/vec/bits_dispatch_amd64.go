@@ -15,7 +15,7 @@ func (k Kernels) countBits(set []uint64) counted {
 
 func (k Kernels) listBits(set []uint64, first int, out []uint32) int {
 	words := len(set) &^ (listStep - 1)
-	if k.level != AVX512 || !cpu.X86.HasAVX512VBMI2 || words == 0 {
+	if k.level != AVX512 || !cpu.X86.HasAVX512VBMI2 || !cpu.X86.HasAVX512DQ || words == 0 {
 		return listBitsPortable(set, first, out)
 	}
 	places := [64]byte{}
