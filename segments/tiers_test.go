@@ -334,8 +334,11 @@ func TestAReadDoesNotFailForAFetchThatBeganBeforeIt(t *testing.T) {
 		return n
 	}
 	wait := func(ok func() bool) {
-		for !ok() {
-			time.Sleep(time.Millisecond)
+		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				let()
+				t.Fatalf("%d claims, %d fetched", claims(), b.fetched.Load())
+			}
 		}
 	}
 	wait(func() bool { return claims() == 6 && b.fetched.Load() > 0 })
