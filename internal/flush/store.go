@@ -359,15 +359,15 @@ func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
 // pchannel can be rebuilt; ok is false while one of them has no checkpoint yet.
 func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest mq.Position, ok bool, err error) {
 	lowest, _, ok, err = Checkpoints(ctx, c, pchannel)
-	if err != nil {
+	if err != nil || !ok {
 		return mq.Position{}, false, err
 	}
-	return lowest, ok, nil
+	return lowest, true, nil
 }
 
-// Checkpoints returns the lowest and the highest checkpoint of the vchannels on the
-// pchannel, zero = there is none; all is false if one of them has none, or there is no
-// channel. The timestamp of the highest is that of no other below, also of those without a
+// Checkpoints returns the lowest and the highest checkpoint that vchannels on the pchannel
+// have, zero = none has one; all is false if one of them has none, or there is no channel:
+// the queue is needed whole then, whatever the lowest is. The timestamp of the highest is that of no other below, also of those without a
 // position. With an error it returns what it has found in those that can be read.
 func Checkpoints(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest, highest mq.Position, all bool, err error) {
 	list, err := c.Checkpoints(ctx, pchannel)
@@ -390,9 +390,6 @@ func Checkpoints(ctx context.Context, c *catalog.Catalog, pchannel string) (lowe
 			highest.ID = p.ID
 		}
 		highest.Timestamp = max(highest.Timestamp, p.Timestamp)
-	}
-	if !all {
-		lowest = mq.Position{}
 	}
 	return lowest, highest, all, err
 }

@@ -53,11 +53,17 @@ func (w *world) beginAnew(t *testing.T) (Topic, error) {
 
 // TestATopicThatIsGoneForGoodIsBegunAnew: its broker lost it. A node refuses what took its
 // place, and says what to do. Once that is done, what was stored is there, what only the lost
-// topic had is not, and all goes on: also with a clock that is behind what is stored.
+// topic had is not, and all goes on: also with a clock that is behind what is stored. A
+// collection of which nothing is stored yet does not make the topic one that may be written to.
 func TestATopicThatIsGoneForGoodIsBegunAnew(t *testing.T) {
-	for name, behind := range map[string]bool{"another cluster": false, "the same cluster": true} {
+	for name, c := range map[string]struct{ behind, young bool }{
+		"another cluster":                          {},
+		"another cluster, and a young collection":  {young: true},
+		"the same cluster":                         {behind: true},
+		"the same cluster, and a young collection": {behind: true, young: true},
+	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w, channels := newWorld(t), 1
 			r := w.open(nil).ready()
 			r.create()
 			for from := int64(0); from < 50; from += 10 {
@@ -71,16 +77,22 @@ func TestATopicThatIsGoneForGoodIsBegunAnew(t *testing.T) {
 				t.Fatalf("a topic that is there is begun anew: %v", err)
 			}
 			r.close()
-			w.broker = w.anew(t, behind)
+			if c.young {
+				r = w.open(dispatched) // which watches nothing
+				r.createAs("young", 1)
+				r.close()
+				channels++
+			}
+			w.broker = w.anew(t, c.behind)
 			why, says := mq.ErrAhead, "has no messages"
-			if behind {
+			if c.behind {
 				why, says = mq.ErrTrimmed, "it begins at "
 			}
 			r = w.open(nil)
 			r.refuses(why, says, "querynode queue begin-anew "+topic, "restore the topic")
 			r.close()
 			lost, err := w.beginAnew(t)
-			if err != nil || !errors.Is(lost.Lost, why) || lost.Channels != 1 || lost.Stored.IsZero() {
+			if err != nil || !errors.Is(lost.Lost, why) || lost.Channels != channels || lost.Stored.IsZero() {
 				t.Fatalf("%+v, %v", lost, err)
 			}
 			if _, err := w.beginAnew(t); !errclass.Is(err, errclass.Conflict) {

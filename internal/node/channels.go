@@ -535,7 +535,7 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 	if err != nil {
 		return o, err
 	}
-	lowest, highest, _, err := flush.Checkpoints(ctx, n.o.Catalog, pchannel)
+	lowest, highest, all, err := flush.Checkpoints(ctx, n.o.Catalog, pchannel)
 	switch {
 	case unreadable(err):
 		// Of some collection, which does not hold up the others. Nothing is read from here,
@@ -544,11 +544,15 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 	case err != nil:
 		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
 	}
-	// Of all channels: what is written before the checkpoint of one is taken for stored.
+	// Of all channels: what is written before the checkpoint of one is taken for stored. That
+	// another has none says nothing of what this one needs.
 	if err := n.has(ctx, pchannel, lowest, highest); err != nil {
 		return o, err
 	}
-	o.Checkpoint = later(lowest, begin)
+	o.Checkpoint = begin
+	if all {
+		o.Checkpoint = later(lowest, begin)
+	}
 	// What is written next is newer than all that is stored, also where nothing is left of it.
 	o.Checkpoint.Timestamp = max(o.Checkpoint.Timestamp, highest.Timestamp)
 	return o, nil

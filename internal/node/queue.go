@@ -141,7 +141,7 @@ func (n *Node) reaches(ctx context.Context, pchannel string, at mq.Position) err
 	return n.has(ctx, pchannel, at, at)
 }
 
-// has is reaches for positions from the lowest, which may be zero, to the highest. The queue
+// has is reaches for positions from the lowest to the highest, both zero if there are none. The queue
 // is asked, whatever it said before: a topic can be lost while the node runs, and made anew
 // by its next message.
 func (n *Node) has(ctx context.Context, pchannel string, lowest, highest mq.Position) error {
