@@ -129,10 +129,14 @@ func TestAWaitThatIsGivenUpSaysForWhat(t *testing.T) {
 			}
 		}
 	}
-	gaveUp("other channels are before it")
-	busy := &step{}
+	// No step of the loop comes between: one is under way, or is to wait, as far as it knows.
 	r.f.mu.Lock()
-	r.f.mu.steps["v"] = busy // the rig owns no log: nothing else ends it
+	for s := r.f.mu.steps["v"]; s != nil; s = r.f.mu.steps["v"] {
+		r.f.mu.Unlock()
+		<-s.done
+		r.f.mu.Lock()
+	}
+	r.f.mu.steps["v"] = &step{}
 	r.f.mu.Unlock()
 	gaveUp("being built or stored")
 	r.f.mu.Lock()
@@ -140,8 +144,11 @@ func TestAWaitThatIsGivenUpSaysForWhat(t *testing.T) {
 	r.f.mu.Unlock()
 	gaveUp("failing for 1m", "no route to storage")
 	r.f.mu.Lock()
+	delete(r.f.mu.failing, "v")
 	delete(r.f.mu.steps, "v")
+	r.f.mu.retryAt["v"] = time.Now().Add(time.Hour)
 	r.f.mu.Unlock()
+	gaveUp("other channels are before it")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
