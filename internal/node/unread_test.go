@@ -40,6 +40,9 @@ func (r *rig) unstoredOf() (text string) {
 			text = line
 		}
 	}
+	if len(r.UnstoredChannels()) != len(all) { // it has changed meanwhile
+		return r.unstoredOf()
+	}
 	if (len(all) == 1) != (text != "") {
 		r.t.Fatalf("told of are %+v, troubles say %q", all, text)
 	}
