@@ -11,8 +11,28 @@ import (
 // Checkpoint is how far a channel has been stored.
 type Checkpoint struct {
 	VChannel  string
-	Position  string // as Channel.Checkpoint; "" = nothing of it is stored
+	Position  string // as Channel.Checkpoint; "" = nothing of it is stored, or it begins anew
 	Timestamp uint64 // hybrid
+	// Newest is the newest that is stored of what was written to the log, hybrid: of rows and
+	// deletes. It is at Timestamp or, as segments are not stored in the order of their
+	// rows, behind it.
+	Newest uint64
+}
+
+// newest is Checkpoint.Newest. Segments that were built elsewhere do not count: the clock
+// there may have been ahead, and their rows are not seen before that time. Compaction takes
+// those only that are up to Timestamp.
+func (m *Channel) newest() uint64 {
+	ts := m.CheckpointTimestamp
+	for i := range m.Segments {
+		if s := &m.Segments[i]; s.ID < FirstForeignID {
+			ts = max(ts, s.MaxTimestamp)
+		}
+	}
+	for i := range m.Deltas {
+		ts = max(ts, m.Deltas[i].MaxTimestamp)
+	}
+	return ts
 }
 
 // checkpointTries is how often Checkpoints looks again while collections come.
@@ -94,7 +114,7 @@ func (c *Catalog) checkpointsOf(colls []*Collection, pchannel string, there map[
 			if ch.err != nil {
 				return nil, errors.Wrapf(ch.err, "channel %s", v.Name)
 			}
-			out = append(out, Checkpoint{v.Name, ch.Checkpoint, ch.CheckpointTimestamp})
+			out = append(out, Checkpoint{v.Name, ch.Checkpoint, ch.CheckpointTimestamp, ch.newest()})
 		}
 	}
 	return out, bad

@@ -367,13 +367,14 @@ func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) 
 
 // Checkpoints returns the lowest and the highest checkpoint that vchannels on the pchannel
 // have, zero = none has one; all is false if one of them has none, or there is no channel:
-// the queue is needed whole then, whatever the lowest is. The timestamp of the highest is that of no other below, also of those without a
-// position. With an error it returns what it has found in those that can be read.
+// the queue is needed whole then, whatever the lowest is. The timestamp of the highest is
+// that of the newest that is stored of all their logs, see catalog.Checkpoint. With an error
+// it returns what it has found in those that can be read.
 func Checkpoints(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest, highest mq.Position, all bool, err error) {
 	list, err := c.Checkpoints(ctx, pchannel)
 	all = len(list) > 0
 	for _, ch := range list {
-		highest.Timestamp = max(highest.Timestamp, ch.Timestamp)
+		highest.Timestamp = max(highest.Timestamp, ch.Newest)
 		if ch.Position == "" {
 			all = false
 			continue

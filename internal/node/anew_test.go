@@ -11,6 +11,7 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/mqtest"
 	"github.com/querynode/querynode/mq/wal"
@@ -115,6 +116,54 @@ func TestATopicThatIsGoneForGoodIsBegunAnew(t *testing.T) {
 			w.open(nil).ready().has(62)
 		})
 	}
+}
+
+// TestWhatIsWrittenAnewIsNewerThanAllThatIsStored: a segment was stored, the checkpoint is
+// before a row of another one that was not. The topic is lost, and the clock is behind: a
+// delete, or a newer row of the same key, hides what is stored all the same.
+func TestWhatIsWrittenAnewIsNewerThanAllThatIsStored(t *testing.T) {
+	w := newWorld(t)
+	var ahead atomic.Int64
+	clock := func(o *Options) {
+		o.Flush.SealRows = 20
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}
+	r := w.open(clock).ready()
+	r.create()
+	_, err := r.CreatePartition(within(t), things, "p")
+	must(t, err)
+	r.insert(between(0, 5)...)
+	r.flush()
+	r.checkpointed()
+	r.insertInto("p", 100) // grows
+	ahead.Store(int64(time.Minute))
+	r.insert(between(10, 30)...) // is full
+	name := r.Channels()[0].VChannel
+	eventually(t, "the full segment is stored", func() bool {
+		c, err := r.o.Catalog.Channel(within(t), name)
+		must(t, err)
+		return len(c.Segments) == 2
+	})
+	r.close()
+	c, err := r.o.Catalog.Channel(within(t), name)
+	must(t, err)
+	if len(c.Segments) != 2 || c.CheckpointTimestamp >= c.Segments[1].MinTimestamp {
+		t.Fatalf("the checkpoint is not behind what is stored: %+v", c)
+	}
+	w.broker = w.anew(t, false)
+	_, err = w.beginAnew(t)
+	must(t, err)
+	ahead.Store(-int64(time.Hour))
+	r = w.open(clock).ready()
+	r.has(25) // without the row that grew
+	r.remove(between(10, 15)...)
+	r.has(20)
+	_, err = r.Insert(within(t), things, "", &schema.Batch{Rows: 1, Columns: []*schema.Column{keysOf(20),
+		{FieldID: thingID + 1, Type: schema.FloatVector, Dim: 2, Float: make([]float32, 2)}}}, true)
+	must(t, err)
+	r.has(20)
+	r.close()
+	w.open(nil).ready().has(20)
 }
 
 // moving is a queue that is led to another broker while a node runs.
