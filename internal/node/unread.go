@@ -34,6 +34,24 @@ type unwatched struct {
 	since  time.Time // it is known to be so, or of the last look
 	looked uint64    // the term of the log at that; 0 = there was none
 	upTo   uint64    // it went
+
+	told time.Time // that looks fail; zero = not, since the last that did not
+	as   errclass.Class
+}
+
+// failedToldEvery is how often the log is told again of looks at a channel that keep failing,
+// as they do for good where a topic is lost.
+const failedToldEvery = 5 * time.Minute
+
+// tell reports whether the log is to be told of a look that failed: the first, one of
+// another kind, and now and then.
+func (u *unwatched) tell(now time.Time, err error) bool {
+	class := errclass.Of(err)
+	if !u.told.IsZero() && class == u.as && now.Sub(u.told) < failedToldEvery {
+		return false
+	}
+	u.told, u.as = now, class
+	return true
 }
 
 func newUnread() unread {
@@ -133,9 +151,12 @@ func (n *Node) lookAt(ctx context.Context, log flush.Log) {
 	n.mu.unread.looking = ""
 	switch {
 	case err == nil:
-		u.since, u.looked, u.upTo = time.Now(), term, upTo
+		u.since, u.looked, u.upTo, u.told = time.Now(), term, upTo, time.Time{}
 	case ctx.Err() == nil:
 		u.since = time.Now() // not again at once
+		if !u.tell(u.since, err) {
+			return
+		}
 		n.o.Logger.Warn("node: whether a log that nobody watches has rows that are not stored is not known yet", "vchannel", log.VChannel, "error", err)
 	}
 }

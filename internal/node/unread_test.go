@@ -205,3 +205,24 @@ func TestWhoWatchesDoesNotWaitForALook(t *testing.T) {
 		t.Errorf("consumers: %+v", names)
 	}
 }
+
+// TestALookThatKeepsFailingIsToldNowAndThen: a lost topic fails it for good.
+func TestALookThatKeepsFailingIsToldNowAndThen(t *testing.T) {
+	var u unwatched
+	start := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		err   error
+		told  bool
+	}{
+		{0, mq.ErrTrimmed, true},
+		{15 * time.Second, mq.ErrTrimmed, false},
+		{30 * time.Second, errclass.New(errclass.Retryable, "the storage is away"), true},
+		{45 * time.Second, errclass.New(errclass.Retryable, "it still is"), false},
+		{30*time.Second + failedToldEvery, errclass.New(errclass.Retryable, "it still is"), true},
+	} {
+		if got := u.tell(start.Add(c.after), c.err); got != c.told {
+			t.Errorf("after %s, %v: told %t", c.after, c.err, got)
+		}
+	}
+}
