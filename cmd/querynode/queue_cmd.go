@@ -96,7 +96,7 @@ func showTopics(out *console.Console, all []topicOut) error {
 
 type queueBeginAnewCmd struct {
 	Topics []string `arg:"" help:"Names of the topics that are lost."`
-	Yes    bool     `short:"y" help:"Do not ask."`
+	Yes    bool     `short:"y" help:"Required: it cannot be undone."`
 	configFlags
 	outputFlags
 }
@@ -126,6 +126,9 @@ func (k *queueBeginAnewCmd) Run(a *app) error {
 		done := []topicOut{}
 		for _, name := range k.Topics {
 			t, err := node.BeginAnew(ctx, r.catalog, r.queue, name, "begin-anew")
+			if err != nil && out.JSON() && len(done) > 0 {
+				return errors.CombineErrors(err, out.Document(map[string]any{"topics": done})) // those are changed
+			}
 			if err != nil {
 				return err
 			}

@@ -22,15 +22,15 @@ type Checkpoint struct {
 // newest is Checkpoint.Newest. Segments that were built elsewhere do not count: the clock
 // there may have been ahead, and their rows are not seen before that time. Compaction takes
 // those only that are up to Timestamp.
-func (m *Channel) newest() uint64 {
-	ts := m.CheckpointTimestamp
-	for i := range m.Segments {
-		if s := &m.Segments[i]; s.ID < FirstForeignID {
+func (c *Channel) newest() uint64 {
+	ts := c.CheckpointTimestamp
+	for i := range c.Segments {
+		if s := &c.Segments[i]; s.ID < FirstForeignID {
 			ts = max(ts, s.MaxTimestamp)
 		}
 	}
-	for i := range m.Deltas {
-		ts = max(ts, m.Deltas[i].MaxTimestamp)
+	for i := range c.Deltas {
+		ts = max(ts, c.Deltas[i].MaxTimestamp)
 	}
 	return ts
 }
