@@ -34,8 +34,8 @@ func (r *rig) really() really {
 	r.t.Helper()
 	r.idle()
 	var m runtime.MemStats
-	for range 2 { // the first empties pools
-		runtime.GC()
+	for range 3 { // the first empties pools, and finds what is to be finalized
+		collect()
 	}
 	runtime.ReadMemStats(&m)
 	out := really{heap: int64(m.HeapAlloc)}
@@ -52,6 +52,18 @@ func (r *rig) really() really {
 		}
 	}
 	return out
+}
+
+// collect collects garbage and waits until what was found to be finalized before it is: on a busy
+// machine that may be long after.
+func collect() {
+	type marker struct{ _ [64]byte }
+	final, cleaned := make(chan struct{}), make(chan struct{})
+	runtime.SetFinalizer(&marker{}, func(*marker) { close(final) })
+	runtime.AddCleanup(&marker{}, func(done chan struct{}) { close(done) }, cleaned)
+	runtime.GC()
+	<-final
+	<-cleaned
 }
 
 // residentBytes is how much of an arena has pages.
