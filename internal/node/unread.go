@@ -62,8 +62,9 @@ func newUnread() unread {
 // looked at: mostly it is about to be watched, as its owner has just begun.
 const looksAfter = 3
 
-// endLook bounds how long a look waits for the end of its subscription.
-const endLook = 5 * time.Second
+// lookFor bounds how long a look reads: one whose place in the log the queue goes on to refuse must
+// not hold up those at other channels. endLook bounds how long it waits for the end of its subscription.
+const lookFor, endLook = 5 * time.Minute, 5 * time.Second
 
 // lookAtUnwatched has the logs looked at that this node owns, of channels that it does not
 // watch, one after the other. It is the keeper's.
@@ -195,10 +196,14 @@ func (n *Node) survey(ctx context.Context, log flush.Log) (term, upTo uint64, er
 	if err != nil {
 		return 0, 0, err
 	}
+	late := time.NewTimer(lookFor)
+	defer late.Stop()
 	select {
 	case <-s.Done():
 	case <-h.Done():
 		err = errors.Wrap(h.Err(), "read the log")
+	case <-late.C:
+		err = errclass.New(errclass.Retryable, "the log has not been read to its end in %s", lookFor)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
