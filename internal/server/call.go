@@ -47,6 +47,8 @@ type call struct {
 	refused chan error    // capacity 1: there is no memory for it
 	lost    bool          // gRPC could not receive the request: the client's fault, or the network's
 
+	stream uint32 // of conn, once the request is waited for; 0 = not known
+
 	// Links of connection.mu, which guards them; set while the request is on its way.
 	before, after *call
 	coming        bool

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,8 @@ const (
 	callsBeyond    = 16 << 20
 	urgentBeyond   = 2 * callsBeyond
 	reliefPatience = 50 * time.Millisecond
+	// large is what a request that is on its way holds if it is not small.
+	large = streamCost + 64<<10
 	// stalled is how long a client may take nothing of its answers before it loses
 	// its connection to others that have no memory.
 	stalled = 10 * time.Second
@@ -72,8 +76,7 @@ func (g *guard) gaveBack() {
 }
 
 // relieve makes room when bytes came in for which there is none: calls whose
-// requests are on their way are refused, on the connection that sends most, the
-// oldest first, since a small one is here at once. It returns when there is room,
+// requests are on their way are refused, see refuseOne. It returns when there is room,
 // when nobody is left to refuse, or after a while; c, whose bytes these are, is not
 // read from meanwhile.
 func (g *guard) relieve(c *connection) {
@@ -90,22 +93,34 @@ func (g *guard) relieve(c *connection) {
 	}
 }
 
-// refuseOne refuses the oldest request that is on its way on the connection that
-// sends most.
+// refuseOne refuses a request that is on its way: the oldest on the connection that sends
+// most. Requests of which little is here come last, for they give back little, and mostly
+// the rest of them is about to come. One that is here in whole is never refused: it only waits
+// for its turn to be decoded, and deletes are to pass.
 func (g *guard) refuseOne(c *connection) {
-	heaviest := c
-	for _, other := range g.connections() {
-		if other.incoming.Load() > heaviest.incoming.Load() {
-			heaviest = other
-		}
-	}
 	why := c.lacks()
 	if why == nil {
 		return
 	}
-	if !heaviest.refuseOldest(why) && heaviest != c {
-		c.refuseOldest(why)
+	conns := g.bySent()
+	for _, least := range []int64{large, 0} {
+		for _, other := range conns {
+			if other.refuseOldest(why, least) {
+				return
+			}
+		}
 	}
+}
+
+// bySent returns the connections, first that which sends most.
+func (g *guard) bySent() []*connection {
+	conns := g.connections()
+	sent := make(map[*connection]int64, len(conns)) // which changes meanwhile
+	for _, c := range conns {
+		sent[c] = c.incoming.Load()
+	}
+	slices.SortFunc(conns, func(a, b *connection) int { return cmp.Compare(sent[b], sent[a]) })
+	return conns
 }
 
 // hangUpOnStalled closes connections whose clients have not taken anything of their

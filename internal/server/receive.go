@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"reflect"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -39,6 +41,9 @@ func (c *call) receive(ctx context.Context, request any) error {
 	}
 	if c.done == nil {
 		c.done, c.refused = make(chan received, 1), make(chan error, 1)
+	}
+	if c.stream == 0 {
+		c.stream = streamOf(ctx)
 	}
 	c.conn.expect(c)
 	defer c.conn.expectNot(c)
@@ -115,20 +120,39 @@ func (c *connection) expectNotLocked(x *call) {
 	x.before, x.after = nil, nil
 }
 
-// refuseOldest refuses the request that has been on its way for the longest time.
-func (c *connection) refuseOldest(why error) bool {
+// refuseOldest refuses the request that has been on its way for the longest time, of
+// those that hold at least so many bytes.
+func (c *connection) refuseOldest(why error, least int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	x := c.mu.first
-	if x == nil {
-		return false
+	for x := c.mu.first; x != nil; x = x.after {
+		s, open := c.mu.streams[x.stream]
+		ended := !open && x.stream != 0 // what it held has been given back
+		if ended || s.whole || s.held < least {
+			continue
+		}
+		c.expectNotLocked(x)
+		select {
+		case x.refused <- why:
+		default: // of the message before
+		}
+		return true
 	}
-	c.expectNotLocked(x)
-	select {
-	case x.refused <- why:
-	default: // of the message before
+	return false
+}
+
+// streamOf returns the number of a call's stream on its connection; 0 = it is not known.
+// gRPC tells it nobody, so it is read from the field that has it.
+func streamOf(ctx context.Context) uint32 {
+	s := reflect.Indirect(reflect.ValueOf(grpc.ServerTransportStreamFromContext(ctx)))
+	if s.Kind() != reflect.Struct {
+		return 0
 	}
-	return true
+	id := s.FieldByName("id")
+	if !id.IsValid() || id.Kind() != reflect.Uint32 {
+		return 0
+	}
+	return uint32(id.Uint())
 }
 
 // arrived decodes a request that is here in full. What it will take is reserved
