@@ -62,7 +62,7 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 		req.Searches = append(req.Searches, *sub)
 	}
 	var out []schema.Field
-	if req.Read, out, err = n.read(ctx, r.coll, &q.Select, scalarOnly, false); err != nil {
+	if req.Read, out, err = n.read(ctx, r.coll, &q.Select, false); err != nil {
 		return nil, err
 	}
 	req.Channels = r.must

@@ -10,9 +10,10 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// outputFields resolves the names of output fields. A key of the dynamic field is
-// a JSON field of its own name, for pickMembers to fill.
-func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool, withKey bool) ([]schema.Field, error) {
+// outputFields resolves the names of output fields. "*" is every field, vectors too,
+// but the primary key, which a search returns anyway; withKey puts it first. A key of
+// the dynamic field is a JSON field of its own name, for pickMembers to fill.
+func outputFields(s *schema.Schema, names []string, withKey bool) ([]schema.Field, error) {
 	var out []schema.Field
 	add := func(f schema.Field) {
 		if !slices.ContainsFunc(out, func(o schema.Field) bool { return o.Name == f.Name }) {
@@ -23,9 +24,10 @@ func outputFields(s *schema.Schema, names []string, star func(schema.Field) bool
 		add(s.Primary())
 	}
 	for _, name := range names {
+		name = strings.TrimSpace(name) // as Milvus takes them
 		if name == "*" {
 			for _, f := range s.Given() {
-				if star(f) {
+				if !f.PrimaryKey {
 					add(f)
 				}
 			}

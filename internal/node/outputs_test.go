@@ -20,12 +20,12 @@ func TestKeysOfTheDynamicField(t *testing.T) {
 		want string // key; "" = refused
 		err  errclass.Class
 	}{
-		{s, `color`, "color", 0}, {s, `$meta["color"]`, "color", 0}, {s, `$meta['color']`, "color", 0}, {s, `$meta["a.b"]`, "a.b", 0},
+		{s, `color`, "color", 0}, {s, ` color `, "color", 0}, {s, `$meta["color"]`, "color", 0}, {s, `$meta['color']`, "color", 0}, {s, `$meta["a.b"]`, "a.b", 0},
 		{s, `$meta["日本"]`, "日本", 0}, {s, `$meta["say \"x\""]`, `say "x"`, 0}, {s, `$meta["$meta"]`, "", errclass.NotFound},
 		{s, `$meta["a"]["b"]`, "", errclass.Invalid}, {s, `$meta[color]`, "", errclass.Invalid}, {s, `$meta[""]`, "", errclass.Invalid},
 		{s, `$meta["price"]`, "", errclass.NotFound}, {s, `a.b`, "", errclass.NotFound}, {fixed, `$meta["color"]`, "", errclass.NotFound},
 	} {
-		out, err := outputFields(c.s, []string{c.name}, scalarOnly, false)
+		out, err := outputFields(c.s, []string{c.name}, false)
 		switch {
 		case c.want == "":
 			if errclass.Of(err) != c.err {

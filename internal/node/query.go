@@ -134,7 +134,7 @@ func (n *Node) resolve(ctx context.Context, coll *catalog.Collection, q *Query) 
 	if aggregates {
 		sel.OutputFields = nil
 	}
-	read, out, err := n.read(ctx, coll, &sel, func(schema.Field) bool { return true }, true)
+	read, out, err := n.read(ctx, coll, &sel, true)
 	if err != nil {
 		return nil, err
 	}

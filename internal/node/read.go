@@ -39,7 +39,7 @@ type Select struct {
 	Partitions    []string
 	Filter        string
 	Values        map[string]any // for the filter's {placeholders}
-	OutputFields  []string       // "*" = see the use
+	OutputFields  []string       // "*" = all but what functions make, vectors too
 	IgnoreGrowing bool
 	AllowPartial  bool
 	Freshness     Freshness
@@ -110,9 +110,6 @@ func (n *Node) readable(ctx context.Context, collection string) (readable, error
 	return readable{coll, served, must}, err
 }
 
-// scalarOnly is what "*" stands for in a search.
-func scalarOnly(f schema.Field) bool { return !f.Type.IsVector() && !f.PrimaryKey }
-
 // Search answers q.
 func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 	r, err := n.readable(ctx, q.Collection)
@@ -145,7 +142,7 @@ func (n *Node) Search(ctx context.Context, q *Search) (*Found, error) {
 		}
 		req.Group.FieldID = found.GroupBy.ID
 	}
-	if req.Read, found.Output, err = n.read(ctx, r.coll, &q.Select, scalarOnly, false); err != nil {
+	if req.Read, found.Output, err = n.read(ctx, r.coll, &q.Select, false); err != nil {
 		return nil, err
 	}
 	hash := uint64(0)
@@ -340,9 +337,8 @@ func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.
 	return m, nil
 }
 
-// read translates what reads have in common. star says what "*" stands for;
-// withKey puts the primary key first.
-func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, star func(schema.Field) bool, withKey bool) (segments.Read, []schema.Field, error) {
+// read translates what reads have in common. withKey puts the primary key first.
+func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, withKey bool) (segments.Read, []schema.Field, error) {
 	r := segments.Read{IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, ReadTimestamp: q.Freshness.Read, Explain: q.Explain, MaxBytes: n.o.MaxAnswerBytes}
 	err := n.checkRetained(coll, r.ReadTimestamp)
 	if err != nil {
@@ -360,7 +356,7 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, st
 	if err != nil {
 		return r, nil, err
 	}
-	out, err := outputFields(&coll.Schema, q.OutputFields, star, withKey)
+	out, err := outputFields(&coll.Schema, q.OutputFields, withKey)
 	if err != nil {
 		return r, nil, err
 	}

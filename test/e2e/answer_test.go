@@ -175,14 +175,25 @@ func TestOutputFieldsAndPartitions(t *testing.T) {
 		for _, c := range []struct{ ask, want []string }{
 			{nil, nil},
 			{[]string{"text", "id"}, []string{"text", "id"}},
-			{[]string{"*"}, []string{"small", "flag", "text", "note", "doc", "$meta"}},
-			{[]string{"w", "*", "small"}, []string{"w", "small", "flag", "text", "note", "doc", "$meta"}},
+			{[]string{"*"}, []string{"small", "flag", "text", "note", "doc", "v", "w", "$meta"}},
+			{[]string{"w", " * ", "small"}, []string{"w", "small", "flag", "text", "note", "doc", "v", "$meta"}},
 			{[]string{"$meta"}, []string{"$meta"}},
 		} {
 			got, err := n.query.Search(within(t), &qnpb.SearchRequest{Collection: "rich", Field: "v", TopK: 1, OutputFields: c.ask, Vectors: &qnpb.FloatVectors{Dim: 2, Values: []float32{50, 0}}, Freshness: strong})
 			must(t, err)
 			if !slices.Equal(names(got.GetFields()), c.want) {
 				t.Errorf("%s: output fields %q: got %q, want %q", when, c.ask, names(got.GetFields()), c.want)
+			}
+			fused, err := n.query.HybridSearch(within(t), &qnpb.HybridSearchRequest{Collection: "rich", TopK: 1, OutputFields: c.ask, Freshness: strong,
+				Searches: []*qnpb.SubSearch{{Field: "v", Vectors: &qnpb.FloatVectors{Dim: 2, Values: []float32{50, 0}}}}})
+			must(t, err)
+			if !slices.Equal(names(fused.GetFields()), c.want) {
+				t.Errorf("%s: output fields %q of a hybrid search: got %q, want %q", when, c.ask, names(fused.GetFields()), c.want)
+			}
+			for _, f := range slices.Concat(got.GetFields(), fused.GetFields()) {
+				if want := map[string][]float32{"v": {50, 0}, "w": {0, 50, 0}}[f.GetField()]; want != nil && !slices.Equal(f.GetVectors().GetValues(), want) {
+					t.Errorf("%s: output fields %q: %s is %v, want %v", when, c.ask, f.GetField(), f.GetVectors(), want)
+				}
 			}
 		}
 		got, err := n.query.Get(within(t), &qnpb.GetRequest{Collection: "rich", Ids: intIDs(50, 3), Partitions: []string{"other"}, Freshness: strong})

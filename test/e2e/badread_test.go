@@ -244,5 +244,5 @@ func TestASearchThatAsksForTooMuch(t *testing.T) {
 		return err
 	}
 	n.refuses(t, search(2000), codes.InvalidArgument, "at most 100.0 MiB are sent")
-	n.refuses(t, search(320), codes.ResourceExhausted, "memory") // less is sent than that, but this node has not as much
+	n.refuses(t, search(120), codes.ResourceExhausted, "memory") // less is sent than that, but this node has not as much
 }

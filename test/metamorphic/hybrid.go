@@ -150,7 +150,7 @@ func (a *asking) compareFused(all map[*row]*points, outputs []string, res *qnpb.
 		case i > 0 && scores[i] > scores[i-1]:
 			return a.differs("%v: points are not in order: %v", &a.q, scores)
 		}
-		if err := a.m.compareRow(a.op, h, p.row, outputs, false); err != nil {
+		if err := a.m.compareRow(a.op, h, p.row, outputs); err != nil {
 			return err
 		}
 	}

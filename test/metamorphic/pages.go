@@ -151,5 +151,5 @@ func (p *pages) compareOne(i int, got shown, scores []float32, outputs []string)
 		return p.differs("%v %v: row %v has the score %v, want %v", &p.q, p.v, got["id"], scores[i], want.score)
 	}
 	p.left = slices.Delete(p.left, at, at+1)
-	return p.m.compareRow(p.op, got, want.row, outputs, p.search == nil)
+	return p.m.compareRow(p.op, got, want.row, outputs)
 }

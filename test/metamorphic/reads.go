@@ -257,7 +257,7 @@ func (a *asking) compare(got []shown, want []*row, outputs []string) error {
 		return a.differs("%v: got keys %v, want %v%s", &a.q, have, wish, lists(have, wish))
 	}
 	for i, w := range want {
-		if err := a.m.compareRow(a.op, got[i], w, outputs, true); err != nil {
+		if err := a.m.compareRow(a.op, got[i], w, outputs); err != nil {
 			return err
 		}
 	}
@@ -276,7 +276,7 @@ func (a *asking) compareSome(got []shown, want []*row, outputs []string) error {
 		if w == nil || slices.Index(have, g["id"]) != i {
 			return a.differs("%v: row %v must not be there, or not twice: got keys %v, of %v", &a.q, g["id"], have, keys(a.m, want))
 		}
-		if err := a.m.compareRow(a.op, g, w, outputs, true); err != nil {
+		if err := a.m.compareRow(a.op, g, w, outputs); err != nil {
 			return err
 		}
 	}
@@ -319,22 +319,19 @@ func lists(have, wish []any) string {
 	return out
 }
 
-// compareRow compares the fields that were asked for. "*" stands for the scalar
-// fields, of a query and of a get for the vectors too.
-func (m *model) compareRow(o *op, got shown, want *row, outputs []string, vectors bool) error {
-	asked := func(name string, star bool) bool {
-		return slices.Contains(outputs, name) || star && slices.Contains(outputs, "*")
-	}
+// compareRow compares the fields that were asked for.
+func (m *model) compareRow(o *op, got shown, want *row, outputs []string) error {
+	asked := func(name string) bool { return slices.Contains(outputs, name) || slices.Contains(outputs, "*") }
 	differs := func(name string, g, w any) error {
 		return o.differs("row %v, version %d, field %s is %#v, want %#v", m.keyOf(want), want.version, name, g, w)
 	}
 	for i, f := range m.spec.fields {
-		if g, w := got[f.name], wanted(want.values[i]); asked(f.name, true) && g != w {
+		if g, w := got[f.name], wanted(want.values[i]); asked(f.name) && g != w {
 			return differs(f.name, g, w)
 		}
 	}
 	for i, v := range m.spec.vectors {
-		if !asked(v.name, vectors) {
+		if !asked(v.name) {
 			continue
 		}
 		var w any

@@ -190,7 +190,7 @@ func (f *found) compareHits(all []scored, hits []shown, scores []float32) error 
 			return f.differs("%v: scores are not in order: %v", f, scores)
 		}
 		seen[k] = true
-		if err := f.m.compareRow(f.op, h, s.row, f.outputs, false); err != nil {
+		if err := f.m.compareRow(f.op, h, s.row, f.outputs); err != nil {
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ type SearchRequest struct {
 	Filter string `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Values for the {placeholders} of the filter.
 	FilterValues map[string]*Value `protobuf:"bytes,9,rep,name=filter_values,json=filterValues,proto3" json:"filter_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Fields to return beside key and score; "*" = all scalar fields. Empty = none. A name that is no field is a key of the dynamic
+	// Fields to return beside key and score; "*" = all fields, vectors too. Empty = none. A name that is no field is a key of the dynamic
 	// field if there is one: its values are JSON text, null where it is missing. At most 256.
 	OutputFields []string `protobuf:"bytes,10,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
 	// How much work a search does: the size of the candidate list of a graph (HNSW, HNSW_SQ), at least top_k, at most 32768; for
@@ -477,7 +477,7 @@ type HybridSearchRequest struct {
 	TopK int64 `protobuf:"varint,6,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
 	// Rows to leave out at the front; top_k + offset is at most 16384. Default 0.
 	Offset int64 `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
-	// Fields to return beside key and score; "*" = all scalar fields. Empty = none. A name that is no field is a key of the dynamic
+	// Fields to return beside key and score; "*" = all fields, vectors too. Empty = none. A name that is no field is a key of the dynamic
 	// field if there is one: its values are JSON text, null where it is missing. At most 256.
 	OutputFields []string `protobuf:"bytes,8,rep,name=output_fields,json=outputFields,proto3" json:"output_fields,omitempty"`
 	// Decimals that scores are rounded to; 0 to 6, not set or -1 = no rounding.
