@@ -29,6 +29,9 @@ type grouping struct {
 	by    schema.Field
 	size  int
 	parts []groupPart // of query q in target t: parts[t*NQ+q]
+
+	// each runs a task for each target that is searched.
+	each func(ctx context.Context, fn func(ctx context.Context, i int, t *target) error) error
 }
 
 // groupPart is what one target has for one query.
@@ -62,8 +65,11 @@ func (s *searching) searchGroups(ctx context.Context, res *SearchResult) error {
 	}
 	g.parts = make([]groupPart, len(s.targets)*s.req.NQ)
 	s.share()
+	g.each = func(ctx context.Context, fn func(context.Context, int, *target) error) error {
+		return s.eachTargetWith(ctx, s.req.FieldID, fn)
+	}
 	stage := s.stage()
-	if err := s.eachTargetWith(ctx, s.req.FieldID, g.find); err != nil {
+	if err := g.each(ctx, g.find); err != nil {
 		return err
 	}
 	chosen := make([][]group, s.req.NQ)
@@ -159,16 +165,21 @@ func (g *grouping) part(t, q int) *groupPart { return &g.parts[t*g.req.NQ+q] }
 // find finds the nearest groups in one target, for each query.
 func (g *grouping) find(ctx context.Context, i int, t *target) error {
 	return g.eachQuery(ctx, i, t, func(at int, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) error {
-		p := g.part(i, at)
-		if !t.scans(q) {
-			ok, err := g.byIndex(t, int32(i), q, n, allowed, sc, p)
-			if ok || err != nil {
-				return err
-			}
-		}
-		*p = groupPart{}
-		return g.byScan(t, int32(i), q, n, allowed, sc, p)
+		return g.findFor(i, t, at, q, n, allowed, sc)
 	})
+}
+
+// findFor is find for query number at.
+func (g *grouping) findFor(i int, t *target, at int, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) error {
+	p := g.part(i, at)
+	if !t.scans(q) {
+		ok, err := g.byIndex(t, int32(i), q, n, allowed, sc, p)
+		if ok || err != nil {
+			return err
+		}
+	}
+	*p = groupPart{}
+	return g.byScan(t, int32(i), q, n, allowed, sc, p)
 }
 
 // perQuery does something for query number at in one target.
@@ -379,102 +390,4 @@ func (g *grouping) distinct(all []groupHit) []groupHit {
 		return all
 	}
 	return slices.DeleteFunc(all, func(h groupHit) bool { return newest[keyOf(&g.targets[h.target], h.row)] != h.hit })
-}
-
-// fillAll looks for further rows of the chosen groups where there may be some.
-func (g *grouping) fillAll(ctx context.Context, chosen [][]group) error {
-	var missing []bool // by target
-	for t := range g.targets {
-		need := false
-		for q := range chosen {
-			need = need || g.misses(g.part(t, q), chosen[q])
-		}
-		missing = append(missing, need)
-	}
-	err := g.eachTargetWith(ctx, g.req.FieldID, func(ctx context.Context, i int, t *target) error {
-		if !missing[i] {
-			return nil
-		}
-		return g.eachQuery(ctx, i, t, func(at int, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) error {
-			p := g.part(i, at)
-			if !g.misses(p, chosen[at]) {
-				return nil
-			}
-			return g.fill(t, int32(i), q, n, allowed, sc, p, chosen[at])
-		})
-	})
-	if err != nil {
-		return err
-	}
-	return guard("fill groups", func() error {
-		for q := range chosen {
-			if err := ended(ctx, "fill groups"); err != nil {
-				return err
-			}
-			g.refill(q, chosen[q])
-		}
-		return nil
-	})
-}
-
-// misses reports whether there may be rows that belong to the chosen groups and
-// were not looked at.
-func (g *grouping) misses(p *groupPart, chosen []group) bool {
-	return slices.ContainsFunc(chosen, func(c group) bool {
-		return !math.IsInf(float64(p.horizon), 1) && (len(c.hits) < g.size || c.hits[len(c.hits)-1].distance >= p.horizon)
-	})
-}
-
-// fill finds the nearest rows of each chosen group in one target.
-func (g *grouping) fill(t *target, number int32, q *nearestQuery, n int, allowed *bitset.Set, sc *scratch, p *groupPart, chosen []group) error {
-	tops := make([]vec.TopK, len(chosen))
-	at := make(map[value]int, len(chosen))
-	for i := range chosen {
-		at[chosen[i].of] = i
-		tops[i].Reset(g.size)
-	}
-	col := schema.NewColumn(g.by, scanBlock)
-	err := t.distances(q, n, allowed, sc, func(rows []uint32, distances []float32) error {
-		truncate(col)
-		g.values(t, col, rows)
-		for i, d := range distances {
-			if k, ok := at[valueOf(col, i)]; ok && g.inRange(q, d) {
-				tops[k].Push(rows[i], d)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	p.hits = p.hits[:0]
-	var found []vec.Neighbor
-	for i := range tops {
-		found = tops[i].AppendSorted(found[:0])
-		for _, f := range found {
-			p.hits = append(p.hits, groupHit{hit{target: number, row: f.Row, distance: f.Distance}, chosen[i].of})
-		}
-	}
-	return nil
-}
-
-// refill puts what was found for the chosen groups together.
-func (g *grouping) refill(q int, chosen []group) {
-	var all []groupHit
-	for t := range g.targets {
-		if !g.targets[t].dead {
-			all = append(all, g.part(t, q).hits...)
-		}
-	}
-	all = g.distinct(all)
-	at := make(map[value]int, len(chosen))
-	for i := range chosen {
-		at[chosen[i].of] = i
-		chosen[i].hits = chosen[i].hits[:0]
-	}
-	for _, h := range all {
-		if i, ok := at[h.of]; ok && len(chosen[i].hits) < g.size {
-			chosen[i].hits = append(chosen[i].hits, h)
-		}
-	}
 }

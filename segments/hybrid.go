@@ -21,9 +21,10 @@ type HybridRequest struct {
 	TopK     int
 	Offset   int
 	Ranker   Ranker
-	// Group makes TopK and Offset count groups of the hits that the searches rank: the one with
-	// the best row comes first, its rows stand together. Strict means nothing here. nil = no groups.
-	Group *Grouping
+	// Group makes TopK and Offset count groups of the hits that the searches rank; the rows of one
+	// stand together. Strict: of the rows that any search may find. nil = no groups.
+	Group  *Grouping
+	Scorer GroupScorer // what the groups are ordered by
 }
 
 // SubSearch is one of the searches of a HybridRequest; see SearchRequest.
@@ -33,6 +34,7 @@ type SubSearch struct {
 	Vectors     []float32
 	Queries     *schema.Column
 	TopK        int // hits that are ranked
+	Groups      int // with Group: as many groups are ranked, its nearest, if TopK hits are of fewer; 0 = what TopK hits are of
 	Metric      index.Metric
 	Effort      Effort
 	Radius      *float32
@@ -83,6 +85,7 @@ type hybrid struct {
 	*reader
 	req  *HybridRequest
 	subs []*searching
+	only []map[value]bool // by query, the groups that were filled; nil = any
 }
 
 // HybridSearch answers r: all searches run at once on the pool, the goroutine
@@ -114,10 +117,20 @@ func (c *Collection) HybridSearch(ctx context.Context, r *HybridRequest) (*Searc
 	if err := h.run(ctx); err != nil {
 		return nil, err
 	}
+	ranks, err := h.rank(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.Group != nil {
+		if err := h.complete(ctx, ranks); err != nil {
+			h.halt()
+			return nil, err
+		}
+	}
 	res := &SearchResult{ReadTimestamp: x.at}
 	var hits []hit
 	stage := x.stage()
-	if err := guard("fuse searches", func() (err error) { hits, err = h.fuse(ctx, res); return err }); err != nil {
+	if err := guard("fuse searches", func() (err error) { hits, err = h.fuse(ctx, ranks, res); return err }); err != nil {
 		return nil, err
 	}
 	stage.end(&x.stats.Merge)
@@ -175,9 +188,7 @@ func (h *hybrid) run(ctx context.Context) error {
 	stage := h.stage()
 	err := h.runSubs(ctx)
 	if err != nil {
-		for _, s := range h.subs {
-			s.stop.Store(true)
-		}
+		h.halt()
 		return err
 	}
 	stage.end(&h.stats.Wall)
@@ -187,6 +198,13 @@ func (h *hybrid) run(ctx context.Context) error {
 		h.stats.Failures = append(h.stats.Failures, s.stats.Failures...)
 	}
 	return h.partial()
+}
+
+// halt ends tasks that still run.
+func (h *hybrid) halt() {
+	for _, s := range h.subs {
+		s.stop.Store(true)
+	}
 }
 
 func (h *hybrid) runSubs(ctx context.Context) error {
@@ -240,35 +258,72 @@ type fused struct {
 	points float64
 }
 
-// fuse merges each search and then all of them, query by query.
-func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
-	at := make([]int, len(h.subs)) // where the hits of the query begin
-	counts := make([][]int64, len(h.subs))
-	scores := make([][]float32, len(h.subs))
-	ranked := 0
-	for i, s := range h.subs {
-		one := SearchResult{Counts: make([]int64, 0, h.req.NQ)}
-		if err := s.merge(ctx, &one); err != nil {
-			return nil, err
+// ranking is what one of the searches ranks: the hits of query 0, nearest first, then those
+// of query 1, and so on.
+type ranking struct {
+	hits   []hit
+	scores []float32
+	counts []int64
+}
+
+// rank merges what each search has found.
+func (h *hybrid) rank(ctx context.Context) ([]ranking, error) {
+	ranks := make([]ranking, len(h.subs))
+	stage := h.stage()
+	defer stage.end(&h.stats.Merge)
+	return ranks, guard("merge searches", func() error {
+		for i, s := range h.subs {
+			one := SearchResult{Counts: make([]int64, 0, h.req.NQ)}
+			if err := s.merge(ctx, &one); err != nil {
+				return err
+			}
+			ranks[i] = ranking{s.merger.hits, one.Scores, one.Counts}
 		}
-		counts[i], scores[i] = one.Counts, one.Scores
-		ranked += len(one.Scores)
+		return nil
+	})
+}
+
+// fuse makes one answer of what the searches rank, query by query.
+func (h *hybrid) fuse(ctx context.Context, ranks []ranking, res *SearchResult) ([]hit, error) {
+	ranked := 0
+	for i := range ranks {
+		ranked += len(ranks[i].hits)
 	}
 	most := min(ranked, h.req.NQ*h.most())
 	out := make([]hit, 0, most)
 	res.Scores, res.Counts = make([]float32, 0, most), make([]int64, 0, h.req.NQ)
+	err := h.eachFused(ctx, ranks, func(q int, all []fused) error {
+		best, err := h.best(ctx, q, all, res)
+		if err != nil {
+			return err
+		}
+		for _, f := range best {
+			out = append(out, f.hit)
+			res.Scores = append(res.Scores, float32(f.points))
+		}
+		res.Counts = append(res.Counts, int64(len(best)))
+		return h.room.fits(len(out))
+	})
+	return out, err
+}
+
+// eachFused calls fn with the rows of each query, those with most points first; they are
+// good until fn returns.
+func (h *hybrid) eachFused(ctx context.Context, ranks []ranking, fn func(q int, all []fused) error) error {
+	at := make([]int, len(ranks)) // where the hits of the query begin
 	var all []fused
 	number := map[value]int{}
 	for q := range h.req.NQ {
 		if err := ended(ctx, "fuse searches"); err != nil {
-			return nil, err
+			return err
 		}
 		all = all[:0]
 		clear(number)
 		for i, s := range h.subs {
-			for n := range int(counts[i][q]) {
-				found := s.merger.hits[at[i]+n]
-				points := h.req.Ranker.points(i, n+1, s.req.Metric, scores[i][at[i]+n])
+			r := &ranks[i]
+			for n := range int(r.counts[q]) {
+				found := r.hits[at[i]+n]
+				points := h.req.Ranker.points(i, n+1, s.req.Metric, r.scores[at[i]+n])
 				key := keyOf(&h.targets[found.target], found.row)
 				k, ok := number[key]
 				if !ok {
@@ -281,77 +336,14 @@ func (h *hybrid) fuse(ctx context.Context, res *SearchResult) ([]hit, error) {
 					all[k].hit = found
 				}
 			}
-			at[i] += int(counts[i][q])
+			at[i] += int(r.counts[q])
 		}
 		slices.SortStableFunc(all, func(a, b fused) int { return cmp.Compare(b.points, a.points) })
-		best, err := h.best(ctx, all, res)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range best {
-			out = append(out, f.hit)
-			res.Scores = append(res.Scores, float32(f.points))
-		}
-		res.Counts = append(res.Counts, int64(len(best)))
-		if err := h.room.fits(len(out)); err != nil {
-			return nil, err
+		if err := fn(q, all); err != nil {
+			return err
 		}
 	}
-	return out, nil
-}
-
-// most is how many rows the answer to one query has at most.
-func (h *hybrid) most() int {
-	if h.req.Group == nil {
-		return h.req.TopK
-	}
-	return h.req.TopK * max(h.req.Group.Size, 1)
-}
-
-// best returns the rows of the answer to one query, of all, which are in order: those between
-// Offset and TopK, or in such groups.
-func (h *hybrid) best(ctx context.Context, all []fused, res *SearchResult) ([]fused, error) {
-	if h.req.Group == nil {
-		best := all[min(h.req.Offset, len(all)):]
-		return best[:min(h.req.TopK, len(best))], nil
-	}
-	hits := make([]hit, len(all))
-	for i := range all {
-		hits[i] = all[i].hit
-	}
-	col, err := h.groupValues(ctx, hits)
-	if err != nil {
-		return nil, err
-	}
-	groups, at := [][]fused{}, map[value]int{}
-	for i, f := range all {
-		of := valueOf(col, i)
-		k, ok := at[of]
-		if !ok {
-			if k = len(groups); k == h.req.TopK+h.req.Offset {
-				continue
-			}
-			at[of], groups = k, append(groups, nil)
-		}
-		if len(groups[k]) < max(h.req.Group.Size, 1) {
-			groups[k] = append(groups[k], f)
-		}
-	}
-	best := make([]fused, 0, len(all))
-	for _, g := range groups[min(h.req.Offset, len(groups)):] {
-		best = append(best, g...)
-		res.GroupCounts = append(res.GroupCounts, int64(len(g)))
-	}
-	return best, nil
-}
-
-// groupValues returns what the hits are grouped by.
-func (h *hybrid) groupValues(ctx context.Context, hits []hit) (*schema.Column, error) {
-	cols, err := h.gather(ctx, []int64{h.req.Group.FieldID}, hits)
-	if err != nil {
-		return nil, err
-	}
-	return h.req.Group.picked(cols[0]), nil
+	return nil
 }
 
 // recycle gives the mergers back, unless tasks still write to them.

@@ -15,17 +15,21 @@ import (
 )
 
 type hybridCmd struct {
-	Collection   string    `arg:"" help:"Name or alias of the collection."`
-	Search       []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector (FIELD=3:0.5,17:1 if it is sparse), or one that --bm25 made for these words. May be repeated, for the same field too."`
-	ID           string    `name:"id" xor:"what" placeholder:"KEY" help:"Search every vector field for what is near to the row with this key."`
-	TopK         int64     `short:"k" default:"10" help:"Rows wanted."`
-	Offset       int64     `help:"Rows to leave out at the front."`
-	Ranked       int64     `placeholder:"N" help:"Hits of each search that are ranked; 0 = --top-k + --offset."`
-	RRFK         float32   `name:"rrf-k" placeholder:"60" help:"Fuse by ranks: number n of a search gets 1/(k+n)."`
-	Weights      []float32 `placeholder:"0.7,0.3" help:"Fuse by scores instead: the weight of each search, 0 to 1."`
-	NormScore    bool      `help:"With --weights: bring IP and COSINE scores between 0 and 1 first."`
-	RoundDecimal *int32    `placeholder:"0-6" help:"Decimals of the scores; -1 = all."`
-	EF           int32     `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
+	Collection      string    `arg:"" help:"Name or alias of the collection."`
+	Search          []string  `sep:"none" xor:"what" placeholder:"FIELD=1,2,3" help:"Search a vector field for this vector (FIELD=3:0.5,17:1 if it is sparse), or one that --bm25 made for these words. May be repeated, for the same field too."`
+	ID              string    `name:"id" xor:"what" placeholder:"KEY" help:"Search every vector field for what is near to the row with this key."`
+	TopK            int64     `short:"k" default:"10" help:"Rows wanted."`
+	Offset          int64     `help:"Rows to leave out at the front."`
+	Ranked          int64     `placeholder:"N" help:"Hits of each search that are ranked; 0 = --top-k + --offset."`
+	RRFK            float32   `name:"rrf-k" placeholder:"60" help:"Fuse by ranks: number n of a search gets 1/(k+n)."`
+	Weights         []float32 `placeholder:"0.7,0.3" help:"Fuse by scores instead: the weight of each search, 0 to 1."`
+	NormScore       bool      `help:"With --weights: bring IP and COSINE scores between 0 and 1 first."`
+	GroupBy         string    `placeholder:"FIELD" help:"Find groups of rows that share the field's value; --top-k, --offset and --ranked count groups."`
+	GroupSize       int64     `placeholder:"N" help:"Rows of each group; default 1."`
+	StrictGroupSize bool      `help:"Fill each group if there are rows to fill it."`
+	GroupScorer     string    `placeholder:"max|sum|avg" help:"What groups are ordered by: the points of their best row (the default), the sum of those of their rows, the mean."`
+	RoundDecimal    *int32    `placeholder:"0-6" help:"Decimals of the scores; -1 = all."`
+	EF              int32     `name:"ef" help:"HNSW, HNSW_SQ: size of the candidate list; 0 = chosen by the node."`
 	readFlags
 	clientFlags
 }
@@ -37,7 +41,8 @@ weighted scores. --filter goes for all of them.
 
 Example:
   querynode hybrid products --search 'text=0.1,0.2,0.3' --search 'image=0.5,0.1' -k 10
-  querynode hybrid products --id 375 --weights 0.7,0.3 --norm-score --output-fields name --explain`
+  querynode hybrid products --id 375 --weights 0.7,0.3 --norm-score --output-fields name --explain
+  querynode hybrid products --id 375 --group-by brand --group-size 2 --strict-group-size`
 }
 
 // Run searches.
@@ -59,6 +64,7 @@ func (h *hybridCmd) Run(a *app) error {
 		req := &qnpb.HybridSearchRequest{
 			Collection: h.Collection, Partitions: h.Partition, TopK: h.TopK, Offset: h.Offset, OutputFields: h.OutputFields, RoundDecimal: h.RoundDecimal,
 			IgnoreGrowing: h.IgnoreGrowing, AllowPartial: h.AllowPartial, Freshness: h.freshness(), Explain: h.Explain,
+			GroupByField: h.GroupBy, GroupSize: h.GroupSize, StrictGroupSize: h.StrictGroupSize, RankGroupScorer: h.GroupScorer,
 		}
 		if len(h.Weights) > 0 {
 			req.Ranker = &qnpb.HybridSearchRequest_Weighted{Weighted: &qnpb.WeightedRanker{Weights: h.Weights, NormScore: h.NormScore}}
@@ -173,6 +179,9 @@ func (h *hybridCmd) show(c *client, coll *qnpb.Collection, got *qnpb.HybridSearc
 		for i := range n {
 			hit := types.row(got.GetFields(), i)
 			hit["id"], hit["score"] = keyOf(got.GetIds(), i), got.GetScores()[i]
+			if g := got.GetGroupValues(); g != nil {
+				hit["group"] = types.cell(g, i)
+			}
 			hits = append(hits, hit)
 		}
 		if err := c.out.Line(map[string]any{"hits": hits, "read_timestamp": got.GetReadTimestamp()}); err != nil {
@@ -181,11 +190,17 @@ func (h *hybridCmd) show(c *client, coll *qnpb.Collection, got *qnpb.HybridSearc
 		return showStats(c.out, got.GetStats(), h.Explain)
 	}
 	t := &console.Table{Columns: []console.Column{console.Right("#"), console.Left("id"), console.Right("score")}}
+	if g := got.GetGroupValues(); g != nil {
+		t.Columns = append(t.Columns, console.Left("group by "+g.GetField()))
+	}
 	for _, d := range got.GetFields() {
 		t.Columns = append(t.Columns, console.Left(d.GetField()))
 	}
 	for i := range n {
 		row := []any{fmt.Sprint(i + 1 + int(h.Offset)), cellText(keyOf(got.GetIds(), i)), strconv.FormatFloat(float64(got.GetScores()[i]), 'f', 4, 32)}
+		if g := got.GetGroupValues(); g != nil {
+			row = append(row, cellText(types.cell(g, i)))
+		}
 		for _, d := range got.GetFields() {
 			row = append(row, cellText(types.cell(d, i)))
 		}

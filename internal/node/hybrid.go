@@ -24,8 +24,10 @@ type Hybrid struct {
 	Offset   int64
 	Ranker   segments.Ranker // RRF 0 without Weights = DefaultRRF
 
-	GroupBy   string // "" = no groups; else TopK and Offset count groups
-	GroupSize int64  // rows per group; 0 = 1
+	GroupBy     string // "" = no groups; else TopK and Offset count groups, in Searches too
+	GroupSize   int64  // rows per group; 0 = 1
+	StrictGroup bool   // groups are filled if there are rows to fill them
+	GroupScorer string // "max" or "" = groups come in order of their best row; "sum", "avg" = of the points of their rows
 }
 
 // HybridSearch answers q.
@@ -41,14 +43,14 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 	if req.Ranker.Weights == nil && req.Ranker.RRF == 0 {
 		req.Ranker.RRF = DefaultRRF
 	}
-	by, ranked, err := r.hybridGroups(q, req)
+	by, err := r.hybridGroups(q, req)
 	if err != nil {
 		return nil, err
 	}
 	for i := range q.Searches {
 		s := q.Searches[i]
 		if s.TopK == 0 {
-			s.TopK = ranked
+			s.TopK = q.TopK + q.Offset
 		}
 		sub, nq, err := r.subSearch(&s)
 		if err != nil {
@@ -58,6 +60,14 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 			req.NQ = nq
 		} else if nq != req.NQ {
 			return nil, errclass.New(errclass.Invalid, "searches[%d] has %d vectors, the first has %d", i, nq, req.NQ)
+		}
+		if req.Group != nil {
+			size := max(q.GroupSize, 1)
+			if s.TopK*size > segments.MaxTopK {
+				return nil, errclass.New(errclass.Invalid, "searches[%d]: top_k * group_size is %d * %d, at most %d", i, s.TopK, size, segments.MaxTopK)
+			}
+			// Rows that share a group are usually near one another: a few times as many rows are of as many groups.
+			sub.Groups, sub.TopK = sub.TopK, min(4*sub.TopK*int(size), segments.MaxTopK)
 		}
 		req.Searches = append(req.Searches, *sub)
 	}
@@ -76,17 +86,31 @@ func (n *Node) HybridSearch(ctx context.Context, q *Hybrid) (*Found, error) {
 	return &Found{SearchResult: res, Output: out, GroupBy: by}, nil
 }
 
-// hybridGroups sets the groups that q asks for, if any; ranked is how many hits a search
-// ranks that does not say.
-func (r *readable) hybridGroups(q *Hybrid, req *segments.HybridRequest) (by schema.Field, ranked int64, err error) {
-	ranked = q.TopK + q.Offset
-	if q.GroupBy == "" && q.GroupSize == 0 {
-		return by, ranked, nil
+// groupScorer returns what groups are ordered by, as Milvus calls it.
+func groupScorer(name string) (segments.GroupScorer, error) {
+	switch name {
+	case "", "max":
+		return segments.MostPoints, nil
+	case "sum":
+		return segments.SumOfPoints, nil
+	case "avg":
+		return segments.MeanOfPoints, nil
 	}
-	req.Group = &segments.Grouping{Size: int(q.GroupSize)}
+	return 0, errclass.New(errclass.Invalid, "rank_group_scorer %q: want max, sum or avg", name)
+}
+
+// hybridGroups sets the groups that q asks for, if any.
+func (r *readable) hybridGroups(q *Hybrid, req *segments.HybridRequest) (by schema.Field, err error) {
+	if q.GroupBy == "" && q.GroupSize == 0 && !q.StrictGroup && q.GroupScorer == "" {
+		return by, nil
+	}
+	if req.Scorer, err = groupScorer(q.GroupScorer); err != nil {
+		return by, err
+	}
+	req.Group = &segments.Grouping{Size: int(q.GroupSize), Strict: q.StrictGroup}
 	by, req.Group.Path, err = groupField(&r.coll.Schema, &Search{TopK: q.TopK, Offset: q.Offset, GroupBy: q.GroupBy, GroupSize: q.GroupSize})
 	req.Group.FieldID = by.ID
-	return by, min(4*ranked*max(q.GroupSize, 1), segments.MaxTopK), err
+	return by, err
 }
 
 func checkHybrid(q *Hybrid) error {

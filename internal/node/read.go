@@ -185,7 +185,7 @@ func (n *Node) toPage(coll *catalog.Collection, q *Search, req *segments.SearchR
 // has the path as its name.
 func groupField(s *schema.Schema, q *Search) (f schema.Field, path *expr.Path, err error) {
 	if q.GroupBy == "" {
-		return f, nil, errclass.New(errclass.Invalid, "group_size and strict_group_size go with group_by_field")
+		return f, nil, errclass.New(errclass.Invalid, "group_size, strict_group_size and rank_group_scorer go with group_by_field")
 	}
 	if f, path, err = groupPath(s, q.GroupBy); err != nil {
 		return f, nil, err

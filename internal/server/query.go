@@ -102,7 +102,7 @@ func (s *queryService) HybridSearch(ctx context.Context, r *qnpb.HybridSearchReq
 			IgnoreGrowing: r.GetIgnoreGrowing(), AllowPartial: r.GetAllowPartial(), Freshness: fresh, Explain: r.GetExplain(),
 		},
 		TopK: r.GetTopK(), Offset: r.GetOffset(), Ranker: segments.Ranker{RRF: r.GetRrf().GetK()},
-		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(),
+		GroupBy: r.GetGroupByField(), GroupSize: r.GetGroupSize(), StrictGroup: r.GetStrictGroupSize(), GroupScorer: r.GetRankGroupScorer(),
 	}
 	if w := r.GetWeighted(); w != nil {
 		q.Ranker = segments.Ranker{Weights: append([]float32{}, w.GetWeights()...), Normalize: w.GetNormScore()}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -379,6 +381,18 @@ func TestAHybridSearchOverTwoFields(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	for says, change := range map[string]func(*qnpb.HybridSearchRequest){
+		"go with group_by_field":   func(r *qnpb.HybridSearchRequest) { r.StrictGroupSize = true },
+		"want max, sum or avg":     func(r *qnpb.HybridSearchRequest) { r.GroupByField, r.RankGroupScorer = "price", "median" },
+		"top_k * group_size":       func(r *qnpb.HybridSearchRequest) { r.GroupByField, r.GroupSize, r.Searches[0].TopK = "price", 1000, 20 },
+		"top_k + offset) * group_": func(r *qnpb.HybridSearchRequest) { r.GroupByField, r.GroupSize, r.TopK = "price", 1000, 20 },
+	} {
+		bad := &qnpb.HybridSearchRequest{Collection: "two", Searches: []*qnpb.SubSearch{proto.CloneOf(subs[0])}, TopK: 10}
+		change(bad)
+		_, err := n.query.HybridSearch(within(t), bad)
+		n.refuses(t, err, codes.InvalidArgument, says)
+	}
+	n.filledGroups(t, subs)
 	req.Ranker = weighted(1, 0)
 	got, err = n.query.HybridSearch(within(t), req)
 	must(t, err)
@@ -386,6 +400,34 @@ func TestAHybridSearchOverTwoFields(t *testing.T) {
 	must(t, err)
 	if got.GetIds().GetInts().GetValues()[0] != one.GetIds().GetInts().GetValues()[0] || got.GetScores()[0] != one.GetScores()[0] {
 		t.Errorf("all weight on the text: %v, want %v", got, one)
+	}
+}
+
+// filledGroups: of a hybrid search with groups, top_k counts these, of its searches too; strict ones are full.
+func (n *testNode) filledGroups(t *testing.T, subs []*qnpb.SubSearch) {
+	t.Helper()
+	must2(t)(n.catalog.AddField(within(t), &qnpb.AddFieldRequest{Collection: "two", Field: &qnpb.FieldSchema{Name: "brand", Type: qnpb.DataType_DATA_TYPE_VARCHAR, Nullable: true}}))
+	var text, image []float32
+	var brands []string
+	for id := range int64(60) {
+		near := subs[0].Vectors.Values
+		if brands = append(brands, "large"); id >= 50 { // ten rows of five brands, behind fifty of one
+			brands[id], near = fmt.Sprint("small", id%5), []float32{-near[0], -near[1], -near[2], -near[3]}
+		}
+		text, image = append(text, near...), append(image, 1, 1, float32(id)/1000)
+	}
+	must2(t)(n.write.Append(within(t), insertOf("two", 60, ints("id", seq(1000, 1060)...), ints("price", seq(1000, 1060)...), texts("brand", brands...),
+		vectors("text", 4, text...), vectors("image", 3, image...))))
+	req := &qnpb.HybridSearchRequest{Collection: "two", Searches: []*qnpb.SubSearch{proto.CloneOf(subs[0]), proto.CloneOf(subs[1])}, TopK: 6, Freshness: strong,
+		GroupByField: "brand", GroupSize: 2, StrictGroupSize: true, RankGroupScorer: "avg"}
+	for _, s := range req.Searches {
+		s.Filter, s.FilterValues, s.TopK = "id >= 1000", nil, 2
+	}
+	req.Searches[0].TopK = 6
+	got, err := n.query.HybridSearch(within(t), req)
+	must(t, err)
+	if want := []int64{2, 2, 2, 2, 2, 2}; !slices.Equal(got.GetGroupCounts(), want) || len(got.GetScores()) != 12 {
+		t.Errorf("groups of %v rows, want %v: %v", got.GetGroupCounts(), want, got)
 	}
 }
 

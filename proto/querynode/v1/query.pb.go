@@ -490,13 +490,17 @@ type HybridSearchRequest struct {
 	Freshness *Freshness `protobuf:"bytes,12,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	// True = the stats tell what was done in each segment. Default false.
 	Explain bool `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"`
-	// As SearchRequest.group_by_field: top_k and offset count groups, of the hits that the searches rank. The group with the best row comes first, its
-	// rows stand together. Searches without a top_k rank 4 * (top_k + offset) * group_size hits then. Empty = no groups.
+	// As SearchRequest.group_by_field: top_k and offset count groups, in searches too, of each of which the nearest top_k groups are ranked, by all
+	// that is among its 4 * top_k * group_size nearest rows. The group with the best row comes first, its rows stand together. Empty = no groups.
 	GroupByField string `protobuf:"bytes,14,opt,name=group_by_field,json=groupByField,proto3" json:"group_by_field,omitempty"`
 	// Rows wanted per group, 1 to 1024; 0 = 1. (top_k + offset) * group_size is at most 16384.
-	GroupSize     int64 `protobuf:"varint,15,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	GroupSize int64 `protobuf:"varint,15,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
+	// True = a group has group_size rows if so many match, which may need a scan; false = those that the searches rank. Default false.
+	StrictGroupSize bool `protobuf:"varint,16,opt,name=strict_group_size,json=strictGroupSize,proto3" json:"strict_group_size,omitempty"`
+	// What groups are ordered by: max, the points of their best row; sum or avg, those of their rows in the answer. Empty = max.
+	RankGroupScorer string `protobuf:"bytes,17,opt,name=rank_group_scorer,json=rankGroupScorer,proto3" json:"rank_group_scorer,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HybridSearchRequest) Reset() {
@@ -645,6 +649,20 @@ func (x *HybridSearchRequest) GetGroupSize() int64 {
 	return 0
 }
 
+func (x *HybridSearchRequest) GetStrictGroupSize() bool {
+	if x != nil {
+		return x.StrictGroupSize
+	}
+	return false
+}
+
+func (x *HybridSearchRequest) GetRankGroupScorer() string {
+	if x != nil {
+		return x.RankGroupScorer
+	}
+	return ""
+}
+
 type isHybridSearchRequest_Ranker interface {
 	isHybridSearchRequest_Ranker()
 }
@@ -779,7 +797,7 @@ type SubSearch struct {
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
 	// The query vectors, 1 to 16384; required: these, byte_vectors, sparse_vectors or texts, by the field's type.
 	Vectors *FloatVectors `protobuf:"bytes,2,opt,name=vectors,proto3" json:"vectors,omitempty"`
-	// Hits of this search that are ranked, 1 to 16384; 0 = top_k + offset of the whole.
+	// Hits of this search that are ranked, or groups, 1 to 16384; 0 = top_k + offset of the whole.
 	TopK int64 `protobuf:"varint,3,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
 	// L2, IP, COSINE, HAMMING, JACCARD or BM25; empty = the index's. Another metric than the index's is refused.
 	Metric string `protobuf:"bytes,4,opt,name=metric,proto3" json:"metric,omitempty"`
@@ -1925,7 +1943,7 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\fgroup_values\x18\a \x01(\v2\x17.querynode.v1.FieldDataR\vgroupValues\x12!\n" +
 	"\fgroup_counts\x18\b \x03(\x03R\vgroupCounts\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\t \x01(\tR\tnextToken\"\xed\x04\n" +
+	"next_token\x18\t \x01(\tR\tnextToken\"\xc5\x05\n" +
 	"\x13HybridSearchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1947,7 +1965,9 @@ const file_querynode_v1_query_proto_rawDesc = "" +
 	"\aexplain\x18\r \x01(\bR\aexplain\x12$\n" +
 	"\x0egroup_by_field\x18\x0e \x01(\tR\fgroupByField\x12\x1d\n" +
 	"\n" +
-	"group_size\x18\x0f \x01(\x03R\tgroupSizeB\b\n" +
+	"group_size\x18\x0f \x01(\x03R\tgroupSize\x12*\n" +
+	"\x11strict_group_size\x18\x10 \x01(\bR\x0fstrictGroupSize\x12*\n" +
+	"\x11rank_group_scorer\x18\x11 \x01(\tR\x0frankGroupScorerB\b\n" +
 	"\x06rankerB\x10\n" +
 	"\x0e_round_decimal\"\xd1\x02\n" +
 	"\x14HybridSearchResponse\x12\x16\n" +
