@@ -12,6 +12,7 @@
 //	channels/<vchannel>.json Channel
 //	pchannels/<name>.json    owner and term of a pchannel
 //	queues/<name>.json       which queue has the log of a pchannel
+//	topics/<name>.json       that the topic of a pchannel, in a queue that nodes share, was written to
 //	condemned/...            marks of files that Sweep will remove; see garbage.go
 //	clock                    written to learn the storage's time
 //

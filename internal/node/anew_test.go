@@ -118,6 +118,78 @@ func TestATopicThatIsGoneForGoodIsBegunAnew(t *testing.T) {
 	}
 }
 
+// unstoredYet makes a node that writes no checkpoint by itself.
+func unstoredYet(o *Options) { o.Flush.CheckpointInterval = time.Hour }
+
+// TestATopicIsMissedOfWhichNothingIsStoredYet: rows were acknowledged, and no channel has a
+// checkpoint, when the topic was lost. What took its place is not opened, and not read, until
+// what was lost is given up; a topic that is not lost is.
+func TestATopicIsMissedOfWhichNothingIsStoredYet(t *testing.T) {
+	for name, behind := range map[string]bool{"another cluster": false, "the same cluster": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.open(unstoredYet).ready()
+			r.create()
+			r.insert(between(0, 10)...)
+			r.kill()
+			r = w.open(unstoredYet).ready()
+			r.has(10)
+			r.createAs("late", 1)
+			name := r.Channels()[0].VChannel
+			r.kill()
+			c, err := r.o.Catalog.Channel(within(t), name)
+			must(t, err)
+			if c.Checkpoint != "" {
+				t.Fatalf("there is a checkpoint: %+v", c)
+			}
+			if _, err := w.beginAnew(t); !errclass.Is(err, errclass.Conflict) {
+				t.Fatalf("a topic that is there is begun anew: %v", err)
+			}
+			w.broker = w.anew(t, behind)
+			why, says := mq.ErrAhead, "has no messages"
+			if behind {
+				why, says = mq.ErrTrimmed, "it begins at "
+			}
+			r = w.open(unstoredYet)
+			r.refuses(why, says, "it had been written to at", "querynode queue begin-anew "+topic)
+			r.close()
+			lost, err := w.beginAnew(t)
+			if err != nil || !errors.Is(lost.Lost, why) || lost.Channels != 2 || !lost.Stored.IsZero() {
+				t.Fatalf("%+v, %v", lost, err)
+			}
+			if _, err := w.beginAnew(t); !errclass.Is(err, errclass.Conflict) {
+				t.Errorf("it is begun anew twice: %v", err)
+			}
+			r = w.open(unstoredYet).ready()
+			r.has(0)
+			r.insert(between(20, 25)...)
+			r.kill()
+			w.open(unstoredYet).ready().has(5)
+			w.broker = w.anew(t, behind)
+			w.open(unstoredYet).refuses(why, "it had been written to at")
+		})
+	}
+}
+
+// TestWhatIsKnownOfATopicIsNotOfACollectionThatIsGone: with its collections gone, and nothing to lose, a
+// topic may be another one.
+func TestWhatIsKnownOfATopicIsNotOfACollectionThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(unstoredYet).ready()
+	r.create()
+	r.insert(between(0, 10)...)
+	must(t, r.DropCollection(within(t), things))
+	r.kill()
+	w.broker = w.anew(t, false)
+	r = w.open(unstoredYet).ready()
+	r.create()
+	r.kill()
+	r = w.open(unstoredYet).ready()
+	r.insert(between(0, 5)...)
+	r.kill()
+	w.open(unstoredYet).ready().has(5)
+}
+
 // TestWhatIsWrittenAnewIsNewerThanAllThatIsStored: a segment was stored, the checkpoint is
 // before a row of another one that was not. The topic is lost, and the clock is behind: a
 // delete, or a newer row of the same key, hides what is stored all the same.

@@ -307,6 +307,9 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	if err != nil {
 		return 0, errclass.Mark(errors.Wrapf(n.whyNoLog(p.vchannel.PChannel, err), "this node does not own the log of %s", p.vchannel.PChannel), errclass.Conflict)
 	}
+	if err := n.noteWritten(ctx, w, coll, p.vchannel); err != nil {
+		return 0, err
+	}
 	segment := int64(0)
 	if p.typ != wal.Delete {
 		id, done, err := n.flusher.Assign(ctx, flush.Log{PChannel: p.vchannel.PChannel, VChannel: p.vchannel.Name, CollectionID: coll.ID}, w.Term(), partition, p.batch.Rows, p.batch.Bytes())

@@ -139,6 +139,7 @@ func (n *Node) pass(ctx context.Context) error {
 	}
 	n.forgetChores(live)
 	n.flusher.Live(vchannels)
+	n.written.keep(vchannels)
 	n.lookAtUnwatched(colls)
 	return nil
 }

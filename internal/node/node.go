@@ -131,6 +131,7 @@ type Node struct {
 	group     *lifecycle.Group
 	names     *nameCache
 	logEnds   logEnds
+	written   written
 	clock     wal.Clock     // of all logs of this node
 	kick      chan struct{} // wakes the keeper; capacity 1
 	chored    chan struct{} // tells it that a chore has ended; capacity 1
@@ -170,6 +171,7 @@ func Open(o Options) (n *Node, err error) {
 	n.mu.unread = newUnread()
 	n.mu.aside = map[int64]error{}
 	n.logEnds.mu.next = map[string]*logEnd{}
+	n.written.mu.of = map[string]*noting{}
 	n.mu.changed = make(chan struct{})
 	n.onFlush.subs = map[int]func(flush.Progress){}
 	n.group = lifecycle.NewGroup(context.Background(), n.ended)

@@ -135,18 +135,18 @@ func (n *Node) stillIn(ctx context.Context, pchannel string, term uint64) error 
 // taken for stored. One that nodes share still has what comes behind it.
 func (n *Node) reaches(ctx context.Context, pchannel string, at mq.Position) error {
 	s := n.queueState(pchannel)
-	if at.IsZero() || !s.end.Before(at) && !at.Before(s.first) {
+	if !at.IsZero() && !s.end.Before(at) && !at.Before(s.first) {
 		return nil
 	}
 	return n.has(ctx, pchannel, at, at)
 }
 
-// has is reaches for positions from the lowest to the highest, both zero if there are none. The queue
+// has is reaches for positions from the lowest to the highest, both zero if there are none, see hasYoung. The queue
 // is asked, whatever it said before: a topic can be lost while the node runs, and made anew
 // by its next message.
 func (n *Node) has(ctx context.Context, pchannel string, lowest, highest mq.Position) error {
 	if highest.IsZero() {
-		return nil
+		return n.hasYoung(ctx, pchannel)
 	}
 	ctx, cancel := n.call(ctx)
 	defer cancel()

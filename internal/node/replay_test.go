@@ -44,6 +44,7 @@ func TestARecoveryThatIsKilledGoesOnWhereItWas(t *testing.T) {
 	w := newWorld(t)
 	writer := w.open(func(o *Options) { o.WAL.TimeTickInterval = time.Hour }).ready()
 	writer.create()
+	writer.remove(-1)       // storage knows that the topic is written to
 	writer.dead.Store(true) // nothing is stored
 	for i := range int64(segments) {
 		writer.insert(between(i*rows, i*rows+rows)...)

@@ -1,0 +1,138 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/mq"
+)
+
+// Topic is what a queue that nodes share has of a pchannel, compared with what is stored.
+type Topic struct {
+	PChannel string
+	Channels int         // of collections
+	Bounds   mq.Bounds   // what the topic holds
+	Stored   mq.Position // the furthest checkpoint; zero = nothing is stored
+	Lost     error       // why what comes behind the checkpoints cannot be read; nil = it can
+	Unread   error       // manifests, or checkpoints, that cannot be read: of these channels it is not known
+}
+
+// LookAtTopic compares a topic with the checkpoints of its channels. It changes nothing. An
+// embedded queue, which has an identity, is of class Invalid. What it has found it returns
+// with an error, too.
+func LookAtTopic(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel string) (Topic, error) {
+	t := Topic{PChannel: pchannel}
+	if _, private := q.(mq.Private); private {
+		return t, errclass.New(errclass.Invalid, "the embedded queue says itself what is lost; see queue.adopt")
+	}
+	list, err := c.Checkpoints(ctx, pchannel)
+	t.Channels = len(list)
+	if unreadable(err) {
+		t.Unread = err
+	} else if err != nil {
+		return t, err
+	}
+	t.Bounds, err = q.Bounds(ctx, pchannel)
+	switch {
+	case errclass.Is(err, errclass.Position):
+		t.Lost = errors.Wrap(err, "its messages cannot be read")
+		return t, nil
+	case err != nil:
+		return t, errors.Wrapf(err, "bounds of %s", pchannel)
+	}
+	tried := map[string]bool{}
+	for _, ch := range list {
+		if ch.Position == "" {
+			continue
+		}
+		var at mq.Position
+		if err := at.UnmarshalText([]byte(ch.Position)); err != nil {
+			t.Unread = errors.CombineErrors(t.Unread, errclass.Wrap(err, errclass.Corrupt, "checkpoint of %s", ch.VChannel))
+			continue
+		}
+		t.Stored = later(t.Stored, at)
+		if what, lost := lostIn(t.Bounds, at, at); lost != nil {
+			t.Lost = errors.Wrap(lost, what)
+		}
+		if t.Lost != nil || tried[at.ID] {
+			continue
+		}
+		tried[at.ID] = true
+		if t.Lost, err = lostAt(ctx, q, pchannel, at); err != nil {
+			return t, errors.Wrapf(err, "read %s at the checkpoint of %s", pchannel, ch.VChannel)
+		}
+	}
+	if t.Lost != nil {
+		return t, nil
+	}
+	written, err := writtenOf(ctx, c, pchannel)
+	if err != nil {
+		return t, err
+	}
+	if what, lost := lostOfYoung(t.Bounds, list, written); lost != nil {
+		t.Lost = errors.Wrap(lost, what)
+	}
+	return t, nil
+}
+
+// lostAt asks whether the topic can be read from a position, and why not.
+func lostAt(ctx context.Context, q mq.Queue, pchannel string, at mq.Position) (lost, err error) {
+	r, err := q.OpenReader(ctx, pchannel, mq.ReaderOptions{From: at, Exclusive: true, Name: "begin-anew"})
+	switch {
+	case errclass.Is(err, errclass.Position):
+		return err, nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, r.Close(ctx)
+}
+
+// lostIn says what is wrong with a topic that is not the one, or not all of it, in which
+// channels were stored up to positions from the lowest to the highest; err nil = as far as its
+// bounds tell, it is. Each of these was that of a message, and those are kept.
+func lostIn(b mq.Bounds, lowest, highest mq.Position) (what string, err error) {
+	switch {
+	case b.Last.Before(highest):
+		return fmt.Sprintf("%s, and rows up to %s are stored", endText(b.Last), placeText(highest)), mq.ErrAhead
+	case !lowest.IsZero() && lowest.Before(b.First):
+		return fmt.Sprintf("it begins at %s, and what comes after %s is not stored", placeText(b.First), placeText(lowest)), mq.ErrTrimmed
+	}
+	return "", nil
+}
+
+// lostOfYoung is lostIn for a topic none of whose channels has a checkpoint yet. It is not
+// trimmed before all have one, so that it has what it had when it was first written to for them.
+func lostOfYoung(b mq.Bounds, list []catalog.Checkpoint, written mq.Position) (what string, err error) {
+	if !isYoung(list, written) {
+		return "", nil
+	}
+	switch {
+	case b.Last.Before(written):
+		return fmt.Sprintf("%s, it had been written to at %s, and nothing of it is stored yet", endText(b.Last), placeText(written)), mq.ErrAhead
+	case written.Before(b.First):
+		return fmt.Sprintf("it begins at %s, it had been written to at %s, and nothing of it is stored yet", placeText(b.First), placeText(written)), mq.ErrTrimmed
+	}
+	return "", nil
+}
+
+// isYoung reports whether no channel of a topic has a checkpoint, and what is known of where it
+// was written to is of one of them, not of one that is gone.
+func isYoung(list []catalog.Checkpoint, written mq.Position) bool {
+	return !written.IsZero() &&
+		!slices.ContainsFunc(list, func(c catalog.Checkpoint) bool { return c.Position != "" }) &&
+		slices.ContainsFunc(list, func(c catalog.Checkpoint) bool { return c.Created <= written.Timestamp })
+}
+
+// writtenOf is the position at which a topic is known to have been written to; zero = none.
+func writtenOf(ctx context.Context, c *catalog.Catalog, pchannel string) (at mq.Position, err error) {
+	text, err := c.Written(ctx, pchannel)
+	if err != nil || text == "" {
+		return at, err
+	}
+	return at, errclass.Wrap(at.UnmarshalText([]byte(text)), errclass.Corrupt, "where the topic of %s was written to", pchannel)
+}
