@@ -2,6 +2,8 @@ package main
 
 import (
 	"math"
+	"os"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 	"google.golang.org/grpc/mem"
@@ -38,11 +40,31 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, _ any) error {
 	return nil
 }
 
+// readFilters returns the filters that calls have in turn.
+func (b *benchServeCmd) readFilters() (all []string, err error) {
+	if b.Filters == "" {
+		return []string{b.Filter}, nil
+	}
+	raw, err := os.ReadFile(b.Filters)
+	if err != nil {
+		return nil, errors.Wrap(err, "--filters")
+	}
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimSpace(line); line != "" {
+			all = append(all, line)
+		}
+	}
+	if len(all) == 0 {
+		return nil, usage(errors.Newf("--filters: %s has no filter", b.Filters))
+	}
+	return all, nil
+}
+
 // request asks for the queries [from, from+nq), with the effort in s.fig.
 func (s *servedBench) request(from int) *qnpb.SearchRequest {
 	to := min(from+s.cmd.NQ, s.queries.rows())
 	return &qnpb.SearchRequest{
-		Collection: s.cmd.Collection, Field: s.cmd.Field, TopK: int64(s.cmd.TopK), Ef: s.fig.EF, Nprobe: s.fig.Nprobe, Filter: s.cmd.Filter,
+		Collection: s.cmd.Collection, Field: s.cmd.Field, TopK: int64(s.cmd.TopK), Ef: s.fig.EF, Nprobe: s.fig.Nprobe, Filter: s.filters[from/s.cmd.NQ%len(s.filters)],
 		Vectors:   &qnpb.FloatVectors{Dim: int32(s.queries.dim), Raw: rawBytes(s.queries.values[from*s.queries.dim : to*s.queries.dim])},
 		Freshness: (&readFlags{Consistency: s.cmd.Consistency}).freshness(),
 	}
@@ -50,11 +72,14 @@ func (s *servedBench) request(from int) *qnpb.SearchRequest {
 
 func rawBytes(v []float32) []byte { return rowpb.RawVectors(v, len(v)).GetRaw() }
 
-// encode encodes all requests.
+// encode encodes all requests: each query is in one, each filter too.
 func (s *servedBench) encode() ([][]byte, error) {
 	var out [][]byte
-	for from := 0; from+s.cmd.NQ <= s.queries.rows(); from += s.cmd.NQ {
-		raw, err := proto.Marshal(s.request(from))
+	calls := s.queries.rows() / s.cmd.NQ
+	for i := 0; calls > 0 && i < max(calls, len(s.filters)); i++ {
+		req := s.request(i % calls * s.cmd.NQ)
+		req.Filter = s.filters[i%len(s.filters)]
+		raw, err := proto.Marshal(req)
 		if err != nil {
 			return nil, errors.Wrap(err, "encode a search")
 		}

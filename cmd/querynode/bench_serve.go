@@ -35,6 +35,7 @@ type benchServeCmd struct {
 	Duration    time.Duration `default:"15s" help:"How long to send."`
 	Limit       int64         `default:"1000" help:"Query vectors to use; 0 = all of the file."`
 	Filter      string        `placeholder:"EXPR" help:"Only rows that match."`
+	Filters     string        `type:"existingfile" placeholder:"FILE" help:"Filters, one a line: the calls have them in turn."`
 	Consistency string        `enum:"strong,bounded,eventually" default:"bounded" help:"How fresh the answers are."`
 	clientFlags
 }
@@ -84,6 +85,10 @@ func (b *benchServeCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	filters, err := b.readFilters()
+	if err != nil {
+		return err
+	}
 	var truth *answers
 	if b.Truth != "" {
 		if truth, err = readTruth(b.Truth); err != nil {
@@ -103,7 +108,7 @@ func (b *benchServeCmd) Run(a *app) error {
 		return err
 	}
 	return b.with(a, func(ctx context.Context, c *client) error {
-		s := &servedBench{cmd: b, c: c, creds: creds, queries: queries, truth: truth}
+		s := &servedBench{cmd: b, c: c, creds: creds, queries: queries, filters: filters, truth: truth}
 		s.fig = servedFigures{Concurrency: b.Concurrency, Connections: b.Connections, NQ: b.NQ, TopK: b.TopK, EF: b.EF, Nprobe: b.Nprobe, Truth: "file"}
 		if err := s.run(ctx); err != nil {
 			return err
@@ -130,6 +135,8 @@ func (b *benchServeCmd) check() error {
 		return usage(errors.New("--ef and --nprobe: want 0 or more"))
 	case b.Recall > 0 && (b.EF > 0 || b.Nprobe > 0):
 		return usage(errors.New("--recall chooses --ef or --nprobe: give one of them"))
+	case b.Filter != "" && b.Filters != "":
+		return usage(errors.New("--filter is of all calls, --filters of one each: give one of them"))
 	}
 	return nil
 }
@@ -140,6 +147,7 @@ type servedBench struct {
 	c       *client
 	creds   credentials.TransportCredentials
 	queries *matrix
+	filters []string // at least one, maybe ""
 	truth   *answers
 	least   []float32 // score of the last of the top_k nearest of each query, if the node was asked
 	metric  string

@@ -213,6 +213,22 @@ func TestBenchServeMeasuresANode(t *testing.T) {
 			}
 		}
 	}
+	turns := filepath.Join(t.TempDir(), "filters.txt")
+	write := func(lines string) {
+		if err := os.WriteFile(turns, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// More than there are queries, and one that few rows match.
+	write(strings.Repeat("id % 2 == 0\nid % 2 == 1\n\n", 10) + "id < 12\n")
+	if got := sh.doc(append(args, "--filters", turns)...); got["recall"].(float64) < 0.95 || got["errors"].(float64) != 0 {
+		t.Errorf("filters in turn: %v", got)
+	}
+	sh.fails(exitUsage, []string{"give one of them"}, append(args, "--filters", turns, "--filter", "id > 1")...)
+	write("\n \n")
+	sh.fails(exitUsage, []string{"has no filter"}, append(args, "--filters", turns)...)
+	write("id > 1\nid >\n")
+	sh.fails(exitError, nil, append(args, "--filters", turns)...)
 	contains(t, sh.ok(args...), "QPS", "SERVER_CPU_S/1K")
 	sh.fails(exitError, nil, "bench", "serve", "--collection", "nope", "--queries", queryFile, "--duration", "10ms")
 	sh.fails(exitUsage, []string{"--recall chooses --ef"}, append(args, "--recall", "0.9", "--ef", "5")...)
