@@ -212,6 +212,33 @@ var documented = []string{
 	`age>1and age<5or age in[7]`,
 	`threshold == 1 and iso == 2 and interval > 3 and match_all == 4 and text_match != 5`,
 	`tsz > ISO '2025-01-01T00:00:00.123456000Z'`,
+	`age > 25 AND city IN ['北京', '上海']`,
+	`JSON_CONTAINS(product["ref"], ["blue", "brown", "grey"])`,
+	`(permissions | 2) == 7`,
+	`(permissions ^ 7) == 2`,
+	`dynamic_json["nested"]["value"] < 50`,
+	`product['作者'] == 'J.D.塞林格' or product['Título'] == 'Cien años de soledad'`,
+	`json_field["body"] =~ "error.*timeout"`,
+	`email =~ "@example\.com$"`,
+	`code =~ "^E[0-9]{4}$"`,
+	`message =~ r"\d{4}-\d{2}-\d{2}"`,
+	`TEXT_MATCH_FUZZY(text, 'machne', max_edit_distance = 1)`,
+	`not TEXT_MATCH(text, 'deep') and TEXT_MATCH(text, 'machine') and TEXT_MATCH(text, 'learning')`,
+	`phrase_match(text, 'vector database', 0)`,
+	`PHRASE_MATCH(text, 'machine learning', 3)`,
+	`title like "Flip_ed"`,
+	`text LIKE "%st%um%"`,
+	`name like "ki%" AND name like "%y"`,
+	`name like "%kimchy%" AND ARRAY_CONTAINS(tags, "production")`,
+	`customer_tier == "premium" AND region == "North America" AND RANDOM_SAMPLE(0.001)`,
+	`status == "new" and organization_id == 7`,
+	`(color == "red") and (1000 < tag < 1500)`,
+	`color_coord[0] in [7, 8, 9] and ARRAY_LENGTH(color_coord) == 4`,
+	`$meta["$key"] in ["a", "b", "c"]`,
+	`_ab_stream == "articles"`,
+	`name != ""`,
+	`(age > 1 or year == 2) and id > 19530 and id not in [3,4]`,
+	`MATCH_ANY(tags, $ in ["a", "b"]) and not MATCH_ALL(scores, $ < 0.5)`,
 }
 
 func TestDocumentedFiltersCompile(t *testing.T) {
@@ -246,6 +273,9 @@ func TestDocumentedTemplatesCompile(t *testing.T) {
 		`id in [{n}, {n}] and random_sample({f})`:                                         {"n": int64(1), "f": 0.5},
 		`match_least(tags, $ in {l}, threshold={n}) and tags == {l}`:                      {"n": int64(1), "l": []string{"a"}},
 		`starts_with(title, {q}) or {q} == title or title =~ {q}`:                         {"q": "a"},
+		`id in {x} or id not in {x} or age in {x}`:                                        {"x": []int64{}},
+		`array_contains_any(tags, {x}) or json_contains_all(metadata["tags"], {x})`:       {"x": []string{}},
+		`json_contains_any(metadata["tags"], {x}) or metadata["p"] in {x}`:                {"x": []any{}},
 	} {
 		mustCompile(t, s, filter, vars)
 	}

@@ -39,6 +39,8 @@ func (p *parser) name() (*node, error) {
 			n.path = append(n.path, newStep(t.str, true))
 		case t.kind == tInt && t.i < 1<<31:
 			n.path = append(n.path, newStep(strconv.FormatUint(t.i, 10), false))
+		case t.kind == tIdent && len(n.path) < 2: // chunks[section], chunks[0][section]
+			return nil, p.expected("a key in quotes", "an index; arrays of structs are not supported")
 		default:
 			return nil, p.expected("a key in quotes", "an index")
 		}
@@ -69,6 +71,19 @@ var functions = [...]string{
 	"phrase_match", "random_sample", "starts_with", "text_match", "text_match_fuzzy",
 }
 
+// refusal says why a function of Milvus is not there; "" = it is none of Milvus' either.
+func refusal(fn string) string {
+	switch {
+	case strings.HasPrefix(fn, "st_"):
+		return "there are no geometry fields"
+	case strings.HasPrefix(fn, "mol_"):
+		return "there are no fields of molecules"
+	case fn == "bloom_match", fn == "roaring_match":
+		return "send the values as a list, as in id in {ids}"
+	}
+	return ""
+}
+
 func (p *parser) call(n *node) (*node, error) {
 	fn := strings.ToLower(n.name)
 	if mode, ok := matchModeOf(fn); ok {
@@ -90,8 +105,8 @@ func (p *parser) call(n *node) (*node, error) {
 	case "empty", "starts_with":
 		return p.textTest(n, fn)
 	default:
-		if strings.HasPrefix(fn, "st_") {
-			return nil, p.fail(n.pos, "%s is not supported: there are no geometry fields", fn)
+		if why := refusal(fn); why != "" {
+			return nil, p.fail(n.pos, "%s is not supported: %s", fn, why)
 		}
 		return nil, errAt(p.lex.text, n.pos, []string{"one of " + strings.Join(functions[:], ", ")}, "unknown function %q", clip(n.name))
 	}

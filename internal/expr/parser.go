@@ -391,6 +391,9 @@ func (p *parser) primary() (*node, error) {
 	if t.isOp(">") && t.pos > 0 && p.lex.text[t.pos-1] == '<' {
 		return nil, p.expected(`"!=" for "<>"`)
 	}
+	if t.isOp("~") {
+		return nil, p.fail(t.pos, "~ is not supported")
+	}
 	return nil, p.expected("a field, value or condition")
 }
 
