@@ -60,7 +60,11 @@ func (c chunkRead) Column(fieldID int64) *schema.Column {
 }
 
 // filter sets out to the rows among the first n that match.
-func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) error {
+func (g *Growing) filter(ctx context.Context, m *match, n int, out *bitset.Set) (known bool, err error) {
+	return false, g.evaluate(ctx, m, n, out)
+}
+
+func (g *Growing) evaluate(ctx context.Context, m *match, n int, out *bitset.Set) error {
 	if m.keys != nil && m.keys.Rows() < n/8 {
 		return g.filterKeys(ctx, m, n, out)
 	}

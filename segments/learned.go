@@ -49,8 +49,9 @@ func (l *learned) end() {
 	l.memory.Release()
 }
 
-// forget has the indexes of the segment drop what they have learnt from searches.
+// forget has the segment drop what it has learnt from searches.
 func (s *Sealed) forget() {
+	s.matched.forget()
 	for _, v := range s.vectors {
 		v.learned.forget()
 	}

@@ -337,10 +337,13 @@ func (x *reader) allowed(ctx context.Context, t *target, set *bitset.Set) (n int
 		return n, nil, nil
 	}
 	if x.match != nil {
-		if err := t.filter(ctx, x.match, n, set); err != nil {
+		known, err := t.filter(ctx, x.match, n, set)
+		if err != nil {
 			return 0, nil, err
 		}
-		x.coll.set.wish(t.holder, x.match, n)
+		if !known {
+			x.coll.set.wish(t.holder, x.match, n)
+		}
 	} else {
 		set.Reset(n)
 		set.Fill()

@@ -19,7 +19,7 @@ func (s *sabotaged) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scr
 	return s.segment.nearest(q, n, allowed, sc)
 }
 
-func (s *sabotaged) filter(ctx context.Context, m *match, n int, out *bitset.Set) error {
+func (s *sabotaged) filter(ctx context.Context, m *match, n int, out *bitset.Set) (bool, error) {
 	s.hook(s.segment)
 	return s.segment.filter(ctx, m, n, out)
 }

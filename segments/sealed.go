@@ -34,6 +34,7 @@ type Sealed struct {
 	newest  uint64   // of the last
 	since   uint64   // rows that are older count as written then
 	scalars *scalarIndexes
+	matched *matched
 
 	tier    *tier
 	spilled int64 // bytes of rows and order that are in a mapped file; 0 = the segment is warm
@@ -83,7 +84,7 @@ func openSealed(ctx context.Context, dir string, info CollectionInfo, latest fun
 	s := &Sealed{
 		meta: Meta{ID: m.SegmentID, CollectionID: m.CollectionID, PartitionID: m.PartitionID, VChannel: m.VChannel},
 		dir:  dir, file: file, pk: info.Schema.Primary(), latest: latest, ledger: l, removed: l.Force(KindSealed, 0),
-		scalars: newScalarIndexes(l), tier: newTier(),
+		scalars: newScalarIndexes(l), matched: newMatched(l), tier: newTier(),
 	}
 	opened := false
 	defer func() {
@@ -395,7 +396,7 @@ func (s *Sealed) fixedBytes() int64 {
 }
 
 func (s *Sealed) bytes() int64 {
-	n := s.heap.size() + s.removed.size() + s.scalars.memory.size()
+	n := s.heap.size() + s.removed.size() + s.scalars.memory.size() + s.matched.memory.size()
 	for _, v := range s.vectors {
 		n += v.memory.size() + v.built.size() + v.learned.memory.size()
 	}
@@ -478,6 +479,7 @@ func (s *Sealed) close() error {
 	if !last {
 		return err
 	}
+	s.matched.forget()
 	for _, r := range []*Reservation{s.heap, s.removed, s.mapped} {
 		r.Release()
 	}

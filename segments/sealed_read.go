@@ -116,9 +116,23 @@ func (c rowColumns) Column(fieldID int64) *schema.Column {
 	return col
 }
 
-// filter sets out to the rows among the first n that match. If the filter names
-// the keys, it looks at their rows only.
-func (s *Sealed) filter(ctx context.Context, m *match, n int, out *bitset.Set) error {
+// filter sets out to the rows among the first n that match.
+func (s *Sealed) filter(ctx context.Context, m *match, n int, out *bitset.Set) (known bool, err error) {
+	if s.matched.get(m, n, out) {
+		return true, nil
+	}
+	if err := s.evaluate(ctx, m, n, out); err != nil {
+		return false, err
+	}
+	if n == s.rows.Rows {
+		s.matched.put(m, out.Words())
+	}
+	return false, nil
+}
+
+// evaluate is filter for one of which nothing is known. If the filter names the keys,
+// it looks at their rows only.
+func (s *Sealed) evaluate(ctx context.Context, m *match, n int, out *bitset.Set) error {
 	if m.keys != nil && m.keys.Rows() < n/8 {
 		return s.filterKeys(ctx, m, n, out)
 	}

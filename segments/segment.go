@@ -67,8 +67,9 @@ type searcher interface {
 	scanner
 	// rulesOut returns what tells that no row matches; "" = some may.
 	rulesOut(m *match) string
-	// filter sets out to the rows among the first n that match.
-	filter(ctx context.Context, m *match, n int, out *bitset.Set) error
+	// filter sets out to the rows among the first n that match, and says whether these were
+	// remembered, so that no column was read.
+	filter(ctx context.Context, m *match, n int, out *bitset.Set) (known bool, err error)
 	// nearest finds the nearest of the first n rows that are in allowed (nil =
 	// all). The result is valid until sc is used again.
 	nearest(q *nearestQuery, n int, allowed *bitset.Set, sc *scratch) ([]index.Neighbor, error)

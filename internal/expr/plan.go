@@ -67,8 +67,10 @@ func (p *Plan) All() bool {
 func (p *Plan) String() string { return p.text }
 
 // Fields returns the ids of the fields the plan reads, always in the same order.
-func (p *Plan) Fields() []int64 {
-	ids := make([]int64, 0, len(p.columns))
+func (p *Plan) Fields() []int64 { return p.AppendFields(make([]int64, 0, len(p.columns))) }
+
+// AppendFields appends them.
+func (p *Plan) AppendFields(ids []int64) []int64 {
 	for i := range p.columns {
 		if c := &p.columns[i]; !c.derived() {
 			ids = append(ids, c.field.ID)
