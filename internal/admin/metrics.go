@@ -45,7 +45,7 @@ type collector struct {
 	disk, diskLimit, fetches, fetchedBytes, fetchErrors             metric
 	evictions, evictedBytes                                         metric
 	aside                                                           metric
-	broken, flushFailing, flushUnstored, logsAhead                  metric
+	broken, flushFailing, flushUnstored, logsAhead, lostTopics      metric
 	compactions, compactionsFailed, compactionFailing, dropped      metric
 	compactionAside, catalogConflicts, catalogRetries               metric
 	walInfo, walState, walAttempts, walAppended, walBytes           metric
@@ -87,6 +87,7 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.aside = gauge("collections_aside", "Collections that are not served since what the catalog says of them cannot be read: damaged, or of a newer build.")
 	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed, and topics whose last trim did: it is tried again, and the log grows meanwhile.")
 	c.flushUnstored = gauge("flush_unstored_channels", "Channels with rows in their log that nobody stores: this node owns the log and does not watch them, or has just begun to.")
+	c.lostTopics = gauge("lost_topics", "Topics that have lost messages which are not stored, while this node owns their log.")
 	c.logsAhead = gauge("logs_ahead_seconds", "How far the log that is furthest ahead of the clock is, if more than 10 s: a machine whose clock was wrong has written to it.")
 	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
 	c.compactionsFailed = counter("compaction_failed_total", "Compactions that failed.")
@@ -270,6 +271,7 @@ func (c *collector) collectStores(ch chan<- prometheus.Metric, p *Parts) {
 		ahead = max(ahead, a.By.Seconds())
 	}
 	c.logsAhead.emit(ch, ahead)
+	c.lostTopics.emit(ch, float64(len(p.Node.LostTopics())))
 	c.flushUnstored.emit(ch, float64(len(p.Node.UnstoredChannels())))
 	st := p.Node.Compaction()
 	c.compactions.emit(ch, float64(st.Stats.Jobs))

@@ -104,6 +104,7 @@ func (n *Node) pass(ctx context.Context) error {
 	if n.o.Standalone {
 		n.lookAfterLogs()
 	}
+	n.lookAtTopics()
 	colls, err := n.Collections(ctx)
 	if err == nil || unreadable(err) {
 		n.setAside(0, "collections", err)

@@ -145,6 +145,7 @@ type Node struct {
 		queues  map[string]*queueState // by pchannel
 		chores  chores                 // of the keeper
 		unread  unread                 // channels of own logs that are not watched
+		lost    lostTopics             // of own logs
 		listed  error                  // why its last pass could not list the collections
 		aside   map[int64]error        // by collection, see SetAside
 		changes int64                  // of channels and broken segments
@@ -169,6 +170,7 @@ func Open(o Options) (n *Node, err error) {
 	n.mu.queues = map[string]*queueState{}
 	n.mu.chores = newChores()
 	n.mu.unread = newUnread()
+	n.mu.lost = newLostTopics()
 	n.mu.aside = map[int64]error{}
 	n.logEnds.mu.next = map[string]*logEnd{}
 	n.written.mu.of = map[string]*noting{}

@@ -67,7 +67,8 @@ func (n *Node) FailingFlushes() []flush.Failure { return n.flusher.Failures() }
 func (n *Node) UnstoredChannels() []flush.Unstored { return n.flusher.Unstored() }
 
 // Troubles says for people what the node has to do without, though it serves: what the
-// keeper tries again, collections that are set aside, and flushes that fail.
+// keeper tries again, collections that are set aside, flushes that fail, and topics that have
+// lost messages.
 func (n *Node) Troubles() (all []string) {
 	if err := n.Problem(); err != nil {
 		all = append(all, err.Error())
@@ -83,6 +84,9 @@ func (n *Node) Troubles() (all []string) {
 	}
 	for _, f := range n.FailingFlushes() {
 		all = append(all, fmt.Sprintf("flush of %s fails for %s, the log keeps what is not stored: %v", f.What, n.o.Now().Sub(f.Since).Round(time.Second), f.Err))
+	}
+	for _, t := range n.LostTopics() {
+		all = append(all, t.String())
 	}
 	for _, a := range n.LogsAhead() {
 		all = append(all, a.String())

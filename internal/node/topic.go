@@ -26,6 +26,15 @@ type Topic struct {
 // embedded queue, which has an identity, is of class Invalid. What it has found it returns
 // with an error, too.
 func LookAtTopic(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel string) (Topic, error) {
+	t, err := lookAtTopic(ctx, c, q, pchannel)
+	if err == nil && t.Lost != nil {
+		// Nodes that run store and trim between one question and the next; one that is lost still is.
+		t, err = lookAtTopic(ctx, c, q, pchannel)
+	}
+	return t, err
+}
+
+func lookAtTopic(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel string) (Topic, error) {
 	t := Topic{PChannel: pchannel}
 	if _, private := q.(mq.Private); private {
 		return t, errclass.New(errclass.Invalid, "the embedded queue says itself what is lost; see queue.adopt")
