@@ -51,7 +51,7 @@ func scalarCost(kind scalarindex.Kind) (nanos int64) {
 }
 
 // scalarRoom is about the memory that building an index over c takes.
-func scalarRoom(kind scalarindex.Kind, c *schema.Column) int64 {
+func scalarRoom(kind scalarindex.Kind, path string, c *schema.Column) int64 {
 	rows, text := int64(c.Rows()), textBytes(c)
 	switch kind {
 	case scalarindex.Words:
@@ -61,7 +61,7 @@ func scalarRoom(kind scalarindex.Kind, c *schema.Column) int64 {
 	case scalarindex.Grams:
 		return 120*rows + 2*text
 	case scalarindex.Paths:
-		return scalarindex.PathRoom(c.Rows()) + pathTexts(c)
+		return scalarindex.PathRoom(c.Rows()) + pathTexts(c) + pathElements(c, path)
 	}
 	return 28 * rows
 }
@@ -78,6 +78,12 @@ func textBytes(c *schema.Column) (n int64) {
 func pathTexts(c *schema.Column) int64 {
 	text := textBytes(c)
 	return min(text, 64*int64(c.Rows())+text/8)
+}
+
+// pathElements is how much an index of a path may take for the elements of arrays: at most as much as two a row that
+// no other has, or thirty that many have.
+func pathElements(c *schema.Column, path string) int64 {
+	return min(expr.ElementsRoom(c, path), 256*int64(c.Rows()))
 }
 
 // scalarIndexes are the indexes over the columns of a sealed segment. One is built when the
@@ -359,7 +365,7 @@ func (s *Sealed) buildScalar(ctx context.Context, k scalarKey) error {
 		return ctx.Err()
 	}
 	c := s.rows.Column(k.fieldID)
-	room, err := s.ledger.Reserve(KindSealed, scalarRoom(k.kind, c))
+	room, err := s.ledger.Reserve(KindSealed, scalarRoom(k.kind, k.path, c))
 	if err != nil {
 		return err
 	}
@@ -385,7 +391,7 @@ func newScalarIndex(ctx context.Context, k scalarKey, c *schema.Column, latest *
 	kind, text := k.kind, c.Type == schema.VarChar
 	switch {
 	case kind == scalarindex.Paths && c.Type == schema.JSON:
-		p, err := expr.IndexPath(ctx, c, k.path, pathTexts(c))
+		p, err := expr.IndexPath(ctx, c, k.path, pathTexts(c), pathElements(c, k.path))
 		if err != nil || p == nil {
 			return nil, err
 		}

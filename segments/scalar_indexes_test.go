@@ -154,7 +154,7 @@ func TestAPathOfLongTextsGetsNoIndex(t *testing.T) {
 		t.Error("it has an index, or is tried again")
 	}
 	must(t, s.buildScalar(t.Context(), tag))
-	if !s.scalars.has(tag) || s.scalars.memory.size() > scalarRoom(scalarindex.Paths, c) {
+	if !s.scalars.has(tag) || s.scalars.memory.size() > scalarRoom(scalarindex.Paths, tag.path, c) {
 		t.Errorf("the short texts have no index, or it takes %d bytes", s.scalars.memory.size())
 	}
 }

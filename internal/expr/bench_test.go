@@ -100,7 +100,7 @@ func BenchmarkPath(b *testing.B) {
 	const n = 100_000
 	s := parseSchema(b, benchSchema)
 	tab := benchTable(b, s, n)
-	x := &indexSet{b, tab, map[string]scalarindex.Index{}, map[scalarindex.Kind]int{}, map[bool]int{}}
+	x := &indexSet{t: b, cols: tab, built: map[string]scalarindex.Index{}, asked: map[scalarindex.Kind]int{}, paths: map[bool]int{}}
 	for _, filter := range []string{`meta["price"] > 50`, `meta["size"] in [1, 7]`, `meta["color"] == "red"`, `exists meta["color"]`} {
 		p := mustCompile(b, s, filter, nil)
 		var out bitset.Set

@@ -23,6 +23,8 @@ type indexSet struct {
 	built map[string]scalarindex.Index
 	asked map[scalarindex.Kind]int
 	paths map[bool]int // indexes of paths: that there are, that there are none
+
+	elements int64 // room for those of arrays in JSON
 }
 
 func (x *indexSet) Index(id int64, kind scalarindex.Kind) scalarindex.Index {
@@ -38,7 +40,7 @@ func (x *indexSet) Path(id int64, path string) *scalarindex.Path {
 	x.asked[scalarindex.Paths]++
 	key := fmt.Sprint(id, path)
 	if _, ok := x.built[key]; !ok {
-		p, err := IndexPath(context.Background(), x.cols[id], path, 1<<20)
+		p, err := IndexPath(context.Background(), x.cols[id], path, 1<<20, max(1<<20, x.elements))
 		if err != nil {
 			x.t.Fatal(err)
 		}
@@ -104,7 +106,7 @@ func TestIndexesFindWhatColumnsHold(t *testing.T) {
 	for seed := range uint64(3) {
 		total := []int{1000, 3000, 64}[seed]
 		m := newModel(t, seed, total)
-		x := &indexSet{t, m.cols, map[string]scalarindex.Index{}, asked, paths}
+		x := &indexSet{t: t, cols: m.cols, built: map[string]scalarindex.Index{}, asked: asked, paths: paths}
 		conditions := []string{
 			`s like "aab%"`, `s like "%aab%"`, `s like "%ab_aab"`, `not (s like "a%")`, `s like "a%b"`, `s >= "b"`, `s < "b"`, `s <= "red"`, `s > "a_b"`,
 			`text_match(s, "red blue")`, `not text_match(s, "red")`, `text_match(s, "red blue", minimum_should_match=2)`, `phrase_match(s, "red")`,
@@ -148,7 +150,11 @@ func TestWants(t *testing.T) {
 	for text, want := range map[string]string{
 		`i > 1 and (s like "%abc%" or array_contains(ai, 1)) and meta["a"] == 1`: "[elements grams order path]",
 		`exists meta["a"]["b"]`: "[path]",
-		`meta["a"] like "%x" or meta == 1 or meta["a"] + 1 == 2 or json_contains(meta["a"], 1)`: "[]",
+		`meta["a"] like "%x" or meta == 1 or meta["a"] + 1 == 2 or json_contains(meta["a"], [1])`:                               "[]",
+		`json_contains_all(meta["a"], [1, "b", true]) and not json_contains(meta["b"], 2)`:                                      "[path path]",
+		`match_any(meta["a"], $ == 1) and match_least(meta["b"], $ in [1, "a"], threshold=2)`:                                   "[path path]",
+		`match_any(meta["a"], $ > 1) or match_all(meta["a"], $ == 1) or match_most(meta["a"], $ == 1, threshold=2)`:             "[]",
+		`not match_least(meta["a"], $ == 1, threshold=1) or match_any(meta["a"], $ != 1) or match_any(meta["a"], $ not in [1])`: "[]",
 		`text_match(s, "a")`:    "[words]",
 		`ai[0] == 1`:            "[]",
 		`i is null`:             "[]",
@@ -176,7 +182,7 @@ func TestLongPathsWantNoIndex(t *testing.T) {
 		got := 0
 		mustCompile(t, s, text, nil).Wants(func(_ int64, _ scalarindex.Kind, path string, _ int) {
 			got++
-			if _, err := IndexPath(t.Context(), &schema.Column{Type: schema.JSON}, path, 0); err != nil {
+			if _, err := IndexPath(t.Context(), &schema.Column{Type: schema.JSON}, path, 0, 0); err != nil {
 				t.Error(err)
 			}
 		})
@@ -197,7 +203,7 @@ func TestIndexPathKeepsToItsRoom(t *testing.T) {
 		t.Helper()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		p, err := IndexPath(t.Context(), c, path, room)
+		p, err := IndexPath(t.Context(), c, path, room, room)
 		runtime.ReadMemStats(&after)
 		if err != nil || (p != nil) != want {
 			t.Fatalf("%s: %v, %v", path, p != nil, err)
@@ -225,7 +231,7 @@ func BenchmarkMillion(b *testing.B) {
 		}
 		cols[f.ID] = c
 	}
-	x := &indexSet{b, cols, map[string]scalarindex.Index{}, map[scalarindex.Kind]int{}, map[bool]int{}}
+	x := &indexSet{t: b, cols: cols, built: map[string]scalarindex.Index{}, asked: map[scalarindex.Kind]int{}, paths: map[bool]int{}}
 	for _, text := range []string{`a > 500 and b in [1, 5, 7]`, `a > 500 and b in [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]`, `a > 500 and b > 100`} {
 		p := mustCompile(b, s, text, nil)
 		var out bitset.Set

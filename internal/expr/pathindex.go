@@ -21,16 +21,19 @@ func pathText(path []step) string {
 const maxExact = 1 << 53
 
 // IndexPath builds the index of a path, which is written as in ["a"][0], over a column of JSON; nil if a
-// value is an integer that a float64 does not hold, or if its texts that have escapes take more than so many bytes. It
-// takes scalarindex.PathRoom beside them. The error is that of ctx, or of class Invalid if the path is none.
-func IndexPath(ctx context.Context, c *schema.Column, path string, texts int64) (*scalarindex.Path, error) {
+// value is an integer that a float64 does not hold, or if its texts that have escapes take more than so many bytes. Where
+// the elements of arrays take more than so many, it knows none of them. It takes scalarindex.PathRoom beside all
+// these. The error is that of ctx, or of class Invalid if the path is none.
+func IndexPath(ctx context.Context, c *schema.Column, path string, texts, elements int64) (*scalarindex.Path, error) {
 	n, err := parse("x"+path, nil, "")
 	if err != nil || n.kind != nName {
 		return nil, errclass.New(errclass.Invalid, "%q is no path", clip(path))
 	}
 	v := scalarindex.NewPathValues(c.Rows(), texts)
+	v.Elements = scalarindex.NewElementValues(c.Rows(), elements)
 	var x value
 	var decoded []byte
+	var ok bool
 	for i, doc := range c.Str {
 		if i&4095 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -57,12 +60,17 @@ func IndexPath(ctx context.Context, c *schema.Column, path string, texts int64) 
 			v.Number[i], v.IsNumber[i] = x.f, true
 		case kString:
 			if len(decoded) > 0 {
-				var ok bool
 				if x.s, ok = v.Copy(x.s); !ok {
 					return nil, nil
 				}
 			}
 			v.Text[i], v.IsText[i] = x.s, true
+		case kArray:
+			if v.Elements != nil {
+				if decoded, ok = indexElements(v, i, doc, at, decoded); !ok {
+					v.Elements = nil
+				}
+			}
 		}
 	}
 	return scalarindex.NewPath(ctx, v)
@@ -70,6 +78,15 @@ func IndexPath(ctx context.Context, c *schema.Column, path string, texts int64) 
 
 // maxPathText is the longest path that gets an index: segments keep the texts of those that filters name.
 const maxPathText = 1024
+
+// askPath returns the index of a path, nil if there is none.
+func askPath(ix Indexes, fieldID int64, path []step) *scalarindex.Path {
+	text := pathText(path)
+	if len(text) > maxPathText {
+		return nil
+	}
+	return ix.Path(fieldID, text)
+}
 
 // lookup asks the index of the path.
 func (p *jsonPred) lookup(ix Indexes, n int) *lookup {
@@ -82,6 +99,10 @@ func (p *jsonPred) lookup(ix Indexes, n int) *lookup {
 			return nil
 		}
 	case *jsonIn, jsonExists:
+	case *jsonContains:
+		if c.set.kinds[kArray] {
+			return nil
+		}
 	case *jsonLike:
 		if p.neg || c.pattern.head.lead == 0 {
 			return nil
@@ -89,11 +110,7 @@ func (p *jsonPred) lookup(ix Indexes, n int) *lookup {
 	default:
 		return nil
 	}
-	text := pathText(p.path)
-	if len(text) > maxPathText {
-		return nil
-	}
-	at := ix.Path(p.field.ID, text)
+	at := askPath(ix, p.field.ID, p.path)
 	if at == nil {
 		return nil
 	}
@@ -102,6 +119,8 @@ func (p *jsonPred) lookup(ix Indexes, n int) *lookup {
 		return c.lookup(at, p.neg, n)
 	case *jsonIn:
 		return c.lookup(at, p.neg, n)
+	case *jsonContains:
+		return membersOf(at, c.set.list, c.mode == containsAll, p.neg, n)
 	case *jsonLike:
 		if at.Texts == nil {
 			return newLookup(0, n, false, nil, func([]uint64) {})

@@ -19,7 +19,7 @@ const (
 	Elements
 	// Grams narrows down which texts hold a piece of text.
 	Grams
-	// Paths answers comparisons, ranges, lists, prefixes and exists at one path of JSON documents.
+	// Paths answers comparisons, ranges, lists, prefixes and exists at one path of JSON documents, and which arrays there hold a value.
 	Paths
 )
 

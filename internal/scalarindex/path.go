@@ -13,7 +13,9 @@ type Path struct {
 	Bools   [2][]uint64       // rows with false, rows with true
 	Solid   []uint64          // rows for which exists holds
 	Valid   []uint64          // rows whose document is not null
-	own     int64
+
+	Elements *PathElements // of the arrays there; nil = they are too many, or not all numbers are exact
+	own      int64
 }
 
 // PathValues collects the values of one path, row by row.
@@ -23,13 +25,14 @@ type PathValues struct {
 	IsNumber, IsText []bool
 	Bool             [2][]uint64
 	Solid, Valid     []uint64
+	Elements         *ElementValues  // nil = they are given up
 	texts            int64           // bytes that copies of texts may still take
 	copied           int64           // bytes that they take
 	copies           strings.Builder // the last of them, with room for more
 }
 
 // PathRoom is the most memory that building the index of a path of so many rows takes, without copies of texts:
-// for each row its values, and the largest of what sorts them.
+// and without elements of arrays: for each row its values, and the largest of what sorts them.
 func PathRoom(rows int) int64 { return 112 * int64(rows) }
 
 // NewPathValues returns values of n rows, none of which has any. Copies of texts may take so many bytes.
@@ -74,6 +77,10 @@ func NewPath(ctx context.Context, v *PathValues) (*Path, error) {
 			return nil, err
 		}
 		p.own += 16*int64(n) + p.Texts.Bytes()
+	}
+	if v.Elements != nil {
+		p.Elements = v.Elements.finish()
+		p.own += p.Elements.bytes
 	}
 	return p, ctx.Err()
 }
