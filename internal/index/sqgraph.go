@@ -172,7 +172,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 func (g *sqGraph) effort(q *Query) (k, ef int) {
 	k = min(q.K, g.rows)
 	if ef = q.Effort; ef <= 0 && q.Recall > 0 {
-		if q.Allowed == nil {
+		if q.Allowed == nil || g.lists != nil {
 			ef = g.shares.effort(k, float64(q.Recall))
 		} else {
 			ef = g.shares.filtered(k, float64(q.Recall))
@@ -181,7 +181,7 @@ func (g *sqGraph) effort(q *Query) (k, ef int) {
 	if ef <= 0 {
 		ef = graphEffort(k, q.Recall)
 		if q.Recall <= 0 {
-			ef = g.usual.of(ef, q.Allowed != nil)
+			ef = g.usual.of(ef, q.Allowed != nil && g.lists == nil)
 		}
 	}
 	return k, min(max(ef, k), g.rows)

@@ -17,15 +17,15 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		return g.scanCodes(vector, sq, k, ef, nil, s)
 	}
 	allowed := nonNil(q.Allowed.Words())
-	if known := g.filters.find(allowed); known != nil {
-		return g.searchLists(vector, sq, k, ef, len(known.rows), allowed, known, s)
+	known := g.filters.find(allowed)
+	c := 0
+	if known != nil {
+		c = len(known.rows)
+	} else {
+		c = min(g.kern.CountBits(allowed), g.rows)
 	}
-	c := min(q.Allowed.Count(), g.rows)
-	if g.lists != nil && float64(c) < listMost*float64(g.rows) {
-		if g.scansAllowed(c, ef) {
-			return g.scanCodes(vector, sq, k, ef, allowed, s)
-		}
-		return g.searchLists(vector, sq, k, ef, c, allowed, g.learn(allowed, c), s)
+	if g.lists != nil && (known != nil || float64(c) < listMost*float64(g.rows) || g.shares.knows()) {
+		return g.searchSome(vector, sq, k, ef, c, allowed, known, s)
 	}
 	if !g.scanFiltered(c, ef) {
 		row, d := g.entry(sq, s)
@@ -40,6 +40,29 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 		}
 	}
 	return g.scanCodes(vector, sq, k, ef, allowed, s)
+}
+
+// searchSome is a search among the c rows that a filter allows, some of all. known may be nil.
+func (g *sqGraph) searchSome(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
+	p := g.plan(k, ef, c)
+	if p.begin {
+		if found, ok := g.walkAmong(vector, sq, k, c, &p, allowed, s); ok {
+			return found
+		}
+	}
+	if p.scan {
+		return g.scanCodes(vector, sq, k, ef, allowed, s)
+	}
+	if p.begin && p.hops {
+		row, d := g.entry(sq, s)
+		if g.walkTwoHop(sq, vec.Key(d, row), k, ef, ef, c, allowed, s) {
+			return g.end(vector, &s.walk, k, allowed, s)
+		}
+	}
+	if known == nil {
+		known = g.learn(allowed, c)
+	}
+	return g.searchLists(vector, sq, k, ef, p.lists, c, allowed, known, s)
 }
 
 // codeScanGain is how much more a scan of codes gains on a walk than one of
@@ -62,38 +85,60 @@ func (g *sqGraph) scanCodes(vector []float32, sq *sqQuery, k, ef int, allowed []
 	s.stats.Scanned = true
 	f := &s.lists
 	f.cands.reset(codeRank(k, ef))
-	ids := grown(f.ids, listChunk)[:0]
-	words := (g.rows + 63) / 64
-	if allowed != nil {
-		words = min(words, len(allowed))
-	}
-	for w := range words {
-		set := wordMask(g.rows, w)
-		if allowed != nil {
-			set &= allowed[w]
+	f.ids = grown(f.ids, scanStep+scanListed+vec.ListRoom)
+	last := min((g.rows+63)/64, words(allowed, g.rows))
+	n := 0 // rows that are listed
+	for w := 0; w < last; {
+		for ; w < last && n < scanListed-scanGroup*64; w += scanGroup {
+			n += g.listAllowed(allowed, w, min(w+scanGroup, last), f.ids[n:])
 		}
-		if set == 0 {
-			continue
+		at := 0
+		g.fetch(f.ids[:min(n, scanStep)])
+		for ; at+scanStep <= n; at += scanStep {
+			g.fetch(f.ids[at+scanStep : min(at+2*scanStep, n)])
+			g.collect(sq, f.ids[at:at+scanStep], s)
 		}
-		from := len(ids)
-		ids = appendRows(ids, w, set)
-		g.fetch(ids[from:])
-		if from > scanStep {
-			if s.stopped() {
-				break
-			}
-			g.collect(sq, ids[:from], s)
-			ids = ids[:copy(ids, ids[from:])]
+		n = copy(f.ids, f.ids[at:n])
+		if s.stopped() {
+			break
 		}
 	}
-	if f.ids = ids; !s.stats.Stopped {
-		g.collect(sq, ids, s)
+	if !s.stats.Stopped {
+		g.collect(sq, f.ids[:n], s)
 	}
 	return g.collected(vector, sq, k, s)
 }
 
-// scanStep is how many rows at least are scanned at once, while the next ones are on their way.
-const scanStep = 32
+// Of scans: how many rows are compared at once, while the next ones are on their way, how many are listed before, at most,
+// and how many words at a time.
+const (
+	scanStep   = 64
+	scanListed = 2048
+	scanGroup  = 16
+)
+
+// words is how many words of a filter (nil: all rows are allowed) there are.
+func words(allowed []uint64, rows int) int {
+	if allowed == nil {
+		return (rows + 63) / 64
+	}
+	return len(allowed)
+}
+
+// listAllowed lists the rows of some words of a filter (nil: all are allowed).
+func (g *sqGraph) listAllowed(allowed []uint64, from, to int, ids []uint32) int {
+	if allowed != nil && 64*to <= g.rows {
+		return g.kern.ListBits(allowed[from:to], from, ids)
+	}
+	var set [scanGroup]uint64
+	for i := range to - from {
+		set[i] = wordMask(g.rows, from+i)
+		if allowed != nil {
+			set[i] &= allowed[from+i]
+		}
+	}
+	return g.kern.ListBits(set[:to-from], from, ids)
+}
 
 // mostAllowed is the part of the rows from which walks lead through disallowed ones.
 const mostAllowed = 0.3

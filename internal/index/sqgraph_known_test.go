@@ -22,7 +22,7 @@ func TestAFilterOfAGraphThatIsUsedAgainIsKnown(t *testing.T) {
 	base, queries := base[:n*dim], base[n*dim:]
 	g, _ := buildCodes(t, L2, dim, base)
 	f := newFlat(t, dim, L2, base)
-	q := Query{K: 10, Effort: 10, Allowed: tenth(n, 3)}
+	q := Query{K: 10, Effort: 20, Allowed: filterOf(n, func(row int) bool { return row%3 == 0 })}
 	wantRecall(t, g, f, queries, q, 0.93)
 	if g.filters.find(q.Allowed.Words()) == nil {
 		t.Fatal("a filter that was used again and again is not known")

@@ -17,6 +17,10 @@ const (
 	listLeast = 4
 )
 
+// Of searches whose filter allows rows that are near to one another: how many times as much effort they make, and
+// how many times as much as by lot the lists that were read differ in how many of their rows are allowed.
+const listUneven, listUnevenFrom = 1.5, 3
+
 // How many lists are put in order at first: listFirst, and listShare for each row of
 // which one is allowed.
 const (
@@ -71,6 +75,7 @@ type listScratch struct {
 	sure   float32    // see listSure
 	enough float32    // distance of a list from which on none is read
 	off    offset     // of rows from their lists
+	uneven unevenness // of rows that are allowed among lists
 	cands  candidates
 }
 
@@ -80,7 +85,7 @@ func (f *listScratch) bytes() int {
 
 // codeRank is how many of the rows nearest by code are kept to be ranked, by a search of
 // the effort of a walk that keeps ef.
-func codeRank(k, ef int) int { return max(k+k/2+16, min(2*ef, k+poolMost)) }
+func codeRank(k, ef int) int { return max(k+k/2+16, min(ef, k+poolMost)) }
 
 // collect keeps the nearest of the rows ids by code.
 func (g *sqGraph) collect(sq *sqQuery, ids []uint32, s *Scratch) {
@@ -106,7 +111,7 @@ func (g *sqGraph) collect(sq *sqQuery, ids []uint32, s *Scratch) {
 func (g *sqGraph) collected(vector []float32, sq *sqQuery, k int, s *Scratch) []Neighbor {
 	c := &s.lists.cands
 	c.cut(g.kern)
-	slices.Sort(c.keys)
+	g.kern.Sort(c.keys)
 	if g.twins == nil {
 		return g.rank(vector, sq, c.keys, k, nil, s)
 	}
@@ -206,17 +211,20 @@ func (f *listScratch) sort(lists []uint32, dist []float32, least, limit float32)
 
 // searchLists looks at the allowed rows, c of them, of the lists near the query, until
 // it is not likely that those of the next list are among the k nearest: how much nearer
-// than its list a row is by code is learnt from the rows before. known may be nil.
-func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
+// than its list a row is by code is learnt from the rows before. It ranks as many as a walk of the effort ef, and reads with the
+// effort of one of reads. known may be nil.
+func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, reads, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
 	f := &s.lists
 	f.cands.reset(codeRank(k, ef))
 	s.top.Reset(k)
-	f.off, f.enough, f.least, f.sure = offset{}, float32(math.Inf(1)), listLeast*float32(ef), listSure*float32(math.Log2(1+float64(ef)))
+	f.off, f.enough = offset{}, float32(math.Inf(1))
+	f.uneven = unevenness{share: float32(c) / float32(g.rows)}
+	f.effort(float64(reads))
 	f.ids, f.of = grown(f.ids, listChunk)[:0], grown(f.of, listChunk)
 	g.centreDots(known, s)
 	want := listFirst + int(listShare*float64(g.rows)/float64(max(c, 1)))
 	for ; g.nextLists(want, s); want *= 3 {
-		if g.readLists(sq, allowed, known, s) || s.stats.Stopped {
+		if g.readLists(sq, allowed, known, float64(reads), s) || s.stats.Stopped {
 			break
 		}
 	}
@@ -228,20 +236,35 @@ func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, c int, allow
 }
 
 // readLists reads the lists in s.lists.near and reports whether that is enough.
-func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, known *knownFilter, s *Scratch) bool {
+func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, known *knownFilter, ef float64, s *Scratch) bool {
 	f, rows := &s.lists, min(g.rows, 64*len(allowed))
 	for i, l := range f.near {
 		by := f.by[i] * f.length
 		if by > f.enough {
-			return true
+			if f.uneven.met || !f.uneven.is() {
+				return true
+			}
+			// Go on with more effort.
+			f.uneven.met = true
+			f.effort(listUneven * ef)
+			f.enough = s.top.Bound() + f.off.most(f.sure)
+			if f.off.n < f.least {
+				f.enough = float32(math.Inf(1))
+			}
+			if by > f.enough {
+				return true
+			}
 		}
+		links := g.lists.list(l)
 		if known != nil {
-			g.await(sq, known.rows[known.first[l]:known.first[l+1]], by, s)
+			some := known.rows[known.first[l]:known.first[l+1]]
+			f.uneven.learn(len(some), len(links))
+			g.await(sq, some, by, s)
 		} else {
 			if i+1 < len(f.near) {
 				vec.Prefetch(g.lists.list(f.near[i+1]))
 			}
-			g.awaitAllowed(sq, g.lists.list(l), rows, allowed, by, s)
+			f.uneven.learn(g.awaitAllowed(sq, links, rows, allowed, by, s), len(links))
 		}
 		s.stats.Lists++
 		if s.stats.Hops++; s.stats.Hops&15 == 0 && s.stopped() {
@@ -265,15 +288,18 @@ func (g *sqGraph) await(sq *sqQuery, rows []uint32, by float32, s *Scratch) {
 }
 
 // awaitAllowed is await for those of the rows linked to, below a limit, that are in a set.
-func (g *sqGraph) awaitAllowed(sq *sqQuery, links []uint32, rows int, allowed []uint64, by float32, s *Scratch) {
+func (g *sqGraph) awaitAllowed(sq *sqQuery, links []uint32, rows int, allowed []uint64, by float32, s *Scratch) (found int) {
 	f := &s.lists
 	for len(links) > 0 {
 		part := links[:min(len(links), listChunk)]
 		links = links[len(part):]
 		from := g.room(sq, len(part), s)
-		f.ids = f.ids[:from+g.kern.Links(part, rows, allowed, true, f.ids[from:from+len(part)])]
+		n := g.kern.Links(part, rows, allowed, true, f.ids[from:from+len(part)])
+		f.ids = f.ids[:from+n]
+		found += n
 		g.awaited(sq, from, by, s)
 	}
+	return found
 }
 
 // room makes room for n rows behind those that are waited for, and returns how many these are.
@@ -324,6 +350,30 @@ func (g *sqGraph) collectFirst(sq *sqQuery, n int, s *Scratch) {
 	rest := copy(f.ids, f.ids[n:])
 	copy(f.of, f.of[n:len(f.ids)])
 	f.ids = f.ids[:rest]
+}
+
+// effort says how much work the search does, as a walk of an ef.
+func (f *listScratch) effort(ef float64) {
+	f.least, f.sure = float32(listLeast*ef), listSure*float32(math.Log2(1+ef))
+}
+
+// unevenness is how unevenly the rows that a filter allows are spread over the lists read.
+type unevenness struct {
+	share   float32 // of all rows that are allowed
+	squares float32 // sum of squares of what lists have more than that share of them
+	rows    float32 // allowed or not
+	met     bool    // that it is uneven has been taken into account
+}
+
+func (p *unevenness) learn(allowed, rows int) {
+	more := float32(allowed) - p.share*float32(rows)
+	p.squares += more * more
+	p.rows += float32(rows)
+}
+
+// is reports whether rows are not allowed by lot: those near to one another are, or are not.
+func (p *unevenness) is() bool {
+	return p.squares > listUnevenFrom*p.share*(1-p.share)*p.rows
 }
 
 // offset is a running mean and spread of how much nearer rows are than their lists.

@@ -111,7 +111,7 @@ func (p *panelScratch) bytes() int {
 
 // panelRank is how many of the rows nearest by panels are looked at by their records:
 // a query has eight bits there.
-func panelRank(k, ef int) int { return codeRank(k, ef/2) + 8 }
+func panelRank(k, ef int) int { return codeRank(k, ef) + 8 }
 
 // comparesAll reports whether n queries are sooner compared with all c allowed rows
 // than searched for one by one.

@@ -260,7 +260,7 @@ func (m *shareMeasure) filtered(row uint32, near []Neighbor, ef int, s *Scratch)
 	g, v, k, c := m.g, m.g.vector(row), len(near), m.half.Count()
 	s.begin(g.m0)
 	sq := g.prepare(v, s)
-	found = g.asNear(v, g.searchLists(v, &sq, k, ef, c, m.half.Words(), nil, s), near[k-1].Distance, s)
+	found = g.asNear(v, g.searchLists(v, &sq, k, ef, ef, c, m.half.Words(), nil, s), near[k-1].Distance, s)
 	return k, found
 }
 

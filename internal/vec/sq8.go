@@ -184,7 +184,11 @@ func checkRecords(stride int, records []byte, ids []uint32, out []float32) bool 
 		panic(errors.AssertionFailedf("%d ids, out has room for %d, query for records of %d bytes", len(ids), len(out), stride))
 	}
 	top := uint32(0)
-	for _, id := range ids {
+	rest := ids
+	for ; len(rest) >= 4; rest = rest[4:] { // four at a time do not wait for one another
+		top = max(top, max(rest[0], rest[1]), max(rest[2], rest[3]))
+	}
+	for _, id := range rest {
 		top = max(top, id)
 	}
 	if len(ids) > 0 && int(top) >= len(records)/stride {
