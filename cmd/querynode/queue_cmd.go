@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -16,7 +18,7 @@ import (
 )
 
 type queueCmd struct {
-	Check     queueCheckCmd     `cmd:"" help:"Compare the topics of a cluster with what is stored: exit code 1 if one has lost messages."`
+	Check     queueCheckCmd     `cmd:"" help:"Compare the topics of a cluster with what is stored: exit code 1 if one has lost messages, or could not be looked at."`
 	BeginAnew queueBeginAnewCmd `cmd:"" help:"Give up what only a lost topic had, and go on with the one in its place."`
 }
 
@@ -30,7 +32,7 @@ type queueCheckCmd struct {
 func (queueCheckCmd) Help() string {
 	return `Asks the queue of a configuration (queue.kind pulsar) whether what comes behind the
 checkpoints in object storage can be read. It changes nothing and may be run at any
-time, by any user who may read both.
+time, by any user who may read both. A topic that cannot be looked at is listed with why.
 
 Example:
 
@@ -46,6 +48,19 @@ type topicOut struct {
 	Last     string `json:"last,omitempty"`
 	Stored   string `json:"stored,omitempty"`
 	Lost     string `json:"lost,omitempty"`
+	Unread   string `json:"unread,omitempty"`  // manifests that cannot be read: of their channels it is not known
+	Problem  string `json:"problem,omitempty"` // why it could not be looked at
+}
+
+// wrong is what people read of it.
+func (o *topicOut) wrong() string {
+	var all []string
+	for _, w := range []struct{ text, what string }{{o.Lost, ""}, {o.Unread, "not known of channels: "}, {o.Problem, "not known: "}} {
+		if w.text != "" {
+			all = append(all, w.what+w.text)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // placeStamp is the time of a position; "" = there is none, or it does not tell.
@@ -63,23 +78,42 @@ func (k *queueCheckCmd) Run(a *app) error {
 		if len(names) == 0 {
 			names = r.cfg.PChannelNames()
 		}
-		all, lost := []topicOut{}, 0
-		for _, name := range names {
-			t, err := node.LookAtTopic(ctx, r.catalog, r.queue, name)
-			if err != nil {
-				return err
-			}
-			o := topicOut{Topic: name, Channels: t.Channels, First: placeStamp(t.Bounds.First), Last: placeStamp(t.Bounds.Last), Stored: placeStamp(t.Stored)}
-			if t.Lost != nil {
-				o.Lost, lost = t.Lost.Error(), lost+1
-			}
-			all = append(all, o)
-		}
-		if err := showTopics(out, all); err != nil || lost == 0 {
-			return err
-		}
-		return &problem{text: "topics are lost, or messages of them", next: `restore them; or, if they are gone for good, stop the nodes and see: querynode queue begin-anew --help`}
+		return checkTopics(out, names, func(name string) (node.Topic, error) { return node.LookAtTopic(ctx, r.catalog, r.queue, name) })
 	})
+}
+
+// checkTopics shows all topics, and says what is wrong with some of them. One that cannot be
+// looked at holds up no other.
+func checkTopics(out *console.Console, names []string, look func(name string) (node.Topic, error)) error {
+	all, lost, unknown := []topicOut{}, 0, 0
+	for _, name := range names {
+		t, err := look(name)
+		o := topicOut{Topic: name, Channels: t.Channels, First: placeStamp(t.Bounds.First), Last: placeStamp(t.Bounds.Last), Stored: placeStamp(t.Stored)}
+		if t.Lost != nil {
+			o.Lost, lost = t.Lost.Error(), lost+1
+		}
+		if t.Unread != nil {
+			o.Unread = t.Unread.Error()
+		}
+		if err != nil {
+			o.Problem = err.Error()
+		}
+		if t.Unread != nil || err != nil {
+			unknown++
+		}
+		all = append(all, o)
+	}
+	if err := showTopics(out, all); err != nil {
+		return err
+	}
+	switch {
+	case lost > 0:
+		return &problem{text: "topics are lost, or messages of them", next: `restore them; or, if they are gone for good, stop the nodes and see: querynode queue begin-anew --help`}
+	case unknown > 0:
+		return &problem{text: fmt.Sprintf("of %s topics it is not known, or not of all channels, whether messages are lost", console.Count(int64(unknown))),
+			next: "mend what is said above: restore manifests that are damaged, and see that storage and broker can be reached"}
+	}
+	return nil
 }
 
 func showTopics(out *console.Console, all []topicOut) error {
@@ -88,7 +122,7 @@ func showTopics(out *console.Console, all []topicOut) error {
 	}
 	t := &console.Table{Columns: []console.Column{console.Left("topic"), console.Right("channels"), console.Left("ends"), console.Left("stored up to"), console.Left("lost")}}
 	for _, o := range all {
-		t.Add(o.Topic, o.Channels, o.Last, o.Stored, o.Lost)
+		t.Add(o.Topic, o.Channels, o.Last, o.Stored, o.wrong())
 	}
 	out.Table(t)
 	return nil
@@ -123,7 +157,7 @@ func (k *queueBeginAnewCmd) Run(a *app) error {
 	}
 	return k.with(a, func(ctx context.Context, r *running) error {
 		out := k.console(a)
-		done := []topicOut{}
+		done, unread := []topicOut{}, 0
 		for _, name := range k.Topics {
 			t, err := node.BeginAnew(ctx, r.catalog, r.queue, name, "begin-anew")
 			if err != nil && out.JSON() && len(done) > 0 {
@@ -132,16 +166,36 @@ func (k *queueBeginAnewCmd) Run(a *app) error {
 			if err != nil {
 				return err
 			}
-			done = append(done, topicOut{Topic: name, Channels: t.Channels, Stored: placeStamp(t.Stored), Lost: t.Lost.Error()})
+			o := topicOut{Topic: name, Channels: t.Channels, Stored: placeStamp(t.Stored), Lost: t.Lost.Error()}
+			if t.Unread != nil {
+				o.Unread, unread = t.Unread.Error(), unread+1
+			}
+			done = append(done, o)
 			if !out.JSON() {
-				out.Printf("%s begins anew: %d channels go on from what is stored up to %s", name, t.Channels, placeStamp(t.Stored))
+				out.Printf("%s begins anew: %d channels go on from what is stored%s", name, t.Channels, upTo(o.Stored))
+				if o.Unread != "" {
+					out.Printf("%s: left as they were: %s", name, o.Unread)
+				}
 			}
 		}
 		if out.JSON() {
-			return out.Document(map[string]any{"topics": done})
+			if err := out.Document(map[string]any{"topics": done}); err != nil {
+				return err
+			}
+		}
+		if unread > 0 {
+			return &problem{text: "channels whose manifests cannot be read are left as they were", next: "restore the manifests, then run this again for the same topics"}
 		}
 		return nil
 	})
+}
+
+// upTo says up to when is stored; "" = nothing is.
+func upTo(stored string) string {
+	if stored == "" {
+		return ", which is nothing yet"
+	}
+	return " up to " + stored
 }
 
 // queueTime bounds what these commands do besides waiting for the storage and the broker.
