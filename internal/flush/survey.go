@@ -24,9 +24,10 @@ type Survey struct {
 
 	mu struct {
 		sync.Mutex
-		first uint64
-		ids   []int64
-		over  bool
+		first   uint64
+		ids     []int64
+		nobodys map[int64]bool // segments whose rows are nobody's concern
+		over    bool
 	}
 }
 
@@ -35,7 +36,9 @@ type Survey struct {
 // stored says of which segments the rows are nobody's concern: those that the catalog
 // has, and those of partitions that are gone.
 func NewSurvey(upTo, old uint64, stored func(segment, partition int64) bool) *Survey {
-	return &Survey{upTo: upTo, old: old, stored: stored, done: make(chan struct{})}
+	s := &Survey{upTo: upTo, old: old, stored: stored, done: make(chan struct{})}
+	s.mu.nobodys = map[int64]bool{}
+	return s
 }
 
 // Done is closed once the survey knows.
@@ -77,17 +80,21 @@ func (s *Survey) look(m *mq.Message) {
 	}
 	found := false
 	switch e.Type {
-	case wal.Insert:
+	case wal.Insert, wal.Upsert:
 		segment, partition := rowsOf(e.Body)
 		found = !s.stored(segment, partition)
-	case wal.Upsert, wal.Delete:
-		found = true // deletes after the checkpoint are in no file
+		if !found {
+			s.mu.nobodys[segment] = true // also when it is sealed, which does not say of which partition
+		}
+		found = found || e.Type == wal.Upsert // deletes after the checkpoint are in no file
+	case wal.Delete:
+		found = true
 	case wal.Seal:
 		var body qnpb.WalSeal
 		if s.mu.first == 0 || proto.Unmarshal(e.Body, &body) != nil {
 			return
 		}
-		s.mu.ids = slices.DeleteFunc(body.GetSegmentIds(), func(id int64) bool { return s.stored(id, 0) })
+		s.mu.ids = slices.DeleteFunc(body.GetSegmentIds(), func(id int64) bool { return s.mu.nobodys[id] || s.stored(id, 0) })
 	}
 	if found && s.mu.first == 0 {
 		s.mu.first = m.Timestamp

@@ -57,6 +57,8 @@ func TestASurveyFindsWhatIsNotStored(t *testing.T) {
 		"rows of the second kind": {log: []mq.Message{rows(50, wal.Upsert, 1, 3), tick(100)}, first: 50},
 		"deletes":                 {log: []mq.Message{deletes(50), tick(100)}, first: 50},
 		"a seal":                  {log: []mq.Message{rows(50, wal.Insert, 2, 3), seal(60, 1, 2), tick(100)}, first: 50, ids: []int64{2}, left: 1},
+		"a seal of dropped rows":  {log: []mq.Message{rows(45, wal.Insert, 2, 9), rows(50, wal.Insert, 3, 3), rows(51, wal.Upsert, 4, 9), seal(60, 2, 4), tick(100)}, first: 50},
+		"a seal of both":          {log: []mq.Message{rows(45, wal.Insert, 2, 9), rows(50, wal.Insert, 3, 3), seal(60, 2, 3), tick(100)}, first: 50, ids: []int64{3}, left: 1},
 		"a seal of nothing":       {log: []mq.Message{seal(60, 2), tick(100)}},
 	} {
 		t.Run(name, func(t *testing.T) {
