@@ -54,6 +54,7 @@ type scratch struct {
 	buf   []byte // decoded strings
 	seen  []uint64
 	regs  []register
+	found [1]uint64 // what a kernel finds in a register
 	stack []value
 	rows  [3][]uint64 // bitmaps of a whole segment, see Narrow
 	subs  []*scratch  // of the plans for elements, see matchPred.sub

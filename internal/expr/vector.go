@@ -23,21 +23,26 @@ type vectorOp struct {
 	slot int
 	i    int64
 	f    float64
+	div  divisor // of vArithBy that divides
 }
 
 type vectorCode uint8
 
 const (
-	vColumn  vectorCode = iota // push a column
-	vInt                       // push the constant i
-	vFloat                     // push the constant f
-	vToFloat                   // top becomes float
-	vUnder                     // the one below the top becomes float
-	vNeg                       // negate an integer
-	vNegF                      // negate a float
-	vMonths                    // add i months to a time
-	vArith                     // integer arithmetic of the two on top
-	vArithF                    // float arithmetic of the two on top
+	vColumn   vectorCode = iota // push a column
+	vInt                        // push the constant i
+	vFloat                      // push the constant f
+	vToFloat                    // top becomes float
+	vUnder                      // the one below the top becomes float
+	vNeg                        // negate an integer
+	vNegF                       // negate a float
+	vMonths                     // add i months to a time
+	vArith                      // integer arithmetic of the two on top
+	vArithF                     // float arithmetic of the two on top
+	vArithBy                    // integer arithmetic of the top and the constant i
+	vDivideBy                   // the top divided by div
+	vRestBy                     // what is left of that
+	vArithByF                   // float arithmetic of the top and the constant f
 )
 
 // vectorPred compares the results of two programs, which stand one after the
@@ -79,9 +84,11 @@ func (p *vectorPred) eval(s *scratch, b block, in, out []uint64) {
 			m &= s.regs[1].valid
 			r = p.compare(l, &s.regs[1], m)
 		case p.lf:
-			r = inRange(l.f[:], p.floats.lo, p.floats.hi)
+			s.kern.WithinFloat64(l.f[:], p.floats.lo, p.floats.hi, s.found[:])
+			r = s.found[0]
 		default:
-			r = inRange(l.i[:], p.ints.lo, p.ints.hi)
+			s.kern.WithinInt64(l.i[:], p.ints.lo, p.ints.hi, s.found[:])
+			r = s.found[0]
 		}
 		out[w] = (r ^ maskOf(p.neg)) & m
 	}
@@ -134,6 +141,10 @@ func (v *vectorOp) run(s *scratch, top, lo, hi int) int {
 		}
 		return top
 	}
+	if v.code >= vArithBy {
+		v.by(&s.regs[top-1])
+		return top
+	}
 	a, b := &s.regs[top-2], &s.regs[top-1]
 	a.valid &= b.valid
 	if v.code == vArith {
@@ -142,6 +153,87 @@ func (v *vectorOp) run(s *scratch, top, lo, hi int) int {
 		a.arithFloat(v.op, b)
 	}
 	return top - 1
+}
+
+// by does the arithmetic with a constant.
+func (v *vectorOp) by(r *register) {
+	switch v.code {
+	case vDivideBy:
+		v.div.quotients(&r.i)
+	case vRestBy:
+		v.div.rests(&r.i)
+	case vArithByF:
+		for i, x := range r.f {
+			r.f[i] = arithFloat(v.op, x, v.f)
+		}
+	default:
+		r.arithIntBy(v.op, v.i)
+	}
+}
+
+// arithIntBy is arithInt with a constant, for what does not divide by it. Rows are looked at
+// one by one only where the result of one of them is too large.
+func (r *register) arithIntBy(op arithOp, y int64) {
+	bad := int64(0)
+	switch op {
+	case opAdd:
+		for i, x := range r.i {
+			z := x + y
+			bad |= (x ^ z) & (y ^ z)
+			r.i[i] = z
+		}
+		if bad < 0 {
+			for i, z := range r.i {
+				r.valid &^= uint64((z-y^z)&(y^z)) >> 63 << i
+			}
+		}
+	case opSub:
+		for i, x := range r.i {
+			z := x - y
+			bad |= (x ^ y) & (x ^ z)
+			r.i[i] = z
+		}
+		if bad < 0 {
+			for i, z := range r.i {
+				r.valid &^= uint64((z+y^y)&(z+y^z)) >> 63 << i
+			}
+		}
+	case opMul:
+		least, most := r.i[0], r.i[0]
+		for _, x := range r.i {
+			least, most = min(least, x), max(most, x)
+		}
+		_, low := mulInt(least, y)
+		if _, high := mulInt(most, y); !low || !high {
+			r.arithIntSlowly(op, y)
+			return
+		}
+		for i := range r.i {
+			r.i[i] *= y
+		}
+	case opBitAnd:
+		for i := range r.i {
+			r.i[i] &= y
+		}
+	case opBitOr:
+		for i := range r.i {
+			r.i[i] |= y
+		}
+	case opBitXor:
+		for i := range r.i {
+			r.i[i] ^= y
+		}
+	default:
+		r.arithIntSlowly(op, y)
+	}
+}
+
+func (r *register) arithIntSlowly(op arithOp, y int64) {
+	for i, x := range r.i {
+		z, ok := arithInt(op, x, y)
+		r.i[i] = z
+		r.valid &^= uint64(1-b2i(ok)) << i
+	}
 }
 
 func fill[T any](r *[64]T, x T) {
@@ -334,6 +426,9 @@ func (p *vectorPred) compile(pl *planner, n *node, used int) {
 			}
 			p.code = append(p.code, vectorOp{code: vMonths, i: m})
 		}
+		if r.kind == nConst && r.val.months == 0 && p.by(n, r.val, l.typ) {
+			return
+		}
 		p.compile(pl, r, used+1)
 		code := vArith
 		if n.typ == kFloat {
@@ -347,4 +442,24 @@ func (p *vectorPred) compile(pl *planner, n *node, used int) {
 		}
 		p.code = append(p.code, vectorOp{code: code, op: arithOp(n.op)})
 	}
+}
+
+// by appends the arithmetic of n with a constant, what it is done to being compiled; false =
+// there is no instruction for it.
+func (p *vectorPred) by(n *node, c value, left kind) bool {
+	v := vectorOp{code: vArithBy, op: arithOp(n.op), i: c.i}
+	switch {
+	case n.typ == kFloat:
+		v.code, v.f = vArithByF, c.float()
+		if left == kInt {
+			p.code = append(p.code, vectorOp{code: vToFloat})
+		}
+	case v.op != opDiv && v.op != opMod, uint64(c.i+1) <= 2: // by -1, 0 and 1 there are no divisors
+	case v.op == opDiv:
+		v.code, v.div = vDivideBy, newDivisor(c.i)
+	default:
+		v.code, v.div = vRestBy, newDivisor(c.i)
+	}
+	p.code = append(p.code, v)
+	return true
 }
