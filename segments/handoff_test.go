@@ -151,6 +151,17 @@ func (r *rig) stall() (stalled <-chan struct{}, goOn func()) {
 	return in, sync.OnceFunc(func() { close(out) })
 }
 
+// noticed is a context that tells when somebody begins to wait for its end.
+type noticed struct {
+	context.Context
+	waits func()
+}
+
+func (n *noticed) Done() <-chan struct{} {
+	n.waits()
+	return n.Context.Done()
+}
+
 // TestALoadOfAChannelThatBeganAnewIsItsOwn: it waits for one that was under way
 // before, and does not get the error that the channel has gone.
 func TestALoadOfAChannelThatBeganAnewIsItsOwn(t *testing.T) {
@@ -163,11 +174,18 @@ func TestALoadOfAChannelThatBeganAnewIsItsOwn(t *testing.T) {
 	var err error
 	r.ch, err = r.coll.Watch("v", Position{ID: "anew", Timestamp: r.now}, []int64{1})
 	must(t, err)
-	after := r.loadLater(1)
+	waits, after := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ctx := &noticed{t.Context(), sync.OnceFunc(func() { close(waits) })}
+		after <- r.coll.Load(ctx, LoadRequest{SegmentID: 1, VChannel: "v", Path: "segments/1"})
+	}()
 	select {
+	case <-waits: // for the one under way: it has joined it
 	case err := <-after:
 		t.Fatalf("loaded beside the one under way: %v", err)
-	case <-time.After(20 * time.Millisecond): // enough to join it, mostly
+	}
+	if n := len(r.set.Loading()); n != 1 {
+		t.Fatalf("%d loads are under way", n)
 	}
 	goOn()
 	if err := <-before; !errclass.Is(err, errclass.Closed) && !errclass.Is(err, errclass.Conflict) {
