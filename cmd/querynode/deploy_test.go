@@ -133,8 +133,16 @@ func mounted(t *testing.T, all []manifest) *config.Config {
 	return cfg
 }
 
-func TestTheStatefulSetFitsTheNode(t *testing.T) {
-	all := manifests(t, filepath.Join(deployed, "kubernetes/querynode.yaml"))
+// inKubernetes runs a test for each manifest.
+func inKubernetes(t *testing.T, test func(t *testing.T, all []manifest)) {
+	for _, name := range []string{"querynode.yaml", "querynode-pulsar.yaml"} {
+		t.Run(name, func(t *testing.T) { test(t, manifests(t, filepath.Join(deployed, "kubernetes", name))) })
+	}
+}
+
+func TestTheStatefulSetFitsTheNode(t *testing.T) { inKubernetes(t, setFitsNode) }
+
+func setFitsNode(t *testing.T, all []manifest) {
 	cfg := mounted(t, all)
 	set := byKind(t, all, "StatefulSet")
 	var s statefulSet
@@ -142,8 +150,8 @@ func TestTheStatefulSetFitsTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod := s.Template.Spec
-	if s.Replicas != 1 || cfg.Queue.Kind != "embedded" {
-		t.Errorf("%d replicas with queue.kind %s", s.Replicas, cfg.Queue.Kind)
+	if several := s.Replicas > 1; several != (cfg.Queue.Kind == "pulsar") || several == cfg.Node.Standalone || several && cfg.Storage.URL == "" {
+		t.Errorf("%d replicas with queue.kind %s, node.standalone %t and storage.url %q", s.Replicas, cfg.Queue.Kind, cfg.Node.Standalone, cfg.Storage.URL)
 	}
 	if s.PodManagementPolicy != "Parallel" {
 		t.Errorf("with podManagementPolicy %q a pod that is not ready keeps its image and configuration, whatever is applied", s.PodManagementPolicy)
@@ -202,7 +210,9 @@ func TestTheStatefulSetFitsTheNode(t *testing.T) {
 }
 
 // TestThePodMayRunWhereRestrictedIsEnforced: what the Pod Security Standard of this name wants.
-func TestThePodMayRunWhereRestrictedIsEnforced(t *testing.T) {
+func TestThePodMayRunWhereRestrictedIsEnforced(t *testing.T) { inKubernetes(t, podIsRestricted) }
+
+func podIsRestricted(t *testing.T, all []manifest) {
 	type seccomp struct{ Type string }
 	var s struct {
 		Template struct {
@@ -223,7 +233,7 @@ func TestThePodMayRunWhereRestrictedIsEnforced(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(byKind(t, manifests(t, filepath.Join(deployed, "kubernetes/querynode.yaml")), "StatefulSet").Spec, &s); err != nil {
+	if err := json.Unmarshal(byKind(t, all, "StatefulSet").Spec, &s); err != nil {
 		t.Fatal(err)
 	}
 	pod := s.Template.Spec
@@ -246,8 +256,9 @@ func TestThePodMayRunWhereRestrictedIsEnforced(t *testing.T) {
 }
 
 // TestTheNetworkPolicyNamesPortsOfThePod; with their protocol, or each apply changes the policy.
-func TestTheNetworkPolicyNamesPortsOfThePod(t *testing.T) {
-	all := manifests(t, filepath.Join(deployed, "kubernetes/querynode.yaml"))
+func TestTheNetworkPolicyNamesPortsOfThePod(t *testing.T) { inKubernetes(t, policyFitsPod) }
+
+func policyFitsPod(t *testing.T, all []manifest) {
 	var s statefulSet
 	var p struct {
 		PodSelector struct{ MatchLabels map[string]string }
@@ -279,6 +290,33 @@ func TestTheNetworkPolicyNamesPortsOfThePod(t *testing.T) {
 	slices.Sort(named)
 	if slices.Sort(has); !slices.Equal(named, has) {
 		t.Errorf("the policy names %q, the pod has %q", named, has)
+	}
+}
+
+// TestSeveralNodesGoOneAtATime, and have the time that their brokers may take.
+func TestSeveralNodesGoOneAtATime(t *testing.T) {
+	all := manifests(t, filepath.Join(deployed, "kubernetes/querynode-pulsar.yaml"))
+	var set statefulSet
+	var budget struct {
+		MaxUnavailable int
+		Selector       struct{ MatchLabels map[string]string }
+	}
+	for kind, into := range map[string]any{"StatefulSet": &set, "PodDisruptionBudget": &budget} {
+		if err := json.Unmarshal(byKind(t, all, kind).Spec, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if budget.MaxUnavailable != 1 || !maps.Equal(budget.Selector.MatchLabels, set.Selector.MatchLabels) {
+		t.Errorf("%d of the pods with %v may be away, there are %d with %v", budget.MaxUnavailable, budget.Selector.MatchLabels, set.Replicas, set.Selector.MatchLabels)
+	}
+	if cfg := mounted(t, all); cfg.Shutdown.Total <= 2*cfg.Pulsar.OperationTimeout {
+		t.Errorf("shutdown.total is %s, a call of the broker may take %s", cfg.Shutdown.Total, cfg.Pulsar.OperationTimeout)
+	}
+	// A budget of one pod would hold up its machine for ever, or mean nothing.
+	for _, m := range manifests(t, filepath.Join(deployed, "kubernetes/querynode.yaml")) {
+		if m.Kind == "PodDisruptionBudget" || m.Kind == "HorizontalPodAutoscaler" {
+			t.Errorf("a %s for one node", m.Kind)
+		}
 	}
 }
 

@@ -228,6 +228,21 @@ func lines(texts []string) (all []string) {
 	return all
 }
 
+// segmentsOf is how many segments, in words.
+func segmentsOf(n int) string {
+	if n == 1 {
+		return "1 segment"
+	}
+	return fmt.Sprintf("%d segments", n)
+}
+
+func beingLoaded(n int) string {
+	if n == 1 {
+		return segmentsOf(n) + " is being loaded"
+	}
+	return segmentsOf(n) + " are being loaded"
+}
+
 func without(segs []segments.SegmentStatus, broken int, channels []node.ChannelStatus) (all []string) {
 	for _, s := range segs {
 		if s.State == "quarantined" {
@@ -235,10 +250,13 @@ func without(segs []segments.SegmentStatus, broken int, channels []node.ChannelS
 		}
 	}
 	if broken > 0 {
-		all = append(all, fmt.Sprintf("%d segments cannot be loaded, see querynode status", broken))
+		all = append(all, segmentsOf(broken)+" cannot be loaded, see querynode status")
 	}
 	for _, c := range channels {
-		if c.Quarantined > 0 {
+		switch {
+		case c.Quarantined == 1:
+			all = append(all, fmt.Sprintf("1 message of %s could not be applied and was set aside", c.VChannel))
+		case c.Quarantined > 1:
 			all = append(all, fmt.Sprintf("%d messages of %s could not be applied and were set aside", c.Quarantined, c.VChannel))
 		}
 	}
@@ -267,7 +285,7 @@ func (s *Server) missing() []string {
 		}
 	}
 	if n := len(p.Node.Segments().Loading()); n > 0 {
-		all = append(all, fmt.Sprintf("%d segments are being loaded", n))
+		all = append(all, beingLoaded(n))
 	}
 	if len(all) == 0 {
 		all = []string{"collections and logs are being opened"}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,12 @@ func TestAReadyNodeSaysWhatItDoesWithout(t *testing.T) {
 	want := "segment 7 of v is not searched any more: panicked three times\n2 segments cannot be loaded, see querynode status\n3 messages of v could not be applied and were set aside"
 	if got != want {
 		t.Errorf("got %q", got)
+	}
+	if got := without(nil, 1, []node.ChannelStatus{{VChannel: "v", Quarantined: 1}}); !slices.Equal(got, []string{"1 segment cannot be loaded, see querynode status", "1 message of v could not be applied and was set aside"}) {
+		t.Errorf("of one each: %q", got)
+	}
+	if one, two := beingLoaded(1), beingLoaded(2); one != "1 segment is being loaded" || two != "2 segments are being loaded" {
+		t.Errorf("%q, %q", one, two)
 	}
 }
 

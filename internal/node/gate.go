@@ -167,12 +167,16 @@ func stillLoading(coll *catalog.Collection, segs []catalog.Segment, why error) e
 		names = append(names, "...")
 	}
 	text := strings.Join(names, ", ")
-	if why != nil {
-		return errclass.Wrap(why, errclass.Retryable, "%d segments of collection %q with %d rows are not loaded yet: %s; try again, or set allow_partial to be answered without them. The last try",
-			len(segs), coll.Name, rows, text)
+	noun, are, them := "segments", "are", "them"
+	if len(segs) == 1 {
+		noun, are, them = "segment", "is", "it"
 	}
-	return errclass.New(errclass.Retryable, "%d segments of collection %q with %d rows are still being loaded: %s; try again, or set allow_partial to be answered without them",
-		len(segs), coll.Name, rows, text)
+	if why != nil {
+		return errclass.Wrap(why, errclass.Retryable, "%d %s of collection %q with %d rows %s not loaded yet: %s; try again, or set allow_partial to be answered without %s. The last try",
+			len(segs), noun, coll.Name, rows, are, text, them)
+	}
+	return errclass.New(errclass.Retryable, "%d %s of collection %q with %d rows %s still being loaded: %s; try again, or set allow_partial to be answered without %s",
+		len(segs), noun, coll.Name, rows, are, text, them)
 }
 
 // arrived says that a segment has been found loaded.

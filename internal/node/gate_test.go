@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/mq"
@@ -283,4 +284,19 @@ func TestAChannelThatFailsWhileSegmentsAreLoadedBeginsAnew(t *testing.T) {
 	release()
 	must(t, <-loaded)
 	n.has(120)
+}
+
+// TestOneSegmentIsSaidAsOne, and several as such, with or without the reason.
+func TestOneSegmentIsSaidAsOne(t *testing.T) {
+	c := &catalog.Collection{Name: "c"}
+	one, two := []catalog.Segment{{ID: 4, Rows: 7}}, []catalog.Segment{{ID: 4, Rows: 7}, {ID: 5, Rows: 1}}
+	for err, want := range map[error]string{
+		stillLoading(c, one, nil):                      `1 segment of collection "c" with 7 rows is still being loaded: 4; try again, or set allow_partial to be answered without it`,
+		stillLoading(c, two, nil):                      `2 segments of collection "c" with 8 rows are still being loaded: 4, 5; try again, or set allow_partial to be answered without them`,
+		stillLoading(c, one, context.DeadlineExceeded): `1 segment of collection "c" with 7 rows is not loaded yet: 4; try again, or set allow_partial to be answered without it. The last try: context deadline exceeded`,
+	} {
+		if err.Error() != want || !errclass.Is(err, errclass.Retryable) {
+			t.Errorf("%v", err)
+		}
+	}
 }
