@@ -1,0 +1,211 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/dispatcher"
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/internal/ingest"
+	"github.com/querynode/querynode/segments"
+)
+
+// watch is a vchannel that this node follows.
+type watch struct {
+	pchannel string
+	channel  *segments.Channel
+	handle   *dispatcher.Handle
+	from     uint64 // timestamp of the checkpoint at which it began
+	sink     *ingest.Sink
+	watched  context.Context // until it is not watched any more
+	end      context.CancelFunc
+}
+
+// watch follows what is not followed yet. The caller has the turn.
+func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, names []string) error {
+	vchannels, err := pick(coll, names)
+	if err != nil {
+		return err
+	}
+	if s.coll == nil || coll.Version > s.version {
+		info, err := collectionInfo(coll)
+		if err != nil {
+			return err
+		}
+		if s.coll == nil {
+			s.coll = n.o.Segments.Add(info)
+		} else {
+			s.coll.Update(info) // changed through another node, perhaps
+		}
+		s.version = coll.Version
+	}
+	if err := n.letGoOfDropped(ctx, s, coll); err != nil {
+		return err
+	}
+	for _, v := range vchannels {
+		n.mu.Lock()
+		w, again := s.channels[v.Name], s.wanted[v.Name]
+		n.mu.Unlock()
+		if w != nil && w.handle.State() != dispatcher.Failed {
+			continue
+		}
+		var err error
+		if !again {
+			err = n.watchOne(ctx, s, coll, v)
+		} else {
+			err = n.watchAnew(ctx, s, coll, v)
+		}
+		if unreadable(err) {
+			err = errors.Wrap(err, "restore the manifest that is damaged, or update this node if it is of a newer one")
+		}
+		if err != nil {
+			return errors.Wrapf(err, "watch channel %s", v.Name)
+		}
+	}
+	return nil
+}
+
+// watchAnew begins a channel again, whose subscription has ended for good, from
+// the checkpoint.
+func (n *Node) watchAnew(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
+	over := s.coll.Anew()
+	defer over()
+	had := append(sealedOf(s.coll, v.Name), n.askedOf(s)...) // those of an earlier try, too
+	n.mu.Lock()
+	before := s.channels[v.Name]
+	n.mu.Unlock()
+	if err := n.unwatch(ctx, s, v.Name); err != nil {
+		return err
+	}
+	n.ask(s, had...)
+	if err := n.watchOne(ctx, s, coll, v); err != nil {
+		return err
+	}
+	if before == nil || errclass.Is(before.handle.Err(), errclass.Position) {
+		if err := n.begins(ctx, s, v); err != nil {
+			return err
+		}
+	}
+	over() // what is still to be loaded, reads wait for elsewhere
+	return errors.Wrap(n.loadAgain(ctx, s, coll, had), "load its segments again")
+}
+
+// loadAgain loads those of segments that a channel had and that were dropped when
+// it began anew, because deletes have passed them by. Until then reads wait.
+func (n *Node) loadAgain(ctx context.Context, s *serving, coll *catalog.Collection, had []int64) error {
+	had = slices.DeleteFunc(had, func(id int64) bool {
+		loaded := s.coll.Loaded(id)
+		if loaded {
+			n.arrived(s, id)
+		}
+		return loaded
+	})
+	if len(had) == 0 || s.whole.Load() {
+		return nil // who serves all of it loads what is missing
+	}
+	_, err := n.load(ctx, s, coll, had)
+	return err
+}
+
+func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	over, err := n.noLooks(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	defer over()
+	c, err := n.o.Catalog.Channel(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	from, err := n.checkpointOf(ctx, c, v.PChannel)
+	if err != nil {
+		return err
+	}
+	var flushed []int64
+	for _, seg := range c.Segments {
+		flushed = append(flushed, seg.ID)
+	}
+	// Before a read can find the channel.
+	n.expect(s, v.Name, c.Segments)
+	ch, err := s.coll.Watch(v.Name, segments.Position(from), flushed)
+	if err != nil {
+		n.expect(s, v.Name, nil)
+		return err
+	}
+	sink := ingest.NewSink(ch, ingest.Options{Logger: n.o.Logger, Refresh: n.refreshSchema, OnDropCollection: func(int64) { n.names.forget(); n.Kick() }})
+	h, err := n.o.Dispatcher.Subscribe(ctx, dispatcher.Subscription{PChannel: v.PChannel, VChannel: v.Name, From: from, Sink: sink})
+	if err != nil {
+		s.coll.Unwatch(v.Name)
+		n.expect(s, v.Name, nil)
+		return err
+	}
+	watched, end := context.WithCancel(context.Background())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.wanted[v.Name] = true
+	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end}
+	n.changedLocked()
+	return nil
+}
+
+// unwatch ends one subscription and drops the channel's growing segments. If ctx
+// ends before the flusher has let go of the channel, it stays as it was.
+func (n *Node) unwatch(ctx context.Context, s *serving, vchannel string) error {
+	w := n.takeOut(s, vchannel)
+	if w == nil {
+		return nil
+	}
+	if err := n.flusher.Forget(ctx, vchannel); err != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		s.channels[vchannel] = w
+		n.changedLocked()
+		return errors.Wrapf(err, "unwatch channel %s", vchannel)
+	}
+	return n.endWatch(ctx, s, w)
+}
+
+// takeOut takes a channel off the list, so that nobody begins anything with it.
+func (n *Node) takeOut(s *serving, vchannel string) *watch {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := s.channels[vchannel]
+	if w != nil {
+		delete(s.channels, vchannel)
+		n.changedLocked()
+	}
+	return w
+}
+
+func (n *Node) endWatch(ctx context.Context, s *serving, w *watch) error {
+	w.end()
+	err := w.handle.Close(ctx)
+	s.coll.Unwatch(w.channel.Name())
+	n.expect(s, w.channel.Name(), nil)
+	return errors.Wrapf(err, "unwatch channel %s", w.channel.Name())
+}
+
+// watched lists the channels for the flusher.
+func (n *Node) watched() []flush.Channel {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []flush.Channel
+	for _, s := range n.mu.serving {
+		for _, w := range s.channels {
+			out = append(out, flush.Channel{Channel: w.channel, PChannel: w.pchannel})
+		}
+	}
+	slices.SortFunc(out, func(a, b flush.Channel) int {
+		if a.Name() < b.Name() {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
