@@ -137,6 +137,10 @@ func nextStep(reason, text string, inFilter bool) string {
 		return "load it with \"querynode load COLLECTION\""
 	case has("no field"), has("no such field"), has("no vector field"), has("output field"):
 		return "the fields are listed by \"querynode collection describe\""
+	case has("exactly one primary key field, got 0"):
+		return "mark it: --field id:int64:pk"
+	case has("at least one vector field"):
+		return "add one: --field 'vector:vector(128)'"
 	case has("allow_partial"):
 		return "--allow-partial answers without what is missing, and names it; \"querynode status\" says what is wrong with it"
 	}

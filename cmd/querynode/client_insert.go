@@ -114,6 +114,10 @@ func (s *insertCmd) insert(ctx context.Context, a *app, c *client, coll *qnpb.Co
 	if c.out.JSON() {
 		return c.out.Document(map[string]any{"rows": done, "timestamp": last})
 	}
+	if done == 0 {
+		c.out.Printf("nothing was written to %s: there are no rows", s.Collection)
+		return nil
+	}
 	c.out.Printf("%s written to %s (timestamp %d)", console.Several(done, "row"), s.Collection, last)
 	return nil
 }
@@ -158,8 +162,10 @@ func (s *insertCmd) stopped(err error, addr string, done int64) error {
 		p = &problem{text: err.Error(), cause: err}
 	}
 	out := *p
-	out.text += fmt.Sprintf(" (%s written before, and safe)", console.Several(done, "row"))
-	if done > 0 {
+	if done == 0 {
+		out.text += " (nothing was written)"
+	} else {
+		out.text += fmt.Sprintf(" (%s written before, and safe)", console.Several(done, "row"))
 		hint := "repeat with --upsert: rows that are there already are not doubled"
 		out.next = strings.TrimPrefix(out.next+"; then "+hint, "; then ")
 	}

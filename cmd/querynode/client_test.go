@@ -97,6 +97,13 @@ func TestTheLifeOfACollectionAtTheShell(t *testing.T) {
 
 	contains(t, sh.ok("collection", "create", "points", "--field", "id:int64:pk", "--field", "v:vector(4)", "--index", "v:HNSW:L2:M=8"), "created points", "FloatVector(4)", "HNSW L2 M=8")
 	contains(t, sh.ok("insert", "points", rows, "--batch", "64"), "300 rows written to points")
+	empty := filepath.Join(t.TempDir(), "empty.jsonl")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, sh.ok("insert", "points", empty), "nothing was written to points: there are no rows")
+	sh.fails(exitError, []string{"got 0", "--field id:int64:pk"}, "collection", "create", "keyless", "--field", "v:vector(2)")
+	sh.fails(exitError, []string{"at least one vector field", "vector(128)"}, "collection", "create", "flat", "--field", "id:int64:pk")
 	if out := sh.ok("query", "points", "--count", "--consistency", "strong"); out != "300\n" {
 		t.Errorf("count is %q", out)
 	}

@@ -144,6 +144,9 @@ func (t *textRows) csvLines(in io.Reader) (func() (map[string]json.RawMessage, e
 	for i, name := range head {
 		name = strings.TrimSpace(name)
 		f, err := t.field(name)
+		if at := strings.IndexAny(name, ";\t|"); err != nil && at >= 0 && len(head) == 1 {
+			return nil, t.bad("", errors.Newf("want commas between the names of the fields, not %q", name[at]))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -271,6 +274,13 @@ func (t *textRows) add(row map[string]json.RawMessage, columns []typedColumn, me
 	for i := range columns {
 		name := columns[i].field.Name
 		if err := columns[i].add(row[name]); err != nil {
+			if row[name] == nil { // it may be there under a name that is mistyped
+				for _, other := range sortedKeys(row) {
+					if _, err := t.field(other); err != nil {
+						return err
+					}
+				}
+			}
 			return t.bad(name, err)
 		}
 		delete(row, name)

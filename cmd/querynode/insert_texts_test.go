@@ -78,6 +78,9 @@ func TestWhatIsWrongWithARowIsSaidWithLineAndField(t *testing.T) {
 	for _, x := range []struct{ format, text, want string }{
 		{"jsonl", `{"id": 1, "v": [1, 2], "x": 3}`, `line 1, field "x": the collection has no such field`},
 		{"jsonl", "\n{\"id\": 1}", `line 2, field "v": no value, and the field is neither nullable`},
+		{"jsonl", `{"id": 1, "V": [1, 2], "w": "a"}`, `line 1, field "V": the collection has no such field`},
+		{"csv", "id;v;w\n1;x;y\n", `line 1: want commas between the names of the fields, not ';'`},
+		{"csv", "id\tv\n", `line 1: want commas between the names of the fields, not '\t'`},
 		{"jsonl", `{"id": 1.5, "v": [1, 2]}`, `field "id": 1.5 is not of type Int64`},
 		{"jsonl", `{"id": null, "v": [1, 2]}`, `field "id": no value`},
 		{"jsonl", `{"id": 1, "v": [1]}`, `field "v": the vector has 1 values, the field's have 2`},

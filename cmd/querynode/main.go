@@ -121,6 +121,10 @@ func run(a *app, args []string, exit func(int)) int {
 	}
 	cmd, err := parser.Parse(args)
 	if err != nil {
+		if instead := insteadOf(err); instead != "" {
+			fmt.Fprintf(a.stderr, "querynode: there is no command %q: %s\nSee: querynode --help\n", args[0], instead)
+			return exitUsage
+		}
 		fmt.Fprintf(a.stderr, "querynode: %v\nSee: %s --help\n", err, nearest(err))
 		return exitUsage
 	}
@@ -146,6 +150,33 @@ func nearest(err error) string {
 		}
 	}
 	return "querynode"
+}
+
+// insteadOf says what to write for a command of other tools; "" = nothing is known of it.
+func insteadOf(err error) string {
+	rest, ok := strings.CutPrefix(err.Error(), "unexpected argument ")
+	if !ok || nearest(err) != "querynode" {
+		return ""
+	}
+	word, _, _ := strings.Cut(rest, ",")
+	switch word {
+	case "get":
+		return `querynode query COLLECTION --filter 'id in [1, 2]'`
+	case "count":
+		return "querynode query COLLECTION --count"
+	case "upsert":
+		return "querynode insert COLLECTION FILE --upsert"
+	case "list", "ls", "create", "describe", "drop":
+		if word == "ls" {
+			word = "list"
+		}
+		return "querynode collection " + word + "; so for partition, alias and index"
+	case "info", "stats":
+		return "querynode status, or querynode collection describe COLLECTION"
+	case "start":
+		return "querynode serve"
+	}
+	return ""
 }
 
 type versionCmd struct{}

@@ -51,6 +51,11 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		want          string
 	}{
 		{nil, []string{"bogus"}, "bogus"},
+		{nil, []string{"serach", "words"}, `did you mean "search"?`},
+		{nil, []string{"get", "words"}, `there is no command "get": querynode query COLLECTION --filter`},
+		{nil, []string{"upsert", "words", "x"}, "querynode insert COLLECTION FILE --upsert"},
+		{nil, []string{"drop", "words"}, "querynode collection drop"},
+		{nil, []string{"query", "words", "count"}, "unexpected argument count\nSee: querynode query --help"},
 		{nil, []string{"serve", "--bogus"}, "--bogus"},
 		{nil, []string{"serve", "--set", "grpc.lisen=x", "--log-level", "loud"}, "2 problems"},
 		{[]string{"QUERYNODE_GRPC_LISEN=x"}, []string{"serve"}, "did you mean QUERYNODE_GRPC_LISTEN?"},
