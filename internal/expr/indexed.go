@@ -235,7 +235,8 @@ func (r *rangePred[T]) lookup(ix Indexes, n int) *lookup {
 	if !ok {
 		return nil
 	}
-	return newLookup(o.Count(r.lo, r.hi), n, r.neg, o.Valid(), func(out []uint64) { o.Add(r.lo, r.hi, out) })
+	s := o.Span(r.lo, r.hi)
+	return newLookup(s.Rows(), n, r.neg, o.Valid(), func(out []uint64) { o.AddSpan(s, out) })
 }
 
 // listed is a lookup of a list of values.
@@ -244,13 +245,14 @@ func listed[T scalarindex.Value](o *scalarindex.Ordered[T], list []T, neg bool, 
 	if len(list)*search > n {
 		return nil
 	}
-	rows := 0
-	for _, x := range list {
-		rows += o.Count(x, x)
+	rows, spans := 0, make([]scalarindex.Span, len(list))
+	for i, x := range list {
+		spans[i] = o.Span(x, x)
+		rows += spans[i].Rows()
 	}
 	l := newLookup(rows, n, neg, o.Valid(), func(out []uint64) {
-		for _, x := range list {
-			o.Add(x, x, out)
+		for _, s := range spans {
+			o.AddSpan(s, out)
 		}
 	})
 	l.price += len(list) * search

@@ -85,6 +85,10 @@ func (l *lexer) next() (token, error) {
 	case isDigit(c), c == '.' && start+1 < len(l.text) && isDigit(l.text[start+1]):
 		return l.number(start)
 	}
+	if strings.IndexByte("()[]{},+-/%^", c) >= 0 { // no longer operator begins so
+		l.pos++
+		return token{kind: tOp, pos: start, end: l.pos, text: l.text[start:l.pos]}, nil
+	}
 	for _, op := range operators {
 		if strings.HasPrefix(l.text[start:], op) {
 			l.pos += len(op)

@@ -119,3 +119,21 @@ func TestValidityWords(t *testing.T) {
 		}
 	})
 }
+
+// TestElementsOfListsAreReadAlikeAloneOrCalculated: what follows a literal may make it a part of something.
+func TestElementsOfListsAreReadAlikeAloneOrCalculated(t *testing.T) {
+	s := parseSchema(t, benchSchema)
+	for short, long := range map[string]string{
+		"a in [7, 3, -2, 5]": "a in [1 + 2 * 3, (3), -2, 5]", "f in [1.5, 2.0]": "f in [0.5 + 1, 2.0]", `color in ["a", "b"]`: `color in [("a"), 'b']`,
+		"a in [1, 2, 3]": "a in [1,2, 3,]", "a in [-9223372036854775808]": "a in [ -9223372036854775807 - 1 ]",
+	} {
+		if a, b := mustCompile(t, s, short, nil).String(), mustCompile(t, s, long, nil).String(); a != b {
+			t.Errorf("%s is %s, %s is %s", short, a, long, b)
+		}
+	}
+	for _, bad := range []string{"a in [1 2]", "a in [1", "a in [1,", "a in [9223372036854775808]", `color in ["a" "b"]`, "a in [1 == 1 and a > 2]", "a in [1 +]"} {
+		if _, err := Compile(bad, s, nil); err == nil {
+			t.Errorf("%s compiles", bad)
+		}
+	}
+}

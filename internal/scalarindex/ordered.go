@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sort"
+	"unsafe"
 )
 
 // Value is what an ordered column holds.
@@ -23,6 +24,7 @@ const maxCuts = 64
 type Ordered[T Value] struct {
 	values []T      // the column's, by row
 	rows   []uint32 // by value, then by row; without nulls and NaNs
+	marks  []T      // the value at each markEvery-th place in rows: a search ends among few rows, whose values are anywhere
 	cuts   []int    // ascending places in rows; the first is 0, the last len(rows)
 	below  [][]uint64
 	valid  []uint64 // rows that are not null
@@ -58,6 +60,10 @@ func NewOrdered[T Value](ctx context.Context, values []T, valid []bool) (*Ordere
 	o.rows = make([]uint32, len(pairs))
 	for i, p := range pairs {
 		o.rows[i] = p.row
+	}
+	o.marks = make([]T, 0, (len(o.rows)+markEvery-1)/markEvery)
+	for at := 0; at < len(o.rows); at += markEvery {
+		o.marks = append(o.marks, o.at(at))
 	}
 	o.cut()
 	return o, ctx.Err()
@@ -124,7 +130,7 @@ func (o *Ordered[T]) cut() {
 // end is where the rows end whose value is that of place at.
 func (o *Ordered[T]) end(at int) int {
 	v := o.at(at)
-	return at + sort.Search(len(o.rows)-at, func(i int) bool { return o.at(at+i) > v })
+	return o.after(v)
 }
 
 func (o *Ordered[T]) at(i int) T { return o.values[o.rows[i]] }
@@ -135,40 +141,65 @@ func setRows(bits []uint64, rows []uint32) {
 	}
 }
 
-// span is where the rows with lo <= value <= hi are.
-func (o *Ordered[T]) span(lo, hi T) (from, to int) {
-	n := len(o.rows)
-	from = sort.Search(n, func(i int) bool { return o.at(i) >= lo })
-	return from, from + sort.Search(n-from, func(i int) bool { return o.at(from+i) > hi })
+// markEvery is after how many rows there is a mark.
+const markEvery = 64
+
+// near returns the places between which the first row is that has a value of at least v; with
+// after, of more than v.
+func (o *Ordered[T]) near(v T, after bool) (from, to int) {
+	lo, hi := 0, len(o.marks)
+	for lo < hi {
+		if m := int(uint(lo+hi) >> 1); o.marks[m] < v || after && o.marks[m] == v {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return max(0, (lo-1)*markEvery), min(lo*markEvery, len(o.rows))
+}
+
+// from is the place of the first row with a value of at least v.
+func (o *Ordered[T]) from(v T) int {
+	from, to := o.near(v, false)
+	return from + sort.Search(to-from, func(i int) bool { return o.at(from+i) >= v })
+}
+
+// after is the place of the first row with a value above v.
+func (o *Ordered[T]) after(v T) int {
+	from, to := o.near(v, true)
+	return from + sort.Search(to-from, func(i int) bool { return o.at(from+i) > v })
+}
+
+// Span is rows whose values follow one another.
+type Span struct{ from, to int }
+
+// Rows is how many they are.
+func (s Span) Rows() int { return s.to - s.from }
+
+// Span is the rows with lo <= value <= hi.
+func (o *Ordered[T]) Span(lo, hi T) Span {
+	from := o.from(lo)
+	return Span{from, max(from, o.after(hi))}
 }
 
 // Count is the number of rows with lo <= value <= hi.
-func (o *Ordered[T]) Count(lo, hi T) int {
-	from, to := o.span(lo, hi)
-	return to - from
-}
+func (o *Ordered[T]) Count(lo, hi T) int { return o.Span(lo, hi).Rows() }
 
 // Add adds the rows with lo <= value <= hi.
-func (o *Ordered[T]) Add(lo, hi T, out []uint64) { o.add(out, lo, hi) }
+func (o *Ordered[T]) Add(lo, hi T, out []uint64) { o.AddSpan(o.Span(lo, hi), out) }
+
+// AddSpan adds the rows of a Span of this index.
+func (o *Ordered[T]) AddSpan(s Span, out []uint64) { o.addSpan(out, s.from, s.to) }
 
 // From is the number of rows with a value of at least lo.
-func (o *Ordered[T]) From(lo T) int {
-	return len(o.rows) - sort.Search(len(o.rows), func(i int) bool { return o.at(i) >= lo })
-}
+func (o *Ordered[T]) From(lo T) int { return len(o.rows) - o.from(lo) }
 
 // AddBetween adds the rows with lo <= value < hi, or all from lo on if there is no hi.
 func (o *Ordered[T]) AddBetween(lo T, hi *T, out []uint64) {
-	n := len(o.rows)
-	from := sort.Search(n, func(i int) bool { return o.at(i) >= lo })
-	to := n
+	from, to := o.from(lo), len(o.rows)
 	if hi != nil {
-		to = from + sort.Search(n-from, func(i int) bool { return o.at(from+i) >= *hi })
+		to = max(from, o.from(*hi))
 	}
-	o.addSpan(out, from, to)
-}
-
-func (o *Ordered[T]) add(out []uint64, lo, hi T) {
-	from, to := o.span(lo, hi)
 	o.addSpan(out, from, to)
 }
 
@@ -199,5 +230,6 @@ func (o *Ordered[T]) Valid() []uint64 { return o.valid }
 
 // Bytes is the memory the index takes.
 func (o *Ordered[T]) Bytes() int64 {
-	return int64(4*len(o.rows) + 8*len(o.valid)*len(o.cuts))
+	var v T
+	return int64(4*len(o.rows)+8*len(o.valid)*len(o.cuts)) + int64(len(o.marks))*int64(unsafe.Sizeof(v))
 }
