@@ -20,6 +20,9 @@ type shortCentres struct {
 	exact []float32 // as bias, of the centres themselves; n
 }
 
+// blockBytes is the size of a block of codes.
+func (c *shortCentres) blockBytes() int { return vec.FastScanQuads(c.pq.parts) * vec.FastScanQuad }
+
 // Of short codes of centres.
 const (
 	// shortLeast is the number of centres from which on they have short codes.
@@ -239,7 +242,7 @@ func (x *ivf) estimateLists(want, least int, s *Scratch) vec.Affine {
 	quads := vec.FastScanQuads(c.pq.parts)
 	aff := x.forLists(x.tables(c.pq, x.factor(), s), v.length)
 	blocks := len(c.bias) / vec.FastScanBlock
-	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, x.shortLimit(want, nil, aff, s), v.rows, v.dist)
+	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, x.shortLimit(want, c.blocks, c.bias, aff, s), v.rows, v.dist)
 	if hits < least {
 		hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, nil, aff, math.MaxFloat32, v.rows, v.dist)
 	}
@@ -250,20 +253,13 @@ func (x *ivf) estimateLists(want, least int, s *Scratch) vec.Affine {
 // shortStep is one of how many blocks of short codes shortLimit looks at.
 const shortStep = 8
 
-// shortLimit guesses below which estimate there are a few more centres than wanted, of
-// those in some, or all (nil). It uses s.ivf.rows, dist and near.
-func (x *ivf) shortLimit(want int, some []uint32, aff vec.Affine, s *Scratch) float32 {
-	v, c := &s.ivf, x.lists.short
-	quads, seen := vec.FastScanQuads(c.pq.parts), 0
-	size := quads * vec.FastScanQuad
-	for b := 0; b < len(c.bias)/vec.FastScanBlock; b += shortStep {
-		var masks []uint32
-		if some != nil {
-			if masks = some[b : b+1]; masks[0] == 0 {
-				continue
-			}
-		}
-		seen += x.kern.FastScanBelow(c.blocks[b*size:], quads, 1, v.lut, c.bias[b*vec.FastScanBlock:], masks, aff, math.MaxFloat32, v.rows[seen:], v.dist[seen:])
+// shortLimit guesses below which estimate there are a few more centres than wanted, of those with the
+// short codes in blocks. It uses s.ivf.rows, dist and near.
+func (x *ivf) shortLimit(want int, blocks []byte, bias []float32, aff vec.Affine, s *Scratch) float32 {
+	v, c, seen := &s.ivf, x.lists.short, 0
+	quads, size := vec.FastScanQuads(c.pq.parts), c.blockBytes()
+	for b := 0; b < len(bias)/vec.FastScanBlock; b += shortStep {
+		seen += x.kern.FastScanBelow(blocks[b*size:], quads, 1, v.lut, bias[b*vec.FastScanBlock:], nil, aff, math.MaxFloat32, v.rows[seen:], v.dist[seen:])
 	}
 	at := 2 + want/shortStep
 	if at += at / 4; at+at/smallestMore >= seen {

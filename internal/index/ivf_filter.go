@@ -153,6 +153,9 @@ func (k *looker) enough(i int) bool {
 // looks reports whether it is looked up which rows of lists are allowed.
 func (p *plan) looks() bool { return p.allowed != nil && !p.dense }
 
+// whole reports whether codes of all allowed rows are read.
+func (p *plan) whole() bool { return p.marks != nil && p.marks.whole != nil }
+
 // packed is what is packed of the rows that are allowed, nil if nothing is.
 func (p *plan) packed() *packed {
 	if p.marks == nil || p.dense {

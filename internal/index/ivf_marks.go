@@ -12,8 +12,8 @@ const (
 	// each row of the index and what is packed, see packMost.
 	marksKept = 4
 	// marksRows is for how many rows that are packed one search more passes before the next
-	// filter is marked.
-	marksRows = 256
+	// filter is marked, and wholeRows the same of those with whole codes.
+	marksRows, wholeRows = 256, 32
 	// marksLeast is how many rows a filter allows that is worth it: fewer are scanned.
 	marksLeast = 1 << 11
 )
@@ -25,25 +25,33 @@ type marks struct {
 	masks    []uint32 // of all blocks
 	counts   []uint32 // allowed rows, by list
 	lists    int      // with such rows
-	some     []uint32 // which they are, a word for each 32
+	centres  rowCodes // short codes of the centres of these, if there are any; at is which lists they are
 	crowd    float64  // how crowded these lists are
-	packed   *packed  // nil: they are too many, or have no 4-bit codes
+	packed   *packed  // nil: they are too many, or have no 4-bit codes, or whole are read
+	whole    *whole   // nil: they are too many, or these err too far
 }
 
 // learn returns the marks of a filter that was met before and allows so many rows; nil if it is new.
 func (x *ivf) learn(words []uint64, selected int) *marks {
 	return x.marks.learn(words, x.marksBytes(selected), func() (*marks, int) {
 		m := x.mark(words)
-		if m.packed == nil {
-			return m, 0
+		switch {
+		case m.whole != nil:
+			return m, m.selected / wholeRows
+		case m.packed != nil:
+			return m, m.selected / marksRows
 		}
-		return m, m.selected / marksRows
+		return m, 0
 	})
 }
 
 // marksBytes is how many bytes the marks of a filter take that allows so many rows.
 func (x *ivf) marksBytes(selected int) int64 {
-	bytes := 4 * int64(x.numBlocks()+x.lists.n+numPanels(x.lists.n))
+	bytes := 4 * int64(x.numBlocks()+x.lists.n)
+	if c := x.lists.short; c != nil {
+		lists := min(x.lists.n, selected)
+		bytes += int64(numPanels(lists))*int64(c.blockBytes()+4*vec.FastScanBlock) + 4*int64(lists)
+	}
 	if x.packs(selected) {
 		bytes += int64(numPanels(selected))*int64(x.blockBytes()+4*vec.FastScanBlock) + 4*int64(x.lists.n+1+selected)
 	}
@@ -57,14 +65,16 @@ func (x *ivf) packs(selected int) bool { return x.pq != nil && selected*packMost
 func (x *ivf) mark(words []uint64) *marks {
 	m := &marks{
 		masks: make([]uint32, x.numBlocks()), counts: make([]uint32, x.lists.n),
-		some: make([]uint32, numPanels(x.lists.n)),
 	}
 	x.markLists(m, words)
 	m.crowd = x.crowdOf(m.counts)
-	for l, n := range m.counts {
-		m.some[l/vec.PanelRows] |= min(n, 1) << (l % vec.PanelRows)
+	if x.lists.short != nil {
+		m.centres = x.packCentres(m)
 	}
-	if x.packs(m.selected) {
+	if x.wholes(m.selected) {
+		m.whole = x.packWhole(m)
+	}
+	if m.whole == nil && x.packs(m.selected) {
 		m.packed = x.pack(m)
 	}
 	return m
@@ -90,14 +100,18 @@ func (x *ivf) nearestMarked(p *plan, s *Scratch) {
 		x.nearestMarkedByBytes(p, s)
 		return
 	}
-	want := p.least + p.least/shortMore + shortSlack
-	aff := x.estimateLists(want, p.least, s)
-	if p.least < len(v.near) {
-		partition(x.kern, v.near, p.least)
-	}
-	p.mark(m.rows(v.near[:min(p.least, len(v.near))]))
-	if m.rows(v.near) < p.target {
-		x.estimateMarked(p, aff, s)
+	if c := x.lists.short; float64(p.target) >= markMore*float64(p.expect) {
+		// However many rows are allowed near the query, no more are wanted.
+		x.estimateMarked(p, x.forLists(x.tables(c.pq, x.factor(), s), v.length), s)
+	} else {
+		aff := x.estimateLists(p.least+p.least/shortMore+shortSlack, p.least, s)
+		if p.least < len(v.near) {
+			partition(x.kern, v.near, p.least)
+		}
+		p.mark(m.rows(v.near[:min(p.least, len(v.near))]))
+		if m.rows(v.near) < p.target {
+			x.estimateMarked(p, aff, s)
+		}
 	}
 	m.keep(v)
 	v.order.ids, v.order.dots = grown(v.order.ids, len(v.near)), grown(v.order.dots, len(v.near))
@@ -121,27 +135,25 @@ func (x *ivf) nearestMarkedByBytes(p *plan, s *Scratch) {
 // estimateMarked leaves lists in s.ivf.near that are nearest by short codes and have half
 // as many more allowed rows as are wanted.
 func (x *ivf) estimateMarked(p *plan, aff vec.Affine, s *Scratch) {
-	v, m, c := &s.ivf, p.marks, x.lists.short
-	quads, blocks := vec.FastScanQuads(c.pq.parts), len(c.bias)/vec.FastScanBlock
+	v, m := &s.ivf, p.marks
+	some := &m.centres
+	quads, blocks := vec.FastScanQuads(x.lists.short.pq.parts), len(some.bias)/vec.FastScanBlock
 	sure := p.target + p.target/shortMore
 	want := shortSlack + sure*m.lists/max(m.selected, 1)
-	limit := x.shortLimit(want, m.some, aff, s)
-	hits := x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, m.some, aff, limit, v.rows, v.dist)
-	if limit < math.MaxFloat32 {
-		rows := 0
-		for _, l := range v.rows[:hits] {
-			rows += int(m.counts[min(int(l), x.lists.n-1)])
-		}
-		if rows < sure {
-			hits = x.kern.FastScanBelow(c.blocks, quads, blocks, v.lut, c.bias, m.some, aff, math.MaxFloat32, v.rows, v.dist)
-		}
+	limit := x.shortLimit(want, some.blocks, some.bias, aff, s)
+	hits := x.kern.FastScanBelow(some.blocks, quads, blocks, v.lut, some.bias, nil, aff, limit, v.rows, v.dist)
+	if limit < math.MaxFloat32 && m.rowsOf(v.rows[:hits]) < sure {
+		hits = x.kern.FastScanBelow(some.blocks, quads, blocks, v.lut, some.bias, nil, aff, math.MaxFloat32, v.rows, v.dist)
+	}
+	for i, at := range v.rows[:hits] {
+		v.rows[i] = some.at[at]
 	}
 	x.keepLists(hits, hits, s)
 	want += want / 4
 	for n := want; n < len(v.near); n *= 2 {
-		partition(x.kern, v.near, n)
-		if m.rows(v.near[:n]) >= sure {
-			v.near = v.near[:n]
+		enough := partitionAbout(x.kern, v.near, n, min(n+n/4, len(v.near)-1))
+		if m.rows(v.near[:enough]) >= sure {
+			v.near = v.near[:enough]
 		}
 	}
 }
@@ -158,6 +170,30 @@ const (
 func (p *plan) mark(rows int) {
 	share := float64(rows) / float64(max(p.expect, 1))
 	p.target = max(int(float64(p.expect)*min(max(markMore+markSlope*(1-share), 1), markMore)), p.target)
+}
+
+// packCentres packs the short codes of the centres of lists that have allowed rows.
+func (x *ivf) packCentres(m *marks) rowCodes {
+	from := x.lists.short
+	size := from.blockBytes()
+	c := newRowCodes(m.lists, size)
+	for l, count := range m.counts {
+		if count == 0 {
+			continue
+		}
+		n := len(c.at)
+		packLane(c.blocks[n/vec.FastScanBlock*size:][:size], n%vec.FastScanBlock, from.blocks[l/vec.FastScanBlock*size:][:size], l%vec.FastScanBlock)
+		c.bias[n], c.at = from.bias[l], append(c.at, uint32(l))
+	}
+	return c
+}
+
+// rowsOf is how many rows are allowed in lists, by their places in m.centres.
+func (m *marks) rowsOf(centres []uint32) (n int) {
+	for _, at := range centres {
+		n += int(m.counts[m.centres.at[at]])
+	}
+	return n
 }
 
 // rows is how many rows are allowed in lists.

@@ -54,7 +54,7 @@ func TestAFilterThatIsUsedAgainIsKnown(t *testing.T) {
 				var s, exact Scratch
 				q := &Query{K: 10, Effort: 50, Allowed: set}
 				m := learn(t, x, vectors[:dim], q, &s)
-				if m.selected != set.Count() || (m.packed != nil) != (c.kind == KindScaNN && m.selected <= n/packMost) {
+				if m.selected != set.Count() || (m.packed != nil || m.whole != nil) != (c.kind == KindScaNN && m.selected <= n/packMost) {
 					t.Errorf("%d rows of %d are known, packed: %v", m.selected, set.Count(), m.packed != nil)
 				}
 				// A set with the same rows will do; one that has others is another filter.

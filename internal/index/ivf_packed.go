@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -13,24 +14,51 @@ import (
 // take a hundredth at most.
 const packMost = 8
 
-// packed are the 4-bit codes of the rows that a filter allows, in the order of the lists
-// and one behind the other: of lists in which few rows are allowed, few bytes are read, and
-// those of one row in ten stay in the cache from search to search.
-type packed struct {
-	first  []uint32 // list l has rows [first[l], first[l+1])
+// rowCodes are 4-bit codes of some rows, one behind the other.
+type rowCodes struct {
 	blocks []byte
 	bias   []float32 // +Inf behind the last row
 	at     []uint32  // their positions in the index
 }
 
+// newRowCodes has room for so many rows, and so many bytes for a block of them.
+func newRowCodes(rows, size int) rowCodes {
+	blocks := numPanels(rows)
+	c := rowCodes{blocks: make([]byte, blocks*size), bias: make([]float32, blocks*vec.FastScanBlock), at: make([]uint32, 0, rows)}
+	for i := rows; i < len(c.bias); i++ {
+		c.bias[i] = float32(math.Inf(1))
+	}
+	return c
+}
+
+// take adds hits in blocks from one on to the candidates, by their numbers among the codes.
+func (c *rowCodes) take(kern vec.Kernels, v *ivfScratch, block, hits int) {
+	keys := &v.cands.keys
+	n := len(*keys)
+	*keys = slices.Grow(*keys, hits)[:n+hits]
+	kern.Keys(v.dist[:hits], v.rows, uint32(block*vec.FastScanBlock), (*keys)[n:])
+	v.cands.trim(kern)
+}
+
+// place replaces the numbers of candidates among the codes by their positions in the index.
+func (c *rowCodes) place(keys []uint64) {
+	for i, key := range keys {
+		keys[i] = key&^math.MaxUint32 | uint64(c.at[uint32(key)])
+	}
+}
+
+// packed are the codes of the rows that a filter allows, in the order of the lists: of
+// lists in which few rows are allowed, few bytes are read, and
+// those of one row in ten stay in the cache from search to search.
+type packed struct {
+	rowCodes
+	first []uint32 // list l has rows [first[l], first[l+1])
+}
+
 // pack packs the codes of allowed rows.
 func (x *ivf) pack(m *marks) *packed {
 	size := x.blockBytes()
-	blocks := numPanels(m.selected)
-	c := &packed{
-		first: make([]uint32, 1, x.lists.n+1), blocks: make([]byte, blocks*size),
-		bias: make([]float32, blocks*vec.FastScanBlock), at: make([]uint32, 0, m.selected),
-	}
+	c := &packed{rowCodes: newRowCodes(m.selected, size), first: make([]uint32, 1, x.lists.n+1)}
 	for l := range x.lists.n {
 		for b := x.first[l]; b < x.first[l+1]; b++ {
 			for mask := m.masks[b]; mask != 0; mask &= mask - 1 {
@@ -42,9 +70,6 @@ func (x *ivf) pack(m *marks) *packed {
 			}
 		}
 		c.first = append(c.first, uint32(len(c.at)))
-	}
-	for i := len(c.at); i < len(c.bias); i++ {
-		c.bias[i] = float32(math.Inf(1))
 	}
 	return c
 }
@@ -101,12 +126,17 @@ func (x *ivf) readSpread(c *packed, aff vec.Affine, p *plan, s *Scratch) {
 	}
 	size, quads := x.blockBytes(), vec.FastScanQuads(x.pq.parts)
 	for from := 0; from < blocks && !s.stopped(); {
+		if v.masks[from] == 0 {
+			from++
+			continue
+		}
 		n := min(spreadChunk, len(v.rows)/vec.FastScanBlock, blocks-from)
 		at := from * vec.FastScanBlock
 		hits := x.kern.FastScanBelow(c.blocks[from*size:], quads, n, v.lut, v.bias[at:], v.masks[from:], aff, v.cands.limit, v.rows, v.dist)
 		c.take(x.kern, v, from, hits)
 		from += n
 	}
+	c.place(v.cands.keys)
 	s.stats.Codes += met
 }
 
@@ -123,15 +153,4 @@ func (c *packed) span(l uint32, masks []uint32) (from, to int, _ []uint32) {
 		masks[len(masks)-1] &= 1<<end - 1
 	}
 	return from, to, masks
-}
-
-// take adds hits in blocks from one on to the candidates.
-func (c *packed) take(kern vec.Kernels, v *ivfScratch, block, hits int) {
-	at := c.at[block*vec.FastScanBlock:]
-	keys := v.cands.keys
-	for i, r := range v.rows[:hits] {
-		keys = append(keys, vec.Key(v.dist[i], at[r]))
-	}
-	v.cands.keys = keys
-	v.cands.trim(kern)
 }

@@ -161,6 +161,10 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		ratio = min(ratio, rowFine)
 	}
 	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
+	if p.whole() {
+		p.scan = false
+		return p
+	}
 	if m := p.marks; m != nil && m.packed != nil && x.fine.exists() {
 		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
 	}
@@ -243,6 +247,10 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		return q.within(x.scanAll(vector, &p, s))
 	}
 	x.normalise(vector, s)
+	if p.whole() {
+		x.readWhole(p.marks.whole, &p, s)
+		return q.within(x.rank(vector, &p, &s.ivf.cands, s))
+	}
 	for {
 		if p.looks() && p.marks != nil {
 			x.nearestMarked(&p, s)
@@ -445,6 +453,9 @@ func (x *ivf) readProducts(p *plan, s *Scratch) (found int) {
 		if s.stats.Hops++; s.stopped() {
 			break
 		}
+	}
+	if few != nil {
+		few.place(v.cands.keys)
 	}
 	return len(v.cands.keys)
 }

@@ -30,9 +30,12 @@ func sizeOf(x Learner) (bytes int64) {
 		for i := range x.marks.known {
 			if k := x.marks.known[i].Load(); k != nil {
 				m := k.is
-				bytes += 8*int64(cap(k.words)) + 4*int64(cap(m.masks)+cap(m.counts)+cap(m.some))
+				bytes += 8*int64(cap(k.words)) + 4*int64(cap(m.masks)+cap(m.counts)) + codesSize(&m.centres)
 				if p := m.packed; p != nil {
-					bytes += int64(cap(p.blocks)) + 4*int64(cap(p.first)+cap(p.bias)+cap(p.at))
+					bytes += 4*int64(cap(p.first)) + codesSize(&p.rowCodes)
+				}
+				if w := m.whole; w != nil {
+					bytes += codesSize(&w.rowCodes)
 				}
 			}
 		}
@@ -45,6 +48,8 @@ func sizeOf(x Learner) (bytes int64) {
 	}
 	return bytes
 }
+
+func codesSize(c *rowCodes) int64 { return int64(cap(c.blocks)) + 4*int64(cap(c.bias)+cap(c.at)) }
 
 // TestWhatAnIndexLearnsIsBounded by who owns the memory, who is told the truth about it.
 func TestWhatAnIndexLearnsIsBounded(t *testing.T) {
