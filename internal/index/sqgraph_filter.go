@@ -44,7 +44,12 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 
 // searchSome is a search among the c rows that a filter allows, some of all. known may be nil.
 func (g *sqGraph) searchSome(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
-	p := g.plan(k, ef, c)
+	p := g.plan(k, ef, c, known != nil)
+	if p.scan && p.learn {
+		if known = g.learn(allowed, c); known != nil {
+			p = g.plan(k, ef, c, true)
+		}
+	}
 	if p.begin {
 		if found, ok := g.walkAmong(vector, sq, k, c, &p, allowed, s); ok {
 			return found

@@ -19,7 +19,7 @@ const (
 
 // Of searches whose filter allows rows that are near to one another: how many times as much effort they make, and
 // how many times as much as by lot the lists that were read differ in how many of their rows are allowed.
-const listUneven, listUnevenFrom = 1.5, 3
+const listUneven, listUnevenFrom = 2, 3
 
 // How many lists are put in order at first: listFirst, and listShare for each row of
 // which one is allowed.
@@ -33,10 +33,12 @@ const (
 const listMost = 0.7
 
 // What reading lists costs, in nanoseconds: whatever they are, for each that there is,
-// for each that is read, and for each row looked at, here as in a scan; and about how many
+// for each that is read, for each row looked at, here as in a scan, and for each of a list, allowed or not, of which
+// it is not known which are; and about how many
 // rows are looked at for an ef of 1, of all and of fewer.
 const (
 	listFixed, listKnown, listRead, listRow = 4000, 2.5, 40, 8
+	listLink                                = 0.9
 	listLooks, listPower                    = 35, 0.3
 )
 
@@ -261,8 +263,8 @@ func (g *sqGraph) readLists(sq *sqQuery, allowed []uint64, known *knownFilter, e
 			f.uneven.learn(len(some), len(links))
 			g.await(sq, some, by, s)
 		} else {
-			if i+1 < len(f.near) {
-				vec.Prefetch(g.lists.list(f.near[i+1]))
+			if i+2 < len(f.near) {
+				vec.Prefetch(g.lists.list(f.near[i+2]))
 			}
 			f.uneven.learn(g.awaitAllowed(sq, links, rows, allowed, by, s), len(links))
 		}
@@ -380,14 +382,16 @@ func (p *unevenness) is() bool {
 type offset struct{ n, sum, squares float32 }
 
 func (o *offset) learn(rows, lists []float32) {
-	var sum, squares [2]float32
-	for i := 1; i < len(rows) && i < len(lists); i += 2 {
-		x, y := lists[i-1]-rows[i-1], lists[i]-rows[i]
-		sum[0], sum[1] = sum[0]+x, sum[1]+y
-		squares[0], squares[1] = squares[0]+x*x, squares[1]+y*y
+	var sum, squares [4]float32 // four do not wait for one another
+	n := min(len(rows), len(lists)) &^ 3
+	lists = lists[:n]
+	for i := 3; i < len(lists); i += 4 {
+		a, b, c, d := lists[i-3]-rows[i-3], lists[i-2]-rows[i-2], lists[i-1]-rows[i-1], lists[i]-rows[i]
+		sum[0], sum[1], sum[2], sum[3] = sum[0]+a, sum[1]+b, sum[2]+c, sum[3]+d
+		squares[0], squares[1], squares[2], squares[3] = squares[0]+a*a, squares[1]+b*b, squares[2]+c*c, squares[3]+d*d
 	}
-	o.n += float32(len(rows) &^ 1)
-	o.sum, o.squares = o.sum+sum[0]+sum[1], o.squares+squares[0]+squares[1]
+	o.n += float32(n)
+	o.sum, o.squares = o.sum+sum[0]+sum[1]+sum[2]+sum[3], o.squares+squares[0]+squares[1]+squares[2]+squares[3]
 }
 
 // most is how much nearer a row is likely to be at most.

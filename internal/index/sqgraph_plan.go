@@ -8,6 +8,7 @@ type filterPlan struct {
 	missing float64 // what the search may miss, as a walk of its effort without a filter does; 0: not known
 	lists   int     // the effort with which lists miss no more
 	scan    bool    // the rows allowed are compared one by one
+	learn   bool    // lists are cheaper if the filter is known
 	needs   float64 // the effort with which walks through all rows miss no more
 	walk    int     // efforts up to which walks through all rows are cheaper than lists; 0: none is
 	begin   bool    // such a walk is worth beginning
@@ -17,7 +18,7 @@ type filterPlan struct {
 // What ways to search cost, in nanoseconds: comparing a row with all others that are allowed, for each line of its record
 // and whatever that is; a walk, and following a row of it; and following one from allowed row to allowed row.
 const (
-	planScanLine, planScanRow    = 1.5, 3.5
+	planScanLine, planScanRow    = 0.7, 3.8
 	planWalks, planWalk, planHop = 5000, 350, 1600
 )
 
@@ -31,12 +32,15 @@ const (
 	// planHopShare is the least share of the rows among which walks from allowed row to allowed row go as far as
 	// those without a filter do.
 	planHopShare = 0.25
+	// planDoubt times what rows allowed by lot take lists are taken to cost with a filter that is not known: rows near to one another
+	// take more.
+	planDoubt = 1.5
 	// planSure times the effort that rows allowed by lot take is walked with at most where nearly all are.
 	planSure = 3
 )
 
-// plan says how k of the c rows that a filter allows are searched for with the effort of a walk.
-func (g *sqGraph) plan(k, ef, c int) filterPlan {
+// plan says how k of the c rows that a filter allows, known or not, are searched for with the effort of a walk.
+func (g *sqGraph) plan(k, ef, c int, known bool) filterPlan {
 	p := filterPlan{missing: g.shares.missing(k, ef), lists: ef}
 	if p.missing == 0 {
 		p.scan = g.scansAllowed(c, ef)
@@ -49,10 +53,21 @@ func (g *sqGraph) plan(k, ef, c int) filterPlan {
 	}
 	near := int(min(math.Ceil(float64(k)/share), float64(g.rows)))
 	walk, lists := g.shares.takes(near, p.missing) // of rows allowed by lot
-	lists = max(planRead*lists, n*listLooks*float64(p.lists)*math.Pow(share, listPower)/float64(max(c, 1)))
-	cost := listFixed + listKnown*n + min(lists, n)*(listRead+listRow*share*float64(g.rows)/n)
+	looks := n * listLooks * float64(p.lists) * math.Pow(share, listPower) / float64(max(c, 1))
+	if lists *= planRead; lists > 0 {
+		looks = math.Sqrt(lists * looks) // neither says much alone
+	}
+	lists = min(looks, n)
+	rows := float64(g.rows) / n
+	each := listRead + listRow*share*rows
+	cost := listFixed + listKnown*n + lists*each
 	scan := float64(c) * (planScanRow + planScanLine*float64(g.code.lines()))
-	p.scan, cost = scan <= cost, min(cost, scan)
+	doubt := 1.0
+	if !known {
+		p.learn = cost < scan
+		cost, doubt = cost+lists*listLink*rows, planDoubt
+	}
+	p.scan, cost = scan <= doubt*cost, min(cost, scan)
 	p.walk = min(int((cost-planWalks)/planWalk), poolMost)
 	if share >= listMost {
 		p.walk = max(p.walk, min(int(planSure*walk), poolMost)) // lists were measured with half of the rows: of all they find less
@@ -107,7 +122,7 @@ func (t shareTable) missed(ef float64) float64 {
 	if below == 0 {
 		return 0
 	}
-	return missing
+	return max(missing*below/ef, mostMissing) // as much less as there is more effort
 }
 
 // takes is the effort with which walks miss no more than a part of the k nearest rows, and how many lists find as much;
