@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/mqtest"
@@ -52,6 +53,7 @@ func TestATopicThatIsDeletedUnderItsOwnerIsToldUntilAllIsStored(t *testing.T) {
 			away.Store(true)
 			r.insert(between(10, 20)...)
 			r.has(map[bool]int64{true: 10, false: 20}[young])
+			eventually(t, "it is known that all of the log is read", func() bool { return len(r.watched()) == 1 })
 			if len(r.LostTopics()) != 0 || r.lostText() != "" {
 				t.Fatalf("told of before: %+v", r.LostTopics())
 			}
@@ -71,6 +73,51 @@ func TestATopicThatIsDeletedUnderItsOwnerIsToldUntilAllIsStored(t *testing.T) {
 			w.open(nil).ready().has(map[bool]int64{true: 20, false: 30}[young])
 		})
 	}
+}
+
+// TestATopicThatIsDeletedBeforeItIsReadIsMissed: rows were acknowledged, and the node had yet to
+// open its reader, which begins at the oldest message there is. The rows are in nobody's
+// memory: no checkpoint passes over them, and reads fail.
+func TestATopicThatIsDeletedBeforeItIsReadIsMissed(t *testing.T) {
+	w := newWorld(t)
+	var hold atomic.Bool
+	hold.Store(true)
+	w.broker.SetHooks(mqtest.Hooks{BeforeOpenReader: func(_ context.Context, _ string, o mq.ReaderOptions) error {
+		if strings.Contains(o.Name, "#") && hold.Load() { // the dispatcher's
+			return errclass.New(errclass.Retryable, "not yet")
+		}
+		return nil
+	}})
+	r := w.open(nil)
+	r.create()
+	eventually(t, "the rows are written", func() bool {
+		_, err := r.Delete(within(t), things, "", keysOf(1))
+		return err == nil
+	})
+	r.insert(between(0, 10)...)
+	had := len(w.broker.Messages(topic))
+	eventually(t, "the next message is written", func() bool { return len(w.broker.Messages(topic)) > had })
+	w.lose(t)
+	hold.Store(false)
+	eventually(t, "it is told what to do", func() bool {
+		err := r.Problem()
+		return err != nil && strings.Contains(err.Error(), "it had been written to at") && strings.Contains(err.Error(), "begin-anew "+topic)
+	})
+	if n, _, err := r.count(within(t), false); err == nil {
+		t.Errorf("a read finds %d rows", n)
+	}
+	coll, err := r.Collection(within(t), things)
+	must(t, err)
+	c, err := r.o.Catalog.Channel(within(t), coll.VChannels[0].Name)
+	must(t, err)
+	if c.Checkpoint != "" {
+		t.Errorf("a checkpoint has passed over the rows: %+v", c)
+	}
+	r.kill()
+	if _, err := w.beginAnew(t); err != nil {
+		t.Errorf("%v", err)
+	}
+	w.open(nil).ready().has(0)
 }
 
 // TestATopicThatIsAnotherOneUnderItsOwnerIsTold before anything is written to it.

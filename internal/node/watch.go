@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -11,6 +13,8 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/ingest"
+	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -23,6 +27,8 @@ type watch struct {
 	sink     *ingest.Sink
 	watched  context.Context // until it is not watched any more
 	end      context.CancelFunc
+	proven   atomic.Bool // it reads all of its log: see prove
+	lost     atomic.Bool // it does not, and begins anew
 }
 
 // watch follows what is not followed yet. The caller has the turn.
@@ -50,7 +56,7 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 		n.mu.Lock()
 		w, again := s.channels[v.Name], s.wanted[v.Name]
 		n.mu.Unlock()
-		if w != nil && w.handle.State() != dispatcher.Failed {
+		if w != nil && w.handle.State() != dispatcher.Failed && !w.lost.Load() {
 			continue
 		}
 		var err error
@@ -146,13 +152,55 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		return err
 	}
 	watched, end := context.WithCancel(context.Background())
+	w := &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end}
+	_, private := n.o.Queue.(mq.Private)
+	w.proven.Store(!from.IsZero() || private || n.o.Sole)
+	if !w.proven.Load() && n.group.Go("prove that "+v.Name+" is read whole", func(ctx context.Context) error { n.prove(ctx, w); return nil }) != nil {
+		n.o.Logger.Debug("node: closing, a channel is not stored any more", "vchannel", v.Name)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s.wanted[v.Name] = true
-	s.channels[v.Name] = &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end}
+	s.channels[v.Name] = w
 	n.changedLocked()
 	return nil
 }
+
+// prove finds out whether a channel without a checkpoint is read from where its log began. Such a
+// one begins with the oldest message that there is when its reader is opened: if the
+// topic was lost before that, with rows that were acknowledged, nothing else would tell.
+// Until it is proven nothing of the channel is stored, so that no checkpoint passes over them.
+func (n *Node) prove(ctx context.Context, w *watch) {
+	look := time.NewTicker(placeLook)
+	defer look.Stop()
+	wait := time.Time{} // until the queue, or the storage, is asked again
+	for {
+		select {
+		case <-look.C:
+		case <-w.watched.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+		if w.handle.State() == dispatcher.Subscribing || time.Now().Before(wait) {
+			continue
+		}
+		err := lifecycle.Call("prove that "+w.channel.Name()+" is read whole", func() error { return n.hasYoung(ctx, w.pchannel) })
+		switch {
+		case err == nil:
+			w.proven.Store(true)
+			return
+		case errclass.Is(err, errclass.Position):
+			w.lost.Store(true)
+			n.Kick() // who watches it again finds it lost, and says so
+			return
+		}
+		wait = time.Now().Add(proveAgain)
+	}
+}
+
+// proveAgain is how long prove waits after a question that had no answer.
+const proveAgain = time.Second
 
 // unwatch ends one subscription and drops the channel's growing segments. If ctx
 // ends before the flusher has let go of the channel, it stays as it was.
@@ -191,14 +239,16 @@ func (n *Node) endWatch(ctx context.Context, s *serving, w *watch) error {
 	return errors.Wrapf(err, "unwatch channel %s", w.channel.Name())
 }
 
-// watched lists the channels for the flusher.
+// watched lists the channels for the flusher: those of which it is known that nothing is missing.
 func (n *Node) watched() []flush.Channel {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []flush.Channel
 	for _, s := range n.mu.serving {
 		for _, w := range s.channels {
-			out = append(out, flush.Channel{Channel: w.channel, PChannel: w.pchannel})
+			if w.proven.Load() {
+				out = append(out, flush.Channel{Channel: w.channel, PChannel: w.pchannel})
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b flush.Channel) int {
