@@ -117,6 +117,9 @@ func (n *Node) Compact(ctx context.Context, collection string) ([]CompactionJob,
 	if err != nil {
 		return nil, err
 	}
+	if err := n.settle(ctx, coll.ID); err != nil { // it may have been loaded a moment ago
+		return nil, err
+	}
 	all := n.compactable()
 	all = slices.DeleteFunc(all, func(c compact.Channel) bool { return c.Collection().Info().ID != coll.ID })
 	if len(all) == 0 {

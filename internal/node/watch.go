@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -27,8 +28,9 @@ type watch struct {
 	sink     *ingest.Sink
 	watched  context.Context // until it is not watched any more
 	end      context.CancelFunc
-	proven   atomic.Bool // it reads all of its log: see prove
-	lost     atomic.Bool // it does not, and begins anew
+	proven   atomic.Bool   // it reads all of its log: see prove
+	lost     atomic.Bool   // it does not, and begins anew
+	settled  chan struct{} // closed once it is known which, or nobody finds out any more
 }
 
 // watch follows what is not followed yet. The caller has the turn.
@@ -152,10 +154,18 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		return err
 	}
 	watched, end := context.WithCancel(context.Background())
-	w := &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end}
+	w := &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end, settled: make(chan struct{})}
 	_, private := n.o.Queue.(mq.Private)
 	w.proven.Store(!from.IsZero() || private || n.o.Sole)
-	if !w.proven.Load() && n.group.Go("prove that "+v.Name+" is read whole", func(ctx context.Context) error { n.prove(ctx, w); return nil }) != nil {
+	prove := func(ctx context.Context) error {
+		defer close(w.settled)
+		n.prove(ctx, w)
+		return nil
+	}
+	if w.proven.Load() {
+		close(w.settled)
+	} else if n.group.Go("prove that "+v.Name+" is read whole", prove) != nil {
+		close(w.settled)
 		n.o.Logger.Debug("node: closing, a channel is not stored any more", "vchannel", v.Name)
 	}
 	n.mu.Lock()
@@ -197,6 +207,24 @@ func (n *Node) prove(ctx context.Context, w *watch) {
 		}
 		wait = time.Now().Add(proveAgain)
 	}
+}
+
+// settle waits until it is known of the channels of a collection whether they read all of their logs.
+func (n *Node) settle(ctx context.Context, collection int64) error {
+	var list []*watch
+	n.mu.Lock()
+	if s := n.mu.serving[collection]; s != nil {
+		list = slices.Collect(maps.Values(s.channels))
+	}
+	n.mu.Unlock()
+	for _, w := range list {
+		select {
+		case <-w.settled:
+		case <-ctx.Done():
+			return errors.Wrapf(context.Cause(ctx), "find out whether channel %s reads all of its log", w.channel.Name())
+		}
+	}
+	return nil
 }
 
 // proveAgain is how long prove waits after a question that had no answer.
