@@ -52,7 +52,7 @@ func (x *ivf) marksBytes(selected int) int64 {
 		lists := min(x.lists.n, selected)
 		bytes += int64(numPanels(lists))*int64(c.blockBytes()+4*vec.FastScanBlock) + 4*int64(lists)
 	}
-	if x.packs(selected) {
+	if x.packs(selected) { // whole codes, in their place, take less
 		bytes += int64(numPanels(selected))*int64(x.blockBytes()+4*vec.FastScanBlock) + 4*int64(x.lists.n+1+selected)
 	}
 	return bytes

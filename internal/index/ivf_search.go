@@ -161,10 +161,6 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		ratio = min(ratio, rowFine)
 	}
 	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
-	if p.whole() {
-		p.scan = false
-		return p
-	}
 	if m := p.marks; m != nil && m.packed != nil && x.fine.exists() {
 		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
 	}
@@ -176,7 +172,7 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		p.target = p.far
 		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
 	}
-	if p.byRows(x) {
+	if !p.whole() && p.byRows(x) {
 		p.of = x.listOf()
 	}
 	return p
@@ -243,7 +239,7 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		x.refined(vector, &p, s)
 		return q.within(x.ranked(vector, &p, s))
 	}
-	if p.scan {
+	if p.scan && !p.whole() { // codes of all rows allowed are read sooner than the rows
 		return q.within(x.scanAll(vector, &p, s))
 	}
 	x.normalise(vector, s)

@@ -10,7 +10,7 @@ import (
 
 // Of filters that allow so few rows that codes of all of them are read.
 const (
-	// wholeMost is how many rows these are at most: their codes stay in the second cache. wholeBytes is
+	// wholeMost is how many rows these are at most: their 4-bit codes mostly stay in the second cache. wholeBytes is
 	// how large their codes of a byte may be, which are put together while a filter is learnt.
 	wholeMost, wholeBytes = 1 << 14, 4 << 20
 	// wholeStep is how many blocks are read before what is found bounds the rest.
@@ -131,6 +131,7 @@ type wholeProof struct {
 // index, and reports whether it is worth it.
 func (x *ivf) proveWhole(w *whole, panels []byte) bool {
 	var s Scratch
+	s.ivf.sums, s.dist = make([]int32, queriesRoom*len(w.bias)), make([]float32, len(w.at))
 	proofs, doubts, l := make([]wholeProof, wholeProofs), make([]float64, 0, wholeProofs*wholeNear), lot(1)
 	for i := range proofs {
 		o := &proofs[i]
@@ -179,13 +180,12 @@ func (x *ivf) proveOne(w *whole, panels []byte, at int, o *wholeProof, s *Scratc
 	v.rows, v.dist = grown(v.rows, len(w.bias)), grown(v.dist, len(w.bias))
 	v.near = grown(v.near, n)
 
-	z := make([]int8, queriesRoom*4*x.bytes.quads)
-	sums := make([]int32, queriesRoom*len(w.bias))
-	aff := x.bytes.prepare(x.kern, z[:4*x.bytes.quads], v.unit, x.metric)
-	x.kern.Panels(z, 1, x.bytes.quads, panels, numPanels(n), sums)
-	exact := make([]float32, n)
+	v.z = grown(v.z, queriesRoom*4*x.bytes.quads)
+	aff := x.bytes.prepare(x.kern, v.z[:4*x.bytes.quads], v.unit, x.metric)
+	x.kern.Panels(v.z, 1, x.bytes.quads, panels, numPanels(n), v.sums)
+	exact := s.dist[:n]
 	for i, at := range w.at {
-		exact[i], v.rows[i] = float32(sums[i])*aff.Scale+aff.Base+x.bytes.bias[at], uint32(i)
+		exact[i], v.rows[i] = float32(v.sums[i])*aff.Scale+aff.Base+x.bytes.bias[at], uint32(i)
 	}
 	few := func(values []float32, n int) []uint64 {
 		x.kern.Keys(values, v.rows, 0, v.near)
@@ -228,7 +228,7 @@ func (x *ivf) readWhole(w *whole, p *plan, s *Scratch) {
 	v, quads := &s.ivf, vec.FastScanQuads(x.lists.short.pq.parts)
 	v.rows, v.dist = grown(v.rows, wholeStep*vec.FastScanBlock), grown(v.dist, wholeStep*vec.FastScanBlock)
 	more := p.more * max(float64(p.k)/wholeNear, 1)
-	p.rank = min(int(more*float64(w.rank)), len(w.at))
+	p.rank = min(max(int(more*float64(w.rank)), p.k+weighStep), len(w.at))
 	p.doubt *= p.more * w.doubt / weighDoubt
 	v.cands.reset(p.rank)
 	aff := x.wholeTables(s)

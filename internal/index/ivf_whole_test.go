@@ -43,6 +43,18 @@ func TestRowsOfAKnownFilterAreFoundByWholeCodes(t *testing.T) {
 						wantSorted(t, rows, set)
 						found += recall(rows, f.Search(v, k, set, &exact))
 					}
+					batch := 0.0
+					x.SearchBatch(vectors, q, &s, func(i int, rows []Neighbor) {
+						wantSorted(t, rows, set)
+						batch += recall(rows, f.Search(vectors[i*c.dim:][:c.dim], k, set, &exact))
+					})
+					if batch < 0.95*queries {
+						t.Errorf("of the %d nearest %.3f are found by a batch", k, batch/queries)
+					}
+					least := &Query{K: k, Effort: 1, Allowed: set}
+					if rows := x.Search(vectors[:c.dim], least, &s); len(rows) != k || s.Stats().Scanned {
+						t.Errorf("the least effort finds %d rows of %d, scanned: %v", len(rows), k, s.Stats().Scanned)
+					}
 					if found < 0.95*queries || ranked > queries*set.Count()/4 {
 						t.Errorf("of the %d nearest %.3f are found by ranking %d of %d rows", k, found/queries, ranked/queries, set.Count())
 					}

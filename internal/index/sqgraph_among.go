@@ -40,7 +40,7 @@ func (g *sqGraph) walkAmong(vector []float32, sq *sqQuery, k, c int, p *filterPl
 			break
 		}
 		near = g.reaches(w.pool[:min(len(w.pool), ef)], k, allowed, s)
-		if takes, _ := g.shares.takes(near, p.missing); takes <= amongMore*float64(ef) {
+		if takes, _ := g.shares.takes(near, p.missing); takes <= amongMore*float64(ef) && g.allowedOf(w.pool, allowed, s) >= k {
 			if g.twins == nil {
 				w.pool = slices.DeleteFunc(w.pool, func(key uint64) bool { return !has(allowed, poolRow(key)) })
 				allowed = nil
@@ -59,7 +59,7 @@ func (g *sqGraph) walkAmong(vector []float32, sq *sqQuery, k, c int, p *filterPl
 // goOn has a walk go on that has ended, for k rows and with more effort.
 func (w *sqWalk) goOn(g *sqGraph, vector []float32, k, ef int, s *Scratch) {
 	room := amongRoom(ef)
-	if room > w.room && len(w.pool) == w.room {
+	if room > w.room && len(w.pool) == w.room || w.enough != noLimit {
 		// Rows that there was no room for are wanted now.
 		distances, hops := w.distances, w.hops
 		w.again(g, w.q, ef, 0)

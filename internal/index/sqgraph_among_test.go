@@ -29,6 +29,9 @@ func TestAFilterThatLeavesMuchIsWalkedThrough(t *testing.T) {
 		for shape, allowed := range selections(f, share) {
 			q := Query{K: 10, Effort: 30, Allowed: allowed}
 			wantRecall(t, x, f, queries, q, 0.93)
+			for k := range 3 { // as many as there are, whatever the effort
+				wantRecall(t, x, f, queries, Query{K: k + 1, Effort: k + 1, Allowed: allowed}, 0)
+			}
 			walked := 0
 			var s Scratch
 			for i := range asked {
@@ -74,9 +77,12 @@ func TestAWalkGoesOn(t *testing.T) {
 		for _, key := range s.walk.pool[:ef] {
 			whole[poolRow(key)] = true
 		}
-		for _, first := range []int{amongRoom(ef), 12} { // there was room, and there was none
+		for i, first := range []int{amongRoom(ef), 12, amongRoom(ef)} { // there was room, and there was none; it ended by distance
 			begin(amongFirst, first)
 			before := s.walk.distances
+			if i == 2 {
+				s.walk.goOn(g, v, 4, ef/4, &s)
+			}
 			s.walk.goOn(g, v, 1000, ef, &s)
 			if s.walk.distances <= before {
 				t.Fatalf("query %d: %d distances, %d before it went on", i, s.walk.distances, before)

@@ -68,7 +68,7 @@ func TestFilteredGraphsFindTheNearestAllowedRows(t *testing.T) {
 					t.Run(fmt.Sprintf("%s/%s/%v/%s", name, m, share, shape), func(t *testing.T) {
 						q := Query{K: 10, Effort: ef, Allowed: allowed}
 						wantRecall(t, g, f, queries, q, 0.93)
-						wantRecall(t, opened, f, queries[:10*dim], q, 0.9)
+						wantRecall(t, opened, f, queries, q, 0.93)
 						wantBatchRecall(t, g, f, queries, q, 0.93)
 					})
 				}
