@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/errors"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/querynode/querynode/internal/console"
 	"github.com/querynode/querynode/internal/dataset"
@@ -108,7 +110,7 @@ func (s *insertCmd) insert(ctx context.Context, a *app, c *client, coll *qnpb.Co
 	done, last, err := s.send(ctx, c, src, bar)
 	if err != nil {
 		bar.Fail()
-		return s.stopped(err, c.addr, done)
+		return stopped(err, c.addr, done)
 	}
 	bar.Done()
 	if c.out.JSON() {
@@ -144,7 +146,7 @@ func (s *insertCmd) send(ctx context.Context, c *client, src *rowSource, bar *co
 		got, err := c.write.Append(call, req)
 		cancel()
 		if err != nil {
-			return done, last, err
+			return done, last, errors.Mark(err, errSent)
 		}
 		done, last = done+int64(b.rows), got.GetTimestamp()
 		bar.Set(done)
@@ -154,21 +156,33 @@ func (s *insertCmd) send(ctx context.Context, c *client, src *rowSource, bar *co
 // maxCallBytes is what one call to insert should hold at most.
 const maxCallBytes = 16 << 20
 
+// errSent marks errors of rows that were sent: some, or all, may have been written.
+var errSent = errors.New("rows were sent")
+
 // stopped says how far an interrupted insert came.
-func (s *insertCmd) stopped(err error, addr string, done int64) error {
+func stopped(err error, addr string, done int64) error {
+	sent := errors.Is(err, errSent)
+	switch status.Code(errors.UnwrapAll(err)) {
+	case codes.InvalidArgument, codes.NotFound, codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated:
+		sent = false // it was refused as a whole
+	}
 	err = explain(err, addr, "")
 	var p *problem
 	if !errors.As(err, &p) {
 		p = &problem{text: err.Error(), cause: err}
 	}
 	out := *p
-	if done == 0 {
+	switch {
+	case done == 0 && !sent:
 		out.text += " (nothing was written)"
-	} else {
+		return &out
+	case done == 0:
+		out.text += " (it is not known whether the first rows were written)"
+	default:
 		out.text += fmt.Sprintf(" (%s written before, and safe)", console.Several(done, "row"))
-		hint := "repeat with --upsert: rows that are there already are not doubled"
-		out.next = strings.TrimPrefix(out.next+"; then "+hint, "; then ")
 	}
+	hint := "repeat with --upsert: rows that are there already are not doubled"
+	out.next = strings.TrimPrefix(out.next+"; then "+hint, "; then ")
 	return &out
 }
 

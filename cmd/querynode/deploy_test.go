@@ -38,6 +38,7 @@ type manifest struct {
 type statefulSet struct {
 	Replicas            int
 	PodManagementPolicy string
+	UpdateStrategy      struct{ Type string }
 	ServiceName         string
 	Selector            struct{ MatchLabels map[string]string }
 	Template            struct {
@@ -308,6 +309,9 @@ func TestSeveralNodesGoOneAtATime(t *testing.T) {
 	}
 	if budget.MaxUnavailable != 1 || !maps.Equal(budget.Selector.MatchLabels, set.Selector.MatchLabels) {
 		t.Errorf("%d of the pods with %v may be away, there are %d with %v", budget.MaxUnavailable, budget.Selector.MatchLabels, set.Replicas, set.Selector.MatchLabels)
+	}
+	if set.UpdateStrategy.Type != "OnDelete" { // each new pod is ready at once, with nothing to serve
+		t.Errorf("a change of the pods is rolled out by %q", set.UpdateStrategy.Type)
 	}
 	if cfg := mounted(t, all); cfg.Shutdown.Total <= 2*cfg.Pulsar.OperationTimeout {
 		t.Errorf("shutdown.total is %s, a call of the broker may take %s", cfg.Shutdown.Total, cfg.Pulsar.OperationTimeout)

@@ -121,8 +121,8 @@ func run(a *app, args []string, exit func(int)) int {
 	}
 	cmd, err := parser.Parse(args)
 	if err != nil {
-		if instead := insteadOf(err); instead != "" {
-			fmt.Fprintf(a.stderr, "querynode: there is no command %q: %s\nSee: querynode --help\n", args[0], instead)
+		if word, instead := insteadOf(err); instead != "" {
+			fmt.Fprintf(a.stderr, "querynode: there is no command %q: %s\nSee: querynode --help\n", word, instead)
 			return exitUsage
 		}
 		fmt.Fprintf(a.stderr, "querynode: %v\nSee: %s --help\n", err, nearest(err))
@@ -153,30 +153,31 @@ func nearest(err error) string {
 }
 
 // insteadOf says what to write for a command of other tools; "" = nothing is known of it.
-func insteadOf(err error) string {
+func insteadOf(err error) (word, instead string) {
 	rest, ok := strings.CutPrefix(err.Error(), "unexpected argument ")
 	if !ok || nearest(err) != "querynode" {
-		return ""
+		return "", ""
 	}
-	word, _, _ := strings.Cut(rest, ",")
+	word, _, _ = strings.Cut(rest, ",")
 	switch word {
 	case "get":
-		return `querynode query COLLECTION --filter 'id in [1, 2]'`
+		return word, `querynode query COLLECTION --filter 'id in [1, 2]'`
 	case "count":
-		return "querynode query COLLECTION --count"
+		return word, "querynode query COLLECTION --count"
 	case "upsert":
-		return "querynode insert COLLECTION FILE --upsert"
+		return word, "querynode insert COLLECTION FILE --upsert"
 	case "list", "ls", "create", "describe", "drop":
+		command := word
 		if word == "ls" {
-			word = "list"
+			command = "list"
 		}
-		return "querynode collection " + word + "; so for partition, alias and index"
+		return word, "querynode collection " + command + "; so for partition, alias and index"
 	case "info", "stats":
-		return "querynode status, or querynode collection describe COLLECTION"
+		return word, "querynode status, or querynode collection describe COLLECTION"
 	case "start":
-		return "querynode serve"
+		return word, "querynode serve"
 	}
-	return ""
+	return "", ""
 }
 
 type versionCmd struct{}

@@ -17,8 +17,6 @@ type Checkpoint struct {
 	// deletes. It is at Timestamp or, as segments are not stored in the order of their
 	// rows, behind it.
 	Newest uint64
-	// Created is when its collection was created, hybrid.
-	Created uint64
 }
 
 // newest is Checkpoint.Newest. Segments that were built elsewhere do not count: the clock
@@ -116,7 +114,7 @@ func (c *Catalog) checkpointsOf(colls []*Collection, pchannel string, there map[
 			if ch.err != nil {
 				return nil, errors.Wrapf(ch.err, "channel %s", v.Name)
 			}
-			out = append(out, Checkpoint{v.Name, ch.Checkpoint, ch.CheckpointTimestamp, ch.newest(), col.CreatedTimestamp})
+			out = append(out, Checkpoint{v.Name, ch.Checkpoint, ch.CheckpointTimestamp, ch.newest()})
 		}
 	}
 	return out, bad

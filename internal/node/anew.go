@@ -54,11 +54,7 @@ func BeginAnew(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel, wh
 		}
 	}
 	// Last: until then a call that failed finds the topic of young channels lost again.
-	text, err := c.Written(ctx, pchannel)
-	if err == nil {
-		err = c.NoteWritten(ctx, pchannel, text, "")
-	}
-	return t, err
+	return t, c.ForgetWritten(ctx, pchannel)
 }
 
 // begins waits for a moment until a channel reads its log, whose place in it was gone before,

@@ -69,6 +69,11 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 	if err := n.has(ctx, pchannel, lowest, highest); err != nil {
 		return o, err
 	}
+	if !highest.IsZero() {
+		if err := n.hasYoung(ctx, pchannel); err != nil {
+			return o, err
+		}
+	}
 	o.Checkpoint = begin
 	if all {
 		o.Checkpoint = later(lowest, begin)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cockroachdb/errors"
 
-	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
@@ -137,8 +136,7 @@ func (n *Node) lacksOf(ctx context.Context, w *wal.WAL) (what string, why, err e
 // known is what object storage knows of a topic.
 type known struct {
 	lowest, highest mq.Position // checkpoints
-	list            []catalog.Checkpoint
-	written         mq.Position
+	written         mq.Position // see youngOf
 }
 
 func (n *Node) knownOf(ctx context.Context, pchannel string) (k known, err error) {
@@ -146,24 +144,22 @@ func (n *Node) knownOf(ctx context.Context, pchannel string) (k known, err error
 	if err != nil && !unreadable(err) { // those that cannot be read hold up no others
 		return k, err
 	}
-	if !k.highest.IsZero() {
-		return k, nil
-	}
-	if k.written, err = writtenOf(ctx, n.o.Catalog, pchannel); err != nil || k.written.IsZero() {
+	list, err := n.o.Catalog.Checkpoints(ctx, pchannel)
+	if err != nil && !unreadable(err) {
 		return k, err
 	}
-	if k.list, err = n.o.Catalog.Checkpoints(ctx, pchannel); unreadable(err) {
-		err = nil
-	}
+	k.written, err = youngOf(ctx, n.o.Catalog, pchannel, list)
 	return k, err
 }
 
 // compare says what is wrong with a topic that begins and ends there.
 func (k *known) compare(b mq.Bounds) (what string, err error) {
-	if k.highest.IsZero() {
-		return lostOfYoung(b, k.list, k.written)
+	if !k.highest.IsZero() {
+		if what, err := lostIn(b, k.lowest, k.highest); err != nil {
+			return what, err
+		}
 	}
-	return lostIn(b, k.lowest, k.highest)
+	return lostOfYoung(b, k.written)
 }
 
 // noteLost notes what a look has found. What is gone from a topic and not stored is mostly in

@@ -79,7 +79,24 @@ func TestATopicThatIsDeletedUnderItsOwnerIsToldUntilAllIsStored(t *testing.T) {
 // open its reader, which begins at the oldest message there is. The rows are in nobody's
 // memory: no checkpoint passes over them, and reads fail.
 func TestATopicThatIsDeletedBeforeItIsReadIsMissed(t *testing.T) {
+	for name, old := range map[string]bool{"the first collection": false, "another one has a checkpoint": true} {
+		t.Run(name, func(t *testing.T) { deletedBeforeItIsRead(t, old) })
+	}
+}
+
+func deletedBeforeItIsRead(t *testing.T, old bool) {
 	w := newWorld(t)
+	if old {
+		r := w.open(nil).ready()
+		r.createAs("old", 1)
+		coll, err := r.Collection(within(t), "old")
+		must(t, err)
+		eventually(t, "it has a checkpoint", func() bool {
+			c, err := r.o.Catalog.Channel(within(t), coll.VChannels[0].Name)
+			return err == nil && c.Checkpoint != ""
+		})
+		r.close()
+	}
 	var hold atomic.Bool
 	hold.Store(true)
 	w.broker.SetHooks(mqtest.Hooks{BeforeOpenReader: func(_ context.Context, _ string, o mq.ReaderOptions) error {
@@ -118,6 +135,37 @@ func TestATopicThatIsDeletedBeforeItIsReadIsMissed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	w.open(nil).ready().has(0)
+}
+
+// TestATopicIsWholeWhateverTheClock of who created a collection said, which is gone by now.
+func TestATopicIsWholeWhateverTheClock(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(func(o *Options) { o.Now = func() time.Time { return time.Now().Add(time.Hour) } }).ready()
+	r.create()
+	r.insert(between(0, 10)...)
+	r.flush()
+	r.checkpointed()
+	must(t, r.DropCollection(within(t), things))
+	r.createAs("next", 1)
+	coll, err := r.Collection(within(t), "next")
+	must(t, err)
+	eventually(t, "the topic is trimmed", func() bool {
+		b, err := r.o.Queue.Bounds(within(t), topic)
+		c, bad := r.o.Catalog.Channel(within(t), coll.VChannels[0].Name)
+		return err == nil && bad == nil && c.Checkpoint != "" && !b.First.IsZero()
+	})
+	must(t, r.DropCollection(within(t), "next"))
+	r.close()
+	r = w.open(nil).ready()
+	r.create()
+	r.insert(between(0, 5)...)
+	r.has(5)
+	r.close()
+	r = w.open(nil).ready()
+	r.has(5)
+	if text := r.lostText(); text != "" || len(r.LostTopics()) != 0 {
+		t.Errorf("a topic is said to be lost that is not: %s", text)
+	}
 }
 
 // TestATopicThatIsAnotherOneUnderItsOwnerIsTold before anything is written to it.

@@ -79,11 +79,11 @@ func lookAtTopic(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel s
 	if t.Lost != nil {
 		return t, nil
 	}
-	written, err := writtenOf(ctx, c, pchannel)
+	young, err := youngOf(ctx, c, pchannel, list)
 	if err != nil {
 		return t, err
 	}
-	if what, lost := lostOfYoung(t.Bounds, list, written); lost != nil {
+	if what, lost := lostOfYoung(t.Bounds, young); lost != nil {
 		t.Lost = errors.Wrap(lost, what)
 	}
 	return t, nil
@@ -114,34 +114,31 @@ func lostIn(b mq.Bounds, lowest, highest mq.Position) (what string, err error) {
 	return "", nil
 }
 
-// lostOfYoung is lostIn for a topic none of whose channels has a checkpoint yet. It is not
-// trimmed before all have one, so that it has what it had when it was first written to for them.
-func lostOfYoung(b mq.Bounds, list []catalog.Checkpoint, written mq.Position) (what string, err error) {
-	if !isYoung(list, written) {
-		return "", nil
-	}
+// lostOfYoung is lostIn for channels without a checkpoint, by a position that the topic had when it was
+// written to for them, zero if there is none: it is not trimmed past that before all have one.
+func lostOfYoung(b mq.Bounds, written mq.Position) (what string, err error) {
+	const nothing = "it had been written to at %s for a collection of which nothing is stored yet"
 	switch {
+	case written.IsZero():
 	case b.Last.Before(written):
-		return fmt.Sprintf("%s, it had been written to at %s, and nothing of it is stored yet", endText(b.Last), placeText(written)), mq.ErrAhead
+		return fmt.Sprintf("%s, "+nothing, endText(b.Last), placeText(written)), mq.ErrAhead
 	case written.Before(b.First):
-		return fmt.Sprintf("it begins at %s, it had been written to at %s, and nothing of it is stored yet", placeText(b.First), placeText(written)), mq.ErrTrimmed
+		return fmt.Sprintf("it begins at %s, "+nothing, placeText(b.First), placeText(written)), mq.ErrTrimmed
 	}
 	return "", nil
 }
 
-// isYoung reports whether no channel of a topic has a checkpoint, and what is known of where it
-// was written to is of one of them, not of one that is gone.
-func isYoung(list []catalog.Checkpoint, written mq.Position) bool {
-	return !written.IsZero() &&
-		!slices.ContainsFunc(list, func(c catalog.Checkpoint) bool { return c.Position != "" }) &&
-		slices.ContainsFunc(list, func(c catalog.Checkpoint) bool { return c.Created <= written.Timestamp })
-}
-
-// writtenOf is the position at which a topic is known to have been written to; zero = none.
-func writtenOf(ctx context.Context, c *catalog.Catalog, pchannel string) (at mq.Position, err error) {
-	text, err := c.Written(ctx, pchannel)
-	if err != nil || text == "" {
+// youngOf is a position at which a topic is known to have been written to for channels that have no checkpoint
+// yet; zero = there are none, or nothing is known of them. A channel has one of the list, if it can be read.
+func youngOf(ctx context.Context, c *catalog.Catalog, pchannel string, list []catalog.Checkpoint) (at mq.Position, err error) {
+	if !slices.ContainsFunc(list, func(c catalog.Checkpoint) bool { return c.Position == "" }) {
+		return at, nil
+	}
+	written, err := c.Written(ctx, pchannel)
+	if err != nil || !slices.ContainsFunc(list, func(c catalog.Checkpoint) bool {
+		return c.Position == "" && slices.Contains(written.VChannels, c.VChannel)
+	}) {
 		return at, err
 	}
-	return at, errclass.Wrap(at.UnmarshalText([]byte(text)), errclass.Corrupt, "where the topic of %s was written to", pchannel)
+	return at, errclass.Wrap(at.UnmarshalText([]byte(written.Position)), errclass.Corrupt, "where the topic of %s was written to", pchannel)
 }

@@ -183,7 +183,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 func (n *Node) prove(ctx context.Context, w *watch) {
 	look := time.NewTicker(placeLook)
 	defer look.Stop()
-	wait := time.Time{} // until the queue, or the storage, is asked again
+	wait, told := time.Time{}, time.Now() // until the queue, or the storage, is asked again; since it was told
 	for {
 		select {
 		case <-look.C:
@@ -206,6 +206,10 @@ func (n *Node) prove(ctx context.Context, w *watch) {
 			return
 		}
 		wait = time.Now().Add(proveAgain)
+		if time.Since(told) >= failedToldEvery && ctx.Err() == nil && w.watched.Err() == nil {
+			told = time.Now()
+			n.o.Logger.Warn("node: a channel is not stored before it is known that all of its log is read, which cannot be found out", "vchannel", w.channel.Name(), "error", err)
+		}
 	}
 }
 
@@ -221,7 +225,7 @@ func (n *Node) settle(ctx context.Context, collection int64) error {
 		select {
 		case <-w.settled:
 		case <-ctx.Done():
-			return errors.Wrapf(context.Cause(ctx), "find out whether channel %s reads all of its log", w.channel.Name())
+			return errclass.Wrap(ctx.Err(), errclass.Retryable, "find out whether channel %s reads all of its log", w.channel.Name())
 		}
 	}
 	return nil

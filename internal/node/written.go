@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/errors"
@@ -72,25 +73,27 @@ func (n *Node) note(ctx context.Context, w *wal.WAL, coll *catalog.Collection, v
 	if err != nil || c.Checkpoint != "" {
 		return err
 	}
-	text, err := n.o.Catalog.Written(ctx, v.PChannel)
-	if err != nil {
+	known, err := n.o.Catalog.Written(ctx, v.PChannel)
+	if err != nil || slices.Contains(known.VChannels, v.Name) {
 		return err
 	}
-	if text != "" {
-		var known mq.Position
-		if known.UnmarshalText([]byte(text)) == nil && known.Timestamp >= coll.CreatedTimestamp {
-			return nil
-		}
+	// Of a message that comes now, behind all that may be trimmed: from its creation on the
+	// channel holds that back.
+	if err := w.Barrier().Wait(ctx); err != nil {
+		return err
 	}
 	at := w.Stats().LastPosition
-	if at.IsZero() || at.Timestamp < coll.CreatedTimestamp {
-		if err := w.Barrier().Wait(ctx); err != nil {
-			return err
-		}
-		at = w.Stats().LastPosition // of a message that came after it, behind all that may be trimmed
+	list, err := n.o.Catalog.Checkpoints(ctx, v.PChannel)
+	if err != nil && !unreadable(err) {
+		return err
 	}
-	at.Timestamp = max(at.Timestamp, coll.CreatedTimestamp) // by a clock that is ahead, perhaps
-	return n.o.Catalog.NoteWritten(ctx, v.PChannel, text, at.String())
+	var young []string
+	for _, c := range list {
+		if c.Position == "" {
+			young = append(young, c.VChannel)
+		}
+	}
+	return n.o.Catalog.NoteWritten(ctx, v.PChannel, v.Name, at.String(), young)
 }
 
 func (w *written) forget(vchannel string, q *noting) {
@@ -112,33 +115,42 @@ func (w *written) keep(live map[string]bool) {
 	}
 }
 
-// hasYoung is has for a topic none of whose channels has a checkpoint yet.
+// hasYoung is has for channels without a checkpoint, by what is known of where the topic was written to for them.
 func (n *Node) hasYoung(ctx context.Context, pchannel string) error {
 	if _, private := n.o.Queue.(mq.Private); private {
 		return nil
 	}
 	ctx, cancel := n.call(ctx)
 	defer cancel()
-	at, err := writtenOf(ctx, n.o.Catalog, pchannel)
-	if err != nil || at.IsZero() {
-		return err
+	what, why, err := n.lacksOfYoung(ctx, pchannel)
+	if err == nil && why != nil {
+		// A first checkpoint may have been stored, and the topic trimmed, between one question and the next;
+		// what is lost still is.
+		what, why, err = n.lacksOfYoung(ctx, pchannel)
 	}
+	if err == nil && why != nil {
+		return n.lost(pchannel, what, why)
+	}
+	return err
+}
+
+// lacksOfYoung says what of a topic is gone that was written for channels without a checkpoint; why nil = nothing.
+func (n *Node) lacksOfYoung(ctx context.Context, pchannel string) (what string, why, err error) {
 	list, err := n.o.Catalog.Checkpoints(ctx, pchannel)
 	if err != nil && !unreadable(err) { // those that cannot be read hold up no others
-		return errors.Wrapf(err, "checkpoints of %s", pchannel)
+		return "", nil, errors.Wrapf(err, "checkpoints of %s", pchannel)
 	}
-	if !isYoung(list, at) {
-		return nil
+	at, err := youngOf(ctx, n.o.Catalog, pchannel, list)
+	if err != nil || at.IsZero() {
+		return "", nil, err
 	}
 	b, err := n.o.Queue.Bounds(ctx, pchannel)
 	if errclass.Is(err, errclass.Position) {
-		return n.lost(pchannel, "its messages cannot be read", err)
+		return "its messages cannot be read", err, nil
 	}
 	if err != nil {
-		return errors.Wrapf(err, "end of %s", pchannel)
+		return "", nil, errors.Wrapf(err, "end of %s", pchannel)
 	}
-	if what, err := lostOfYoung(b, list, at); err != nil {
-		return n.lost(pchannel, what, err)
-	}
-	return nil
+	what, why = lostOfYoung(b, at)
+	return what, why, nil
 }
