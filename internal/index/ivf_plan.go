@@ -1,0 +1,146 @@
+package index
+
+import "math"
+
+// plan is how a search goes about.
+type plan struct {
+	k, lists, rank int
+	selected       int      // rows that are allowed
+	enough         int      // candidates that are worth ranking; fewer, and more lists are read
+	allowed        []uint64 // nil: all
+	short          bool     // candidates are by short codes
+	scan           bool     // look at all allowed rows
+	dense          bool     // nearly all rows are allowed: hits are looked up, lists are not
+	least, target  int      // with a filter: lists read at least, allowed rows met at least
+	marks          *marks   // of the filter, if it is known
+	expect         int      // allowed rows that the least lists have if they are spread evenly
+	few            bool     // so few rows are allowed that those met are compared one by one, not codes of lists
+	of             *rowList // allowed rows are put to their lists by it; nil: they are looked up in these
+	far            int      // allowed rows met at least where they are near one another; 0: not known
+	more           float64  // how many times as many of these as by default, for the recall that is wanted
+	deep           float64  // how many times as many lists as for the ten nearest
+	near           int      // lists that would be read without a filter
+	doubt          float64  // see weighDoubt
+}
+
+// How many codes of a list are read in the time of one row at random.
+const (
+	rowParts = 40 // of product quantisation
+	rowFine  = 4  // of the same, if rows are read by the first half of fine codes
+	rowBytes = 12 // of a byte for each dimension
+	rowRows  = 2  // rows of lists themselves
+	// listPacked is how many are read in the time of a list whose allowed rows are packed.
+	listPacked = 30
+)
+
+// plan decides on the work for a query.
+func (x *ivf) plan(q *Query, s *Scratch) plan {
+	p := plan{k: min(q.K, x.n), lists: q.Effort}
+	if p.lists <= 0 && q.Recall > 0 {
+		p.lists = x.efforts.of(float64(q.Recall))
+	}
+	if p.lists <= 0 {
+		p.lists = x.effort
+	}
+	selected := x.n
+	if q.Allowed != nil {
+		p.allowed = nonNil(q.Allowed.Words())
+		if p.marks = x.marks.find(p.allowed); p.marks != nil {
+			selected = min(p.marks.selected, x.n)
+		} else {
+			selected = min(x.kern.CountBits(p.allowed), x.n)
+			if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
+				p.marks = x.learn(p.allowed, selected)
+			}
+		}
+		p.k = min(p.k, selected)
+	}
+	// Many of the nearest, or the nearest of few, lie further apart, so more lists
+	// hold them. The exponents are measured on word vectors.
+	p.doubt = x.doubtOf(p.lists)
+	p.deep = math.Pow(max(float64(p.k)/calibrateK, 1), 0.42)
+	many := p.deep * float64(p.lists)
+	p.more = math.Sqrt(float64(p.lists) / float64(max(x.effort, 1)))
+	if q.Effort <= 0 && (q.Recall == 0 || q.Recall >= crowdRecall) {
+		p.more = max(p.more, 1)
+	}
+	p.near = int(math.Ceil(many))
+	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)))
+	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
+	p.lists = min(p.lists, x.lists.n)
+	p.rank = x.byteRank(p.k)
+	if x.pq != nil {
+		// Of more lists, more candidates promise more than they hold.
+		least := 48 + 8*p.k
+		p.short = true
+		p.rank = least + min(p.lists/2, least)
+	}
+	p.enough, p.selected = min((p.k+p.rank)/2, selected), selected
+	ratio := rowRows
+	switch {
+	case x.pq != nil:
+		ratio = rowParts
+	case x.bytes != nil:
+		ratio = rowBytes
+	}
+	if x.fine.exists() && p.allowed != nil {
+		ratio = min(ratio, rowFine)
+	}
+	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
+	if m := p.marks; m != nil && m.packed != nil && x.fine.exists() {
+		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
+	}
+	p.look(selected, x)
+	if !p.looks() || p.scan && selected < marksLeast {
+		return p
+	}
+	if p.far = p.crowdTarget(x.crowdOfFilter(&p, s), x); p.far > 0 {
+		p.target = p.far
+		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
+	}
+	if !p.whole() && p.byRows(x) {
+		p.of = x.listOf()
+	}
+	return p
+}
+
+// How a search with a filter goes on where the lists near the query hold fewer
+// allowed rows than their share: it reads more lists, and wants to meet more rows,
+// for from outside the nearest are less near to one another.
+const (
+	lookMost  = 3   // times the lists that would do
+	lookMore  = 3   // times the rows
+	lookDense = 0.9 // part of all rows from which on they are not looked up before
+	lookLess  = 0.7 // part of the rows expected below which more are wanted
+	lookFew   = 24  // one of how many rows is allowed at most for those of lists to be compared one by one
+	lookMany  = 5   // times the candidates worth ranking that are met at least
+	fewMore   = 7   // the same of so few: the lists they lie in are many
+)
+
+// look sets how far a search with a filter goes.
+func (p *plan) look(selected int, x *ivf) {
+	if p.allowed == nil {
+		return
+	}
+	p.dense = float64(selected) >= lookDense*float64(x.n)
+	p.few = x.fine.exists() && p.marks == nil && selected*lookFew <= x.n
+	p.least = p.lists
+	p.expect = p.lists * selected / x.lists.n
+	p.target = p.expect
+	if !p.dense {
+		p.target = max(p.target, p.enough)
+	}
+	most := lookMost * p.lists
+	if x.fine.exists() && !p.dense {
+		more := lookMany * math.Sqrt(p.deep)
+		if selected*lookFew <= x.n {
+			more = fewMore
+		}
+		p.target = max(p.target, min(int(more*p.more*float64(p.enough)), selected))
+	}
+	most = max(most, 5*p.target/4*x.lists.n/max(selected, 1))
+	p.lists = min(most, x.lists.n)
+}
+
+// byteRank is how many of the best rows by codes of a byte are looked at.
+func (x *ivf) byteRank(k int) int { return k + k/2 + 16 }
