@@ -67,6 +67,9 @@ type Options struct {
 type Channel struct {
 	*segments.Channel
 	PChannel string
+	// Unproven says that it is not known yet whether it reads all of its log: nothing is done with
+	// it, or with its log, until it is.
+	Unproven bool
 }
 
 func (ch Channel) log() Log {

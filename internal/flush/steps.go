@@ -39,6 +39,9 @@ func (f *Flusher) loop(ctx context.Context) error {
 		watched, channels := map[string]bool{}, map[string]Channel{}
 		for _, ch := range f.o.Channels() {
 			watched[ch.Name()], channels[ch.Name()] = true, ch
+			if ch.Unproven {
+				continue
+			}
 			if !f.begin(ctx, ch.Name(), func(ctx context.Context) { f.channel(ctx, ch) }) {
 				return nil
 			}

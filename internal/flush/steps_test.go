@@ -97,7 +97,9 @@ func newRoad(t *testing.T, shards int, o Options) *road {
 	if o.WAL == nil {
 		o.WAL = func(string) (*wal.WAL, error) { return r.w, nil }
 	}
-	o.Channels = func() []Channel { return r.channels }
+	if o.Channels == nil {
+		o.Channels = func() []Channel { return r.channels }
+	}
 	r.f, err = New(o)
 	must(t, err)
 	t.Cleanup(func() {

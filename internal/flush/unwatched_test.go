@@ -2,6 +2,7 @@ package flush
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,33 @@ func TestAFullSegmentIsSealedThoughNobodyWatches(t *testing.T) {
 	large, ended := r.given(log, 2, 1, 900)
 	ended()
 	r.sealedInLog(full, large)
+}
+
+// A channel of which it is not known yet whether it reads all of its log is nobody's to store, and is
+// watched all the same: its log is not one of which nobody has the rows.
+func TestNothingIsDoneWithAChannelThatIsNotProven(t *testing.T) {
+	var r *road
+	var proven atomic.Bool
+	r = newRoad(t, 2, Options{Interval: time.Hour, SealRows: 10, Channels: func() []Channel {
+		list := slices.Clone(r.channels)
+		list[0].Unproven = !proven.Load()
+		return list
+	}})
+	ch, other := r.channels[0], r.channels[1]
+	id := r.sealed(ch)
+	_, done := r.given(ch.log(), 1, 10, 100)
+	done()
+	for range 2 { // of the first pass all is under way when the second begins
+		r.stored(other, r.sealed(other))
+	}
+	if told := r.f.Unstored(); ch.IsFlushed(id) || r.underWay(ch.Name()) || len(told) > 0 {
+		t.Errorf("stored: %v, a step is under way: %v, told: %v", ch.IsFlushed(id), r.underWay(ch.Name()), told)
+	}
+	proven.Store(true)
+	r.stored(ch, id)
+	if told := r.f.Unstored(); len(told) > 0 {
+		t.Errorf("told: %v", told)
+	}
 }
 
 // A channel that is still replaying has not got the rows that are appended meanwhile.

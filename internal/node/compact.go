@@ -99,6 +99,9 @@ func (n *Node) checkRetained(coll *catalog.Collection, ts uint64) error {
 // compactable lists the channels whose logs this node owns.
 func (n *Node) compactable() (list []compact.Channel) {
 	for _, w := range n.watched() {
+		if w.Unproven {
+			continue
+		}
 		l, err := n.wals.Get(w.PChannel)
 		if err == nil && l.State() == wal.Ready {
 			list = append(list, compact.Channel{Channel: w.Channel, Term: l.Term()})

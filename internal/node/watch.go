@@ -271,16 +271,14 @@ func (n *Node) endWatch(ctx context.Context, s *serving, w *watch) error {
 	return errors.Wrapf(err, "unwatch channel %s", w.channel.Name())
 }
 
-// watched lists the channels for the flusher: those of which it is known that nothing is missing.
+// watched lists the channels for the flusher.
 func (n *Node) watched() []flush.Channel {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []flush.Channel
 	for _, s := range n.mu.serving {
 		for _, w := range s.channels {
-			if w.proven.Load() {
-				out = append(out, flush.Channel{Channel: w.channel, PChannel: w.pchannel})
-			}
+			out = append(out, flush.Channel{Channel: w.channel, PChannel: w.pchannel, Unproven: !w.proven.Load()})
 		}
 	}
 	slices.SortFunc(out, func(a, b flush.Channel) int {
