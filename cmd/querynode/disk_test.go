@@ -179,7 +179,11 @@ func TestADatasetLargerThanTheDisk(t *testing.T) {
 				t.Errorf("nothing left the disk, or came back: %+v", d)
 			}
 			const slack = 1 << 20 // a field that is read, what a flush makes, and the entries of the log between two looks
-			if d.Used > limit || highest > limit+slack {
+			room := int64(limit)
+			if d.Fields == 1 {
+				room += 300 << 10 // one field has room whatever the queue leaves
+			}
+			if d.Used > room || highest > limit+slack {
 				t.Errorf("%d bytes are accounted and %d were on the disk, the limit is %d", d.Used, highest, limit)
 			}
 		})
