@@ -21,6 +21,8 @@ const (
 	batchFirst = 2
 	// batchLeast is how many queries lists are shared by at least.
 	batchLeast = 8
+	// batchTakers is how many queries share a list of which packed codes could be read instead, at least.
+	batchTakers = 8
 	// batchExtra is how many bytes of large codes are read in the time that a search for
 	// one query takes longer than its share of a batch, by less precise codes that need
 	// more ranking.
@@ -131,6 +133,9 @@ func (x *ivf) shares(n int, p *plan) bool {
 	}
 	bytes := float64(lists * x.size() * 4 * x.bytes.quads)
 	takers := max(1, float64(n*lists)/float64(x.lists.n))
+	if p.packed() != nil && takers < batchTakers {
+		return false
+	}
 	return bytes/takers <= bytes/4+batchExtra // the codes of one query are a quarter the size
 }
 
