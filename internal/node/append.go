@@ -307,7 +307,7 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	if err != nil {
 		return 0, errclass.Mark(errors.Wrapf(n.whyNoLog(p.vchannel.PChannel, err), "this node does not own the log of %s", p.vchannel.PChannel), errclass.Conflict)
 	}
-	if err := n.noteWritten(ctx, w, coll, p.vchannel); err != nil {
+	if err := n.noteWritten(ctx, w, p.vchannel); err != nil {
 		return 0, err
 	}
 	segment := int64(0)

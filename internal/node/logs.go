@@ -69,7 +69,7 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 	if err := n.has(ctx, pchannel, lowest, highest); err != nil {
 		return o, err
 	}
-	if !highest.IsZero() {
+	if !highest.IsZero() && !all {
 		if err := n.hasYoung(ctx, pchannel); err != nil {
 			return o, err
 		}

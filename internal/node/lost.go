@@ -140,9 +140,13 @@ type known struct {
 }
 
 func (n *Node) knownOf(ctx context.Context, pchannel string) (k known, err error) {
-	k.lowest, k.highest, _, err = flush.Checkpoints(ctx, n.o.Catalog, pchannel)
+	var all bool
+	k.lowest, k.highest, all, err = flush.Checkpoints(ctx, n.o.Catalog, pchannel)
 	if err != nil && !unreadable(err) { // those that cannot be read hold up no others
 		return k, err
+	}
+	if all {
+		return k, nil
 	}
 	list, err := n.o.Catalog.Checkpoints(ctx, pchannel)
 	if err != nil && !unreadable(err) {

@@ -33,7 +33,7 @@ type noting struct {
 }
 
 // noteWritten returns once the topic of a channel that is about to be written to cannot be lost unnoticed.
-func (n *Node) noteWritten(ctx context.Context, w *wal.WAL, coll *catalog.Collection, v catalog.VChannel) error {
+func (n *Node) noteWritten(ctx context.Context, w *wal.WAL, v catalog.VChannel) error {
 	if _, private := n.o.Queue.(mq.Private); private || n.o.Sole {
 		return nil // it says itself what it has lost
 	}
@@ -44,7 +44,7 @@ func (n *Node) noteWritten(ctx context.Context, w *wal.WAL, coll *catalog.Collec
 		q = &noting{term: w.Term(), done: make(chan struct{})}
 		all.mu.of[v.Name] = q
 		if err := n.group.Go("note that "+v.PChannel+" is written to", func(ctx context.Context) error {
-			q.err = lifecycle.Call("note that "+v.PChannel+" is written to", func() error { return n.note(ctx, w, coll, v) })
+			q.err = lifecycle.Call("note that "+v.PChannel+" is written to", func() error { return n.note(ctx, w, v) })
 			if q.err != nil {
 				all.forget(v.Name, q) // the next change tries again
 			}
@@ -66,7 +66,7 @@ func (n *Node) noteWritten(ctx context.Context, w *wal.WAL, coll *catalog.Collec
 }
 
 // note has the catalog know a position of the topic of a channel.
-func (n *Node) note(ctx context.Context, w *wal.WAL, coll *catalog.Collection, v catalog.VChannel) error {
+func (n *Node) note(ctx context.Context, w *wal.WAL, v catalog.VChannel) error {
 	ctx, cancel := n.call(ctx)
 	defer cancel()
 	c, err := n.o.Catalog.Channel(ctx, v.Name)
