@@ -24,7 +24,7 @@ func (n *Node) lost(pchannel, what string, err error) error {
 // BeginAnew makes the channels of a lost topic begin at the oldest message of the one that
 // took its place: what is stored stays, and what only the lost one had is given up. Owners of
 // before are fenced, so the nodes are to be stopped before. A topic that is not lost is
-// refused, class Conflict. To repeat a call that failed half way is no error. Channels whose
+// refused, class Conflict, also if it was when the call began. To repeat a call that failed half way is no error. Channels whose
 // manifest cannot be read stay as they are, see Topic.Unread: once it is restored, the topic
 // is lost for them, and is begun anew again.
 func BeginAnew(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel, who string) (Topic, error) {
@@ -39,22 +39,45 @@ func BeginAnew(ctx context.Context, c *catalog.Catalog, q mq.Queue, pchannel, wh
 	if err != nil {
 		return t, err
 	}
-	list, err := c.Checkpoints(ctx, pchannel)
-	if err != nil && !unreadable(err) {
+	if err := eachChannel(ctx, c, pchannel, &t, func(vchannel string) error {
+		_, err := c.CommitFlush(ctx, vchannel, catalog.FlushCommit{Term: term})
+		return err
+	}); err != nil {
 		return t, err
 	}
+	// Until then a node that was not stopped may have stored what only its memory had.
+	if t, err = LookAtTopic(ctx, c, q, pchannel); err != nil {
+		return t, err
+	}
+	if t.Lost == nil {
+		return t, errclass.New(errclass.Conflict, "topic %s is not lost any more: a node that runs has stored what was missing, or the topic is back. "+
+			"Nothing is given up; nodes that run are fenced, start them again", pchannel)
+	}
+	if err := eachChannel(ctx, c, pchannel, &t, func(vchannel string) error { return c.BeginAnew(ctx, vchannel, term) }); err != nil {
+		return t, err
+	}
+	// Last: until then a call that failed finds the topic of young channels lost again.
+	return t, c.ForgetWritten(ctx, pchannel)
+}
+
+// eachChannel changes the channels of a topic that there are. Those whose manifests cannot be read
+// are noted, and left.
+func eachChannel(ctx context.Context, c *catalog.Catalog, pchannel string, t *Topic, change func(vchannel string) error) error {
+	list, err := c.Checkpoints(ctx, pchannel)
+	if err != nil && !unreadable(err) {
+		return err
+	}
 	for _, ch := range list {
-		err := c.BeginAnew(ctx, ch.VChannel, term)
+		err := change(ch.VChannel)
 		switch {
 		case err == nil, errclass.Is(err, errclass.NotFound):
 		case unreadable(err): // by now
 			t.Unread = errors.CombineErrors(t.Unread, err)
 		default:
-			return t, err
+			return err
 		}
 	}
-	// Last: until then a call that failed finds the topic of young channels lost again.
-	return t, c.ForgetWritten(ctx, pchannel)
+	return nil
 }
 
 // begins waits for a moment until a channel reads its log, whose place in it was gone before,

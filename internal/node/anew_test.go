@@ -238,6 +238,42 @@ func TestWhatIsWrittenAnewIsNewerThanAllThatIsStored(t *testing.T) {
 	w.open(nil).ready().has(20)
 }
 
+// TestATopicThatIsStoredMeanwhileIsNotBegunAnew: a node was not stopped, and stores what is missing after the
+// topic was found lost, before it is fenced.
+func TestATopicThatIsStoredMeanwhileIsNotBegunAnew(t *testing.T) {
+	w := newWorld(t)
+	var away atomic.Bool
+	r := w.open(func(o *Options) {
+		unstoredYet(o)
+		o.Bucket = full{o.Bucket, &away}
+	}).ready()
+	r.create()
+	r.insert(between(0, 10)...)
+	r.flush()
+	away.Store(true)
+	r.insert(between(10, 20)...)
+	r.has(20)
+	w.lose(t)
+	eventually(t, "it is lost", func() bool { return r.lostText() != "" })
+	bucket := &detour{Bucket: w.bucket}
+	bucket.set(func(_ context.Context, key string) string {
+		if strings.Contains(key, "/pchannels/") && away.Swap(false) { // it was looked at, and nobody is fenced
+			eventually(t, "all is stored", func() bool { return r.lostText() == "" })
+		}
+		return key
+	})
+	c, err := catalog.Open(within(t), catalog.Options{Bucket: bucket})
+	must(t, err)
+	q := w.broker.Connect()
+	defer func() { must(t, q.Close(context.Background())) }()
+	_, err = BeginAnew(within(t), c, q, topic, "operator")
+	if !errclass.Is(err, errclass.Conflict) || !strings.Contains(err.Error(), "is not lost any more") {
+		t.Errorf("it is begun anew: %v", err)
+	}
+	r.kill()
+	w.open(nil).ready().has(20)
+}
+
 // moving is a queue that is led to another broker while a node runs.
 type moving struct {
 	mq.Queue
