@@ -4,7 +4,7 @@
 #   test/pulsar/start.sh DIR        prints PULSAR_URL, PULSAR_WEB_URL, PULSAR_PID and more; DIR/env holds the same lines
 #   test/pulsar/stop.sh  DIR [-9]   stops it, or kills it as a crash would
 #
-# The stock distribution comes from Maven Central the first time and is kept in $QUERYNODE_CACHE (default ~/.cache/querynode).
+# The stock distribution comes from Maven Central the first time and is kept in $QUERYNODE_TEST_CACHE (default ~/.cache/querynode).
 # Starting again on the same DIR keeps its ports and messages. It needs a JDK 17 or newer, and Maven for the first time. How full the
 # disk of DIR is does not matter, as long as there is room for what is written.
 #
@@ -19,7 +19,7 @@ data=${1:?usage: start.sh DIR}
 mkdir -p "$data"
 data=$(cd "$data" && pwd)
 version=${PULSAR_VERSION:-4.0.8}
-cache=${QUERYNODE_CACHE:-$HOME/.cache/querynode}
+cache=${QUERYNODE_TEST_CACHE:-$HOME/.cache/querynode}
 home=$cache/apache-pulsar-$version
 
 if [[ -e $data/pid ]] && kill -0 "$(<"$data/pid")" 2>/dev/null; then
