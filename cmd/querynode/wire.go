@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -248,9 +247,13 @@ func (r *running) openQueue(ctx context.Context) (err error) {
 	if q.Kind == "pulsar" {
 		return r.openPulsar(ctx)
 	}
+	sync, err := embedded.ParseSync(q.Sync)
+	if err != nil {
+		return errors.Wrap(err, "queue.sync")
+	}
 	r.embedded, err = embedded.Open(embedded.Options{
 		Dir: q.Dir, SegmentBytes: queueFile(int64(q.SegmentBytes), int64(r.cfg.Disk.Limit), q.PChannels), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
-		Sync: embedded.SyncPolicy(slices.Index([]string{"always", "interval", "none"}, q.Sync)),
+		Sync: sync,
 	})
 	if err != nil {
 		return errors.Wrapf(err, "queue.dir %s", q.Dir)

@@ -22,6 +22,20 @@ const (
 	SyncNone
 )
 
+// ParseSync reads the name of a policy: always, interval or none. Any other name is an
+// Invalid error.
+func ParseSync(name string) (SyncPolicy, error) {
+	switch name {
+	case "always":
+		return SyncAlways, nil
+	case "interval":
+		return SyncInterval, nil
+	case "none":
+		return SyncNone, nil
+	}
+	return 0, errclass.New(errclass.Invalid, "sync policy %q: always, interval or none", name)
+}
+
 const (
 	minSegmentBytes    = 4 << 10
 	maxSegmentBytes    = 1 << 30
