@@ -87,7 +87,7 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.aside = gauge("collections_aside", "Collections that are not served since what the catalog says of them cannot be read: damaged, or of a newer build.")
 	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed, and topics whose last trim did: it is tried again, and the log grows meanwhile.")
 	c.flushUnstored = gauge("flush_unstored_channels", "Channels with rows in their log that nobody stores: this node owns the log and does not watch them, or has just begun to.")
-	c.lostTopics = gauge("lost_topics", "Topics that have lost messages which are not stored, while this node owns their log.")
+	c.lostTopics = gauge("lost_topics", "Topics that have lost messages which are not stored, while this node owns their log, or that it had yet to read.")
 	c.logsAhead = gauge("logs_ahead_seconds", "How far the log that is furthest ahead of the clock is, if more than 10 s: a machine whose clock was wrong has written to it.")
 	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
 	c.compactionsFailed = counter("compaction_failed_total", "Compactions that failed.")

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -10,12 +11,18 @@ import (
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/mq"
+	"github.com/querynode/querynode/mq/wal"
 )
 
-// lost is the error of a log that is not opened, as what is wrong with it costs rows.
+// lost is the error of a log that is not opened, or not read, as what is wrong with it costs rows.
 func (n *Node) lost(pchannel, what string, err error) error {
 	way := "restore the topic, or configure the cluster that has it. If it is gone for good, stop the nodes, give up what only it had with: querynode queue begin-anew " + pchannel + ", and start them"
-	if _, private := n.o.Queue.(mq.Private); private {
+	_, private := n.o.Queue.(mq.Private)
+	if !private && !n.assigned(pchannel) {
+		return errors.Wrapf(err, "what this node has yet to read of %s is gone, and it is not passed over: %s. The topic was deleted, or has lost messages. A node that owns its log and runs has them in memory, and stores them: "+
+			"leave it running, this ends once all is stored. If there is none, %s", pchannel, what, way)
+	}
+	if private {
 		way = "restore it, or configure the right one. To go on without them, move its folder away, start, and do as the node then says"
 	}
 	return errors.Wrapf(err, "%s is not opened, what is written to it here would be lost: %s. Messages are gone from the queue, or it is another one: %s", pchannel, what, way)
@@ -78,6 +85,11 @@ func eachChannel(ctx context.Context, c *catalog.Catalog, pchannel string, t *To
 		}
 	}
 	return nil
+}
+
+// assigned reports whether this node is to own the log of a pchannel.
+func (n *Node) assigned(pchannel string) bool {
+	return slices.ContainsFunc(n.wals.List(), func(st wal.ChannelStatus) bool { return st.PChannel == pchannel && st.Assigned })
 }
 
 // begins waits for a moment until a channel reads its log, whose place in it was gone before,

@@ -72,6 +72,7 @@ func (n *Node) leaveChannels(ctx context.Context, s *serving, names []string) (g
 		}
 		n.mu.Lock()
 		delete(s.wanted, name)
+		delete(s.lost, name)
 		n.mu.Unlock()
 		released = append(released, s.coll.Release(sealedOf(s.coll, name)...)...)
 		gone = append(gone, name)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/lifecycle"
@@ -17,13 +18,14 @@ import (
 	"github.com/querynode/querynode/mq/wal"
 )
 
-// LostTopic is a topic of a queue that nodes share, of a log that this node owns, which has lost
-// messages that are not stored while the node runs. Most often it was deleted, and what was
-// written next has made it again.
+// LostTopic is a topic of a queue that nodes share which has lost messages that are not stored,
+// while the node owns its log, or that the node had yet to read. Most often it was deleted,
+// and what was written next has made it again.
 type LostTopic struct {
 	PChannel string
 	Since    time.Time // it is known
-	Err      error
+	Err      error     // of a reader, all that there is to say
+	Reader   bool      // the node had yet to read them, and does not own the log
 }
 
 // lostTopics is what a node knows of them, and how it looks for them; guarded by Node.mu.
@@ -223,18 +225,61 @@ func (n *Node) sealAll(ctx context.Context, pchannel string) error {
 	})
 }
 
+// notePlace notes how a channel has begun: err says of one that cannot that what comes next
+// of its log is gone.
+func (n *Node) notePlace(s *serving, v catalog.VChannel, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	was, there := s.lost[v.Name]
+	switch {
+	case err == nil:
+		delete(s.lost, v.Name)
+	case errclass.Is(err, errclass.Position):
+		if !there {
+			was = LostTopic{PChannel: v.PChannel, Since: time.Now()}
+		}
+		was.Err, was.Reader = err, true
+		s.lost[v.Name] = was
+	}
+}
+
+// lostOf is why one of these channels of a collection cannot be read, if what comes next of its
+// log is gone.
+func (n *Node) lostOf(s *serving, names []string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, name := range names {
+		if t, lost := s.lost[name]; lost && s.channels[name] == nil {
+			return errclass.Wrap(t.Err, errclass.Retryable, "channel %s of collection %q cannot be read now", name, s.coll.Info().Name)
+		}
+	}
+	return nil
+}
+
 // String says what it is, and what to do.
 func (t LostTopic) String() string {
+	if t.Reader {
+		return t.Err.Error()
+	}
 	return fmt.Sprintf("topic %s was deleted, or has lost messages, while this node runs: %v. What of them is in the memory of this node is being stored, so leave it running; this ends once all is. "+
 		"If it does not, what is missing is gone from the queue: restore the topic, or stop the nodes, give up what only it had with: querynode queue begin-anew %s, and start them", t.PChannel, t.Err, t.PChannel)
 }
 
-// LostTopics lists the topics that have lost messages while this node runs, by name.
+// LostTopics lists the topics that have lost messages while this node runs, by name. That of
+// a reader is a part of Problem, too.
 func (n *Node) LostTopics() (all []LostTopic) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, t := range n.mu.lost.of {
 		all = append(all, t.LostTopic)
+	}
+	for _, s := range n.mu.serving {
+		for name, t := range s.lost {
+			known := slices.ContainsFunc(all, func(o LostTopic) bool { return o.PChannel == t.PChannel })
+			if !known && (s.wanted[name] || s.whole.Load()) {
+				all = append(all, t)
+			}
+		}
 	}
 	slices.SortFunc(all, func(a, b LostTopic) int { return cmp.Compare(a.PChannel, b.PChannel) })
 	return all

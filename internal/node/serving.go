@@ -26,17 +26,18 @@ type serving struct {
 	channels map[string]*watch
 
 	// Guarded by Node.mu.
-	wanted   map[string]bool   // channels that were watched and that nobody has let go of
-	broken   []Broken          // of the catalog, and cannot be loaded
-	released map[int64]bool    // by a caller, although whole is set
-	absent   map[string]absent // by vchannel: neither replayed nor loaded yet
-	asked    map[int64]bool    // by a caller, and not loaded yet
-	failing  map[int64]error   // of the last load, if it may pass
-	news     chan struct{}     // closed when one of these changes
+	wanted   map[string]bool      // channels that were watched and that nobody has let go of
+	broken   []Broken             // of the catalog, and cannot be loaded
+	lost     map[string]LostTopic // channels that cannot begin, as what comes next of their log is gone
+	released map[int64]bool       // by a caller, although whole is set
+	absent   map[string]absent    // by vchannel: neither replayed nor loaded yet
+	asked    map[int64]bool       // by a caller, and not loaded yet
+	failing  map[int64]error      // of the last load, if it may pass
+	news     chan struct{}        // closed when one of these changes
 }
 
 func newServing() *serving {
-	return &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, wanted: map[string]bool{}, released: map[int64]bool{},
+	return &serving{turn: make(chan struct{}, 1), gone: make(chan struct{}), channels: map[string]*watch{}, wanted: map[string]bool{}, lost: map[string]LostTopic{}, released: map[int64]bool{},
 		absent: map[string]absent{}, asked: map[int64]bool{}, failing: map[int64]error{}, news: make(chan struct{})}
 }
 
@@ -125,6 +126,7 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
 	n.mu.Lock()
 	s := n.mu.serving[coll.ID]
+	lost := s != nil && len(s.lost) > 0
 	n.mu.Unlock()
 	if s == nil {
 		return nil, cmp.Or(n.asideOf(coll.ID), notLoaded(coll))
@@ -141,6 +143,9 @@ func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
 	}
 	if err := n.asideOf(coll.ID); err != nil && len(n.watchedOf(s)) < len(names) {
 		return nil, err
+	}
+	if lost {
+		return names, n.lostOf(s, names)
 	}
 	return names, nil
 }

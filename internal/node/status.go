@@ -86,7 +86,9 @@ func (n *Node) Troubles() (all []string) {
 		all = append(all, fmt.Sprintf("flush of %s fails for %s, the log keeps what is not stored: %v", f.What, n.o.Now().Sub(f.Since).Round(time.Second), f.Err))
 	}
 	for _, t := range n.LostTopics() {
-		all = append(all, t.String())
+		if !t.Reader { // that is the problem, or a part of it
+			all = append(all, t.String())
+		}
 	}
 	for _, a := range n.LogsAhead() {
 		all = append(all, a.String())

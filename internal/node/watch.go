@@ -67,6 +67,7 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 		} else {
 			err = n.watchAnew(ctx, s, coll, v)
 		}
+		n.notePlace(s, v, err)
 		if unreadable(err) {
 			err = errors.Wrap(err, "restore the manifest that is damaged, or update this node if it is of a newer one")
 		}

@@ -80,7 +80,9 @@
 // (ErrTrimmed if not), and drops it if it is not wanted. Every entry tells how
 // many had to count before it. Whatever the client leaves out when it
 // reconnects is fetched by a new reader; what is then still missing is
-// ErrTrimmed, or a *mq.CorruptError when nobody has trimmed.
+// ErrTrimmed, or a *mq.CorruptError when nobody has trimmed and the topic still
+// begins before it: entries are gone from its middle. A topic that was deleted
+// and made again, by whoever writes, is ErrTrimmed to who had read of the one before.
 //
 // FromTimestamp is a binary search over ids: each entry tells the newest timestamp
 // before it. The client's seeks are not used, see search.go.

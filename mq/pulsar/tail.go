@@ -24,6 +24,7 @@ type tail struct {
 	// adopt: what comes next may be ahead of s without that being a loss: the
 	// entry before it could not be read, or nobody knows what was there.
 	adopt bool
+	lax   bool // nobody asks for what is missing
 }
 
 // event is one entry that tail has moved over.
@@ -58,6 +59,17 @@ func (t *tail) next(ctx context.Context) (event, error) {
 			}
 			return event{id: r.id, err: err}, nil
 		}
+		if e.prev.isNone() && e.base.index < t.s.index && !t.adopt {
+			// Whoever wrote that knew an empty topic: one of two who began it, or it is another one.
+			lost, broken := t.gone(ctx, r.id)
+			if broken != nil {
+				t.drop(ctx) // r is to be read again
+				return event{}, broken
+			}
+			if lost != nil {
+				t.s, err = e.base, lost
+			}
+		}
 		v := t.s.fold(e, r.id)
 		if v == gap {
 			if !t.adopt && !reopened {
@@ -67,13 +79,12 @@ func (t *tail) next(ctx context.Context) (event, error) {
 				reopened = true
 				continue
 			}
-			if !t.adopt {
-				sv, broken := t.q.survey(ctx, t.topic)
-				if broken != nil {
-					t.drop(ctx) // r is to be read again
+			if !t.adopt && !t.lax {
+				var broken error
+				if err, broken = t.loss(ctx, e, r.id); broken != nil {
+					t.drop(ctx)
 					return event{}, broken
 				}
-				err = t.loss(sv.s.trim, e, r.id)
 			}
 			t.s = e.base
 			v = t.s.fold(e, r.id)
@@ -89,17 +100,43 @@ func (t *tail) next(ctx context.Context) (event, error) {
 	}
 }
 
-// loss says what is missing between what was read last and e, when trim is what
-// may be read at all.
-func (t *tail) loss(trim point, e *entry, id entryID) error {
-	if trim.entryID.compare(t.at) > 0 {
-		return errors.Wrapf(mq.ErrTrimmed, "after entry %s comes %s: the entries between are trimmed", t.at, id)
+// loss says what is missing between what was read last and e. Where nothing of what was read is
+// there any more either, that is what any other reader would be told at its place.
+func (t *tail) loss(ctx context.Context, e *entry, id entryID) (lost, broken error) {
+	sv, err := t.q.survey(ctx, t.topic)
+	if err != nil {
+		return nil, err
+	}
+	if sv.s.trim.entryID.compare(t.at) > 0 {
+		return errors.Wrapf(mq.ErrTrimmed, "after entry %s comes %s: the entries between are trimmed", t.at, id), nil
+	}
+	if lost, err := t.gone(ctx, id); lost != nil || err != nil {
+		return lost, err
 	}
 	return errclass.Mark(&mq.CorruptError{
 		Topic:    t.topic,
 		Position: point{entryID{t.at.ledger, t.at.entry + 1}, 0}.position(0),
-		Detail:   fmt.Sprintf("entries between %s and %s are missing, %d of them counted", t.at, id, e.base.index-t.s.index),
-	}, errclass.Corrupt)
+		Detail:   fmt.Sprintf("entries between %s and %s are missing, %d of them counted", t.at, id, int64(e.base.index)-int64(t.s.index)),
+	}, errclass.Corrupt), nil
+}
+
+// gone says that the topic, which has entry id, begins behind all that was read of it.
+func (t *tail) gone(ctx context.Context, id entryID) (lost, broken error) {
+	cur, err := t.q.driver.read(ctx, t.topic, none())
+	if err != nil {
+		return nil, errors.Wrapf(err, "read %s from its beginning", t.topic)
+	}
+	oldest, err := cur.next(ctx)
+	if err := cur.close(ctx); err != nil {
+		t.q.o.Logger.Warn("close cursor", "topic", t.topic, "err", err)
+	}
+	if err != nil {
+		return nil, errors.Wrapf(err, "read the oldest entry of %s", t.topic)
+	}
+	if oldest.id.compare(t.at) > 0 {
+		lost = errors.Wrapf(mq.ErrTrimmed, "after entry %s comes %s, and the topic begins at %s: it was deleted, or messages of it were", t.at, id, oldest.id)
+	}
+	return lost, nil
 }
 
 // raw returns the next entry as stored, opening the cursor if need be.
@@ -138,6 +175,7 @@ func (t *tail) drop(ctx context.Context) {
 // asked for the state, which does not depend on what is gone.
 func (t *tail) scan(ctx context.Context, upTo entryID, visit func(event)) (state, error) {
 	defer func() { t.drop(ctx) }()
+	t.lax = true
 	for t.at.compare(upTo) < 0 {
 		ev, err := t.next(ctx)
 		if err != nil {
