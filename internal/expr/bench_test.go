@@ -3,6 +3,8 @@ package expr
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -119,4 +121,40 @@ func BenchmarkPath(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkNewList is a list of 100 of 1,000 numbers that never came before: reading it, and asking the index
+// of 100,000 rows.
+func BenchmarkNewList(b *testing.B) {
+	const n, lists = 100_000, 1000
+	s := parseSchema(b, benchSchema)
+	x := &indexSet{t: b, cols: benchTable(b, s, n), built: map[string]scalarindex.Index{}, asked: map[scalarindex.Kind]int{}}
+	r := rand.New(rand.NewPCG(1, 2))
+	texts, plans := make([]string, lists), make([]*Plan, lists)
+	for i := range texts {
+		list := make([]string, 100)
+		for k, v := range r.Perm(1000)[:len(list)] {
+			list[k] = strconv.Itoa(v)
+		}
+		texts[i] = "a in [" + strings.Join(list, ",") + "]"
+		plans[i] = mustCompile(b, s, texts[i], nil)
+	}
+	next := 0
+	b.Run("compile", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			mustCompile(b, s, texts[next%lists], nil)
+			next++
+		}
+	})
+	var out bitset.Set
+	b.Run("index", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if rest, ok := plans[next%lists].Narrow(x, n, n, &out); !ok || rest != nil {
+				b.Fatal("the index does not answer")
+			}
+			next++
+		}
+	})
 }

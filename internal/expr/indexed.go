@@ -42,9 +42,10 @@ func (p *Plan) Narrow(ix Indexes, n, total int, out *bitset.Set) (rest *Plan, ok
 		}
 	}
 	slices.SortStableFunc(found, func(a, b answer) int { return cmp.Compare(a.rows, b.rows) })
-	s := p.scratch.Get().(*scratch)
-	defer p.scratch.Put(s)
-	acc, rows := s.wide(0, total), n
+	room := bitmaps{plan: p}
+	defer room.done()
+	var acc []uint64
+	rows := n
 	for _, f := range found {
 		// Few rows left are looked at one by one.
 		if f.price > min(n, 4*rows)*f.term.cost() {
@@ -52,10 +53,17 @@ func (p *Plan) Narrow(ix Indexes, n, total int, out *bitset.Set) (rest *Plan, ok
 			continue
 		}
 		to := acc
-		if ok {
-			to = s.wide(1, total)
+		switch {
+		case ok:
+			to = room.wide(1, total)
+		case n == total:
+			out.Reset(n)
+			acc, to = out.Words(), out.Words()
+		default:
+			acc = room.wide(0, total)
+			to = acc
 		}
-		f.set(s, to)
+		f.set(&room, to)
 		if ok {
 			for i := range acc {
 				acc[i] &= to[i]
@@ -69,11 +77,13 @@ func (p *Plan) Narrow(ix Indexes, n, total int, out *bitset.Set) (rest *Plan, ok
 	if !ok {
 		return nil, false
 	}
-	out.Reset(n)
-	w := out.Words()
-	copy(w, acc)
-	if r := n & 63; r != 0 {
-		w[len(w)-1] &= 1<<r - 1
+	if n != total {
+		out.Reset(n)
+		w := out.Words()
+		copy(w, acc)
+		if r := n & 63; r != 0 {
+			w[len(w)-1] &= 1<<r - 1
+		}
 	}
 	if len(left) == 0 {
 		return nil, true
@@ -131,105 +141,6 @@ func (w *wishList) Path(fieldID int64, path string) *scalarindex.Path {
 	return nil
 }
 
-// wide returns the i-th bitmap for n rows, empty.
-func (s *scratch) wide(i, n int) []uint64 {
-	words := (n + 63) / 64
-	s.rows[i] = resize(s.rows[i], words)
-	clear(s.rows[i])
-	return s.rows[i]
-}
-
-// lookup is what an index knows of a leaf.
-type lookup struct {
-	rows  int // at most so many rows
-	price int // nanoseconds, about
-	exact bool
-	add   func(out []uint64) // adds the rows
-	// With except, the rows are those of except that add does not add.
-	except []uint64
-	any    []*lookup // instead of add: the rows of all of these
-}
-
-// set writes the rows to out, which is empty.
-func (l *lookup) set(s *scratch, out []uint64) {
-	if l.any != nil {
-		for _, a := range l.any {
-			if a.except == nil {
-				a.add(out)
-				continue
-			}
-			one := s.wide(2, len(out)*64)
-			a.set(s, one)
-			for i, w := range one {
-				out[i] |= w
-			}
-		}
-		return
-	}
-	l.add(out)
-	if l.except != nil {
-		for i, w := range l.except {
-			out[i] = w &^ out[i]
-		}
-	}
-}
-
-// indexed is a leaf that an index may answer.
-type indexed interface {
-	pred
-	// lookup asks ix; nil if it does not have the index, or that is of no use. n is
-	// the rows it covers.
-	lookup(ix Indexes, n int) *lookup
-}
-
-// lookUp is lookup for a leaf, or a disjunction of leaves that all have answers.
-func lookUp(p pred, ix Indexes, n int) *lookup {
-	if q, ok := p.(indexed); ok {
-		return q.lookup(ix, n)
-	}
-	terms := orTerms(p)
-	if terms == nil {
-		return nil
-	}
-	l := &lookup{exact: true}
-	for _, t := range terms {
-		q, ok := t.(indexed)
-		if !ok {
-			return nil
-		}
-		one := q.lookup(ix, n)
-		if one == nil {
-			return nil
-		}
-		if one.any != nil {
-			l.any = append(l.any, one.any...)
-		} else {
-			l.any = append(l.any, one)
-		}
-		l.rows, l.price, l.exact = min(n, l.rows+one.rows), l.price+one.price, l.exact && one.exact
-	}
-	return l
-}
-
-// newLookup prices an answer of rows rows: passes over the bitmaps, and rows set
-// one by one, of which an ordered index has few.
-func newLookup(rows, n int, neg bool, valid []uint64, add func([]uint64)) *lookup {
-	l := &lookup{rows: rows, exact: true, add: add, price: n/64 + 2*min(rows, n/16)}
-	if neg {
-		l.rows, l.except, l.price = n-rows, valid, l.price+n/64
-	}
-	return l
-}
-
-// find asks for an index of a field's own column.
-func find[I scalarindex.Index](f ref, ix Indexes, kind scalarindex.Kind) (found I, ok bool) {
-	if f.field.ID == derivedID {
-		return found, false
-	}
-	found, ok = ix.Index(f.field.ID, kind).(I)
-	return found, ok
-}
-
 func (r *rangePred[T]) lookup(ix Indexes, n int) *lookup {
 	o, ok := find[*scalarindex.Ordered[T]](r.ref, ix, scalarindex.Order)
 	if !ok {
@@ -241,13 +152,13 @@ func (r *rangePred[T]) lookup(ix Indexes, n int) *lookup {
 
 // listed is a lookup of a list of values.
 func listed[T scalarindex.Value](o *scalarindex.Ordered[T], list []T, neg bool, n int) *lookup {
-	const search = 500 // nanoseconds
+	search := o.SearchCost()
 	if len(list)*search > n {
 		return nil
 	}
 	rows, spans := 0, make([]scalarindex.Span, len(list))
 	for i, x := range list {
-		spans[i] = o.Span(x, x)
+		spans[i] = o.Equal(x)
 		rows += spans[i].Rows()
 	}
 	l := newLookup(rows, n, neg, o.Valid(), func(out []uint64) {

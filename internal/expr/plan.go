@@ -46,6 +46,7 @@ func compile(n *node, text string, s *schema.Schema, zone string) (_ *Plan, err 
 			return nil, err
 		}
 		var b strings.Builder
+		b.Grow(min(len(text), MaxText) + 64) // about; values of variables come on top
 		n.print(&b, 0)
 		p.text = b.String()
 		pl := &planner{}
@@ -259,10 +260,15 @@ func (pl *planner) in(n *node, neg bool) pred {
 		}
 		return newStringIn(f, words, neg)
 	case l.typ == kInt, l.typ == kTime:
-		var ints []int64
-		for _, v := range list {
-			if v = integral(v); v.k == kInt || v.k == kTime {
+		ints := make([]int64, 0, len(list))
+		for i := range list {
+			switch v := &list[i]; v.k {
+			case kInt, kTime:
 				ints = append(ints, v.i)
+			case kFloat:
+				if v := integral(*v); v.k == kInt {
+					ints = append(ints, v.i)
+				}
 			}
 		}
 		return newIntIn(f, ints, neg)
@@ -309,7 +315,7 @@ func newStringIn(f ref, words []string, neg bool) pred {
 }
 
 func newIntIn(f ref, ints []int64, neg bool) pred {
-	ints = sortedUnique(ints)
+	ints = sortedInts(ints)
 	if n := len(ints); n == 0 || uint64(ints[n-1])-uint64(ints[0]) == uint64(n-1) {
 		// Nothing, one number, or numbers without a gap.
 		iv := interval[int64]{1, 0}

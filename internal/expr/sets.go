@@ -3,6 +3,7 @@ package expr
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // linear is up to how many members a set is searched one by one.
@@ -17,6 +18,30 @@ type intSet struct {
 	slots []int64 // a free slot holds free, which is no member
 	free  int64
 	shift uint8
+}
+
+// sortedInts is sortedUnique, which is several times slower for integers that lie close together.
+func sortedInts(v []int64) []int64 {
+	if len(v) <= linear {
+		return sortedUnique(v)
+	}
+	lo, hi := slices.Min(v), slices.Max(v)
+	const words = 64
+	if uint64(hi)-uint64(lo) >= words*64 {
+		return sortedUnique(v)
+	}
+	var has [words]uint64
+	for _, x := range v {
+		d := uint64(x) - uint64(lo)
+		has[d>>6] |= 1 << (d & 63)
+	}
+	v = v[:0]
+	for i, w := range has {
+		for w != 0 {
+			v = append(v, lo+int64(i<<6+nextBit(&w)))
+		}
+	}
+	return v
 }
 
 // newIntSet takes a sorted list without duplicates, and keeps it.

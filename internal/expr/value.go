@@ -72,7 +72,8 @@ func (v value) append(b *strings.Builder) {
 	case kBool:
 		b.WriteString(strconv.FormatBool(v.i != 0))
 	case kInt:
-		b.WriteString(strconv.FormatInt(v.i, 10))
+		var digits [20]byte
+		b.Write(strconv.AppendInt(digits[:0], v.i, 10))
 	case kFloat:
 		b.WriteString(formatFloat(v.f))
 	case kString:

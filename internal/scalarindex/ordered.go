@@ -25,6 +25,8 @@ type Ordered[T Value] struct {
 	values []T      // the column's, by row
 	rows   []uint32 // by value, then by row; without nulls and NaNs
 	marks  []T      // the value at each markEvery-th place in rows: a search ends among few rows, whose values are anywhere
+	heads  []T      // instead of marks, if many rows share a value: all values
+	starts []uint32 // the place of the first row of each of heads, then len(rows)
 	cuts   []int    // ascending places in rows; the first is 0, the last len(rows)
 	below  [][]uint64
 	valid  []uint64 // rows that are not null
@@ -61,12 +63,33 @@ func NewOrdered[T Value](ctx context.Context, values []T, valid []bool) (*Ordere
 	for i, p := range pairs {
 		o.rows[i] = p.row
 	}
-	o.marks = make([]T, 0, (len(o.rows)+markEvery-1)/markEvery)
-	for at := 0; at < len(o.rows); at += markEvery {
-		o.marks = append(o.marks, o.at(at))
+	distinct := 0
+	for i := range pairs {
+		if i == 0 || pairs[i].v != pairs[i-1].v {
+			distinct++
+		}
 	}
+	o.mark(distinct)
 	o.cut()
 	return o, ctx.Err()
+}
+
+// mark notes values by which others are found.
+func (o *Ordered[T]) mark(distinct int) {
+	if len(o.rows) < distinct*shared {
+		o.marks = make([]T, 0, (len(o.rows)+markEvery-1)/markEvery)
+		for at := 0; at < len(o.rows); at += markEvery {
+			o.marks = append(o.marks, o.at(at))
+		}
+		return
+	}
+	o.heads, o.starts = make([]T, 0, distinct), make([]uint32, 0, distinct+1)
+	for at := range o.rows {
+		if v := o.at(at); len(o.heads) == 0 || v != o.heads[len(o.heads)-1] {
+			o.heads, o.starts = append(o.heads, v), append(o.starts, uint32(at))
+		}
+	}
+	o.starts = append(o.starts, uint32(len(o.rows)))
 }
 
 // sortPieces sorts pieces and merges them.
@@ -105,7 +128,7 @@ func sortPieces[E any](ctx context.Context, v []E, compare func(a, b E) int) err
 func (o *Ordered[T]) cut() {
 	n := len(o.rows)
 	o.cuts = []int{0}
-	step := max(1, (n+maxCuts-1)/maxCuts)
+	step := o.step()
 	for at := 0; at < n; {
 		next := min(at+step, n)
 		// The end of this value, if that is not far; else the middle of its rows.
@@ -127,6 +150,9 @@ func (o *Ordered[T]) cut() {
 	}
 }
 
+// step is how many rows are between two cuts at least, but for the last.
+func (o *Ordered[T]) step() int { return max(1, (len(o.rows)+maxCuts-1)/maxCuts) }
+
 // end is where the rows end whose value is that of place at.
 func (o *Ordered[T]) end(at int) int {
 	v := o.at(at)
@@ -141,8 +167,27 @@ func setRows(bits []uint64, rows []uint32) {
 	}
 }
 
-// markEvery is after how many rows there is a mark.
-const markEvery = 64
+const (
+	// markEvery is after how many rows there is a mark.
+	markEvery = 64
+	// shared is how many rows have the same value, on average, where all values are kept.
+	shared = 8
+)
+
+// least is the number of values that are less than v; all are sorted.
+func least[T Value](all []T, v T) int {
+	at, n := 0, len(all)
+	for n > 0 { // a jump where to look on would be guessed wrong every other time
+		half := (n + 1) >> 1
+		less := 0
+		if all[at+half-1] < v {
+			less = 1
+		}
+		at += half & -less
+		n -= half
+	}
+	return at
+}
 
 // near returns the places between which the first row is that has a value of at least v; with
 // after, of more than v.
@@ -160,12 +205,22 @@ func (o *Ordered[T]) near(v T, after bool) (from, to int) {
 
 // from is the place of the first row with a value of at least v.
 func (o *Ordered[T]) from(v T) int {
+	if o.starts != nil {
+		return int(o.starts[least(o.heads, v)])
+	}
 	from, to := o.near(v, false)
 	return from + sort.Search(to-from, func(i int) bool { return o.at(from+i) >= v })
 }
 
 // after is the place of the first row with a value above v.
 func (o *Ordered[T]) after(v T) int {
+	if o.starts != nil {
+		i := least(o.heads, v)
+		if i < len(o.heads) && o.heads[i] == v {
+			i++
+		}
+		return int(o.starts[i])
+	}
 	from, to := o.near(v, true)
 	return from + sort.Search(to-from, func(i int) bool { return o.at(from+i) > v })
 }
@@ -180,6 +235,26 @@ func (s Span) Rows() int { return s.to - s.from }
 func (o *Ordered[T]) Span(lo, hi T) Span {
 	from := o.from(lo)
 	return Span{from, max(from, o.after(hi))}
+}
+
+// Equal is the rows with that value.
+func (o *Ordered[T]) Equal(v T) Span {
+	if o.starts == nil {
+		return o.Span(v, v)
+	}
+	i := least(o.heads, v)
+	if i == len(o.heads) || o.heads[i] != v {
+		return Span{}
+	}
+	return Span{int(o.starts[i]), int(o.starts[i+1])}
+}
+
+// SearchCost is about how many nanoseconds Equal takes.
+func (o *Ordered[T]) SearchCost() int {
+	if o.starts != nil {
+		return 100
+	}
+	return 500
 }
 
 // Count is the number of rows with lo <= value <= hi.
@@ -204,6 +279,10 @@ func (o *Ordered[T]) AddBetween(lo T, hi *T, out []uint64) {
 }
 
 func (o *Ordered[T]) addSpan(out []uint64, from, to int) {
+	if to-from < o.step() { // less than is between two cuts
+		setRows(out, o.rows[from:to])
+		return
+	}
 	// The cuts inside of the span.
 	first := sort.SearchInts(o.cuts, from)
 	last := sort.SearchInts(o.cuts, to+1) - 1
@@ -231,5 +310,5 @@ func (o *Ordered[T]) Valid() []uint64 { return o.valid }
 // Bytes is the memory the index takes.
 func (o *Ordered[T]) Bytes() int64 {
 	var v T
-	return int64(4*len(o.rows)+8*len(o.valid)*len(o.cuts)) + int64(len(o.marks))*int64(unsafe.Sizeof(v))
+	return int64(4*len(o.rows)+8*len(o.valid)*len(o.cuts)+4*len(o.starts)) + int64(len(o.marks)+len(o.heads))*int64(unsafe.Sizeof(v))
 }

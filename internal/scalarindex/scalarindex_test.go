@@ -130,14 +130,20 @@ func TestABuildStopsWithItsContext(t *testing.T) {
 // What Bytes says is near what the index takes: the ledger relies on it.
 func TestBytesOfARow(t *testing.T) {
 	values := make([]int64, 1<<17)
-	for i := range values {
-		values[i] = int64(i * 7919 % 100_003)
-	}
-	o, err := NewOrdered(context.Background(), values, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if per := float64(o.Bytes()) / float64(len(values)); per < 10 || per > 14 {
-		t.Fatalf("%.1f bytes a row", per)
+	for _, distinct := range []int{100_003, 16_381, 1000, 3} {
+		for i := range values {
+			values[i] = int64(i * 7919 % distinct)
+		}
+		o, err := NewOrdered(context.Background(), values, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := 4*cap(o.rows) + 8*(cap(o.marks)+cap(o.heads)) + 4*cap(o.starts)
+		for _, b := range append(o.below, o.valid) {
+			kept += 8 * cap(b)
+		}
+		if per := float64(o.Bytes()) / float64(len(values)); distinct > 64 && (per < 10 || per > 14.1) || float64(kept) > 1.01*float64(o.Bytes()) {
+			t.Fatalf("%d values: %.1f bytes a row, %d in all; kept are %d", distinct, per, o.Bytes(), kept)
+		}
 	}
 }

@@ -29,6 +29,9 @@ func TestSpansAreTheRowsOfAnInterval(t *testing.T) {
 				lo := rng.Int64N(3*distinct+4) - 2
 				hi := lo + rng.Int64N(1+distinct) - 1
 				checkSpan(t, o, ints, lo, hi)
+				if equal := o.Equal(lo); equal.Rows() != o.Count(lo, lo) || equal.Rows() > 0 && equal != o.Span(lo, lo) {
+					t.Fatalf("%d rows of %d values, %d: %v, want %v", n, distinct, lo, equal, o.Span(lo, lo))
+				}
 				checkSpan(t, s, texts, strconv.Itoa(int(lo)), strconv.Itoa(int(hi)))
 			}
 		}

@@ -78,9 +78,11 @@ func New(l Level) (Kernels, error) {
 // name it doesn't know, or a level that the CPU lacks, counts as not set: log
 // Level to see what was chosen.
 func Detect() Kernels {
-	if want, err := ParseLevel(os.Getenv(EnvSIMD)); err == nil {
-		if k, err := New(want); err == nil {
-			return k
+	if name := os.Getenv(EnvSIMD); name != "" { // an error costs microseconds
+		if want, err := ParseLevel(name); err == nil {
+			if k, err := New(want); err == nil {
+				return k
+			}
 		}
 	}
 	return Kernels{level: Supported(), amx: hasAMX()}
