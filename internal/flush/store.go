@@ -60,10 +60,10 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 	if err := os.RemoveAll(dir); err != nil {
 		return errors.Wrapf(err, "remove leftovers %s", dir)
 	}
-	var disk *segments.DiskRoom
-	defer func() { disk.Release() }()
+	disk := ch.Collection().ForceDisk(0)
+	defer disk.Release()
 	defer func() { _ = os.RemoveAll(dir) }() // what stays is removed by the next try or the next start
-	m, err := f.build(ctx, ch, g, dir, &disk)
+	m, err := f.build(ctx, ch, g, dir, disk)
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,9 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 }
 
 // build writes the files of a growing segment to dir, once no other is being built:
-// its threads are all there are, and memory for one is enough. The room of its files is
-// the caller's to release, also after an error.
-func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, dir string, disk **segments.DiskRoom) (*segfile.Manifest, error) {
+// its threads are all there are, and memory for one is enough. It grows disk to the room
+// of the files, which the caller releases, also after an error.
+func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, dir string, disk *segments.DiskRoom) (*segfile.Manifest, error) {
 	select {
 	case f.building <- struct{}{}:
 		defer func() { <-f.building }()
@@ -98,7 +98,7 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 		return nil, errors.Wrap(ctx.Err(), "wait until another segment has been built")
 	}
 	// Whatever the limit: what is stored lets go of a part of the queue.
-	*disk = ch.Collection().ForceDisk(g.Bytes())
+	disk.Commit(g.Bytes())
 	meta, at, total := g.Meta(), 0, g.Rows()
 	return segments.Build(ctx, segments.BuildOptions{
 		Dir: dir, Meta: meta, Info: ch.Collection().Info(), Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
