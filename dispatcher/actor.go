@@ -8,7 +8,6 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
-	"github.com/querynode/querynode/mq"
 )
 
 // errHung is the failure of a consumer whose queue call ignores its deadline.
@@ -345,19 +344,6 @@ func (a *actor) beginClose() {
 	for c := range a.consumers {
 		a.stopConsumer(c)
 	}
-}
-
-// setPosition is for the start; after that only ack moves the position.
-func (s *subscription) setPosition(pos mq.Position) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.pos = pos
-}
-
-func (s *subscription) setConsumer(id uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.consumer = id
 }
 
 func closeOnce(ch chan struct{}) {

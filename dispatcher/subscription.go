@@ -56,6 +56,19 @@ type subscription struct {
 	}
 }
 
+// setPosition is for the start; after that only ack moves the position.
+func (s *subscription) setPosition(pos mq.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.pos = pos
+}
+
+func (s *subscription) setConsumer(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.consumer = id
+}
+
 type pushed uint8
 
 const (

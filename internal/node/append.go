@@ -136,7 +136,7 @@ func complete(b *schema.Batch, s *schema.Schema) *schema.Batch {
 		if c == nil && !f.PrimaryKey {
 			absent, err := schema.AbsentColumn(f, max(b.Rows, 0))
 			if err != nil {
-				return b // Check will say what is missing
+				return b // CheckGiven will say what is missing
 			}
 			c = absent
 			added++
@@ -190,7 +190,7 @@ func (n *Node) giveKeys(ctx context.Context, b *schema.Batch, s *schema.Schema) 
 func lastOfEachKey(b *schema.Batch, pk schema.Field) (*schema.Batch, []int) {
 	keys := b.Column(pk.ID)
 	if keys == nil || keys.Rows() != b.Rows {
-		return b, nil // Check will say what is wrong
+		return b, nil // CheckGiven will say what is wrong
 	}
 	ints, strs := map[int64]int{}, map[string]int{}
 	for r := range b.Rows {

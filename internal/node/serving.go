@@ -17,15 +17,15 @@ import (
 
 // serving is a collection that this node serves, whole or in part.
 type serving struct {
-	turn     chan struct{} // capacity 1: one change at a time, waiting ends with its context
-	coll     *segments.Collection
-	version  uint64        // of the catalog's entry that coll knows; guarded by turn
-	gone     chan struct{} // closed, in turn, once it is served no more: who waits for the turn begins anew
-	whole    atomic.Bool   // every segment of the catalog is to be loaded, those to come too
-	leaving  atomic.Bool   // all of it is being let go of: reads are refused at once, not answered in part
-	channels map[string]*watch
+	turn    chan struct{}        // capacity 1: one change at a time, waiting ends with its context
+	coll    *segments.Collection // nil until the first watch; set once, in turn, before any channel is there: read in turn, or once one was found
+	version uint64               // of the catalog's entry that coll knows; guarded by turn
+	gone    chan struct{}        // closed, in turn, once it is served no more: who waits for the turn begins anew
+	whole   atomic.Bool          // every segment of the catalog is to be loaded, those to come too
+	leaving atomic.Bool          // all of it is being let go of: reads are refused at once, not answered in part
 
 	// Guarded by Node.mu.
+	channels map[string]*watch    // by vchannel
 	wanted   map[string]bool      // channels that were watched and that nobody has let go of
 	broken   []Broken             // of the catalog, and cannot be loaded
 	lost     map[string]LostTopic // channels that cannot begin, as what comes next of their log is gone
