@@ -72,7 +72,7 @@ func (c *Catalog) resolve(ctx context.Context, name string) (*Collection, error)
 			return col, nil
 		}
 	}
-	return nil, errclass.New(errclass.NotFound, "there is no collection or alias %q; ListCollections shows what there is", name)
+	return nil, errclass.New(errclass.NotFound, "there is no collection or alias %q", name)
 }
 
 // loadLive reads the manifest of a collection that is not dropped.

@@ -232,6 +232,9 @@ type SetAside struct {
 	Err          error
 }
 
+// remedy is what helps where unreadable is true.
+const remedy = "restore the damaged manifest; if a newer build wrote it, update this node"
+
 // unreadable reports whether manifests cannot be read for good.
 func unreadable(err error) bool {
 	return errclass.Is(err, errclass.Corrupt) || errclass.Is(err, errclass.Unimplemented)
@@ -249,8 +252,7 @@ func (n *Node) setAside(id int64, what string, err error) {
 	n.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		n.o.Logger.Error("node: set aside, what the catalog says of it cannot be read; the rest goes on. Restore the manifest that is damaged, or update this node if it is of a newer one",
-			"what", what, "error", err)
+		n.o.Logger.Error("node: set aside, what the catalog says of it cannot be read; the rest goes on: "+remedy, "what", what, "error", err)
 	case err == nil && before != nil:
 		n.o.Logger.Info("node: can be read again", "what", what)
 	}
@@ -272,7 +274,7 @@ func (n *Node) asideOf(id int64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.mu.aside[id]; err != nil {
-		return errors.Wrapf(err, "collection %d is set aside: restore the manifest that is damaged, or update this node if it is of a newer one", id)
+		return errors.Wrapf(err, "collection %d is set aside: %s", id, remedy)
 	}
 	return nil
 }

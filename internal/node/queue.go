@@ -80,10 +80,11 @@ func (n *Node) bind(ctx context.Context, pchannel string) (begin mq.Position, er
 			return mq.Position{}, errors.Wrapf(err, "%s is not opened: its messages are in the embedded queue of a node, not in the one that is configured; set queue.kind to embedded", pchannel)
 		}
 		if n.o.AdoptQueue != id {
-			return mq.Position{}, &elsewhere{pchannel, errors.Wrapf(err, "%s is not opened, what is written to it here would be lost. "+
-				"If two nodes with embedded queues use this storage, run one alone (replicas: 1) or use Pulsar; if the volume of the queue was lost or is another one, restore it; "+
-				"if it is the right one but its file ID is of another day, write the identity into that which the catalog has (queues/%s.json); "+
-				"to go on without what only the other queue has, start with queue.adopt: %s", pchannel, pchannel, id)}
+			return mq.Position{}, &elsewhere{pchannel, errors.Wrapf(err, "%s is not opened, what is written to it here would be lost. Depending on what happened: "+
+				"(1) other nodes with embedded queues use this storage: run one alone (replicas: 1), or use Pulsar; "+
+				"(2) the volume of the queue was lost, or another one is mounted: restore it; "+
+				"(3) the volume is right, and its file ID alone is not: write into ID the identity that the catalog has in queues/%s.json; "+
+				"(4) what only the other queue has is to be given up: start with queue.adopt: %s", pchannel, pchannel, id)}
 		}
 		q, err = n.adopt(ctx, private, pchannel, q.Identity)
 	}

@@ -69,7 +69,7 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 		}
 		n.notePlace(s, v, err)
 		if unreadable(err) {
-			err = errors.Wrap(err, "restore the manifest that is damaged, or update this node if it is of a newer one")
+			err = errors.Wrap(err, remedy)
 		}
 		if err != nil {
 			return errors.Wrapf(err, "watch channel %s", v.Name)

@@ -25,7 +25,7 @@ func loadIdentity(o *Options) (string, error) {
 	if err == nil {
 		id := strings.TrimSpace(string(data))
 		if raw, err := hex.DecodeString(id); err != nil || len(raw) != identityBytes {
-			return "", errclass.New(errclass.Corrupt, "%s is damaged: restore it, or write the identity into it that the catalog has of this queue (in its queues/*.json)", path)
+			return "", errclass.New(errclass.Corrupt, "%s is damaged: restore it, or write into it the identity that the catalog has of this queue (in queues/*.json)", path)
 		}
 		return id, nil
 	}
