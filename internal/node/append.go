@@ -12,6 +12,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -267,22 +268,21 @@ func (n *Node) appendPieces(ctx context.Context, coll *catalog.Collection, parti
 	}
 	results := make(chan result, len(pieces))
 	var last uint64
-	var errs []error
-	written := 0
+	became := parts{all: len(pieces)}
 	sem := make(chan struct{}, 64)
 	started := 0
 	for _, p := range pieces {
 		sem <- struct{}{} // given back when an append returns, which ctx bounds
 		err := n.group.Go("append", func(context.Context) error {
 			defer func() { <-sem }()
-			res := result{err: errclass.New(errclass.Internal, "append ended without a result")}
+			res := result{err: errclass.Wrap(mq.ErrUnknownOutcome, errclass.Internal, "append ended without a result")}
 			defer func() { results <- res }()
 			res.ts, res.err = n.appendPiece(ctx, coll, partition, p)
 			return nil
 		})
 		if err != nil {
 			<-sem
-			errs = append(errs, err)
+			became.refusal = err
 			break
 		}
 		started++
@@ -290,16 +290,9 @@ func (n *Node) appendPieces(ctx context.Context, coll *catalog.Collection, parti
 	for range started {
 		r := <-results
 		last = max(last, r.ts)
-		if r.err != nil {
-			errs = append(errs, r.err)
-		} else {
-			written++
-		}
+		became.ended(r.err)
 	}
-	if len(errs) > 0 {
-		return last, errclass.Mark(errors.Wrapf(errs[0], "%d of %d parts of the change were not written; the first", len(pieces)-written, len(pieces)), errclass.Of(errs[0]))
-	}
-	return last, nil
+	return last, became.err()
 }
 
 func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partition int64, p piece) (uint64, error) {
