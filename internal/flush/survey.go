@@ -27,6 +27,7 @@ type Survey struct {
 		first   uint64
 		ids     []int64
 		nobodys map[int64]bool // segments whose rows are nobody's concern
+		strange bool           // something cannot be read, or is of a newer build
 		over    bool
 	}
 }
@@ -52,6 +53,13 @@ func (s *Survey) Found() (first uint64, sealed []int64) {
 	return s.mu.first, s.mu.ids
 }
 
+// Nothing reports that a survey that is done has read all there is, and that all of it is stored.
+func (s *Survey) Nothing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.over && s.mu.first == 0 && !s.mu.strange
+}
+
 // Apply implements the sink of a subscription. It returns no error: what cannot be decoded
 // is set aside by whoever watches the channel.
 func (s *Survey) Apply(_ context.Context, msgs []mq.Message) error {
@@ -75,7 +83,8 @@ func (s *Survey) Apply(_ context.Context, msgs []mq.Message) error {
 
 func (s *Survey) look(m *mq.Message) {
 	e, err := wal.Decode(*m)
-	if err != nil {
+	if err != nil || !e.Type.Known() {
+		s.mu.strange = true
 		return
 	}
 	found := false

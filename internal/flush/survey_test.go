@@ -46,11 +46,15 @@ func TestASurveyFindsWhatIsNotStored(t *testing.T) {
 		first uint64
 		ids   []int64
 		left  int // messages that it needs not have been given
+
+		strange bool // nobody knows whether nothing is to be stored
 	}{
 		"nothing":                 {log: []mq.Message{tick(10), tick(100)}},
 		"up to the end":           {log: []mq.Message{tick(10), tick(110), rows(120, wal.Insert, 2, 3)}, left: 1},
 		"stored rows":             {log: []mq.Message{rows(50, wal.Insert, 1, 3), seal(60, 1), tick(100)}},
-		"dropped rows":            {log: []mq.Message{rows(50, wal.Insert, 2, 9), damaged, tick(100)}},
+		"dropped rows":            {log: []mq.Message{rows(50, wal.Insert, 2, 9), tick(100)}},
+		"what cannot be read":     {log: []mq.Message{rows(50, wal.Insert, 2, 9), damaged, tick(100)}, strange: true},
+		"what nobody knows":       {log: []mq.Message{entryAt(t, 50, wal.Fence+1, nil), tick(100)}, strange: true},
 		"rows of the last moment": {log: []mq.Message{tick(90), rows(100, wal.Insert, 2, 3)}, first: 100},
 		"rows that are new":       {log: []mq.Message{rows(50, wal.Insert, 2, 3), rows(60, wal.Insert, 2, 3), tick(100)}, first: 50},
 		"rows that are old":       {log: []mq.Message{rows(30, wal.Insert, 2, 3), rows(60, wal.Insert, 2, 3)}, first: 30, left: 1},
@@ -84,6 +88,9 @@ func TestASurveyFindsWhatIsNotStored(t *testing.T) {
 			}
 			if first, ids := s.Found(); first != c.first || !slices.Equal(ids, c.ids) {
 				t.Errorf("found %d and segments %v, want %d and %v", first, ids, c.first, c.ids)
+			}
+			if want := c.first == 0 && !c.strange; s.Nothing() != want {
+				t.Errorf("there is nothing: %t, want %t", s.Nothing(), want)
 			}
 		})
 	}

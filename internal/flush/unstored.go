@@ -1,10 +1,15 @@
 package flush
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/catalog"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 	"github.com/querynode/querynode/segments"
 )
@@ -45,6 +50,22 @@ func (f *Flusher) Found(log Log, first, upTo uint64, sealed []int64) {
 		shown = time.Time{}
 	}
 	f.noteUnstored(log, since, shown, upTo, sealed)
+}
+
+// Nothing moves the checkpoint of a vchannel that nobody watches to a position up to which all of its log
+// is stored, as a Survey has found, so that it does not hold back the trim of the log. w is the log.
+func (f *Flusher) Nothing(ctx context.Context, log Log, w *wal.WAL, upTo mq.Position) error {
+	if err := w.Sync(ctx); err != nil {
+		return errors.Wrap(err, "sync the log up to what is stored")
+	}
+	ctx, cancel := f.o.step(ctx)
+	defer cancel()
+	_, err := f.o.Catalog.CommitFlush(ctx, log.VChannel, catalog.FlushCommit{Term: w.Term(), Checkpoint: upTo.String(), CheckpointTimestamp: upTo.Timestamp})
+	if err != nil {
+		return errors.Wrap(err, "move the checkpoint")
+	}
+	f.trimLater(log.PChannel)
+	return nil
 }
 
 func (f *Flusher) noteUnstored(log Log, since, shown time.Time, upTo uint64, sealed []int64) {

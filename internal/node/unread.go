@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,21 +20,26 @@ import (
 // unread is what a node knows of channels whose log it owns and that it does not watch.
 // What is in such a log and not stored nobody stores. Nothing of that is remembered
 // between runs and owners: the log itself is looked at, once for each term of it and each
-// time that a channel was left. Guarded by Node.mu.
+// time that a channel was left, and then now and then. Guarded by Node.mu.
 type unread struct {
 	of       map[string]*unwatched // by vchannel
 	watching map[string]int        // about to be watched: no look begins
-	busy     bool                  // somebody looks
-	looking  string                // at this vchannel; "" = at none
-	cancel   context.CancelFunc    // ends that look
-	ended    chan struct{}         // closed when it has
+	lookers  map[string]int        // goroutines that look, by pchannel
+	looks    map[string]*look      // by vchannel
+}
+
+// look is one that is under way.
+type look struct {
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when it has
 }
 
 // unwatched is a channel that was found to be so.
 type unwatched struct {
-	since  time.Time // it is known to be so, or of the last look
+	due    bool      // to be looked at
+	first  time.Time // it is known to be so
+	since  time.Time // the same, or the time of the last look
 	looked uint64    // the term of the log at that; 0 = there was none
-	upTo   uint64    // it went
 
 	told time.Time // that looks fail; zero = not, since the last that did not
 	as   errclass.Class
@@ -55,22 +61,26 @@ func (u *unwatched) tell(now time.Time, err error) bool {
 }
 
 func newUnread() unread {
-	return unread{of: map[string]*unwatched{}, watching: map[string]int{}}
+	return unread{of: map[string]*unwatched{}, watching: map[string]int{}, lookers: map[string]int{}, looks: map[string]*look{}}
 }
 
 // looksAfter is how many passes of the keeper a channel is left alone before its log is
 // looked at: mostly it is about to be watched, as its owner has just begun.
 const looksAfter = 3
 
-// lookFor bounds how long a look reads: one whose place in the log the queue goes on to refuse must
-// not hold up those at other channels. endLook bounds how long it waits for the end of its subscription.
+// lookFor bounds how long a look reads: one that the queue does not let on must end some time.
+// endLook bounds how long it waits for the end of its subscription.
 const lookFor, endLook = 5 * time.Minute, 5 * time.Second
 
+// lookersMost is how many channels of a log are looked at at a time: one that takes long does not
+// hold up the others, and they do not take all of its readers. Logs do not wait for one another.
+const lookersMost = 2
+
 // lookAtUnwatched has the logs looked at that this node owns, of channels that it does not
-// watch, one after the other. It is the keeper's.
+// watch. It is the keeper's.
 func (n *Node) lookAtUnwatched(colls []*catalog.Collection) {
 	now := time.Now()
-	live, due := map[string]bool{}, []flush.Log{}
+	live, due := map[string]bool{}, map[string][]flush.Log{} // by pchannel
 	for _, coll := range colls {
 		for _, v := range coll.VChannels {
 			live[v.Name] = true
@@ -81,45 +91,60 @@ func (n *Node) lookAtUnwatched(colls []*catalog.Collection) {
 			case !ready || n.isWatchedLocked(coll.ID, v.Name):
 				delete(n.mu.unread.of, v.Name)
 			case u == nil:
-				n.mu.unread.of[v.Name] = &unwatched{since: now}
-			case n.lookDue(u, w, v.Name, now.Sub(u.since)) && !n.flusher.KnowsUnstored(v.Name):
-				due = append(due, flush.Log{PChannel: v.PChannel, VChannel: v.Name, CollectionID: coll.ID})
+				n.mu.unread.of[v.Name] = &unwatched{first: now, since: now}
+			case n.mu.unread.looks[v.Name] != nil:
+			case n.lookDue(u, w, now.Sub(u.since)) && !n.flusher.KnowsUnstored(v.Name):
+				u.due = true
+				due[v.PChannel] = append(due[v.PChannel], flush.Log{PChannel: v.PChannel, VChannel: v.Name, CollectionID: coll.ID})
 			}
 			n.mu.Unlock()
 		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for name := range n.mu.unread.of {
-		if !live[name] {
-			delete(n.mu.unread.of, name)
+	maps.DeleteFunc(n.mu.unread.of, func(name string, _ *unwatched) bool { return !live[name] })
+	for pchannel, logs := range due {
+		for n.mu.unread.lookers[pchannel] < min(len(logs), lookersMost) && n.lookLocked(pchannel, logs) == nil {
 		}
 	}
-	if len(due) == 0 || n.mu.unread.busy {
-		return
-	}
-	n.mu.unread.busy = n.group.Go("look at logs that nobody watches", func(ctx context.Context) error {
+}
+
+// lookLocked looks at logs, which are on one pchannel, unless somebody else does before.
+func (n *Node) lookLocked(pchannel string, logs []flush.Log) error {
+	n.mu.unread.lookers[pchannel]++
+	err := n.group.Go("look at logs that nobody watches, on "+pchannel, func(ctx context.Context) error {
 		defer func() {
 			n.mu.Lock()
 			defer n.mu.Unlock()
-			n.mu.unread.busy = false
+			n.lookerEndsLocked(pchannel)
 		}()
-		for _, log := range due {
+		for _, log := range logs {
 			if ctx.Err() == nil {
 				n.lookAt(ctx, log)
 			}
 		}
 		return nil
-	}) == nil
+	})
+	if err != nil {
+		n.lookerEndsLocked(pchannel)
+	}
+	return err
+}
+
+func (n *Node) lookerEndsLocked(pchannel string) {
+	if n.mu.unread.lookers[pchannel]--; n.mu.unread.lookers[pchannel] == 0 {
+		delete(n.mu.unread.lookers, pchannel)
+	}
 }
 
 // lookDue reports whether the log of a channel is to be looked at. What this node writes to it
-// later is sealed by age, and known then; deletes are not.
-func (n *Node) lookDue(u *unwatched, w *wal.WAL, vchannel string, ago time.Duration) bool {
+// later is sealed by age, and known then; deletes are not. Where nothing is written the
+// checkpoint is to follow the log, which is not trimmed behind it.
+func (n *Node) lookDue(u *unwatched, w *wal.WAL, ago time.Duration) bool {
 	if u.looked != w.Term() {
 		return ago >= looksAfter*n.o.RefreshInterval
 	}
-	return w.LastOf(vchannel) > u.upTo && ago > n.flusher.SealAge()
+	return ago > n.flusher.SealAge()
 }
 
 func (n *Node) isWatchedLocked(collection int64, vchannel string) bool {
@@ -136,23 +161,25 @@ func (n *Node) lookAt(ctx context.Context, log flush.Log) {
 	defer close(ended)
 	n.mu.Lock()
 	u := n.mu.unread.of[log.VChannel]
-	if u == nil || n.isWatchedLocked(log.CollectionID, log.VChannel) {
+	if u == nil || !u.due || n.mu.unread.looks[log.VChannel] != nil || n.isWatchedLocked(log.CollectionID, log.VChannel) {
 		n.mu.Unlock()
 		return
 	}
-	n.mu.unread.looking, n.mu.unread.cancel, n.mu.unread.ended = log.VChannel, cancel, ended
+	u.due = false
+	stays := time.Since(u.first) > n.flusher.SealAge() // it is not about to be watched
+	n.mu.unread.looks[log.VChannel] = &look{cancel, ended}
 	n.mu.Unlock()
-	var term, upTo uint64
+	var term uint64
 	err := lifecycle.Call("look at the log of "+log.VChannel, func() (err error) {
-		term, upTo, err = n.survey(ctx, log)
+		term, err = n.survey(ctx, log, stays)
 		return err
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.mu.unread.looking = ""
+	delete(n.mu.unread.looks, log.VChannel)
 	switch {
 	case err == nil:
-		u.since, u.looked, u.upTo, u.told = time.Now(), term, upTo, time.Time{}
+		u.since, u.looked, u.told = time.Now(), term, time.Time{}
 	case ctx.Err() == nil:
 		u.since = time.Now() // not again at once
 		if !u.tell(u.since, err) {
@@ -163,57 +190,87 @@ func (n *Node) lookAt(ctx context.Context, log flush.Log) {
 }
 
 // survey reads the log of a channel from its checkpoint to its end, and tells the flusher
-// what is not stored. It returns the term under which it did, and how far it went.
-func (n *Node) survey(ctx context.Context, log flush.Log) (term, upTo uint64, err error) {
+// what is not stored, or, of one that stays as it is, that nothing is. It returns the term under which it did.
+func (n *Node) survey(ctx context.Context, log flush.Log, stays bool) (term uint64, err error) {
 	w, err := n.wals.Get(log.PChannel)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	upTo = w.LastOf(log.VChannel)
+	end := w.Stats().LastPosition // what there is of the channel up to here is at or before upTo
+	upTo := w.LastOf(log.VChannel)
 	call, cancel := n.call(ctx)
 	defer cancel()
 	// The partitions after that: those of all rows up to there are known then, or gone.
 	coll, err := n.o.Catalog.CollectionByID(call, log.CollectionID)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	c, err := n.o.Catalog.Channel(call, log.VChannel)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	if c.CheckpointTimestamp >= upTo {
-		return w.Term(), upTo, nil
+	nothing := c.CheckpointTimestamp >= upTo
+	if !nothing {
+		s := flush.NewSurvey(upTo, wal.FromTime(time.Now().Add(-n.flusher.SealAge())), func(segment, partition int64) bool {
+			return slices.ContainsFunc(c.Segments, func(s catalog.Segment) bool { return s.ID == segment }) ||
+				partition != 0 && !slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == partition })
+		})
+		from, err := n.checkpointOf(call, c, log.PChannel)
+		if err != nil {
+			return 0, err
+		}
+		if err := n.readFor(ctx, log, from, s); err != nil {
+			return 0, err
+		}
+		if first, sealed := s.Found(); first != 0 {
+			n.flusher.Found(log, first, upTo, sealed)
+		}
+		nothing = s.Nothing()
 	}
-	from, err := n.checkpointOf(ctx, c, log.PChannel)
-	if err != nil {
-		return 0, 0, err
+	if !nothing || !stays || end.ID == "" || end.Timestamp <= c.CheckpointTimestamp {
+		return w.Term(), nil
 	}
-	s := flush.NewSurvey(upTo, wal.FromTime(time.Now().Add(-n.flusher.SealAge())), func(segment, partition int64) bool {
-		return slices.ContainsFunc(c.Segments, func(s catalog.Segment) bool { return s.ID == segment }) ||
-			partition != 0 && !slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == partition })
-	})
+	if c.Checkpoint == "" {
+		// Read from the oldest message that there is: also the oldest that there was?
+		if err := n.hasYoung(ctx, log.PChannel); err != nil {
+			return 0, err
+		}
+	}
+	return w.Term(), n.flusher.Nothing(ctx, log, w, end)
+}
+
+// readFor reads the log of a channel for a survey until that is done.
+func (n *Node) readFor(ctx context.Context, log flush.Log, from mq.Position, s *flush.Survey) error {
+	call, cancel := n.call(ctx)
+	defer cancel()
 	h, err := n.o.Dispatcher.Subscribe(call, dispatcher.Subscription{PChannel: log.PChannel, VChannel: log.VChannel, From: from, Sink: s})
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	late := time.NewTimer(lookFor)
+	late, again := time.NewTimer(lookFor), time.NewTicker(placeLook)
 	defer late.Stop()
-	select {
-	case <-s.Done():
-	case <-h.Done():
-		err = errors.Wrap(h.Err(), "read the log")
-	case <-late.C:
-		err = errclass.New(errclass.Retryable, "the log has not been read to its end in %s", lookFor)
-	case <-ctx.Done():
-		err = ctx.Err()
+	defer again.Stop()
+	for over := false; !over; {
+		select {
+		case <-again.C:
+			// One that begins at the oldest message is tried again for ever.
+			if info := h.Info(); info.State == dispatcher.Subscribing && errclass.Is(info.LastErr, errclass.Position) {
+				over, err = true, errors.Wrap(info.LastErr, "the log cannot be read from the checkpoint")
+			}
+			continue
+		case <-s.Done():
+		case <-h.Done():
+			err = errors.Wrap(h.Err(), "read the log")
+		case <-late.C:
+			err = errclass.New(errclass.Retryable, "the log has not been read to its end in %s", lookFor)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		over = true
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLook)
 	defer cancel()
-	err = errors.CombineErrors(err, h.Close(closing))
-	if first, sealed := s.Found(); err == nil && first != 0 {
-		n.flusher.Found(log, first, upTo, sealed)
-	}
-	return w.Term(), upTo, err
+	return errors.CombineErrors(err, h.Close(closing))
 }
 
 // checkpointOf is the position from which the log of a channel is read.
@@ -243,10 +300,9 @@ func (n *Node) noLooks(ctx context.Context, vchannel string) (over func(), err e
 	u := &n.mu.unread
 	u.watching[vchannel]++
 	delete(u.of, vchannel) // when it is left again, there is another end
-	var ended chan struct{}
-	if u.looking == vchannel {
-		u.cancel()
-		ended = u.ended
+	l := u.looks[vchannel]
+	if l != nil {
+		l.cancel()
 	}
 	n.mu.Unlock()
 	over = func() {
@@ -256,11 +312,11 @@ func (n *Node) noLooks(ctx context.Context, vchannel string) (over func(), err e
 			delete(u.watching, vchannel)
 		}
 	}
-	if ended == nil {
+	if l == nil {
 		return over, nil
 	}
 	select {
-	case <-ended:
+	case <-l.ended:
 		return over, nil
 	case <-ctx.Done():
 		over()

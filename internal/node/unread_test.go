@@ -206,6 +206,98 @@ func TestWhoWatchesDoesNotWaitForALook(t *testing.T) {
 	}
 }
 
+// TestALookDoesNotHoldUpOthers: the queue does not let one on, of a channel that begins at the oldest message, as
+// it hangs, or refuses it for good. The other channel is looked at all the same.
+func TestALookDoesNotHoldUpOthers(t *testing.T) {
+	for name, young := range map[string][]string{"it hangs": {"a", "z"}, "many are refused": {"a", "b", "y", "z"}} { // before and behind it in any list
+		t.Run(name, func(t *testing.T) {
+			hangs := len(young) < 2*lookersMost
+			w := newWorld(t)
+			r := w.open(dispatched)
+			r.create()
+			r.own()
+			r.load()
+			r.insert(1, 2, 3)
+			r.flush()
+			r.checkpointed()
+			for _, name := range young {
+				r.createAs(name, 1)
+			}
+			r.insert(4, 5)
+			r.kill()
+
+			var tried atomic.Bool
+			w.broker.SetHooks(mqtest.Hooks{BeforeOpenReader: func(ctx context.Context, _ string, o mq.ReaderOptions) error {
+				if !strings.Contains(o.Name, "#") || o.From.ID != "" { // not the dispatcher's, or that of the other
+					return nil
+				}
+				tried.Store(true)
+				if hangs {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return mq.ErrTrimmed
+			}})
+			r = w.open(func(o *Options) { dispatched(o); o.Flush.SealAge = time.Millisecond })
+			r.own()
+			eventually(t, "the rows are told", func() bool { return r.unstoredOf() != "" })
+			eventually(t, "others are to be looked at", tried.Load)
+		})
+	}
+}
+
+// TestAChannelThatNobodyWatchesDoesNotHoldBackTheTrim, once it is known that nothing of it is in the log alone: it was
+// never loaded, or it was let go of when all was stored. What is not stored stays.
+func TestAChannelThatNobodyWatchesDoesNotHoldBackTheTrim(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(func(o *Options) { dispatched(o); o.Flush.SealAge = 10 * time.Millisecond })
+	r.create()
+	r.own()
+	r.load()
+	r.insert(between(0, 10)...)
+	r.flush()
+	r.checkpointed()
+	_, err := r.UnwatchChannels(within(t), things, nil)
+	must(t, err)
+	r.createAs("never_loaded", 1)
+	begin := func() mq.Position {
+		b, err := r.o.Queue.Bounds(within(t), topic)
+		must(t, err)
+		return b.First
+	}
+	trimmed := func(what string) {
+		t.Helper()
+		l, err := r.WALs().Get(topic)
+		must(t, err)
+		end := l.Stats().LastPosition
+		eventually(t, what, func() bool { return end.Before(begin()) })
+	}
+	trimmed("the log is trimmed")
+	trimmed("it is trimmed again")
+	r.insert(between(10, 20)...)
+	rows := r.lastOf(things)
+	eventually(t, "the rows are told", func() bool { return r.unstoredOf() != "" })
+	if rows <= begin().Timestamp {
+		t.Error("rows that are not stored are trimmed")
+	}
+	r.load()
+	r.has(20)
+	r.flush()
+	trimmed("what was stored is trimmed")
+	r.kill()
+	w.open(nil).ready().has(20)
+}
+
+// lastOf is the timestamp of the newest change of a collection of one channel.
+func (r *rig) lastOf(collection string) uint64 {
+	r.t.Helper()
+	coll, err := r.Collection(within(r.t), collection)
+	must(r.t, err)
+	l, err := r.WALs().Get(topic)
+	must(r.t, err)
+	return l.LastOf(coll.VChannels[0].Name)
+}
+
 // TestALookThatKeepsFailingIsToldNowAndThen: a lost topic fails it for good.
 func TestALookThatKeepsFailingIsToldNowAndThen(t *testing.T) {
 	var u unwatched
