@@ -67,8 +67,8 @@ func (n *Node) FailingFlushes() []flush.Failure { return n.flusher.Failures() }
 func (n *Node) UnstoredChannels() []flush.Unstored { return n.flusher.Unstored() }
 
 // Troubles says for people what the node has to do without, though it serves: what the
-// keeper tries again, collections that are set aside, flushes that fail, and topics that have
-// lost messages.
+// keeper tries again, collections that are set aside, flushes that fail, topics that have
+// lost messages, and channels that are not stored.
 func (n *Node) Troubles() (all []string) {
 	if err := n.Problem(); err != nil {
 		all = append(all, err.Error())
@@ -89,6 +89,9 @@ func (n *Node) Troubles() (all []string) {
 		if !t.Reader { // that is the problem, or a part of it
 			all = append(all, t.String())
 		}
+	}
+	for _, u := range n.UnprovenChannels() {
+		all = append(all, u.String())
 	}
 	for _, a := range n.LogsAhead() {
 		all = append(all, a.String())

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/ingest"
-	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/segments"
 )
@@ -28,9 +26,11 @@ type watch struct {
 	sink     *ingest.Sink
 	watched  context.Context // until it is not watched any more
 	end      context.CancelFunc
-	proven   atomic.Bool   // it reads all of its log: see prove
-	lost     atomic.Bool   // it does not, and begins anew
-	settled  chan struct{} // closed once it is known which, or nobody finds out any more
+	proven   atomic.Bool           // it reads all of its log: see prove
+	lost     atomic.Bool           // it does not, and begins anew
+	settled  chan struct{}         // closed once it is known which, or nobody finds out any more
+	since    time.Time             // it began
+	doubt    atomic.Pointer[error] // why it is not known which; nil = the queue has not been asked, or has answered
 }
 
 // watch follows what is not followed yet. The caller has the turn.
@@ -155,7 +155,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		return err
 	}
 	watched, end := context.WithCancel(context.Background())
-	w := &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end, settled: make(chan struct{})}
+	w := &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end, settled: make(chan struct{}), since: n.o.Now()}
 	_, private := n.o.Queue.(mq.Private)
 	w.proven.Store(!from.IsZero() || private || n.o.Sole)
 	prove := func(ctx context.Context) error {
@@ -176,64 +176,6 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	n.changedLocked()
 	return nil
 }
-
-// prove finds out whether a channel without a checkpoint is read from where its log began. Such a
-// one begins with the oldest message that there is when its reader is opened: if the
-// topic was lost before that, with rows that were acknowledged, nothing else would tell.
-// Until it is proven nothing of the channel is stored, so that no checkpoint passes over them.
-func (n *Node) prove(ctx context.Context, w *watch) {
-	look := time.NewTicker(placeLook)
-	defer look.Stop()
-	wait, told := time.Time{}, time.Now() // until the queue, or the storage, is asked again; since it was told
-	for {
-		select {
-		case <-look.C:
-		case <-w.watched.Done():
-			return
-		case <-ctx.Done():
-			return
-		}
-		if w.handle.State() == dispatcher.Subscribing || time.Now().Before(wait) {
-			continue
-		}
-		err := lifecycle.Call("prove that "+w.channel.Name()+" is read whole", func() error { return n.hasYoung(ctx, w.pchannel) })
-		switch {
-		case err == nil:
-			w.proven.Store(true)
-			return
-		case errclass.Is(err, errclass.Position):
-			w.lost.Store(true)
-			n.Kick() // who watches it again finds it lost, and says so
-			return
-		}
-		wait = time.Now().Add(proveAgain)
-		if time.Since(told) >= failedToldEvery && ctx.Err() == nil && w.watched.Err() == nil {
-			told = time.Now()
-			n.o.Logger.Warn("node: a channel is not stored before it is known that all of its log is read, which cannot be found out", "vchannel", w.channel.Name(), "error", err)
-		}
-	}
-}
-
-// settle waits until it is known of the channels of a collection whether they read all of their logs.
-func (n *Node) settle(ctx context.Context, collection int64) error {
-	var list []*watch
-	n.mu.Lock()
-	if s := n.mu.serving[collection]; s != nil {
-		list = slices.Collect(maps.Values(s.channels))
-	}
-	n.mu.Unlock()
-	for _, w := range list {
-		select {
-		case <-w.settled:
-		case <-ctx.Done():
-			return errclass.Wrap(ctx.Err(), errclass.Retryable, "find out whether channel %s reads all of its log", w.channel.Name())
-		}
-	}
-	return nil
-}
-
-// proveAgain is how long prove waits after a question that had no answer.
-const proveAgain = time.Second
 
 // unwatch ends one subscription and drops the channel's growing segments. If ctx
 // ends before the flusher has let go of the channel, it stays as it was.
