@@ -294,13 +294,13 @@ func (r *Reservation) refusalLocked(n, over int64) error {
 	case r.kind == KindMapped || n <= 0:
 		return nil
 	case l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total:
-		return errclass.New(errclass.Exhausted,
+		return errclass.With(errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
-			n, r.kind, l.mu.total, l.limit.Load())
+			n, r.kind, l.mu.total, l.limit.Load()), errclass.Memory)
 	case l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since:
-		return errclass.New(errclass.Exhausted,
+		return errclass.With(errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: the process has %d bytes and took %d since, of %d that it may have; release segments, delete rows, or give the node more memory",
-			n, r.kind, l.mu.process, l.mu.since, l.mu.ceiling)
+			n, r.kind, l.mu.process, l.mu.since, l.mu.ceiling), errclass.Memory)
 	}
 	return nil
 }

@@ -384,7 +384,7 @@ func (c *Collection) fits(m *segfile.Manifest, base int64) error {
 			continue
 		}
 		if n := sizeOf(m.FieldFiles(f.ID)); limit > 0 && n > limit-base {
-			return errclass.New(errclass.Exhausted, "field %q takes %d bytes of the local disk, and the rest of the segment %d; the limit is %d (disk.limit)", f.Name, n, base, limit)
+			return errclass.With(errclass.New(errclass.Exhausted, "field %q takes %d bytes of the local disk, and the rest of the segment %d; the limit is %d (disk.limit)", f.Name, n, base, limit), errclass.DiskLimit)
 		}
 	}
 	return nil

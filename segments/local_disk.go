@@ -184,9 +184,9 @@ func (d *localDisk) freeLocked(enough int64) int64 {
 func (d *localDisk) noRoom(n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return errclass.New(errclass.Exhausted,
+	return errclass.With(errclass.New(errclass.Exhausted,
 		"no room for %d bytes on the local disk: %d of %d bytes are in use, %d of them by the queue; release segments, flush, or give the node more (disk.limit)",
-		n, d.mu.used+d.queueLocked(), d.limit.Load(), d.queueLocked())
+		n, d.mu.used+d.queueLocked(), d.limit.Load(), d.queueLocked()), errclass.DiskLimit)
 }
 
 // take takes room for a field, and waits for files to be used no more.

@@ -195,7 +195,7 @@ func (x *reader) wait(ctx context.Context) error {
 func (x *reader) times(ctx context.Context) (failed *Channel, err error) {
 	channels := x.coll.appendChannels(x.few.listed[:0])
 	if len(channels) == 0 {
-		return nil, errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name)
+		return nil, errclass.With(errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", x.info.Name), errclass.NotLoaded)
 	}
 	for _, name := range x.read.Channels {
 		if !slices.ContainsFunc(channels, func(ch *Channel) bool { return ch.name == name }) {

@@ -61,8 +61,9 @@ func explain(err error, addr, filter string) error {
 	if at, aerr := strconv.Atoi(info.GetMetadata()["filter_offset"]); aerr == nil && filter != "" {
 		p.shown = (&expr.Error{Pos: at}).Caret(filter)
 	}
-	p.next = nextStep(info.GetReason(), s.Message(), p.shown != "")
-	if retry > 0 && p.next == "" {
+	detail := errclass.Detail(info.GetMetadata()["detail"])
+	p.next = nextStep(info.GetReason(), detail, p.shown != "")
+	if retry > 0 && p.next == "" && detail != errclass.Limit {
 		p.next = "try again in " + retry.String()
 	}
 	return p
@@ -127,30 +128,32 @@ func reasonOf(text string) string {
 	return strings.Trim(text, `"`)
 }
 
-// nextStep says what helps against an error of a class.
-func nextStep(reason, text string, inFilter bool) string {
-	has := func(words string) bool { return strings.Contains(text, words) }
-	switch {
-	case inFilter:
-		return "the fields are listed by \"querynode collection describe\"; text stands in quotes: word == \"king\""
-	case has("is not loaded"):
+// fieldsAreListed is for names of fields that are not there.
+const fieldsAreListed = "the fields are listed by \"querynode collection describe\""
+
+// nextStep says what helps against an error of a class, and with a detail if the node has
+// said one.
+func nextStep(reason string, detail errclass.Detail, inFilter bool) string {
+	if inFilter {
+		return fieldsAreListed + "; text stands in quotes: word == \"king\""
+	}
+	switch detail {
+	case errclass.NotLoaded:
 		return "load it with \"querynode load COLLECTION\""
-	case has("no field"), has("no such field"), has("no vector field"), has("output field"):
-		return "the fields are listed by \"querynode collection describe\""
-	case has("exactly one primary key field, got 0"):
+	case errclass.NoKey:
 		return "mark it: --field id:int64:pk"
-	case has("at least one vector field"):
+	case errclass.NoVector:
 		return "add one: --field 'vector:vector(128)'"
-	case has("allow_partial"):
+	case errclass.Partial:
 		return "--allow-partial answers without what is missing, and names it; \"querynode status\" says what is wrong with it"
 	}
 	switch reason {
 	case errclass.NotFound.String():
-		return nextOfMissing(has)
+		return nextOfMissing(detail)
 	case errclass.Exists.String():
-		return nextOfExisting(has)
+		return nextOfExisting(detail)
 	case errclass.Exhausted.String():
-		return nextOfExhausted(has)
+		return nextOfExhausted(detail)
 	case errclass.Closed.String():
 		return "the node is starting or stopping: see \"querynode health\", or ask another node"
 	case errclass.Corrupt.String():
@@ -162,53 +165,56 @@ func nextStep(reason, text string, inFilter bool) string {
 	case errclass.Fenced.String():
 		return "another node owns the log now: write there"
 	}
+	if detail == errclass.Field {
+		return fieldsAreListed
+	}
 	return ""
 }
 
 // nextOfMissing is about what is not there.
-func nextOfMissing(has func(string) bool) string {
-	switch {
-	case has("create it first"):
-		return "make it with \"querynode partition create COLLECTION PARTITION\", or choose one of \"querynode partition list COLLECTION\""
-	case has("partition"):
-		return "see what there is with \"querynode partition list COLLECTION\""
-	case has("index"):
-		return "see what there is with \"querynode index describe COLLECTION\""
-	case has("no collection or alias"):
+func nextOfMissing(detail errclass.Detail) string {
+	switch detail {
+	case errclass.Collection:
 		return "see what there is with \"querynode collection list\""
-	case has("alias"):
-		return "see what there is with \"querynode alias list\""
-	case has("segment"), has("channel"):
+	case errclass.Partition:
+		return "see what there is with \"querynode partition list COLLECTION\", or make it with \"querynode partition create COLLECTION PARTITION\""
+	case errclass.Field:
+		return fieldsAreListed
+	case errclass.Index:
+		return "see what there is with \"querynode index describe COLLECTION\""
+	case errclass.Segment, errclass.Channel:
 		return "see what there is with \"querynode status\""
 	}
-	return "see what there is with \"querynode collection list\""
+	return ""
 }
 
 // nextOfExisting is about what is there already.
-func nextOfExisting(has func(string) bool) string {
-	switch {
-	case has("partition"):
+func nextOfExisting(detail errclass.Detail) string {
+	switch detail {
+	case errclass.Collection:
+		return "choose another name, or drop it first with \"querynode collection drop\""
+	case errclass.Partition:
 		return "use it, or choose another name"
-	case has("alias"):
+	case errclass.Alias:
 		return "choose another name, or point the alias elsewhere with \"querynode alias alter\""
-	case has("the field has the index"):
+	case errclass.Indexed:
 		return "drop it first with \"querynode index drop COLLECTION INDEX\""
-	case has("index"), has("field"):
+	case errclass.Index, errclass.Field:
 		return "choose another name"
 	}
-	return "choose another name, or drop it first with \"querynode collection drop\""
+	return ""
 }
 
 // nextOfExhausted is about want of room.
-func nextOfExhausted(has func(string) bool) string {
-	switch {
-	case has("disk.limit"):
-		return "release a collection, or raise disk.limit; where the queue has most of it, \"querynode status\" says why it is not flushed"
-	case has("disk"), has("free some space"):
-		return "make room on the node's disk; what was acknowledged is safe, and it goes on by itself"
-	case has("ask for"), has("at most"), has("more than"):
+func nextOfExhausted(detail errclass.Detail) string {
+	switch detail {
+	case errclass.Limit:
 		return "" // the message says it
-	case has("memory"):
+	case errclass.DiskLimit:
+		return "release a collection, or raise disk.limit; where the queue has most of it, \"querynode status\" says why it is not flushed"
+	case errclass.DiskFull:
+		return "make room on the node's disk; what was acknowledged is safe, and it goes on by itself"
+	case errclass.Memory:
 		return "release or flush something, give the node more memory, or ask for less at once"
 	}
 	return "the node is busy: try again in a moment, or ask for less at once"

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/querynode/querynode/internal/errclass"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
@@ -143,15 +144,19 @@ func TestExplain(t *testing.T) {
 		}
 		return s.Err()
 	}
+	of := func(d errclass.Detail) map[string]string { return map[string]string{"detail": string(d)} }
 	for _, c := range []struct {
 		err  error
 		want []string
 	}{
+		{fail(codes.Unavailable, `1 segment of collection "my_partition" is not loaded yet: 7; try again, or set allow_partial`, "retryable", of(errclass.Partial)), []string{"next: --allow-partial"}},
+		{fail(codes.NotFound, `there is no collection or alias "my_partition"`, "not_found", of(errclass.Collection)), []string{"next: see what there is with \"querynode collection list\""}},
+		{fail(codes.NotFound, "no partition of the index", "not_found", nil), []string{"index"}},
 		{fail(codes.InvalidArgument, "filter: column 3: what", "invalid", map[string]string{"filter_offset": "2"}), []string{"\n    é > 1\n     ^", "next:"}},
-		{fail(codes.ResourceExhausted, "memory is nearly used up", "exhausted", nil), []string{"used up", "next: release"}},
-		{fail(codes.ResourceExhausted, "the disk of the write-ahead log is full: free some space", "exhausted", nil), []string{"next: make room on the node's disk"}},
-		{fail(codes.ResourceExhausted, "no room for 5 bytes; the limit is 3 (disk.limit)", "exhausted", nil), []string{"raise disk.limit"}},
-		{fail(codes.DataLoss, "segment 7 cannot be read (set allow_partial to be answered without it)", "corrupt", nil), []string{"next: --allow-partial", "querynode status"}},
+		{fail(codes.ResourceExhausted, "used up", "exhausted", of(errclass.Memory)), []string{"used up", "next: release"}},
+		{fail(codes.ResourceExhausted, "the disk of the write-ahead log is full: free some space", "exhausted", of(errclass.DiskFull)), []string{"next: make room on the node's disk"}},
+		{fail(codes.ResourceExhausted, "no room for 5 bytes; the limit is 3 (disk.limit)", "exhausted", of(errclass.DiskLimit)), []string{"raise disk.limit"}},
+		{fail(codes.DataLoss, "segment 7 cannot be read (set allow_partial to be answered without it)", "corrupt", of(errclass.Partial)), []string{"next: --allow-partial", "querynode status"}},
 		{fail(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`, "", nil), []string{"--tls-ca FILE"}},
 		{fail(codes.Unavailable, "queue away", "retryable", nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(250_000_000)}), []string{"next: try again in 250ms"}},
 		{fail(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 1.2.3.4:5: connect: connection refused"`, "", nil), []string{"no node answers at host:1: connection refused\n"}},

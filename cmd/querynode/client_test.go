@@ -190,6 +190,7 @@ func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 	}{
 		{exitError, []string{`unknown field "agee"`, "    id > 1 and agee < 3\n", "\n               ^\n", "next:"}, []string{"query", "points", "--filter", "id > 1 and agee < 3"}},
 		{exitError, []string{`"nope"`, "collection list"}, []string{"search", "nope", "--vector", "1"}},
+		{exitError, []string{`"my_partition"`, "querynode collection list"}, []string{"search", "my_partition", "--vector", "1"}},
 		{exitError, []string{"2 values", "vectors of 4"}, []string{"search", "points", "--vector", "1 2"}},
 		{exitError, []string{"no row with the key 9"}, []string{"search", "points", "--id", "9"}},
 		{exitError, []string{`"x" is not a key`, "whole numbers"}, []string{"delete", "points", "--ids", "x"}},

@@ -176,7 +176,7 @@ func (f *FlushCommit) apply(m *Channel) error {
 		return err
 	}
 	if len(segments) > MaxSegments || len(deltas) > MaxSegments {
-		return errclass.New(errclass.Exhausted, "the channel would have %d segments and %d deltas, at most %d each: compact it", len(segments), len(deltas), MaxSegments)
+		return errclass.With(errclass.New(errclass.Exhausted, "the channel would have %d segments and %d deltas, at most %d each: compact it", len(segments), len(deltas), MaxSegments), errclass.Limit)
 	}
 	changed = changed || !slices.Equal(segments, m.Segments) || !slices.Equal(deltas, m.Deltas)
 	m.Segments, m.Deltas = segments, deltas

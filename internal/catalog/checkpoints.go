@@ -102,7 +102,7 @@ func (c *Catalog) checkpointsOf(colls []*Collection, pchannel string, there map[
 			key := c.channelKey(v.Name)
 			ch, ok := there[key]
 			if !ok {
-				return nil, errclass.New(errclass.NotFound, "channel %s of collection %d is not there", v.Name, col.ID)
+				return nil, errclass.With(errclass.New(errclass.NotFound, "channel %s of collection %d is not there", v.Name, col.ID), errclass.Channel)
 			}
 			if ch.err == nil {
 				ch.err = ch.checkName(key, v.Name)

@@ -135,7 +135,7 @@ func (c *Catalog) existing(ctx context.Context, spec *CollectionSpec, err error)
 func (c *Catalog) checkRoom(ctx context.Context) error {
 	found, err := c.list(ctx, "collections/")
 	if err == nil && len(found) >= MaxCollections {
-		err = errclass.New(errclass.Exhausted, "there are %d collections (dropped ones count until they are swept), at most %d", len(found), MaxCollections)
+		err = errclass.With(errclass.New(errclass.Exhausted, "there are %d collections (dropped ones count until they are swept), at most %d", len(found), MaxCollections), errclass.Limit)
 	}
 	return err
 }
@@ -197,7 +197,7 @@ func (c *Catalog) CollectionByID(ctx context.Context, id int64) (*Collection, er
 	defer cancel()
 	col, err := c.loadCommitted(ctx, id)
 	if errclass.Is(err, errclass.NotFound) {
-		return nil, errclass.Wrap(err, errclass.NotFound, "there is no collection with id %d", id)
+		return nil, errclass.With(errclass.Wrap(err, errclass.NotFound, "there is no collection with id %d", id), errclass.Collection)
 	}
 	if err != nil {
 		return nil, err
@@ -216,7 +216,7 @@ func (c *Catalog) loadCommitted(ctx context.Context, id int64) (*Collection, err
 		case ok || err != nil:
 			return col, err
 		case col.Name == name:
-			return nil, errclass.New(errclass.NotFound, "collection %d (%s) is not finished", id, col.Name)
+			return nil, errclass.With(errclass.New(errclass.NotFound, "collection %d (%s) is not finished", id, col.Name), errclass.Collection)
 		}
 		// Or it was renamed, and its old name freed, between the two reads: then its
 		// manifest has another name by now.

@@ -72,7 +72,7 @@ func (c *Catalog) resolve(ctx context.Context, name string) (*Collection, error)
 			return col, nil
 		}
 	}
-	return nil, errclass.New(errclass.NotFound, "there is no collection or alias %q", name)
+	return nil, errclass.With(errclass.New(errclass.NotFound, "there is no collection or alias %q", name), errclass.Collection)
 }
 
 // loadLive reads the manifest of a collection that is not dropped.
@@ -90,7 +90,7 @@ func (c *Collection) checkLive(key string, id int64) error {
 		return errclass.New(errclass.Corrupt, "manifest %s is of collection %d, want %d", key, c.ID, id)
 	}
 	if c.DroppedTimestamp != 0 {
-		return errclass.New(errclass.NotFound, "collection %d (%s) is dropped", id, c.Name)
+		return errclass.With(errclass.New(errclass.NotFound, "collection %d (%s) is dropped", id, c.Name), errclass.Collection)
 	}
 	return nil
 }
@@ -139,9 +139,9 @@ func (c *Catalog) checkFree(ctx context.Context, e *nameEntry) error {
 	case err != nil:
 		return err
 	case col.Name == e.Name:
-		return errclass.New(errclass.Exists, "there is a collection %q already: use it, drop it, or choose another name", e.Name)
+		return errclass.With(errclass.New(errclass.Exists, "there is a collection %q already: use it, drop it, or choose another name", e.Name), errclass.Collection)
 	case slices.Contains(col.Aliases, e.Name):
-		return errclass.New(errclass.Exists, "%q is an alias of collection %q already: drop or alter the alias, or choose another name", e.Name, col.Name)
+		return errclass.With(errclass.New(errclass.Exists, "%q is an alias of collection %q already: drop or alter the alias, or choose another name", e.Name, col.Name), errclass.Alias)
 	}
 	return errclass.New(errclass.Conflict, "the name %q is reserved by an unfinished change of collection %q: choose another name, or try again in %v, when the reservation has lapsed",
 		e.Name, col.Name, c.o.SweepAge)

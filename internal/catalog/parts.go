@@ -33,9 +33,9 @@ func (c *Catalog) CreatePartition(ctx context.Context, collection, partition str
 			return errUnchanged
 		case there:
 			made = old
-			return errclass.New(errclass.Exists, "there is a partition %q already", partition)
+			return errclass.With(errclass.New(errclass.Exists, "there is a partition %q already", partition), errclass.Partition)
 		case len(m.Partitions) >= MaxPartitions:
-			return errclass.New(errclass.Exhausted, "the collection has %d partitions, at most %d", len(m.Partitions), MaxPartitions)
+			return errclass.With(errclass.New(errclass.Exhausted, "the collection has %d partitions, at most %d", len(m.Partitions), MaxPartitions), errclass.Limit)
 		}
 		m.Partitions = append(m.Partitions, made)
 		return nil
@@ -62,7 +62,7 @@ func (c *Catalog) DropPartition(ctx context.Context, collection, partition strin
 		case !there && repeated && gone.ID != 0:
 			return errUnchanged
 		case !there:
-			return errclass.New(errclass.NotFound, "there is no partition %q; the collection has %s", partition, partitionNames(m))
+			return errclass.With(errclass.New(errclass.NotFound, "there is no partition %q; the collection has %s", partition, partitionNames(m)), errclass.Partition)
 		}
 		gone = old
 		m.Partitions = slices.DeleteFunc(m.Partitions, func(p Partition) bool { return p.Name == partition })
@@ -111,7 +111,7 @@ func (c *Catalog) AddField(ctx context.Context, collection string, f schema.Fiel
 			if repeated && mine == old {
 				return errUnchanged
 			}
-			return errclass.New(errclass.Exists, "there is a field %q already", f.Name)
+			return errclass.With(errclass.New(errclass.Exists, "there is a field %q already", f.Name), errclass.Field)
 		}
 		f.ID = m.lastFieldID() + 1
 		m.Schema.Fields = append(slices.Clone(m.Schema.Fields), f)
@@ -156,7 +156,7 @@ func (c *Catalog) DropField(ctx context.Context, collection, field string) (*Col
 		case !ok && repeated:
 			return errUnchanged
 		case !ok:
-			return errclass.New(errclass.NotFound, "there is no field %q", field)
+			return errclass.With(errclass.New(errclass.NotFound, "there is no field %q", field), errclass.Field)
 		case f.ID == schema.DynamicFieldID:
 			return errclass.New(errclass.Invalid, "%q holds the keys that are no fields: it stays", field)
 		case f.PrimaryKey:
@@ -211,11 +211,11 @@ func (c *Catalog) CreateIndex(ctx context.Context, collection string, x Index) (
 		case there && sameIndex(old, x):
 			return errUnchanged
 		case there && !old.Default:
-			return errclass.New(errclass.Exists, "the field has the index %q (%s, %s): drop it first", old.Name, old.Type, old.Metric)
+			return errclass.With(errclass.New(errclass.Exists, "the field has the index %q (%s, %s): drop it first", old.Name, old.Type, old.Metric), errclass.Indexed)
 		}
 		m.Indexes = slices.DeleteFunc(m.Indexes, func(o Index) bool { return o.FieldID == x.FieldID })
 		if slices.ContainsFunc(m.Indexes, func(o Index) bool { return o.Name == x.Name }) {
-			return errclass.New(errclass.Exists, "another field has an index %q: choose another name", x.Name)
+			return errclass.With(errclass.New(errclass.Exists, "another field has an index %q: choose another name", x.Name), errclass.Index)
 		}
 		m.Indexes = append(m.Indexes, x)
 		return nil
@@ -239,7 +239,7 @@ func (c *Catalog) DropIndex(ctx context.Context, collection, index string) error
 		case repeated:
 			return errUnchanged
 		}
-		return errclass.New(errclass.NotFound, "there is no index %q", index)
+		return errclass.With(errclass.New(errclass.NotFound, "there is no index %q", index), errclass.Index)
 	})
 	return err
 }
@@ -266,7 +266,7 @@ func (c *Catalog) CreateAlias(ctx context.Context, collection, alias string) err
 }
 
 func tooManyAliases(c *Collection) error {
-	return errclass.New(errclass.Exhausted, "collection %q has %d aliases, at most %d", c.Name, len(c.Aliases), MaxAliases)
+	return errclass.With(errclass.New(errclass.Exhausted, "collection %q has %d aliases, at most %d", c.Name, len(c.Aliases), MaxAliases), errclass.Limit)
 }
 
 func (c *Collection) addAlias(alias string) error {

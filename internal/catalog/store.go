@@ -72,7 +72,7 @@ func encode(key string, m manifest, limit int64) ([]byte, error) {
 		return nil, errors.Wrapf(err, "write manifest %s", key)
 	}
 	if int64(len(data)) >= limit {
-		return nil, errclass.New(errclass.Exhausted, "manifest %s would have %d bytes, at most %d", key, len(data), limit)
+		return nil, errclass.With(errclass.New(errclass.Exhausted, "manifest %s would have %d bytes, at most %d", key, len(data), limit), errclass.Limit)
 	}
 	return append(data, '\n'), nil
 }

@@ -36,3 +36,16 @@ func TestEveryClassHasAName(t *testing.T) {
 		}
 	}
 }
+
+func TestDetailsSurviveWrappingAndLeaveTheClass(t *testing.T) {
+	err := Wrap(With(New(NotFound, "x"), Field), Retryable, "y")
+	if DetailOf(err) != Field || Of(err) != Retryable {
+		t.Errorf("%v: %q of class %v", err, DetailOf(err), Of(err))
+	}
+	if outer := With(err, Partial); DetailOf(outer) != Partial || Of(outer) != Retryable {
+		t.Errorf("%q of class %v", DetailOf(outer), Of(outer))
+	}
+	if With(nil, Field) != nil || DetailOf(nil) != "" || DetailOf(errors.New("z")) != "" {
+		t.Error("a detail came from nothing")
+	}
+}

@@ -86,7 +86,7 @@ func (n *Node) Delete(ctx context.Context, collection, partition string, keys *s
 	if partition != "" {
 		p, ok := coll.Partition(partition)
 		if !ok {
-			return Appended{}, errclass.New(errclass.NotFound, "collection %q has no partition %q", coll.Name, partition)
+			return Appended{}, errclass.With(errclass.New(errclass.NotFound, "collection %q has no partition %q", coll.Name, partition), errclass.Partition)
 		}
 		part = p.ID
 	}
@@ -111,7 +111,7 @@ func (n *Node) place(ctx context.Context, collection, partition string) (*catalo
 	}
 	p, ok := coll.Partition(partition)
 	if !ok {
-		return nil, 0, errclass.New(errclass.NotFound, "collection %q has no partition %q: create it first", coll.Name, partition)
+		return nil, 0, errclass.With(errclass.New(errclass.NotFound, "collection %q has no partition %q: create it first", coll.Name, partition), errclass.Partition)
 	}
 	return coll, p.ID, nil
 }
@@ -121,9 +121,9 @@ func (n *Node) roomForRows() error {
 	l := n.o.Segments.Ledger()
 	if l.Above(100 - 100/memoryReserve) {
 		process, ceiling := l.Observed()
-		return errclass.New(errclass.Exhausted,
+		return errclass.With(errclass.New(errclass.Exhausted,
 			"memory is nearly used up: %d of %d bytes, and %d of the %d that the process may have; growing rows are being stored: try again, release segments, or give the node more memory",
-			l.Total(), l.Limit(), process, ceiling)
+			l.Total(), l.Limit(), process, ceiling), errclass.Memory)
 	}
 	return nil
 }

@@ -199,8 +199,8 @@ func (n *Node) lacks(ctx context.Context, coll *catalog.Collection, served *segm
 		switch {
 		case len(l.broken) > 0 && !r.AllowPartial:
 			b := l.broken[0]
-			return lacking{}, errclass.Wrap(b.Err, errclass.Corrupt,
-				"segment %d with %d rows cannot be read (set allow_partial to be answered without it, or restore its files and call LoadSegments)", b.SegmentID, b.Rows)
+			return lacking{}, errclass.With(errclass.Wrap(b.Err, errclass.Corrupt,
+				"segment %d with %d rows cannot be read (set allow_partial to be answered without it, or restore its files and call LoadSegments)", b.SegmentID, b.Rows), errclass.Partial)
 		case len(l.loading) == 0, r.AllowPartial:
 			return l, nil
 		}

@@ -107,7 +107,7 @@ func pick(coll *catalog.Collection, names []string) ([]catalog.VChannel, error) 
 	for _, name := range names {
 		i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == name })
 		if i < 0 {
-			return nil, errclass.New(errclass.NotFound, "collection %q has no channel %q", coll.Name, name)
+			return nil, errclass.With(errclass.New(errclass.NotFound, "collection %q has no channel %q", coll.Name, name), errclass.Channel)
 		}
 		if !slices.ContainsFunc(out, func(v catalog.VChannel) bool { return v.Name == name }) {
 			out = append(out, coll.VChannels[i])

@@ -421,7 +421,7 @@ func partitionIDs(c *catalog.Collection, names []string) ([]int64, error) {
 	for _, name := range names {
 		p, ok := c.Partition(name)
 		if !ok {
-			return nil, errclass.New(errclass.NotFound, "collection %q has no partition %q", c.Name, name)
+			return nil, errclass.With(errclass.New(errclass.NotFound, "collection %q has no partition %q", c.Name, name), errclass.Partition)
 		}
 		if !slices.Contains(ids, p.ID) {
 			ids = append(ids, p.ID)

@@ -172,11 +172,11 @@ func stillLoading(coll *catalog.Collection, segs []catalog.Segment, why error) e
 		noun, are, them = "segment", "is", "it"
 	}
 	if why != nil {
-		return errclass.Wrap(why, errclass.Retryable, "%d %s of collection %q with %d rows %s not loaded yet: %s; try again, or set allow_partial to be answered without %s. The last try",
-			len(segs), noun, coll.Name, rows, are, text, them)
+		return errclass.With(errclass.Wrap(why, errclass.Retryable, "%d %s of collection %q with %d rows %s not loaded yet: %s; try again, or set allow_partial to be answered without %s. The last try",
+			len(segs), noun, coll.Name, rows, are, text, them), errclass.Partial)
 	}
-	return errclass.New(errclass.Retryable, "%d %s of collection %q with %d rows %s still being loaded: %s; try again, or set allow_partial to be answered without %s",
-		len(segs), noun, coll.Name, rows, are, text, them)
+	return errclass.With(errclass.New(errclass.Retryable, "%d %s of collection %q with %d rows %s still being loaded: %s; try again, or set allow_partial to be answered without %s",
+		len(segs), noun, coll.Name, rows, are, text, them), errclass.Partial)
 }
 
 // arrived says that a segment has been found loaded.

@@ -57,7 +57,7 @@ func (n *Node) LoadSegmentsWarm(ctx context.Context, collection string, ids []in
 	}
 	for _, id := range ids {
 		if !slices.Contains(loaded, id) {
-			return nil, errclass.New(errclass.NotFound, "collection %q has no segment %d", coll.Name, id)
+			return nil, errclass.With(errclass.New(errclass.NotFound, "collection %q has no segment %d", coll.Name, id), errclass.Segment)
 		}
 	}
 	return loaded, nil

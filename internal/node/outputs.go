@@ -46,10 +46,10 @@ func outputFields(s *schema.Schema, names []string, withKey bool) ([]schema.Fiel
 			case s.Dynamic && !quoted && strings.HasPrefix(name, schema.DynamicFieldName):
 				return nil, errclass.New(errclass.Invalid, "output field %q: one key is written %s[\"key\"], without a path behind it", name, schema.DynamicFieldName)
 			case !s.Dynamic, !quoted && schema.CheckName("field", name) != nil:
-				return nil, errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name)
+				return nil, errclass.With(errclass.New(errclass.NotFound, "output field %q: the collection has no such field", name), errclass.Field)
 			}
 			if _, is := s.Field(name); is {
-				return nil, errclass.New(errclass.NotFound, "output field %q: the dynamic field has no such key, it is a field", name)
+				return nil, errclass.With(errclass.New(errclass.NotFound, "output field %q: the dynamic field has no such key, it is a field", name), errclass.Field)
 			}
 			f = schema.Field{ID: schema.DynamicFieldID, Name: name, Type: schema.JSON, Nullable: true}
 		}

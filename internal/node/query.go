@@ -181,7 +181,7 @@ func scalarField(s *schema.Schema, clause, name string) (schema.Field, error) {
 	f, ok := s.Field(name)
 	switch {
 	case !ok:
-		return f, errclass.New(errclass.NotFound, "%s: the collection has no field %q", clause, name)
+		return f, errclass.With(errclass.New(errclass.NotFound, "%s: the collection has no field %q", clause, name), errclass.Field)
 	case f.Type.IsVector() || f.Type == schema.JSON || f.Type == schema.Array:
 		return f, errclass.New(errclass.Invalid, "%s: field %q is %s, want one with single values", clause, name, f.Type)
 	}
@@ -273,7 +273,7 @@ func aggregateOf(s *schema.Schema, f segments.Func, arg, text string) (segments.
 	}
 	field, ok := s.Field(arg)
 	if !ok {
-		return segments.Aggregate{}, out, errclass.New(errclass.NotFound, "output field %q: the collection has no field %q", text, arg)
+		return segments.Aggregate{}, out, errclass.With(errclass.New(errclass.NotFound, "output field %q: the collection has no field %q", text, arg), errclass.Field)
 	}
 	if out.Type = f.ResultType(field.Type); out.Type == schema.None {
 		return segments.Aggregate{}, out, errclass.New(errclass.Invalid, "output field %q: there is no %s of %s", text, f, field.Type)

@@ -319,7 +319,7 @@ func vectorField(s *schema.Schema, name string) (schema.Field, error) {
 	if f, ok := s.Field(name); ok {
 		return f, errclass.New(errclass.Invalid, "field %q is %s, not a vector", name, f.Type)
 	}
-	return schema.Field{}, errclass.New(errclass.NotFound, "no vector field %q", name)
+	return schema.Field{}, errclass.With(errclass.New(errclass.NotFound, "no vector field %q", name), errclass.Field)
 }
 
 func metricOf(info segments.CollectionInfo, f schema.Field, name string) (index.Metric, error) {

@@ -83,7 +83,7 @@ func (n *Node) stillThere(ctx context.Context, id int64) error {
 }
 
 func notLoaded(coll *catalog.Collection) error {
-	return errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name)
+	return errclass.With(errclass.New(errclass.Conflict, "collection %q is not loaded on this node: call LoadSegments", coll.Name), errclass.NotLoaded)
 }
 
 // unserve stops serving a collection that is gone. If ctx ends before it is the

@@ -28,7 +28,7 @@ func ToFunction(p *qnpb.FunctionSchema, fields []schema.Field) (schema.Function,
 		}
 		i := slices.IndexFunc(fields, func(f schema.Field) bool { return f.Name == x.names[0] })
 		if i < 0 {
-			return f, errclass.New(errclass.Invalid, "function %q: %s: there is no field %q", f.Name, what, x.names[0])
+			return f, errclass.With(errclass.New(errclass.Invalid, "function %q: %s: there is no field %q", f.Name, what, x.names[0]), errclass.Field)
 		}
 		*x.id = fields[i].ID
 	}

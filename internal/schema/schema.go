@@ -184,11 +184,14 @@ func (s *Schema) Validate() error {
 			vectors++
 		}
 	}
-	if keys != 1 {
+	switch {
+	case keys == 0:
+		errs = append(errs, errclass.With(errors.New("want exactly one primary key field, got 0"), errclass.NoKey))
+	case keys > 1:
 		bad("want exactly one primary key field, got %d", keys)
 	}
 	if vectors == 0 {
-		bad("want at least one vector field")
+		errs = append(errs, errclass.With(errors.New("want at least one vector field"), errclass.NoVector))
 	}
 	errs = append(errs, s.validateFunctions()...)
 	return errclass.Mark(errors.Join(errs...), errclass.Invalid)

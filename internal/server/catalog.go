@@ -172,7 +172,7 @@ func (s *catalogService) DescribeIndex(ctx context.Context, r *qnpb.DescribeInde
 		}
 	}
 	if r.GetIndex() != "" && len(out.Indexes) == 0 {
-		return nil, errclass.New(errclass.NotFound, "collection %q has no index %q", coll.Name, r.GetIndex())
+		return nil, errclass.With(errclass.New(errclass.NotFound, "collection %q has no index %q", coll.Name, r.GetIndex()), errclass.Index)
 	}
 	return out, nil
 }
@@ -293,7 +293,7 @@ func toIndex(p *qnpb.IndexSpec, s *schema.Schema) (catalog.Index, error) {
 	}
 	f, ok := s.Field(p.GetField())
 	if !ok {
-		return catalog.Index{}, errclass.New(errclass.NotFound, "index: the collection has no field %q", p.GetField())
+		return catalog.Index{}, errclass.With(errclass.New(errclass.NotFound, "index: the collection has no field %q", p.GetField()), errclass.Field)
 	}
 	return catalog.Index{Name: p.GetName(), FieldID: f.ID, Type: p.GetType(), Metric: p.GetMetric(), Params: p.GetParams()}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -60,8 +61,21 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
-// toStatus turns an error into a gRPC status with details: the class as reason,
-// whether a retry may help and after how long. The text is the error's; its
+// detailOf is the detail of an error; what the operating system refuses has none yet.
+func detailOf(err error) errclass.Detail {
+	switch d := errclass.DetailOf(err); {
+	case d != "":
+		return d
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return errclass.DiskFull
+	case errors.Is(err, syscall.ENOMEM):
+		return errclass.Memory
+	}
+	return ""
+}
+
+// toStatus turns an error into a gRPC status with details: the class as reason, the
+// detail if there is one, whether a retry may help and after how long. The text is the error's; its
 // stack stays in the log. ctx is the call's: a deadline that passed inside while
 // the call still has time is a part that did not answer, not the client's.
 func toStatus(ctx context.Context, err error) error {
@@ -89,6 +103,9 @@ func toStatus(ctx context.Context, err error) error {
 	info := &errdetails.ErrorInfo{Reason: reason, Domain: errorDomain, Metadata: map[string]string{
 		"retryable": strconv.FormatBool(retry),
 	}}
+	if d := detailOf(err); d != "" {
+		info.Metadata["detail"] = string(d)
+	}
 	var fe *expr.Error
 	if errors.As(err, &fe) {
 		info.Metadata["filter_column"] = strconv.Itoa(fe.Column)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/internal/schema"
 )
 
 // detailsOf returns the code, the reason and whether a retry may help.
@@ -50,6 +52,30 @@ func TestEveryClassHasItsCode(t *testing.T) {
 	}
 	if toStatus(t.Context(), nil) != nil {
 		t.Error("no error became one")
+	}
+}
+
+func TestDetailsAreSaid(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want errclass.Detail
+	}{
+		{errclass.New(errclass.NotFound, "there is no partition"), ""},
+		{errors.Wrap(errclass.With(errclass.New(errclass.NotFound, "there is no x"), errclass.Partition), "insert"), errclass.Partition},
+		{errclass.Wrap(errclass.With(errclass.New(errclass.Conflict, "x"), errclass.NotLoaded), errclass.Retryable, "y"), errclass.NotLoaded},
+		{(&schema.Schema{Fields: []schema.Field{{ID: schema.FirstFieldID, Name: "v", Type: schema.FloatVector, Dim: 2}}}).Validate(), errclass.NoKey},
+		{errclass.Wrap(syscall.ENOSPC, errclass.Exhausted, "append"), errclass.DiskFull},
+		{errclass.Wrap(syscall.ENOMEM, errclass.Exhausted, "map 5 bytes"), errclass.Memory},
+	} {
+		got := ""
+		for _, d := range status.Convert(toStatus(t.Context(), c.err)).Details() {
+			if info, ok := d.(*errdetails.ErrorInfo); ok {
+				got = info.GetMetadata()["detail"]
+			}
+		}
+		if got != string(c.want) {
+			t.Errorf("%v: detail %q, want %q", c.err, got, c.want)
+		}
 	}
 }
 

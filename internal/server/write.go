@@ -64,7 +64,7 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 	byName := make(map[string]*qnpb.FieldData, len(fields))
 	for _, d := range fields {
 		if _, ok := sc.Field(d.GetField()); !ok {
-			return nil, errclass.New(errclass.NotFound, "the collection has no field %q", d.GetField())
+			return nil, errclass.With(errclass.New(errclass.NotFound, "the collection has no field %q", d.GetField()), errclass.Field)
 		}
 		if f, _ := sc.Field(d.GetField()); isMade(sc, f) {
 			return nil, errclass.New(errclass.Invalid, "field %q is made by a function: leave it out", f.Name)

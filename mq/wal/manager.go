@@ -198,7 +198,7 @@ func (m *Manager) Get(pchannel string) (*WAL, error) {
 	case closed:
 		return nil, errors.Wrapf(ErrClosed, "wal manager: %s", pchannel)
 	case s == nil:
-		return nil, errclass.New(errclass.NotFound, "wal manager: %s is not assigned to this node", pchannel)
+		return nil, errclass.With(errclass.New(errclass.NotFound, "wal manager: %s is not assigned to this node", pchannel), errclass.Channel)
 	}
 	return s.get()
 }

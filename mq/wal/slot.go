@@ -125,7 +125,7 @@ func (s *slot) get() (*WAL, error) {
 	defer s.mu.Unlock()
 	switch {
 	case !s.mu.want.available:
-		return nil, errclass.New(errclass.NotFound, "wal manager: %s is not assigned to this node", s.pchannel)
+		return nil, errclass.With(errclass.New(errclass.NotFound, "wal manager: %s is not assigned to this node", s.pchannel), errclass.Channel)
 	case s.mu.wal != nil && s.mu.wal.Term() == s.mu.want.term:
 		return s.mu.wal, nil
 	case s.mu.err != nil && errors.Is(s.mu.err, mq.ErrFenced):
