@@ -18,7 +18,8 @@ const (
 	KindAuto Kind = "AUTOINDEX"
 	// KindFlat is no index: every row is looked at.
 	KindFlat Kind = "FLAT"
-	// KindHNSW is a graph walked on the float32 vectors themselves.
+	// KindHNSW is a graph walked on codes of the vectors, as KindHNSWSQ is, whose rows are ranked by the vectors
+	// themselves; where codes do not pay or cannot tell rows apart, it is walked on the vectors, too.
 	KindHNSW Kind = "HNSW"
 )
 
@@ -146,10 +147,8 @@ func buildKind(ctx context.Context, spec Spec, base []float32, o BuildOptions, w
 	switch spec.Kind {
 	case KindFlat:
 		return buildFlat(spec, base, why)
-	case KindHNSW:
-		return buildHNSW(ctx, spec, base, o, why)
-	case KindHNSWSQ:
-		return buildHNSWSQ(ctx, spec, base, o, why)
+	case KindHNSW, KindHNSWSQ:
+		return buildGraph(ctx, spec, base, o, why)
 	case KindIVFFlat, KindIVFSQ8, KindScaNN:
 		x, err := buildIVF(ctx, spec, base, o)
 		if err != nil {

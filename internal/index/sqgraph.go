@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math"
 	"strconv"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ const KindHNSWSQ Kind = "HNSW_SQ"
 type sqGraph struct {
 	space          // the float32 vectors; inv is part of the image
 	fine      fine // the same vectors, to rank by
+	exact     bool // KindHNSW: there are no fine codes, rows are ranked by the vectors
 	code      *coder
 	m, m0, ef int
 	seed      uint64
@@ -61,12 +63,14 @@ func (g *sqGraph) level(row uint32) int { return int(g.upperOff[row+1]) - int(g.
 // Info describes the graph.
 func (g *sqGraph) Info() Info {
 	info := Info{
-		Kind: KindHNSWSQ, Metric: g.metric, Dim: g.dim, Rows: g.rows, Bytes: g.bytes, Why: g.why,
+		Kind: g.kind(), Metric: g.metric, Dim: g.dim, Rows: g.rows, Bytes: g.bytes, Why: g.why,
 		Params: map[string]string{
 			"M": strconv.Itoa(g.m), "efConstruction": strconv.Itoa(g.ef),
 			"codes": strconv.Itoa(g.code.head), "codes8Bit": strconv.Itoa(g.code.wide), "codeBytes": strconv.Itoa(g.code.stride),
-			"fineBits": strconv.Itoa(g.fine.bits),
 		},
+	}
+	if !g.exact {
+		info.Params["fineBits"] = strconv.Itoa(g.fine.bits)
 	}
 	if lists := g.shares.find(calibrateK, DefaultEffort(calibrateK)); lists > 0 {
 		info.Params["batchLists"] = strconv.Itoa(lists) // read by a batch for the recall of the default effort
@@ -75,6 +79,13 @@ func (g *sqGraph) Info() Info {
 		info.Params["recall"] = wanted
 	}
 	return info
+}
+
+func (g *sqGraph) kind() Kind {
+	if g.exact {
+		return KindHNSW
+	}
+	return KindHNSWSQ
 }
 
 // sqQuery is a query ready for records.
@@ -168,10 +179,18 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	return q.within(g.end(vector, &s.walk, k, nil, s))
 }
 
+// exactMore is the part of the rows wanted that a walk for KindHNSW keeps more than it is asked to: with an ef of
+// little more than these, codes put rows behind others that are farther, and less would be found than by a walk
+// on vectors with the same ef. From an ef of three times the rows wanted on, as much is found without.
+const exactMore = 0.5
+
 // effort is what a query asks for, within what there is; k is 0 if that is nothing.
 func (g *sqGraph) effort(q *Query) (k, ef int) {
 	k = min(q.K, g.rows)
-	if ef = q.Effort; ef <= 0 && q.Recall > 0 {
+	if ef = q.Effort; ef > 0 && g.exact {
+		ef += int(math.Ceil(exactMore * float64(k)))
+	}
+	if ef <= 0 && q.Recall > 0 {
 		if q.Allowed == nil || g.lists != nil {
 			ef = g.shares.effort(k, float64(q.Recall))
 		} else {

@@ -36,20 +36,23 @@ func slackOf(keep int) int { return keep / 2 }
 // sets measured one finds more at a recall of 0.99, none at 0.95.
 const sqEfConstruction = 140
 
-// sqDefaults fills in what a Spec leaves open.
+// sqDefaults fills in what a Spec leaves open. KindHNSW has the defaults of a graph on vectors.
 func sqDefaults(spec Spec) Spec {
-	if spec.M == 0 {
-		spec.M = 16
-	}
-	if spec.EfConstruction == 0 {
+	if spec.EfConstruction == 0 && spec.Kind == KindHNSWSQ {
 		spec.EfConstruction = sqEfConstruction
 	}
+	o := HNSWOptions{M: spec.M, EfConstruction: spec.EfConstruction}
+	o.EnsureDefaults()
+	spec.M, spec.EfConstruction = o.M, o.EfConstruction
 	return spec
 }
 
-// buildHNSWSQ builds a graph on codes, or one on the vectors themselves if no
-// codes tell their neighbours apart.
-func buildHNSWSQ(ctx context.Context, spec Spec, base []float32, o BuildOptions, why string) (Built, error) {
+// buildGraph builds a graph on codes, or one on the vectors themselves if no
+// codes tell their neighbours apart, or, of KindHNSW, if a record of codes is no shorter.
+func buildGraph(ctx context.Context, spec Spec, base []float32, o BuildOptions, why string) (Built, error) {
+	if spec.Kind == KindHNSW && spec.Dim < fineLeast {
+		return buildHNSW(ctx, spec, base, o, why)
+	}
 	t, err := trainCoder(ctx, base, spec.Dim, spec.Metric, o)
 	if err != nil {
 		return nil, err
@@ -80,7 +83,7 @@ func buildSQ(ctx context.Context, spec Spec, base []float32, t trained, o BuildO
 	b := &sqBuilder{keep: 2 * spec.M, locks: make([]sync.Mutex, lockStripes)}
 	b.g = &sqGraph{
 		space: space{kern: *o.Kernels, metric: spec.Metric, dim: spec.Dim, base: base},
-		code:  t.coder, m: spec.M, m0: b.keep + slackOf(b.keep), ef: spec.EfConstruction,
+		code:  t.coder, exact: spec.Kind == KindHNSW, m: spec.M, m0: b.keep + slackOf(b.keep), ef: spec.EfConstruction,
 		rows: check.Capacity, why: why,
 	}
 	defer func() {

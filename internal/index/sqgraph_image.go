@@ -27,7 +27,8 @@ import (
 //	32  u32 EfConstruction
 //	36  u32 level of the start plus 1, 0 if there are no rows
 //	40  u32 row of the start
-//	44  u32 flags: 1 there are twins, 2 vectors are turned, 4 walks begin in lists, too, 8 twins tell whether they are equal
+//	44  u32 flags: 1 there are twins, 2 vectors are turned, 4 walks begin in lists, too, 8 twins tell whether they are equal,
+//	    16 it is HNSW, ranked by the vectors
 //	48  u64 rows
 //	56  u64 blocks of the upper levels
 //	64  u64 seed
@@ -63,8 +64,8 @@ import (
 const (
 	sqMagic = "QNHNSQ\r\n"
 	// Version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares, version 4 not what is found.
-	// Version 6 is version 5 of what that did not have, see newer.
-	sqVersion = 6
+	// Version 6 is version 5 of what that did not have, see newer. Version 7 may be ranked by the vectors.
+	sqVersion = 7
 	maxReason = 4096
 )
 
@@ -73,6 +74,7 @@ const (
 	sqTurned = 2
 	sqSeeded = 4
 	sqEquals = 8
+	sqExact  = 16
 )
 
 // sqHeader is what the first bytes of an image say.
@@ -131,9 +133,12 @@ func tooLong(dim int) bool { return vec.SQ8Stride(dim) > 64*vec.SQ8Line }
 
 func (hd *sqHeader) encode(b []byte) {
 	le := binary.LittleEndian
-	version := uint32(sqVersion)
-	if !hd.newer() {
-		version = 5
+	version := uint32(sqVersion) // the least that knows what there is
+	if hd.flags&sqExact == 0 {
+		version = 6
+		if !hd.newer() {
+			version = 5
+		}
 	}
 	copy(b, sqMagic)
 	for i, x := range []uint32{version, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow, hd.flags} {
@@ -185,7 +190,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		hd.m < 2 || hd.m > maxM, hd.m0 < hd.m || hd.m0 > 2*maxM, hd.rows > maxRows, hd.blocks > hd.rows*maxLevel:
 		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
 			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
-	case hd.flags&^(sqTwins|sqTurned|sqSeeded|sqEquals) != 0, hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
+	case hd.flags&^(sqTwins|sqTurned|sqSeeded|sqEquals|sqExact) != 0, hd.flags&sqExact != 0 && (hd.fine != 0 || version < 7), hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
 		hd.stride == 0 || hd.stride%vec.SQ8Line != 0 || hd.stride > vec.SQ8MaxStride, hd.wide > hd.head, !hd.codesFit(), hd.reason > maxReason:
 		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
 	case hd.fine != 0 && (version < 2 || int(hd.fine) != fineBits(int(hd.dim))):
@@ -244,7 +249,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		space: space{kern: k, metric: c.metric, dim: c.dim, base: base},
 		code:  c, m: int(hd.m), m0: int(hd.m0), ef: int(hd.ef), seed: hd.seed, rows: int(hd.rows),
 		records: part[3], links0: as[uint32](part[4]), upperOff: as[uint32](part[5]), upper: as[uint32](part[6]),
-		ending: hd.ending, seeded: hd.flags&sqSeeded != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
+		exact: hd.flags&sqExact != 0, ending: hd.ending, seeded: hd.flags&sqSeeded != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
 	}
 	if g.metric == Cosine {
 		g.inv = as[float32](part[7])
@@ -272,7 +277,11 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 		dim:     uint32(g.dim), metric: uint32(g.metric), m: uint32(g.m), m0: uint32(keep), ef: uint32(g.ef),
 		startLevel: uint32(g.top + 1), startRow: g.start, head: uint32(code.head), wide: uint32(code.wide), stride: uint32(code.stride),
 		reason: uint32(min(len(g.why), maxReason)), rows: uint64(g.rows), blocks: uint64(g.upperOff[g.rows]), seed: g.seed,
-		fine: uint32(fineBits(g.dim)),
+	}
+	if g.exact {
+		hd.flags |= sqExact
+	} else {
+		hd.fine = uint32(fineBits(g.dim))
 	}
 	if g.twins != nil {
 		hd.flags |= sqTwins | sqEquals

@@ -224,7 +224,7 @@ func TestHugeAndTinyValuesDoNotBreakCodes(t *testing.T) {
 	}
 }
 
-// sqImages are images of small graphs: with twins, turned, neither.
+// sqImages are images of small graphs: with twins, turned, neither, with lists, ranked by vectors.
 func sqImages(tb testing.TB) (images [][]byte, bases [][]float32) {
 	tb.Helper()
 	for _, c := range []struct {
@@ -236,8 +236,13 @@ func sqImages(tb testing.TB) (images [][]byte, bases [][]float32) {
 		{Cosine, 90, flattish(rng(2), 150, 90, 5)},
 		{IP, 3, clustered(rng(3), 70, 3)},
 		{L2, 3, clustered(rng(4), sqListLeast, 3)}, // with lists
+		{Cosine, 20, clustered(rng(5), 300, 20)},   // ranked by vectors
 	} {
-		_, b := buildCodes(tb, c.m, c.dim, c.base)
+		spec := Spec{Kind: KindHNSWSQ, Metric: c.m, Dim: c.dim, M: 8, EfConstruction: testEf}
+		if c.dim == 20 {
+			spec.Kind = KindHNSW
+		}
+		b := build(tb, spec, c.base)
 		var out bytes.Buffer
 		if _, err := b.WriteTo(&out); err != nil {
 			tb.Fatal(err)
@@ -262,6 +267,7 @@ func FuzzOpenCodes(f *testing.F) {
 	f.Add(uint8(3), table-4*sqListLeast, uint8(60), uint32(0), []byte{1, 0xff, 0xff})                     // links of lists
 	f.Add(uint8(3), uint32(116), uint8(2), size-table, []byte{0, 0, 0, 0})                                // no table
 	f.Add(uint8(3), uint32(8), uint8(2), uint32(0), []byte{4})                                            // a table of another version
+	f.Add(uint8(4), uint32(44), uint8(1), uint32(0), []byte{0})                                           // ranked by fine codes that are not there
 	f.Fuzz(func(t *testing.T, which uint8, at uint32, times uint8, cut uint32, bad []byte) {
 		image, base := images[int(which)%len(images)], bases[int(which)%len(images)]
 		image = alignedCopy(image)
