@@ -12,6 +12,21 @@ import (
 // diskInterval is how often it is looked what the queue has on the local disk.
 const diskInterval = time.Second
 
+// diskPercent is the share of what is free on the local disk that the node takes unless
+// disk.limit says: the rest is for logs, for what others write, and because file systems
+// that are nearly full become slow.
+const diskPercent = 80
+
+// diskBudget is what the node may take where so many bytes are free: what a queue on the
+// disk has from earlier runs is not free any more, but in the budget. queue is its folder, ""
+// = none.
+func diskBudget(free int64, queue string) int64 {
+	if queue != "" {
+		free += folderBytes(queue)
+	}
+	return free / 100 * diskPercent
+}
+
 // watchDisk tells what shares the disk's budget with the queue how large that is.
 func watchDisk(ctx context.Context, set *segments.Set, dir string) error {
 	tick := time.NewTicker(diskInterval)
@@ -42,7 +57,8 @@ func folderBytes(dir string) (n int64) {
 }
 
 // queueFile is the size at which the queue begins a new file: it keeps the last one of
-// each topic, and where disk.limit is small these are to have no more than an eighth.
+// each topic, and where the node may take few bytes on the disk these are to have no more than
+// an eighth of them. disk is how many; 0 = no limit.
 func queueFile(configured, disk int64, topics int) int64 {
 	const least = 64 << 10
 	if disk == 0 {

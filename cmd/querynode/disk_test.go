@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,12 +27,16 @@ type cramped struct {
 	t     *testing.T
 	query qnpb.QueryServiceClient
 	write qnpb.WriteServiceClient
-	limit int64
 }
 
 func startCramped(t *testing.T, limit int64, set ...string) *cramped {
 	t.Helper()
-	r := startNode(t, testConfig(t, append([]string{fmt.Sprintf("disk.limit=%d", limit), "queue.pchannels=1", "growing.build_workers=1", "queue.sync=none"}, set...)...))
+	return serveCramped(t, startNode(t, testConfig(t, append([]string{fmt.Sprintf("disk.limit=%d", limit), "queue.pchannels=1", "growing.build_workers=1", "queue.sync=none"}, set...)...)))
+}
+
+// serveCramped makes the collection.
+func serveCramped(t *testing.T, r *running) *cramped {
+	t.Helper()
 	waitServing(t, r)
 	conn := dialNode(t, r.grpcLis.Addr().String())
 	_, err := qnpb.NewCatalogServiceClient(conn).CreateCollection(t.Context(), &qnpb.CreateCollectionRequest{Name: "items", Schema: &qnpb.CollectionSchema{
@@ -40,7 +47,7 @@ func startCramped(t *testing.T, limit int64, set ...string) *cramped {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cramped{running: r, t: t, query: qnpb.NewQueryServiceClient(conn), write: qnpb.NewWriteServiceClient(conn), limit: limit}
+	return &cramped{running: r, t: t, query: qnpb.NewQueryServiceClient(conn), write: qnpb.NewWriteServiceClient(conn)}
 }
 
 func (c *cramped) within() context.Context {
@@ -230,5 +237,36 @@ func TestFilesOfTheQueueAreSmallWhereTheDiskIs(t *testing.T) {
 		if got := queueFile(c.configured, c.disk, c.topics); got != c.want {
 			t.Errorf("%+v: %d", c, got)
 		}
+	}
+}
+
+// TestASmallVolumeIsSharedWithoutAWord: no disk.limit is set, and the files of the queue
+// are small all the same, so that trimming gives room.
+func TestASmallVolumeIsSharedWithoutAWord(t *testing.T) {
+	const free, file, batch = 10 << 20, 1 << 20, 200 // a batch is 100 KiB
+	cfg := testConfig(t, "disk.limit=0", "queue.pchannels=1", "queue.sync=none", "growing.build_workers=1")
+	var looked atomic.Int64
+	r, err := start(t.Context(), cfg, startOptions{version: "test", free: func(string) (int64, error) { looked.Add(1); return free, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := serveCramped(t, stopAtEnd(t, r))
+	if got := r.set.Disk().Limit; got != free/100*diskPercent || looked.Load() != 1 {
+		t.Errorf("of %d bytes free, looked at %d times, the node takes %d", free, looked.Load(), got)
+	}
+	for from := int64(0); from < 20*batch; from += batch {
+		if err := c.insert(numbers(from, batch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	largest := int64(0)
+	_ = filepath.WalkDir(cfg.Queue.Dir, func(_ string, d fs.DirEntry, err error) error {
+		if info, ierr := d.Info(); err == nil && ierr == nil && !d.IsDir() {
+			largest = max(largest, info.Size())
+		}
+		return nil
+	})
+	if largest < file/2 || largest > file*5/4 {
+		t.Errorf("the largest file of the queue has %d bytes, want about %d", largest, file)
 	}
 }

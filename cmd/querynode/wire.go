@@ -49,6 +49,7 @@ type running struct {
 	serving struct{ sync.Mutex }        // state and health service change together
 
 	dir      *dataDir
+	disk     int64 // bytes that the node may take on the local disk; 0 = no limit
 	grpcLis  net.Listener
 	adminLis net.Listener
 	registry *prometheus.Registry
@@ -66,8 +67,9 @@ type running struct {
 // startOptions are what is not configuration.
 type startOptions struct {
 	version string
-	log     *slog.Logger   // nil = discard
-	level   *slog.LevelVar // what SetLogLevel changes; nil = nothing
+	log     *slog.Logger                    // nil = discard
+	level   *slog.LevelVar                  // what SetLogLevel changes; nil = nothing
+	free    func(dir string) (int64, error) // bytes free on a folder's disk, 0 = nobody knows; nil = freeDisk
 }
 
 // start builds the node part by part and returns when all run; the node then
@@ -76,6 +78,9 @@ type startOptions struct {
 func start(ctx context.Context, cfg *config.Config, o startOptions) (*running, error) {
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)
+	}
+	if o.free == nil {
+		o.free = freeDisk
 	}
 	r := &running{cfg: cfg, o: o, log: o.log, machine: lifecycle.NewMachine(), stack: lifecycle.NewStack(),
 		registry: prometheus.NewRegistry(), failed: make(chan error, 4)}
@@ -102,6 +107,7 @@ func (r *running) build(ctx context.Context) error {
 		{"listen", r.listen},
 		{"start the admin port", r.openAdmin},
 		{"open object storage", r.openStorage},
+		{"look at the local disk", r.lookAtDisk},
 		{"open the queue", r.openQueue},
 		{"start the search pool", r.openSegments},
 		{"start the dispatcher", r.openDispatcher},
@@ -242,6 +248,24 @@ func (r *running) openStorage(ctx context.Context) (err error) {
 	return errors.Wrap(err, "catalog")
 }
 
+// lookAtDisk works out once what the node may take on the local disk, which its parts
+// share.
+func (r *running) lookAtDisk(context.Context) (err error) {
+	if r.disk = int64(r.cfg.Disk.Limit); r.disk > 0 {
+		return nil
+	}
+	free, err := r.o.free(r.dir.run)
+	if err != nil {
+		return errors.Wrap(err, "disk.limit: set it, since what is free cannot be found out")
+	}
+	queue := ""
+	if r.cfg.Queue.Kind != "pulsar" {
+		queue = r.cfg.Queue.Dir
+	}
+	r.disk = diskBudget(free, queue)
+	return nil
+}
+
 func (r *running) openQueue(ctx context.Context) (err error) {
 	q := &r.cfg.Queue
 	if q.Kind == "pulsar" {
@@ -252,7 +276,7 @@ func (r *running) openQueue(ctx context.Context) (err error) {
 		return errors.Wrap(err, "queue.sync")
 	}
 	r.embedded, err = embedded.Open(embedded.Options{
-		Dir: q.Dir, SegmentBytes: queueFile(int64(q.SegmentBytes), int64(r.cfg.Disk.Limit), q.PChannels), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
+		Dir: q.Dir, SegmentBytes: queueFile(int64(q.SegmentBytes), r.disk, q.PChannels), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
 		Sync: sync,
 	})
 	if err != nil {
@@ -288,18 +312,8 @@ func (r *running) openSegments(context.Context) (err error) {
 	if err := r.push("search pool", 5, r.pool.Close); err != nil {
 		return err
 	}
-	disk := int64(c.Disk.Limit)
-	if disk == 0 {
-		if disk, err = freeDisk(r.dir.run); err != nil {
-			return errors.Wrap(err, "disk.limit: set it, since what is free cannot be found out")
-		}
-		if r.embedded != nil { // what it has is not free any more, but in the budget
-			disk += folderBytes(c.Queue.Dir)
-		}
-		disk = disk / 10 * 8
-	}
 	r.set, err = segments.New(segments.Options{
-		DiskBytes: disk, FetchConcurrency: c.Disk.Fetches, Warmup: segments.Warmup(c.Load.Warmup),
+		DiskBytes: r.disk, FetchConcurrency: c.Disk.Fetches, Warmup: segments.Warmup(c.Load.Warmup),
 		Dir: filepath.Join(r.dir.run, "segments"), Pool: r.pool, Ledger: segments.NewLedger(int64(c.Memory.Limit)), Bucket: r.bucket,
 		GrowingRows: c.Growing.ReserveRows, LoadConcurrency: c.Load.Concurrency, LoadTimeout: c.Load.Timeout,
 		QuarantineAfter: c.Load.QuarantineAfter, Logger: r.log,

@@ -44,11 +44,16 @@ func startNode(t *testing.T, cfg *config.Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return stopAtEnd(t, r)
+}
+
+// stopAtEnd has a node stopped at the end of the test.
+func stopAtEnd(t *testing.T, r *running) *running {
 	t.Cleanup(func() {
 		if rep := r.stop(context.Background(), 0); rep.Err() != nil {
 			t.Errorf("stop: %v\n%v", rep.Err(), rep)
 		}
-		nothingLeft(t, cfg.Node.DataDir)
+		nothingLeft(t, r.cfg.Node.DataDir)
 	})
 	return r
 }
