@@ -11,8 +11,8 @@
 // BM25, and the node may give the keys. In it there are inserts, upserts, deletes by key
 // and by filter, flushes, compactions, releases and loads, fields that are added, indexes
 // that are built, dropped and replaced, partitions that come and go, segments that cannot be
-// read. Between them searches (ranges, groups, pages, fused ones), queries (orders,
-// aggregates, pages), gets and counts, with filters of all kinds, of all rows, of
+// read. Between them searches (ranges, groups by fields and paths, pages, fused ones with and without
+// groups), queries (orders, aggregates, pages), gets and counts, with filters of all kinds, of all rows, of
 // sealed ones or of a sample, as of now, as of random moments in the past, or as fresh as
 // a level of consistency asks. All lanes of a world meet at a barrier now and then, where
 // the node is stopped and started again, sometimes with an object storage that fails while

@@ -196,10 +196,10 @@ type group struct {
 }
 
 // groups puts what is found into groups; the nearest group comes first.
-func groups(all []scored, at int) []group {
+func groups(all []scored, by *grouping) []group {
 	var out []group
 	for _, s := range all {
-		value := wanted(s.values[at])
+		value := by.of(s.row)
 		i := slices.IndexFunc(out, func(g group) bool { return g.value == value })
 		if i < 0 {
 			i = len(out)

@@ -92,7 +92,7 @@ var weights = []struct {
 }{
 	{opInsert, 18}, {opUpsert, 15}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 2}, {opSettle, 1}, {opCompact, 1}, {opCool, 1}, {opRelease, 1},
 	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opDropField, 1}, {opIndex, 2}, {opReindex, 1}, {opPartial, 1},
-	{opSearch, 34}, {opHybrid, 5}, {opQuery, 24}, {opCount, 5}, {opGet, 6}, {opPage, 8},
+	{opSearch, 34}, {opHybrid, 7}, {opQuery, 24}, {opCount, 5}, {opGet, 6}, {opPage, 8},
 }
 
 func total() (n int) {
@@ -218,7 +218,13 @@ func (l *lane) fillRead(o *op, r *rand.Rand, m *model) {
 	case opHybrid:
 		o.NQ, o.K = 1, 1+r.IntN(40)
 		if r.IntN(4) == 0 {
+			o.NQ = 2 + r.IntN(2)
+		}
+		if r.IntN(4) == 0 {
 			o.Offset = 1 + r.IntN(8)
+		}
+		if r.IntN(3) == 0 {
+			o.K = 1 + r.IntN(5) // fewer than there are groups
 		}
 		o.Sealed = r.IntN(10) == 0
 	case opQuery:

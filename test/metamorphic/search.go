@@ -76,7 +76,7 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 		*f.round = r.Int32N(4)
 		req.RoundDecimal = f.round
 	}
-	if a.Form == formRange {
+	if a.Form == formRange || a.Form == formGroups && r.IntN(3) == 0 {
 		f.limits = v.limits(r)
 		req.Radius, req.RangeFilter = f.limits.radius, f.limits.filter
 	}
@@ -84,7 +84,7 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 	case formPages:
 		return l.firstHits(ctx, a, v, queries[0], req)
 	case formGroups:
-		if f.by = m.spec.pick(r, func(f *field) bool { return f.single() && !f.floating() }); f.by != nil {
+		if f.by = m.spec.grouping(r); f.by != nil {
 			f.size, f.strict = 1+r.IntN(4), r.IntN(2) == 0
 			req.GroupByField, req.GroupSize, req.StrictGroupSize = f.by.name, int64(f.size), f.strict
 		}
@@ -103,8 +103,8 @@ type found struct {
 	outputs []string
 	limits  limits
 	round   *int32
-	by      *field // of groups; nil = none
-	size    int    // of a group
+	by      *grouping // nil = no groups
+	size    int       // of a group
 	strict  bool
 	some    bool // which of the rows are found is not known
 }
@@ -235,10 +235,9 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 // compareGroups takes the groups of one vector from the counts, and returns those
 // that are left.
 func (f *found) compareGroups(all []scored, hits, values []shown, scores []float32, counts []int64) ([]int64, error) {
-	at := f.m.spec.at(f.by)
-	want := cut(groups(all, at), f.Offset, f.K)
+	want := cut(groups(all, f.by), f.Offset, f.K)
 	of := map[any]group{}
-	for _, g := range groups(all, at) {
+	for _, g := range groups(all, f.by) {
 		of[g.value] = g
 	}
 	byKey := map[any]scored{}
@@ -252,7 +251,7 @@ func (f *found) compareGroups(all []scored, hits, values []shown, scores []float
 			return nil, f.differs("%v: groups of %v rows for %d hits", f, counts, len(hits))
 		}
 		n := int(counts[number])
-		value := wanted(byKey[hits[0]["id"]].values[at])
+		value := f.by.of(byKey[hits[0]["id"]].row)
 		g := of[value]
 		if seen[value] {
 			return nil, f.differs("%v: the group of %v is there twice", f, value)
@@ -262,8 +261,8 @@ func (f *found) compareGroups(all []scored, hits, values []shown, scores []float
 			return nil, f.differs("%v: the group of %v has %d rows, want %d", f, value, n, min(f.size, len(g.rows)))
 		}
 		for i := range n {
-			if v := wanted(byKey[hits[i]["id"]].values[at]); v != value || values[i][f.by.name] != value {
-				return nil, f.differs("%v: row %v, of value %v, said to be %v, stands in the group of %v", f, hits[i]["id"], v, values[i][f.by.name], value)
+			if v := f.by.of(byKey[hits[i]["id"]].row); v != value || f.by.said(values[i]) != value {
+				return nil, f.differs("%v: row %v, of value %v, said to be %v, stands in the group of %v", f, hits[i]["id"], v, f.by.said(values[i]), value)
 			}
 			if (f.strict || i == 0) && f.exact() && math.Abs(float64(scores[i])-g.rows[i].score) > f.slack(g.rows[i].score) {
 				return nil, f.differs("%v: row %d of the group of %v has the score %v, want %v", f, i, value, scores[i], g.rows[i].score)
