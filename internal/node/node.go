@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -160,12 +161,23 @@ type Node struct {
 
 // Open returns a running node. In standalone mode it takes its pchannels and
 // loads the catalog's collections in the background: see Ready.
-func Open(o Options) (n *Node, err error) {
+func Open(o Options) (_ *Node, err error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	n = &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), chored: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
+	var opened []func(context.Context) error
+	defer func() {
+		if err == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), o.CallTimeout)
+		defer cancel()
+		for _, closer := range slices.Backward(opened) {
+			err = errors.CombineErrors(err, closer(ctx))
+		}
+	}()
+	n := &Node{o: o, names: newNameCache(o.Now), kick: make(chan struct{}, 1), chored: make(chan struct{}, 1), ready: make(chan struct{}), started: o.Now()}
 	n.mu.serving = map[int64]*serving{}
 	n.mu.queues = map[string]*queueState{}
 	n.mu.chores = newChores()
@@ -180,6 +192,7 @@ func Open(o Options) (n *Node, err error) {
 	if n.wals, err = wal.NewManager(wal.ManagerOptions{Open: n.walOptions, Logger: o.Logger}); err != nil {
 		return nil, err
 	}
+	opened = append(opened, n.wals.Close)
 	fo := o.Flush
 	fo.Catalog, fo.Bucket, fo.Dir, fo.Logger = o.Catalog, o.Bucket, filepath.Join(o.Dir, "flush"), o.Logger
 	fo.WAL, fo.Channels = n.wals.Get, n.watched
@@ -194,6 +207,7 @@ func Open(o Options) (n *Node, err error) {
 	if n.flusher, err = flush.New(fo); err != nil {
 		return nil, err
 	}
+	opened = append(opened, n.flusher.Close)
 	co := o.Compact
 	co.Catalog, co.Bucket, co.Dir, co.Logger = o.Catalog, o.Bucket, filepath.Join(o.Dir, "compact"), o.Logger
 	co.Channels, co.Now = n.compactable, o.Now
@@ -201,10 +215,14 @@ func Open(o Options) (n *Node, err error) {
 	if n.compactor, err = compact.New(co); err != nil {
 		return nil, err
 	}
+	opened = append(opened, n.compactor.Close, n.group.Close)
 	if err := n.group.Go("sweeper", n.sweep); err != nil {
 		return nil, err
 	}
-	return n, n.group.Go("keeper", n.keep)
+	if err := n.group.Go("keeper", n.keep); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // pressed says which growing segments are sealed because memory is short, or the local
