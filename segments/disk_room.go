@@ -69,6 +69,11 @@ func (r *DiskRoom) Release() { r.Commit(0) }
 // deletes, loads and what is being made still have room.
 const diskReserve = 20
 
+// LargeShare is the part of a limit, 1/LargeShare, from which on a growing segment is large:
+// its flush makes room worth an upload, while those of many small ones would make as many
+// files and compactions.
+const LargeShare = 50
+
 // ObserveQueue looks by measure what the queue has on the local disk, in bytes, one
 // look at a time. Vectors and indexes leave it if that is too much with the rest. Rows that
 // are written meanwhile, or were given room and are still to be written, count besides:
@@ -123,5 +128,9 @@ func (s *Set) DiskShort(bytes int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	limit := d.limit.Load()
-	return limit > 0 && (time.Since(d.mu.refused) < wantFor || d.queueLocked() > limit/2 && bytes >= limit/50)
+	if limit == 0 {
+		return false
+	}
+	refused := time.Since(d.mu.refused) < wantFor
+	return refused || d.queueLocked() > limit/2 && bytes >= limit/LargeShare
 }

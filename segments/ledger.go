@@ -78,6 +78,10 @@ func (l *Ledger) Observed() (process, ceiling int64) {
 	return l.mu.process, l.mu.ceiling
 }
 
+// ceilingAt is the share of the ceiling, in percent, below which the process is never short:
+// garbage that has not been collected yet comes and goes below it.
+const ceilingAt = 90
+
 // Above reports whether more than so many percent of the limit are in use, or of
 // the ceiling by the process.
 func (l *Ledger) Above(percent int64) bool {
@@ -88,7 +92,7 @@ func (l *Ledger) Above(percent int64) bool {
 
 func (l *Ledger) aboveLocked(percent int64) bool {
 	return l.limit.Load() > 0 && l.mu.total > l.limit.Load()/100*percent ||
-		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, 90)
+		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, ceilingAt)
 }
 
 // Short is Above with what was refused a moment ago: a request of a client that comes

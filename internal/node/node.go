@@ -225,11 +225,31 @@ func Open(o Options) (_ *Node, err error) {
 	return n, nil
 }
 
-// pressed says which growing segments are sealed because memory is short, or the local
-// disk with the queue on it: large ones first, all when it is very short.
+// Growing segments are sealed from sealAt percent of the memory on, once making sealed ones
+// cold, which begins earlier and costs no upload, has not been enough; from sealAllAt on small
+// ones too. Inserts go on until memoryReserve.
+const (
+	sealAt    = 80
+	sealAllAt = 90
+)
+
+// pressed says which growing segments are sealed because there is no room.
 func (n *Node) pressed(bytes int64) bool {
+	return n.memoryPressed(bytes) || n.diskPressed(bytes)
+}
+
+// memoryPressed: large ones first, all when memory is very short.
+func (n *Node) memoryPressed(bytes int64) bool {
 	l := n.o.Segments.Ledger()
-	return l.Short(80) && (bytes >= l.Limit()/50 || l.Above(90)) || n.o.Sole && n.o.Segments.DiskShort(bytes)
+	if !l.Short(sealAt) {
+		return false
+	}
+	return l.Above(sealAllAt) || bytes >= l.Limit()/segments.LargeShare
+}
+
+// diskPressed: flushes let go of files of a queue that is on the local disk.
+func (n *Node) diskPressed(bytes int64) bool {
+	return n.o.Sole && n.o.Segments.DiskShort(bytes)
 }
 
 func (n *Node) ended(name string, err error) {
