@@ -212,9 +212,7 @@ func TestListsThatHaveNoRoomInMemory(t *testing.T) {
 	r.set.listsAfter = 256
 	r.insert(1, seq(0, 1000)...)
 	r.insert(1, seq(1000, 1100)...)
-	for r.set.Ledger().Refused() == 0 {
-		runtime.Gosched()
-	}
+	eventually(t, "lists have been refused", func() bool { return r.set.Ledger().Refused() > 0 })
 	r.check(r.now)
 	if got := r.recall(vectorOf(1, 9), 20, r.now); got != 1 {
 		t.Fatalf("recall %.2f without lists", got)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -116,9 +115,7 @@ func TestReleaseUnderAReader(t *testing.T) {
 // idle waits until the goroutines that close segments have ended.
 func (r *rig) idle() {
 	r.t.Helper()
-	for len(r.set.late.Running()) > 0 {
-		runtime.Gosched()
-	}
+	eventually(r.t, "segments that nobody reads are closed", func() bool { return len(r.set.late.Running()) == 0 })
 }
 
 func TestReleaseAndLoadAgain(t *testing.T) {
@@ -448,14 +445,12 @@ func TestAReadWaitsForAChannelThatIsWatchedAnew(t *testing.T) {
 		answers <- err
 	}
 	go read()
-	for old := r.ch.tsafe; ; time.Sleep(time.Millisecond) {
+	old := r.ch.tsafe
+	eventually(t, "the read waits", func() bool {
 		old.mu.Lock()
-		n := len(old.mu.waiters)
-		old.mu.Unlock()
-		if n == 1 {
-			break
-		}
-	}
+		defer old.mu.Unlock()
+		return len(old.mu.waiters) == 1
+	})
 	over := r.coll.Anew()
 	r.coll.Unwatch("v")
 	go read()

@@ -434,3 +434,17 @@ func (r *rig) delta(key string, d *DeleteBatch) Delta {
 	r.object(key, raw)
 	return Delta{Path: key, PartitionID: d.Partition, MaxTimestamp: slices.Max(d.Timestamps)}
 }
+
+// hangs is how long a test waits for what should happen at once, on a machine that has
+// much else to do.
+const hangs = 3 * time.Minute
+
+// eventually waits until ok says so.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for until := time.Now().Add(hangs); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("not within %s: %s", hangs, what)
+		}
+	}
+}

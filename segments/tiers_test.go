@@ -246,9 +246,7 @@ func TestManyReadsShareAFetch(t *testing.T) {
 	for range 8 {
 		readers.Go(func() { r.checkSearch(2222) })
 	}
-	for len(r.set.group.Running()) < 6 { // besides what always runs
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "each file is fetched by one goroutine", func() bool { return len(r.set.group.Running()) >= 6 }) // besides what always runs
 	let()
 	readers.Wait()
 	if n := b.fetched.Load(); n != 6 || len(r.remote()) != 0 {
@@ -393,9 +391,7 @@ func TestWarmup(t *testing.T) {
 		t.Errorf("sync, by the collection: %+v", st)
 	}
 	load(4, WarmupAsync)
-	for r.statusOf(4).Tier == TierRemote {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a segment is fetched in the background", func() bool { return r.statusOf(4).Tier != TierRemote })
 	r.shrink(3)
 	if st := load(5, WarmupSync); st.Tier != TierRemote { // no room that is free
 		t.Errorf("sync without room: %+v", st)
@@ -432,9 +428,7 @@ func TestReleaseWhileAFetchHangs(t *testing.T) {
 		_, err := r.coll.Search(ctx, &SearchRequest{FieldID: vectorField, Vectors: vectorOf(1, 0), NQ: 1, TopK: 3, Metric: index.L2})
 		read <- err
 	}()
-	for b.fetched.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a fetch has begun", func() bool { return b.fetched.Load() > 0 })
 	r.coll.Release(1, 2, 3, 4, 5, 6)
 	cancel() // the reader holds them
 	if err := <-read; err == nil {

@@ -76,10 +76,10 @@ func TestAFlushThatFailsIsToldOnce(t *testing.T) {
 	bucket.set(true)
 	before := bucket.tries()
 	id := r.sealed(r.channels[0])
-	for bucket.tries() < before+3 || r.f.Failing() == 0 {
+	eventually(t, "the flush has failed three times", func() bool {
 		r.f.Kick()
-		time.Sleep(time.Millisecond)
-	}
+		return bucket.tries() >= before+3 && r.f.Failing() > 0
+	})
 	all := r.f.Failures()
 	if len(all) != 1 || all[0].What != r.channels[0].Name() || all[0].Since.IsZero() || !strings.Contains(all[0].Err.Error(), "no space left") {
 		t.Errorf("%+v", all)
@@ -89,9 +89,7 @@ func TestAFlushThatFailsIsToldOnce(t *testing.T) {
 	}
 	bucket.set(false)
 	r.stored(r.channels[0], id)
-	for r.f.Failing() > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "nothing fails any more", func() bool { return r.f.Failing() == 0 })
 	if log.count("goes on") != 1 {
 		t.Error("nobody says that it goes on")
 	}

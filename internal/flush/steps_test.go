@@ -282,11 +282,7 @@ func TestATrimThatFailsIsTriedAgain(t *testing.T) {
 		return nil
 	}})
 	r.stored(r.channels[0], r.sealed(r.channels[0]))
-	for r.f.Failing() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a trim that fails is told", func() bool { return r.f.Failing() > 0 })
 	r.stored(r.channels[0], r.sealed(r.channels[0])) // the channel goes on
-	for r.trims.Load() == 0 || r.f.Failing() != 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the queue is trimmed", func() bool { return r.trims.Load() > 0 && r.f.Failing() == 0 })
 }

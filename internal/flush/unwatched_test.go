@@ -138,9 +138,7 @@ func TestAFailureOfWhatWasDroppedIsNotKept(t *testing.T) {
 	_, done := r.given(log, 1, 10, 100)
 	done()
 	<-failed
-	for r.underWay(log.VChannel) {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the step ends", func() bool { return !r.underWay(log.VChannel) })
 	if all := r.f.Failures(); len(all) > 0 {
 		t.Errorf("a failure that nobody takes back: %+v", all)
 	}
@@ -171,9 +169,7 @@ func TestNothingIsRememberedForEver(t *testing.T) {
 	}
 	gone := func(vchannel string) {
 		t.Helper()
-		for left(vchannel) > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		eventually(t, "nothing is remembered of "+vchannel, func() bool { return left(vchannel) == 0 })
 	}
 	// An append that was on its way when the collection was dropped.
 	dropped := Log{PChannel: "p", VChannel: "dropped", CollectionID: 1}

@@ -218,3 +218,17 @@ func TestOptionsListAllProblems(t *testing.T) {
 		}
 	}
 }
+
+// hangs is how long a test waits for what should happen at once, on a machine that has
+// much else to do.
+const hangs = 3 * time.Minute
+
+// eventually waits until ok says so.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for until := time.Now().Add(hangs); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("not within %s: %s", hangs, what)
+		}
+	}
+}

@@ -251,9 +251,8 @@ func TestReadersAlwaysSeeTheSame(t *testing.T) {
 		n.handedOff("items")
 		n.upsert("items", seq(40+round*10, 50+round*10), 1) // the same rows again
 	}
-	for at := reads.Load(); reads.Load() < at+20 && !t.Failed(); {
-		time.Sleep(time.Millisecond)
-	}
+	at := reads.Load()
+	eventually(t, "twenty reads more", func() bool { return reads.Load() >= at+20 || t.Failed() })
 	stop()
 	wg.Wait()
 	t.Logf("%d reads", reads.Load())

@@ -316,6 +316,16 @@ func (n *testNode) flush(coll string) []int64 {
 	return r.GetFlushedSegmentIds()
 }
 
+// eventually waits until ok says so.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for until := time.Now().Add(hang); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("not within %s: %s", hang, what)
+		}
+	}
+}
+
 // eventually waits until ok returns true, looking again after each change of what is served.
 func (n *testNode) eventually(what string, ok func(*qnpb.Distribution) bool) {
 	n.t.Helper()
