@@ -3,14 +3,12 @@ package node
 import (
 	"context"
 	"slices"
-	"strconv"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/expr"
-	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/segments"
 )
@@ -326,93 +324,6 @@ func (n *Node) SealedRows(ctx context.Context, coll *catalog.Collection) (rows i
 		}
 	}
 	return rows, segments, nil
-}
-
-// collectionInfo translates the catalog's entry for the segments.
-func collectionInfo(c *catalog.Collection) (segments.CollectionInfo, error) {
-	info := segments.CollectionInfo{ID: c.ID, Version: c.Version, Name: c.Name, Schema: &c.Schema, Indexes: map[int64]segments.VectorIndex{}}
-	for _, f := range c.Schema.Fields {
-		if f.Type.IsVector() {
-			info.Indexes[f.ID] = withoutIndex(&c.Schema, f)
-		}
-	}
-	for _, x := range c.Indexes {
-		if f, ok := c.Schema.FieldByID(x.FieldID); ok && !f.Type.IsVector() {
-			if f.Type == schema.Bool || f.Type == schema.JSON {
-				continue // nothing is built
-			}
-			if info.Scalars == nil {
-				info.Scalars = map[int64]string{}
-			}
-			info.Scalars[x.FieldID] = x.Type
-			continue
-		}
-		m, err := index.ParseMetric(x.Metric)
-		if err != nil {
-			return info, err
-		}
-		v := segments.VectorIndex{Type: x.Type, Metric: m}
-		if v.M, err = intParam(x.Params, "M"); err != nil {
-			return info, err
-		}
-		if v.EfConstruction, err = intParam(x.Params, "efConstruction"); err != nil {
-			return info, err
-		}
-		if v.Lists, err = intParam(x.Params, "nlist"); err != nil {
-			return info, err
-		}
-		recall, err := floatParam(x.Params, "recall", 0)
-		if err != nil {
-			return info, err
-		}
-		v.Recall = float32(recall)
-		if v.RowBytes, err = intParam(x.Params, "row_bytes"); err != nil {
-			return info, err
-		}
-		if v.K1, err = floatParam(x.Params, catalog.ParamK1, segments.DefaultK1); err != nil {
-			return info, err
-		}
-		if v.B, err = floatParam(x.Params, catalog.ParamB, segments.DefaultB); err != nil {
-			return info, err
-		}
-		info.Indexes[x.FieldID] = v
-	}
-	lifetimes(&info, c.Properties)
-	return info, nil
-}
-
-// withoutIndex is how a field is searched that has no index: exactly, by the metric
-// that its type has by default.
-func withoutIndex(s *schema.Schema, f schema.Field) segments.VectorIndex {
-	x := segments.VectorIndex{Type: catalog.IndexFlat, Metric: index.Cosine}
-	switch f.Type {
-	case schema.BinaryVector:
-		x.Metric = index.Hamming
-	case schema.SparseFloatVector:
-		x.Metric = index.IP
-		if _, made := s.FunctionOf(f.ID); made {
-			x.Metric, x.K1, x.B = index.BM25, segments.DefaultK1, segments.DefaultB
-		}
-	}
-	return x
-}
-
-func floatParam(params map[string]string, name string, otherwise float64) (float64, error) {
-	s, ok := params[name]
-	if !ok {
-		return otherwise, nil
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	return v, errclass.Wrap(err, errclass.Invalid, "index parameter %s", name)
-}
-
-func intParam(params map[string]string, name string) (int, error) {
-	s, ok := params[name]
-	if !ok {
-		return 0, nil
-	}
-	v, err := strconv.Atoi(s)
-	return v, errclass.Wrap(err, errclass.Invalid, "index parameter %s", name)
 }
 
 // partitionIDs returns the ids of the named partitions; no names = none = all.
