@@ -113,80 +113,114 @@ func (n *Node) failed(s *serving) bool {
 	return false
 }
 
+// begun are the loads of one call: those under way, and what was there already.
+type begun struct {
+	loaded  []int64
+	unpin   []func()
+	running int
+	results chan loadResult
+	over    chan struct{} // closed once nobody takes results any more
+}
+
+type loadResult struct {
+	change
+	err error
+}
+
+// end lets go of the deletes. Loads that go on all the same end by themselves.
+func (b *begun) end() {
+	for _, unpin := range b.unpin {
+		unpin()
+	}
+	close(b.over)
+}
+
 // loadWatched is loadWarm for as long as no channel fails.
 func (n *Node) loadWatched(ctx context.Context, s *serving, coll *catalog.Collection, ids []int64, how segments.Warmup) (loaded []int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type result struct {
-		change
-		err error
-	}
-	var started int
-	results := make(chan result)
-	done := make(chan struct{})
-	defer close(done) // loads that nobody waits for any more end by themselves
+	b := &begun{results: make(chan loadResult), over: make(chan struct{})}
+	defer b.end()
 	for _, v := range coll.VChannels {
 		list, c, unpin, err := n.wanted(ctx, s, coll, v, ids)
 		if err != nil {
 			return nil, err
 		}
-		defer unpin()
-		for i := range list {
-			list[i].Warmup = how
-		}
+		b.unpin = append(b.unpin, unpin)
 		list = slices.DeleteFunc(list, func(r wanted) bool {
 			there := s.coll.Loaded(r.SegmentID)
 			if there {
 				n.arrived(s, r.SegmentID)
-				loaded = append(loaded, r.SegmentID)
+				b.loaded = append(b.loaded, r.SegmentID)
 			}
 			return there
 		})
-		for _, x := range changes(s.coll, c, v.Name, list) {
-			err := n.group.Go("load "+x.name(), func(context.Context) error {
-				// A panic is an answer too: somebody waits for it with the turn in hand.
-				res := result{x, lifecycle.Call("load "+x.name(), func() error { return x.make(ctx, s.coll, v.Name) })}
-				select {
-				case results <- res:
-				case <-done:
-				}
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
-			started++
+		for i := range list {
+			list[i].Warmup = how
+		}
+		if err := n.beginChanges(ctx, s.coll, v.Name, changes(s.coll, c, v.Name, list), b); err != nil {
+			return nil, err
 		}
 	}
+	return n.gather(s, b)
+}
+
+// beginChanges makes the changes of one channel, each in a goroutine.
+func (n *Node) beginChanges(ctx context.Context, coll *segments.Collection, vchannel string, list []change, b *begun) error {
+	for _, x := range list {
+		err := n.group.Go("load "+x.name(), func(context.Context) error {
+			// A panic is an answer too: somebody waits for it with the turn in hand.
+			res := loadResult{x, lifecycle.Call("load "+x.name(), func() error { return x.make(ctx, coll, vchannel) })}
+			select {
+			case b.results <- res:
+			case <-b.over:
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		b.running++
+	}
+	return nil
+}
+
+// gather waits for all that has begun, or until a channel fails. It does not leave when
+// the caller's time is over: changes return then, and one that is about to publish needs
+// the deletes that are pinned, and the turn.
+func (n *Node) gather(s *serving, b *begun) (loaded []int64, err error) {
 	var errs []error
 	look := time.NewTicker(failedLook)
 	defer look.Stop()
-	for range started {
-		r, ok := result{}, false
-		for !ok {
-			select {
-			case r = <-results: // a change returns when ctx ends
-				ok = true
-			case <-look.C:
-				if n.failed(s) {
-					return loaded, errChannelFailed
-				}
+	for left := b.running; left > 0; {
+		select {
+		case r := <-b.results:
+			left--
+			b.loaded = append(b.loaded, n.noteLoads(s, &r)...)
+			if r.err != nil {
+				errs = append(errs, r.err)
 			}
-		}
-		for _, w := range r.load {
-			if len(r.drop) == 0 || r.err == nil {
-				n.noteLoad(s, w.LoadRequest, w.segment, r.err)
+		case <-look.C:
+			if n.failed(s) {
+				return b.loaded, errChannelFailed
 			}
-			if r.err == nil {
-				loaded = append(loaded, w.SegmentID)
-			}
-		}
-		if r.err != nil {
-			errs = append(errs, r.err)
 		}
 	}
-	slices.Sort(loaded)
-	return loaded, joined(errs)
+	slices.Sort(b.loaded)
+	return b.loaded, joined(errs)
+}
+
+// noteLoads notes how a change went, and returns what is loaded by it.
+func (n *Node) noteLoads(s *serving, r *loadResult) (loaded []int64) {
+	for _, w := range r.load {
+		if len(r.drop) == 0 || r.err == nil {
+			n.noteLoad(s, w.LoadRequest, w.segment, r.err)
+		}
+		if r.err == nil {
+			loaded = append(loaded, w.SegmentID)
+		}
+	}
+	return loaded
 }
 
 // joined is the errors as one, with a class for the caller to branch on: that of
