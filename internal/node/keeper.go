@@ -29,9 +29,7 @@ func (n *Node) Kick() {
 func (n *Node) keep(ctx context.Context) error {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
-	first, passes, said := true, 0, ""
-	var saidAt, due time.Time
-	ahead := map[string]time.Time{} // when the log was told
+	k := &keeping{Node: n, ahead: map[string]time.Time{}}
 	for {
 		passed := false
 		var listed error
@@ -46,48 +44,73 @@ func (n *Node) keep(ctx context.Context) error {
 			passed = true
 		}
 		if passed {
-			passes++
+			k.passes++
 			listed = lifecycle.Call("keeper", func() error { return n.pass(ctx) })
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		if passed {
-			n.tellAhead(ahead)
+			n.tellAhead(k.ahead)
 		}
-		failed, opening := n.undone()
-		if !first {
-			opening = nil
-		}
-		wrong := errors.CombineErrors(listed, failed)
-		err := wrong
-		if opening != nil {
-			err = errors.Join(wrong, opening)
-		}
-		next := n.o.RefreshInterval
-		replay := n.replaying(first && err == nil)
-		n.mu.Lock()
-		n.mu.listed, n.mu.problem = listed, errors.CombineErrors(err, replay)
-		n.mu.Unlock()
-		switch {
-		case err != nil:
-			// What the first pass has begun has not had the time to end.
-			if text := err.Error(); passed && (passes > 1 || wrong != nil) && (text != said || time.Since(saidAt) > time.Minute) {
-				said, saidAt = text, time.Now()
-				n.o.Logger.Warn("node: not everything is served; trying again", "error", text)
-			}
-			next = min(next, time.Second)
-		case replay != nil:
-			next = min(next, replayLook)
-		case first:
-			first = false
-			close(n.ready)
-		}
+		next := k.settle(passed, listed)
 		// Sooner, never later: chores may end one after the other for long.
-		if at := time.Now().Add(next); passed || at.Before(due) {
-			due = at
+		if at := time.Now().Add(next); passed || at.Before(k.due) {
+			k.due = at
 			wait.Reset(next)
 		}
+	}
+}
+
+// keeping is what the keeper remembers from one look to the next.
+type keeping struct {
+	*Node
+	complete bool // all has been served once
+	passes   int
+	due      time.Time            // of the next pass
+	said     string               // what the log was told last
+	saidAt   time.Time            // and when
+	ahead    map[string]time.Time // when the log was told of clocks that are ahead
+}
+
+// settle finds out what is wrong after a pass, or when a chore has ended, and says when to
+// look again.
+func (k *keeping) settle(passed bool, listed error) (next time.Duration) {
+	failed, opening := k.undone()
+	if k.complete {
+		opening = nil
+	}
+	wrong := errors.CombineErrors(listed, failed)
+	err := wrong
+	if opening != nil {
+		err = errors.Join(wrong, opening)
+	}
+	replay := k.replaying(!k.complete && err == nil)
+	k.mu.Lock()
+	k.mu.listed, k.mu.problem = listed, errors.CombineErrors(err, replay)
+	k.mu.Unlock()
+	next = k.o.RefreshInterval
+	switch {
+	case err != nil:
+		// What the first pass has begun has not had the time to end.
+		if passed && (k.passes > 1 || wrong != nil) {
+			k.tell(err.Error())
+		}
+		return min(next, time.Second)
+	case replay != nil:
+		return min(next, replayLook)
+	case !k.complete:
+		k.complete = true
+		close(k.ready)
+	}
+	return next
+}
+
+// tell logs what is wrong, the same once a minute.
+func (k *keeping) tell(text string) {
+	if text != k.said || time.Since(k.saidAt) > time.Minute {
+		k.said, k.saidAt = text, time.Now()
+		k.o.Logger.Warn("node: not everything is served; trying again", "error", text)
 	}
 }
 
@@ -164,8 +187,11 @@ func (n *Node) ownLogs(ctx context.Context) error {
 	for _, st := range n.wals.List() {
 		owned[st.PChannel] = st.Assigned
 		if st.Assigned && st.State != wal.Ready {
-			return errclass.Mark(errors.CombineErrors(errors.Wrapf(st.Err, "log of %s is %v", st.PChannel, st.State),
-				errors.Newf("log of %s is %v", st.PChannel, st.State)), errclass.Retryable)
+			err := errclass.New(errclass.Retryable, "log of %s is %v", st.PChannel, st.State)
+			if st.Err != nil {
+				err = errclass.Wrap(st.Err, errclass.Retryable, "log of %s is %v", st.PChannel, st.State)
+			}
+			return err
 		}
 		if st.Assigned {
 			if err := n.stillIn(ctx, st.PChannel, st.Term); err != nil {
