@@ -8,7 +8,7 @@ import (
 )
 
 // What a search of a batch that shares lists costs, in nanoseconds: whatever it reads, for
-// each byte of a fine code (it ranks more rows than a walk), for each list that there is, and for each
+// each byte that a row is ranked by (it ranks more rows than a walk), for each list that there is, and for each
 // that it reads. Rows cost what they do in panels, see panelQuadCost.
 const (
 	sharedCost, sharedFine, sharedKnown, sharedRead = 9000, 3, 1.2, 50
@@ -23,8 +23,16 @@ func (g *sqGraph) sharedFaster(n, lists, ef int) bool {
 	order := g.code.panelOrder()
 	row := panelRowCost + panelQuadCost*4*float64(order.quads)
 	pack := panelPackCost * float64(g.code.stride/vec.SQ8Line)
-	cost := sharedCost + sharedFine*float64(g.fine.stride) + sharedKnown*all + float64(lists)*(sharedRead+row*rows/all) + pack*packed/float64(n)
+	cost := sharedCost + sharedFine*float64(g.rankStride()) + sharedKnown*all + float64(lists)*(sharedRead+row*rows/all) + pack*packed/float64(n)
 	return cost < aloneCost+aloneKeptCost*float64(ef)
+}
+
+// rankStride is how many bytes a row is ranked by; vectors, which need no query to be made for them, take half the time.
+func (g *sqGraph) rankStride() int {
+	if g.fine.exists() {
+		return g.fine.stride
+	}
+	return 2 * g.dim
 }
 
 // sharedMost is how many queries read lists together: they have room for what they find.
