@@ -94,6 +94,10 @@ func (d *draft) condition(depth int) condition {
 			return condition{d.one("not (", "!(") + a.text + ")", func(x *row) truth { return not(a.of(x)) }}
 		}
 	}
+	if at := slices.IndexFunc(d.s.vectors, func(v vector) bool { return v.of == "" && v.nullable }); at >= 0 && r.IntN(25) == 0 {
+		negated := r.IntN(2) == 0
+		return condition{d.s.vectors[at].name + pick(negated, " is not null", " is null"), func(x *row) truth { return of((x.vectors[at] == nil) != negated) }}
+	}
 	at := r.IntN(len(d.s.fields) + 1)
 	if at == len(d.s.fields) {
 		return d.onKey()
@@ -346,6 +350,17 @@ func comparable(f, g *field) bool {
 
 func (d *draft) onTwo(f *field, at int, g *field) condition {
 	op, other := d.one(operators...), d.s.at(g)
+	if f.typ != qnpb.DataType_DATA_TYPE_VARCHAR && d.r.IntN(2) == 0 {
+		sum, limit := d.one("+", "-", "*"), d.r.Int64N(41)-20
+		return condition{fmt.Sprintf("%s %s %s %s %s", f.name, sum, g.name, op, d.literal(limit)), func(x *row) truth {
+			if x.values[at] == nil || x.values[other] == nil {
+				return unknown
+			}
+			a, b := number(x.values[at]), number(x.values[other])
+			c := map[string]float64{"+": a + b, "-": a - b, "*": a * b}[sum]
+			return of(holds(op, order(c, limit)))
+		}}
+	}
 	return condition{f.name + " " + op + " " + g.name, func(x *row) truth {
 		a, b := x.values[at], x.values[other]
 		if a == nil || b == nil {

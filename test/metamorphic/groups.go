@@ -62,12 +62,12 @@ func (s *spec) grouping(r *rand.Rand) *grouping {
 	return g
 }
 
-// numText is the number of a document as JSON text.
+// numText is what a document is grouped by at "n".
 func (d *document) numText() any {
-	if d.num == nil {
+	if d.num == nil || d.num == (jsonNull{}) {
 		return nil
 	}
-	return strconv.FormatInt(*d.num, 10)
+	return scalarText(d.num)
 }
 
 // said is the value of a group in an answer, which has nothing else.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 
@@ -121,6 +122,9 @@ func (l *lane) readPart(ctx context.Context, o *op) error {
 	if err := a.compareSome(got.rows, want, req.OutputFields); err != nil {
 		return err
 	}
+	if err := l.searchPart(ctx, a, want); err != nil {
+		return err
+	}
 	req.AllowPartial = false
 	got, err = l.ask(ctx, o, req)
 	switch c := status.Code(err); {
@@ -130,4 +134,27 @@ func (l *lane) readPart(ctx context.Context, o *op) error {
 		return nil
 	}
 	return err
+}
+
+// searchPart searches what can be read: what is found is right, and the answer says if something is missing.
+func (l *lane) searchPart(ctx context.Context, a *asking, rows []*row) error {
+	m, r := l.model, rand.New(rand.NewPCG(a.Seed, 0x9a7))
+	v := &m.spec.vectors[r.IntN(len(m.spec.vectors))]
+	one := *a.op
+	one.K = 1 + r.IntN(20)
+	a = &asking{op: &one, m: m, f: a.f, r: r}
+	queries := a.aim(r, v, 1, rows)
+	form := v.query(queries, false)
+	req := &qnpb.SearchRequest{Collection: m.spec.name, Field: v.name, TopK: int64(one.K), Freshness: a.f, AllowPartial: true, OutputFields: m.spec.outputs(r),
+		Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse, Texts: form.texts}
+	res, err := l.rig.query.Search(ctx, req)
+	if err != nil || v.of != "" { // scores of words depend on all texts that can be read
+		return err
+	}
+	st := res.GetStats()
+	if lost := len(st.GetFailures()) > 0; lost != (st.GetSearchedShare() < 1) {
+		return a.differs("%d failures, and %v of the rows were searched", len(st.GetFailures()), st.GetSearchedShare())
+	}
+	f := &found{asking: a, v: v, outputs: req.OutputFields, some: true}
+	return f.compare(l, queries, rows, res)
 }

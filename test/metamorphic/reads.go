@@ -330,6 +330,16 @@ func (m *model) compareRow(o *op, got shown, want *row, outputs []string) error 
 			return differs(f.name, g, w)
 		}
 	}
+	for _, k := range []string{"n", "w", "l", "s"} {
+		if !slices.Contains(outputs, k) && !slices.Contains(outputs, fmt.Sprintf("%s[%q]", dynamicField, k)) {
+			continue
+		}
+		at := slices.IndexFunc(m.spec.fields, func(f field) bool { return f.dynamic() })
+		doc, _ := want.values[at].(*document)
+		if g, w := got[k], doc.member(k); g != w && (w != "null" || g != nil) {
+			return differs(k, g, w)
+		}
+	}
 	for i, v := range m.spec.vectors {
 		if !asked(v.name) {
 			continue

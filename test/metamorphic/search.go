@@ -76,6 +76,9 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 		*f.round = r.Int32N(4)
 		req.RoundDecimal = f.round
 	}
+	if !v.exact() && v.index != "FLAT" && a.Form != formPages && r.IntN(5) == 0 {
+		req.Recall, f.every = 1, true
+	}
 	if a.Form == formRange || a.Form == formGroups && r.IntN(3) == 0 {
 		f.limits = v.limits(r)
 		req.Radius, req.RangeFilter = f.limits.radius, f.limits.filter
@@ -107,6 +110,7 @@ type found struct {
 	size    int       // of a group
 	strict  bool
 	some    bool // which of the rows are found is not known
+	every   bool // all rows are looked at, whatever the index
 }
 
 // String says what was searched for, in differences.
@@ -117,6 +121,9 @@ func (f *found) String() string {
 	}
 	if f.limits.filter != nil {
 		out += fmt.Sprintf(", range filter %v", *f.limits.filter)
+	}
+	if f.every {
+		out += ", recall 1"
 	}
 	if f.by != nil {
 		out += fmt.Sprintf(", groups of %d by %s, strict %v", f.size, f.by.name, f.strict)
@@ -133,7 +140,7 @@ func (f *found) slack(score float64) float64 {
 }
 
 // exact reports whether it is known which scores are found.
-func (f *found) exact() bool { return f.v.exact() && !f.some }
+func (f *found) exact() bool { return (f.v.exact() || f.every) && !f.some }
 
 // compare takes the hits of one vector after the other.
 func (f *found) compare(l *lane, queries [][]float64, rows []*row, res *qnpb.SearchResponse) error {
@@ -204,7 +211,7 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 	switch {
 	case f.some:
 		return f.compareSealedHits(all, hits, scores)
-	case !f.v.exact():
+	case !f.exact():
 		counts := []*recall{&l.recall, l.crowd.of(f.v.index)}[:1+min(1, f.m.spec.crowd)]
 		if f.K >= wideFrom { // else a few of them would be most of what is wanted
 			counts = []*recall{l.crowd.of(f.v.index + wideMark)}

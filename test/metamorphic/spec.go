@@ -351,6 +351,11 @@ func (s *spec) outputs(r *rand.Rand) []string {
 			out = append(out, s.vectors[i].name)
 		}
 	}
+	for _, k := range []string{"n", "w", "l", "s"} {
+		if s.dynamic && r.IntN(6) == 0 {
+			out = append(out, pick(r.IntN(2) == 0, k, fmt.Sprintf("%s[%q]", dynamicField, k)))
+		}
+	}
 	return out
 }
 

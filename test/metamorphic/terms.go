@@ -29,7 +29,18 @@ func like(pattern, s []rune) bool {
 
 func (d *draft) onText(name string, get func(*row) any) condition {
 	draw := func() any { return randomWord(d.r) }
-	switch d.r.IntN(8) {
+	switch d.r.IntN(10) {
+	case 8:
+		if name == "$" { // that is of fields
+			break
+		}
+		return given("empty("+name+")", get, func(v any) bool { return v == "" })
+	case 9:
+		if name == "$" {
+			break
+		}
+		part := d.one("a", "b", "gre", "größ", "100%", "under_")
+		return given(fmt.Sprintf("%s(%s, %q)", d.one("starts_with", "STARTS_WITH"), name, part), get, func(v any) bool { return strings.HasPrefix(v.(string), part) })
 	case 0, 1:
 		part := d.one("a", "b", "re", "gre", "e", "ue", "größ", "")
 		pattern := d.one(part+"%", "%"+part, "%"+part+"%", part, part+"_", "_"+part+"%", `%\%`, `under\_%`, "%e%e%", "a_c", `100\%`, "_____")
@@ -57,6 +68,9 @@ func (d *draft) onWords(name string, get func(*row) any) condition {
 		look = append(look, terms[d.r.IntN(len(terms))])
 	}
 	phrase := strings.Join(look, " ")
+	if d.r.IntN(4) == 0 {
+		return d.onMisspelt(name, get)
+	}
 	if d.r.IntN(2) == 0 {
 		slop := d.r.IntN(3)
 		text := fmt.Sprintf("phrase_match(%s, %q, %d)", name, phrase, slop)
@@ -82,6 +96,34 @@ func (d *draft) onWords(name string, get func(*row) any) condition {
 		}
 		return n >= least
 	})
+}
+
+// onMisspelt makes a condition on words that are nearly in a text.
+func (d *draft) onMisspelt(name string, get func(*row) any) condition {
+	look := []string{d.one("bleu", "fix", "dgo", "son", "cut", "red"), d.one("fax", "rod", "cat", "unk")}[:1+d.r.IntN(2)]
+	most := d.r.IntN(3)
+	text := fmt.Sprintf("text_match_fuzzy(%s, %q, max_edit_distance=%d)", name, strings.Join(look, " "), most)
+	return given(text, get, func(v any) bool {
+		return slices.ContainsFunc(strings.Fields(v.(string)), func(w string) bool {
+			return slices.ContainsFunc(look, func(l string) bool { return edits(w, l) <= most })
+		})
+	})
+}
+
+// edits is how many characters have to be added, left out, replaced or swapped with their neighbour to make one
+// word of another, none of them twice.
+func edits(a, b string) int {
+	switch {
+	case a == "" || b == "":
+		return len(a) + len(b)
+	case a[0] == b[0]:
+		return edits(a[1:], b[1:])
+	}
+	least := 1 + min(edits(a[1:], b), edits(a, b[1:]), edits(a[1:], b[1:]))
+	if len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] {
+		least = min(least, 1+edits(a[2:], b[2:]))
+	}
+	return least
 }
 
 // hasPhrase says whether a place can be found for every word, so that the places
@@ -111,7 +153,15 @@ func (d *draft) onArray(f *field, get func(*row) any) condition {
 		return slices.ContainsFunc(v.(list), func(x any) bool { return order(x, e) == 0 })
 	}
 	fn := d.one("array_contains", "ARRAY_CONTAINS", "json_contains")
-	switch d.r.IntN(7) {
+	switch d.r.IntN(9) {
+	case 6, 7:
+		return d.onElements(f.name, func(x *row) any {
+			l, ok := get(x).(list)
+			if !ok {
+				return nil
+			}
+			return l
+		}, draw)
 	case 0, 1:
 		want := draw()
 		return given(fmt.Sprintf("%s(%s, %s)", fn, f.name, d.literal(want)), get, func(v any) bool { return has(v, want) })
@@ -150,6 +200,53 @@ func (d *draft) onArray(f *field, get func(*row) any) condition {
 	return d.against(name, element, draw)
 }
 
+// onElements makes a condition on how many elements of an array are so.
+func (d *draft) onElements(name string, get func(*row) any, draw func() any) condition {
+	one := func(*row) any { return nil } // the element that is looked at
+	element := func(x *row) any { return one(x) }
+	var c condition
+	switch want := draw().(type) {
+	case bool:
+		c = given(fmt.Sprintf("$ == %v", want), element, func(v any) bool { return v == want })
+	case string:
+		c = d.onText("$", element)
+	default:
+		switch d.r.IntN(3) {
+		case 0:
+			c = d.among("$", element, draw)
+		case 1:
+			c = d.between("$", element, int64(1), want)
+		default:
+			c = d.against("$", element, draw)
+		}
+	}
+	fn, n := d.one("any", "all", "least", "most", "exact"), 1+d.r.IntN(3)
+	text := fmt.Sprintf("match_%s(%s, %s)", fn, name, c.text)
+	if fn != "any" && fn != "all" {
+		text = fmt.Sprintf("%s(%s, %s, threshold=%d)", d.one("match_", "MATCH_")+fn, name, c.text, n)
+	}
+	return given(text, get, func(v any) bool {
+		l, count := v.(list), 0
+		for _, e := range l {
+			one = func(*row) any { return e }
+			if c.of(nil) == yes {
+				count++
+			}
+		}
+		switch fn {
+		case "any":
+			return count > 0
+		case "all":
+			return count == len(l)
+		case "least":
+			return count >= n
+		case "most":
+			return count <= n
+		}
+		return count == n
+	})
+}
+
 // onDocument makes a condition on a path of a JSON field, or of what has no field.
 func (d *draft) onDocument(f *field, get func(*row) any) condition {
 	path := func(keys ...string) string {
@@ -173,9 +270,14 @@ func (d *draft) onDocument(f *field, get func(*row) any) condition {
 			return of(doc)
 		}
 	}
-	num := member(func(doc *document) any { return deref(doc.num) })
+	there := member(func(doc *document) any { return doc.num })
+	num := typed[int64, float64](there)
 	word := member(func(doc *document) any { return deref(doc.word) })
-	switch d.r.IntN(9) {
+	switch d.r.IntN(11) {
+	case 9:
+		return d.onTextAt(path("n"), typed[string, string](there))
+	case 10:
+		return d.amongTypes(path("n"), there, func() any { return d.r.Int64N(21) - 10 })
 	case 0:
 		return d.onNumberAt(path("n"), num)
 	case 1:
@@ -207,10 +309,26 @@ func (d *draft) onDocument(f *field, get func(*row) any) condition {
 		}), func(v any) bool { return holds(op, order(v, n)) })
 	case 6:
 		negated := d.r.IntN(2) == 0 // whatever the path holds, this is never unknown
-		return condition{path("n") + pick(negated, " is not null", " is null"), func(x *row) truth { return of((num(x) == nil) != negated) }}
+		return condition{path("n") + pick(negated, " is not null", " is null"), func(x *row) truth {
+			v := there(x)
+			return of((v == nil || v == (jsonNull{})) != negated)
+		}}
 	}
 	want := d.r.IntN(2) == 0
 	return given(fmt.Sprintf("%s == %v", path("s", "b"), want), member(func(doc *document) any { return deref(doc.sub) }), func(v any) bool { return v == want })
+}
+
+// typed makes what is of another type than these unknown.
+func typed[A, B any](get func(*row) any) func(*row) any {
+	return func(x *row) any {
+		switch v := get(x).(type) {
+		case A:
+			return v
+		case B:
+			return v
+		}
+		return nil
+	}
 }
 
 func deref[T any](p *T) any {
@@ -222,25 +340,23 @@ func deref[T any](p *T) any {
 
 func (d *draft) onNumberAt(path string, get func(*row) any) condition {
 	draw := func() any { return d.r.Int64N(21) - 10 }
-	switch d.r.IntN(6) {
+	switch d.r.IntN(5) {
 	case 0:
 		return d.among(path, get, draw)
-	case 4:
-		return d.amongTypes(path, get, draw)
 	case 1:
 		a := draw().(int64)
 		return d.between(path, get, a, a+d.r.Int64N(8))
 	case 2:
 		op, limit := d.one(operators...), d.r.Int64N(21)-10
-		return given(fmt.Sprintf("%s + 3 %s %d", path, op, limit), get, func(v any) bool { return holds(op, order(v.(int64)+3, limit)) })
+		return given(fmt.Sprintf("%s + 3 %s %d", path, op, limit), get, func(v any) bool { return holds(op, order(number(v)+3, limit)) })
 	case 3:
 		return d.against(path, get, func() any { return float64(d.r.IntN(40)-20) / 2 })
 	}
 	return d.against(path, get, draw)
 }
 
-// amongTypes makes "in" or "not in" of a list of several types, of which the path
-// holds one: the others change nothing.
+// amongTypes makes "in" or "not in" of a list of several types. It says nothing of a value of which
+// type it has none.
 func (d *draft) amongTypes(path string, get func(*row) any, draw func() any) condition {
 	l := list{draw()}
 	for range d.r.IntN(5) {
@@ -255,19 +371,29 @@ func (d *draft) amongTypes(path string, get func(*row) any, draw func() any) con
 			l = append(l, draw())
 		}
 	}
-	is := func(v any) bool {
-		return slices.ContainsFunc(l, func(e any) bool {
-			switch e.(type) {
-			case int64, float64:
-				return order(v, e) == 0
+	negated := d.r.IntN(2) == 0
+	return condition{path + pick(negated, " not in ", " in ") + d.literal(l), func(x *row) truth {
+		v, out := get(x), unknown
+		for _, e := range l {
+			if v == nil || kind(e) != kind(v) {
+				continue
 			}
-			return false
-		})
+			if order(v, e) == 0 {
+				return of(!negated)
+			}
+			out = of(negated)
+		}
+		return out
+	}}
+}
+
+// kind tells scalars of JSON apart.
+func kind(v any) string {
+	switch v.(type) {
+	case int64, float64:
+		return "number"
 	}
-	if d.r.IntN(2) == 0 {
-		return given(path+" not in "+d.literal(l), get, func(v any) bool { return !is(v) })
-	}
-	return given(path+" in "+d.literal(l), get, is)
+	return fmt.Sprintf("%T", v)
 }
 
 func (d *draft) onTextAt(path string, get func(*row) any) condition {
@@ -285,7 +411,19 @@ func (d *draft) onTextAt(path string, get func(*row) any) condition {
 func (d *draft) onList(path string, get func(*row) any) condition {
 	a, b := d.r.Int64N(6), d.r.Int64N(6)
 	has := func(v any, want int64) bool { return slices.Contains(v.([]int64), want) }
-	switch d.r.IntN(3) {
+	switch d.r.IntN(4) {
+	case 2:
+		return d.onElements(path, func(x *row) any {
+			l, ok := get(x).([]int64)
+			if !ok {
+				return nil
+			}
+			out := list{}
+			for _, e := range l {
+				out = append(out, e)
+			}
+			return out
+		}, func() any { return d.r.Int64N(6) })
 	case 0:
 		return given(fmt.Sprintf("%s(%s, %s)", d.one("json_contains", "JSON_CONTAINS", "array_contains"), path, d.literal(a)), get, func(v any) bool { return has(v, a) })
 	case 1:
@@ -301,7 +439,7 @@ func (d *draft) onExists(path func(...string) string, get func(*row) any) condit
 	}
 	switch d.r.IntN(4) {
 	case 0:
-		return test(path("n"), func(doc *document) bool { return doc.num != nil })
+		return test(path("n"), func(doc *document) bool { return doc.num != nil && doc.num != (jsonNull{}) })
 	case 1:
 		return test(path("l"), func(doc *document) bool { return len(doc.list) > 0 })
 	case 2:

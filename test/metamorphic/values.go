@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,17 +85,29 @@ func randomElement(r *rand.Rand, t qnpb.DataType) any {
 
 // document is a JSON object of the model: members that are not there are nil.
 type document struct {
-	num  *int64  // "n"
+	num  any     // "n": mostly an int64, of a few rows a float64, string, bool or jsonNull
 	word *string // "w"
 	list []int64 // "l"; nil = not there
 	sub  *bool   // "s": {"b": ...}
 }
 
+// jsonNull is the null of JSON.
+type jsonNull struct{}
+
 func randomDocument(r *rand.Rand) *document {
 	d := &document{}
-	if r.IntN(4) > 0 {
-		n := int64(r.IntN(21) - 10)
-		d.num = &n
+	switch r.IntN(20) {
+	case 0, 1, 2, 3, 4:
+	case 5:
+		d.num = float64(r.IntN(21)-10) + 0.5
+	case 6:
+		d.num = []string{"3", "red", "a"}[r.IntN(3)]
+	case 7:
+		d.num = r.IntN(2) == 0
+	case 8:
+		d.num = jsonNull{}
+	default:
+		d.num = int64(r.IntN(21) - 10)
 	}
 	if r.IntN(4) > 0 {
 		w := []string{"a", "ab", "red", "blue"}[r.IntN(4)]
@@ -115,19 +128,38 @@ func randomDocument(r *rand.Rand) *document {
 
 func (d *document) text() string {
 	var out []string
-	if d.num != nil {
-		out = append(out, fmt.Sprintf(`"n": %d`, *d.num))
-	}
-	if d.word != nil {
-		out = append(out, fmt.Sprintf(`"w": %q`, *d.word))
-	}
-	if d.list != nil {
-		out = append(out, `"l": `+strings.ReplaceAll(fmt.Sprint(d.list), " ", ", "))
-	}
-	if d.sub != nil {
-		out = append(out, fmt.Sprintf(`"s": {"b": %v}`, *d.sub))
+	for _, k := range []string{"n", "w", "l", "s"} {
+		if v := d.member(k); v != nil {
+			out = append(out, fmt.Sprintf("%q: %v", k, v))
+		}
 	}
 	return "{" + strings.Join(out, ", ") + "}"
+}
+
+// member is the text of a member; nil = it is not there.
+func (d *document) member(key string) any {
+	switch {
+	case key == "n" && d.num != nil:
+		return scalarText(d.num)
+	case key == "w" && d.word != nil:
+		return strconv.Quote(*d.word)
+	case key == "l" && d.list != nil:
+		return strings.ReplaceAll(fmt.Sprint(d.list), " ", ", ")
+	case key == "s" && d.sub != nil:
+		return fmt.Sprintf(`{"b": %v}`, *d.sub)
+	}
+	return nil
+}
+
+// scalarText is a scalar as JSON.
+func scalarText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return strconv.Quote(v)
+	case jsonNull:
+		return "null"
+	}
+	return fmt.Sprint(v)
 }
 
 // data are the values of a field as the API wants them.
