@@ -27,6 +27,11 @@ const (
 	KindCalls Kind = "calls" // requests that are read and answers that are sent
 )
 
+// Kinds lists them all.
+func Kinds() []Kind {
+	return []Kind{KindSealed, KindMapped, KindGrowing, KindDeletes, KindDownload, KindScratch, KindPages, KindCompaction, KindCalls}
+}
+
 // Ledger accounts all memory that grows with data against one limit. Mapped
 // files are shown but not counted against it: the kernel may drop their pages.
 // It is safe for concurrent use. Create it with NewLedger.

@@ -2,10 +2,26 @@ package segments
 
 import "github.com/querynode/querynode/internal/index"
 
+// SegmentState says where a segment is on its way.
+type SegmentState string
+
+// The states.
+const (
+	StateGrowing     SegmentState = "growing"
+	StateSealed      SegmentState = "sealed" // growing, and waiting for its flush
+	StateLoaded      SegmentState = "loaded"
+	StateQuarantined SegmentState = "quarantined" // not searched any more
+)
+
+// SegmentStates lists them all.
+func SegmentStates() []SegmentState {
+	return []SegmentState{StateGrowing, StateSealed, StateLoaded, StateQuarantined}
+}
+
 // SegmentStatus describes one segment for people and coordinators.
 type SegmentStatus struct {
 	Meta
-	State        string // growing, sealed (growing, waiting for its flush), loaded, quarantined
+	State        SegmentState
 	Rows         int
 	DeletedRows  int // hidden by deletes and by newer rows of the same key
 	MemoryBytes  int64
@@ -28,7 +44,7 @@ func (c *Collection) Segments() []SegmentStatus {
 		st := SegmentStatus{Meta: h.Meta(), DeletedRows: len(h.hidden().entries), MemoryBytes: h.bytes(), Indexes: map[int64]string{}}
 		h.describe(&st)
 		if why := h.quarantined(); why != "" {
-			st.State, st.Error = "quarantined", why
+			st.State, st.Error = StateQuarantined, why
 		}
 		out = append(out, st)
 	}
@@ -36,9 +52,9 @@ func (c *Collection) Segments() []SegmentStatus {
 }
 
 func (g *Growing) describe(st *SegmentStatus) {
-	st.State, st.Rows, st.Tier = "growing", g.Rows(), TierMemory
+	st.State, st.Rows, st.Tier = StateGrowing, g.Rows(), TierMemory
 	if g.sealed.Load() {
-		st.State = "sealed"
+		st.State = StateSealed
 	}
 	if st.Rows > 0 {
 		st.MinTimestamp, st.MaxTimestamp = g.timestamp(0), g.timestamp(uint32(st.Rows-1))
@@ -52,7 +68,7 @@ func (g *Growing) describe(st *SegmentStatus) {
 }
 
 func (s *Sealed) describe(st *SegmentStatus) {
-	st.State, st.Rows = "loaded", s.rows.Rows
+	st.State, st.Rows = StateLoaded, s.rows.Rows
 	st.MappedBytes = s.mappedBytes()
 	st.Cold = s.spilled > 0
 	s.describeTier(st)

@@ -245,7 +245,7 @@ func beingLoaded(n int) string {
 
 func without(segs []segments.SegmentStatus, broken int, channels []node.ChannelStatus) (all []string) {
 	for _, s := range segs {
-		if s.State == "quarantined" {
+		if s.State == segments.StateQuarantined {
 			all = append(all, fmt.Sprintf("segment %d of %s is not searched any more: %s", s.ID, s.VChannel, s.Error))
 		}
 	}

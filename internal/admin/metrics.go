@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,42 +26,42 @@ func (m metric) emit(ch chan<- prometheus.Metric, v float64, labels ...string) {
 	ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
 }
 
+// histogram is the name of counts per bucket.
+type histogram struct{ desc *prometheus.Desc }
+
 // collector asks the parts at each scrape; it keeps nothing.
 type collector struct {
 	o   *Options
 	all []*prometheus.Desc
 
-	info, state                                                     metric
-	collections, segments, entities, deleted, bytes                 metric
-	loading, quarantined, problem                                   metric
-	vchannels, lag, channelQuarantined                              metric
-	consumers, leaked, registered, closed, leaks, dispatchLag       metric
-	subscriptions, buffered, applied, skipped, rebuilds             metric
-	overflows, handovers, retries                                   metric
-	reserved, reservedLimit, refused                                metric
-	queued, running, evicted, rejected, tasks, cost, wait, taskTime metric
-	panics                                                          metric
-	disk, diskLimit, fetches, fetchedBytes, fetchErrors             metric
-	evictions, evictedBytes                                         metric
-	aside                                                           metric
-	broken, flushFailing, flushUnstored, logsAhead, lostTopics      metric
-	compactions, compactionsFailed, compactionFailing, dropped      metric
-	compactionAside, catalogConflicts, catalogRetries               metric
-	walInfo, walState, walAttempts, walAppended, walBytes           metric
-	walRefused, walPending, walTick, walReplayed, walTickErrors     metric
-	walReplayedRows, walReplayedBytes                               metric
-	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad    metric
-	queueOpen, queueUnsynced                                        metric
+	info, state                                                  metric
+	collections, segments, entities, deleted, bytes              metric
+	loading, quarantined, problem                                metric
+	vchannels, lag, channelQuarantined                           metric
+	consumers, leaked, registered, closed, leaks, dispatchLag    metric
+	subscriptions, buffered, applied, skipped, rebuilds          metric
+	overflows, handovers, retries                                metric
+	reserved, reservedLimit, refused                             metric
+	queued, running, evicted, rejected, tasks, cost              metric
+	wait, taskTime                                               histogram
+	panics                                                       metric
+	disk, diskLimit, fetches, fetchedBytes, fetchErrors          metric
+	evictions, evictedBytes                                      metric
+	aside                                                        metric
+	broken, flushFailing, flushUnstored, logsAhead, lostTopics   metric
+	compactions, compactionsFailed, compactionFailing, dropped   metric
+	compactionAside, catalogConflicts, catalogRetries            metric
+	walInfo, walState, walAttempts, walAppended, walBytes        metric
+	walRefused, walPending, walTick, walReplayed, walTickErrors  metric
+	walReplayedRows, walReplayedBytes                            metric
+	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad metric
+	queueOpen, queueUnsynced                                     metric
 }
 
 func newCollector(o *Options) *collector {
 	c := &collector{o: o}
-	of := func(kind prometheus.ValueType) func(name, help string, labels ...string) metric {
-		return func(name, help string, labels ...string) metric {
-			d := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
-			c.all = append(c.all, d)
-			return metric{d, kind}
-		}
+	of := func(kind prometheus.ValueType) maker {
+		return func(name, help string, labels ...string) metric { return metric{c.describe(name, help, labels), kind} }
 	}
 	gauge, counter := of(prometheus.GaugeValue), of(prometheus.CounterValue)
 	c.nodeMetrics(gauge, counter)
@@ -72,6 +71,16 @@ func newCollector(o *Options) *collector {
 }
 
 type maker func(name, help string, labels ...string) metric
+
+func (c *collector) describe(name, help string, labels []string) *prometheus.Desc {
+	d := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+	c.all = append(c.all, d)
+	return d
+}
+
+func (c *collector) histogram(name, help string) histogram {
+	return histogram{c.describe(name, help, nil)}
+}
 
 func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.info = gauge("info", "Always 1; the labels say what runs.", "name", "version")
@@ -120,8 +129,8 @@ func (c *collector) readMetrics(gauge, counter maker) {
 	c.evicted = counter("read_evicted_count", "Search tasks dropped unrun because their deadline had passed.")
 	c.rejected = counter("admission_rejected_total", "Search tasks that were not admitted.", "reason")
 	c.tasks = counter("read_tasks_total", "Search tasks by outcome.", "status")
-	c.wait = gauge("read_task_wait_seconds", "From admission to the start of a search task.")
-	c.taskTime = gauge("read_task_run_seconds", "Run time of search tasks.")
+	c.wait = c.histogram("read_task_wait_seconds", "From admission to the start of a search task.")
+	c.taskTime = c.histogram("read_task_run_seconds", "Run time of search tasks.")
 }
 
 func (c *collector) queueMetrics(gauge, counter maker) {
@@ -206,36 +215,33 @@ func is(yes bool) float64 {
 	return 0
 }
 
-// segmentStates are those of segments.SegmentStatus: each is shown, also at 0.
-var segmentStates = [...]string{"growing", "sealed", "loaded", "quarantined"}
-
 func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 	set := p.Node.Segments()
 	type sum struct{ n, rows, deleted, bytes int64 }
-	var sums [len(segmentStates)]sum
+	sums := map[segments.SegmentState]*sum{}
+	for _, state := range segments.SegmentStates() {
+		sums[state] = &sum{} // shown also at 0
+	}
 	collections := set.Collections()
 	for _, coll := range collections {
 		for _, st := range coll.Segments() {
-			i := slices.Index(segmentStates[:], st.State)
-			if i < 0 {
+			s, known := sums[st.State]
+			if !known {
 				continue
 			}
-			s := &sums[i]
 			s.n, s.rows, s.deleted, s.bytes = s.n+1, s.rows+int64(st.Rows), s.deleted+int64(st.DeletedRows), s.bytes+st.MemoryBytes
 		}
 	}
 	c.collections.emit(ch, float64(len(collections)))
-	for i, state := range segmentStates {
-		s := sums[i]
-		c.segments.emit(ch, float64(s.n), state)
-		c.entities.emit(ch, float64(s.rows), state)
-		c.deleted.emit(ch, float64(s.deleted), state)
-		c.bytes.emit(ch, float64(s.bytes), state)
-		if state == "quarantined" {
-			// As querynode status has them: those that were never loaded, too.
-			c.quarantined.emit(ch, float64(s.n)+float64(p.Node.BrokenSegments()))
-		}
+	for state, s := range sums {
+		label := string(state)
+		c.segments.emit(ch, float64(s.n), label)
+		c.entities.emit(ch, float64(s.rows), label)
+		c.deleted.emit(ch, float64(s.deleted), label)
+		c.bytes.emit(ch, float64(s.bytes), label)
 	}
+	// As querynode status has them: those that were never loaded, too.
+	c.quarantined.emit(ch, float64(sums[segments.StateQuarantined].n)+float64(p.Node.BrokenSegments()))
 	c.loading.emit(ch, float64(len(set.Loading())))
 	c.problem.emit(ch, is(p.Node.Problem() != nil))
 	channels := p.Node.Channels()
@@ -246,7 +252,7 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 	}
 	l := set.Ledger()
 	used := l.Used()
-	for _, k := range []segments.Kind{segments.KindSealed, segments.KindMapped, segments.KindGrowing, segments.KindDeletes, segments.KindDownload, segments.KindScratch, segments.KindPages, segments.KindCompaction, segments.KindCalls} {
+	for _, k := range segments.Kinds() {
 		c.reserved.emit(ch, float64(used[k]), string(k))
 	}
 	c.reservedLimit.emit(ch, float64(l.Limit()))
@@ -360,17 +366,17 @@ func (c *collector) collectPool(ch chan<- prometheus.Metric, st pool.Stats) {
 		c.tasks.emit(ch, float64(n), outcome)
 	}
 	c.panics.emit(ch, float64(st.Panicked), "pool")
-	emitHistogram(ch, c.wait.desc, &st.Wait)
-	emitHistogram(ch, c.taskTime.desc, &st.Run)
+	c.wait.emit(ch, &st.Wait)
+	c.taskTime.emit(ch, &st.Run)
 }
 
-// emitHistogram turns counts per bucket into the sums that Prometheus wants.
-func emitHistogram(ch chan<- prometheus.Metric, d *prometheus.Desc, h *pool.Histogram) {
+// emit turns counts per bucket into the sums that Prometheus wants.
+func (m histogram) emit(ch chan<- prometheus.Metric, h *pool.Histogram) {
 	buckets := map[float64]uint64{}
 	var below uint64
 	for i, bound := range pool.Bounds() {
 		below += h.Counts[i]
 		buckets[bound.Seconds()] = below
 	}
-	ch <- prometheus.MustNewConstHistogram(d, h.Total(), h.Sum.Seconds(), buckets)
+	ch <- prometheus.MustNewConstHistogram(m.desc, h.Total(), h.Sum.Seconds(), buckets)
 }

@@ -119,7 +119,7 @@ func pick(coll *catalog.Collection, names []string) ([]catalog.VChannel, error) 
 // sealedOf returns the ids of the loaded sealed segments; vchannel "" = of all channels.
 func sealedOf(c *segments.Collection, vchannel string) (ids []int64) {
 	for _, st := range c.Segments() {
-		if (vchannel == "" || st.VChannel == vchannel) && st.State != "growing" && st.State != "sealed" {
+		if (vchannel == "" || st.VChannel == vchannel) && st.State != segments.StateGrowing && st.State != segments.StateSealed {
 			ids = append(ids, st.ID)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/node"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
 )
 
 const (
@@ -116,7 +117,7 @@ func segmentsOf(n *node.Node, c *catalog.Collection) (out []*qnpb.SegmentStatus,
 	}
 	for _, st := range served.Segments() {
 		p := &qnpb.SegmentStatus{
-			Id: st.ID, Collection: c.Name, Vchannel: st.VChannel, State: st.State, Rows: int64(st.Rows), DeletedRows: int64(st.DeletedRows),
+			Id: st.ID, Collection: c.Name, Vchannel: st.VChannel, State: string(st.State), Rows: int64(st.Rows), DeletedRows: int64(st.DeletedRows),
 			MemoryBytes: st.MemoryBytes, MappedBytes: st.MappedBytes, Indexes: map[string]string{}, Error: st.Error,
 			MinTimestamp: st.MinTimestamp, MaxTimestamp: st.MaxTimestamp, Partition: partition(st.PartitionID),
 			Tier: string(st.Tier), RemoteBytes: st.RemoteBytes,
@@ -129,7 +130,7 @@ func segmentsOf(n *node.Node, c *catalog.Collection) (out []*qnpb.SegmentStatus,
 		out = append(out, p)
 	}
 	for _, b := range n.Broken(c.ID) {
-		out = append(out, &qnpb.SegmentStatus{Id: b.SegmentID, Collection: c.Name, Vchannel: b.VChannel, State: "quarantined", Rows: b.Rows, Error: b.Err.Error(),
+		out = append(out, &qnpb.SegmentStatus{Id: b.SegmentID, Collection: c.Name, Vchannel: b.VChannel, State: string(segments.StateQuarantined), Rows: b.Rows, Error: b.Err.Error(),
 			Partition: partition(b.PartitionID)})
 	}
 	return out, complete
