@@ -250,18 +250,7 @@ func (l *endLearner) cost(ctx context.Context, workers, ef int, e *ending) (int,
 func (l *endLearner) walk(row uint32, ef int, e *ending, s *Scratch) (int, float32) {
 	g := l.g
 	s.begin(g.m0)
-	v := g.vector(row)
-	sq := g.prepare(v, s)
-	from, d := g.descend(&sq, 0, s)
-	if from == row {
-		from = g.list(row, 0)[0] - 1
-		s.ids[0] = from
-		g.code.distances(&sq, g.records, s.ids[:1], s.dist)
-		d = s.dist[0]
-	}
-	w := &s.walk
-	w.begin(g, sq, from, d, ef, 0)
-	w.seen.add(row)
+	v, w := g.vector(row), g.beginBeside(row, ef, s)
 	if e != nil {
 		w.endAt(g, g.reach(e, v, &w.q, endLeast, ef, s), ef)
 	}

@@ -286,8 +286,16 @@ func (g *sqGraph) exactly(v []float32, row uint32, s *Scratch) float32 {
 
 // walkBeside walks for a row as if the graph did not have it.
 func (g *sqGraph) walkBeside(row uint32, k, ef int, s *Scratch) *sqWalk {
-	v, w := g.vector(row), &s.walk
-	sq := g.prepare(v, s)
+	w := g.beginBeside(row, ef, s)
+	g.beginNear(w, s)
+	w.endBy(g, g.vector(row), k, ef, s)
+	w.run(g, s)
+	return w
+}
+
+// beginBeside begins a walk of an effort for a row that does not meet it.
+func (g *sqGraph) beginBeside(row uint32, ef int, s *Scratch) *sqWalk {
+	sq := g.prepare(g.vector(row), s)
 	from, d := g.descend(&sq, 0, s)
 	if from == row {
 		from = g.list(row, 0)[0] - 1
@@ -295,11 +303,9 @@ func (g *sqGraph) walkBeside(row uint32, k, ef int, s *Scratch) *sqWalk {
 		g.code.distances(&sq, g.records, s.ids[:1], s.dist)
 		d = s.dist[0]
 	}
+	w := &s.walk
 	w.begin(g, sq, from, d, ef, 0)
 	w.seen.add(row)
-	g.beginNear(w, s)
-	w.endBy(g, v, k, ef, s)
-	w.run(g, s)
 	return w
 }
 
