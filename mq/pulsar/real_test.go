@@ -3,6 +3,7 @@ package pulsar
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"path"
 	"runtime"
 	"strings"
@@ -313,5 +314,52 @@ func TestForeignMessagesAreSkipped(t *testing.T) {
 		if got, err := r.Next(testCtx(t)); err != nil || got.Timestamp != want {
 			t.Fatalf("%v, %v", got, err)
 		}
+	}
+}
+
+// TestAReaderIsToldThatItsTopicWasDeletedOnBroker: it had yet to read much of it, and what is written next makes it anew,
+// by the owner it had or by another one.
+func TestAReaderIsToldThatItsTopicWasDeletedOnBroker(t *testing.T) {
+	b := realBroker(t)
+	for name, sameOwner := range map[string]bool{"by its owner": true, "by the next one": false} {
+		t.Run(name, func(t *testing.T) {
+			q, topic := b.queue(t), freshTopic(t)
+			p := openProducer(t, q, topic, 1)
+			reader := b.queue(t)
+			r, err := reader.OpenReader(testCtx(t), topic, mq.ReaderOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mustClose(t, r)
+			mustAppend(t, p, msg(1))
+			if _, err := r.Next(testCtx(t)); err != nil {
+				t.Fatal(err)
+			}
+			const last = 400 // more than a reader fetches ahead
+			for n := 2; n <= last; n++ {
+				mustAppend(t, p, msg(n))
+			}
+			escaped, err := escape(topic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.send(t, http.MethodDelete, "persistent/public/default/"+escaped+"?force=true", "")
+			if !sameOwner {
+				p = openProducer(t, b.queue(t), topic, 2)
+			}
+			mustAppend(t, p, msg(last+1))
+			got := uint64(10)
+			for {
+				m, err := r.Next(testCtx(t))
+				if err != nil {
+					wantErr(t, err, mq.ErrTrimmed)
+					return
+				}
+				if m.Timestamp != got+10 || m.Timestamp > last*10 {
+					t.Fatalf("message %d comes behind %d", m.Timestamp, got)
+				}
+				got = m.Timestamp
+			}
+		})
 	}
 }
