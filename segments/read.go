@@ -25,6 +25,7 @@ type Read struct {
 	IgnoreGrowing bool                         // leave growing segments out
 	AllowPartial  bool                         // an answer without failed segments is better than none
 	Guarantee     func(vchannel string) uint64 // timestamp that must have been applied; nil = whatever there is
+	Enough        uint64                       // Guarantee is never after it, so a channel that has applied it is not asked about; 0 = unknown
 	ReadTimestamp uint64                       // read as of then; 0 = as of what has been applied
 	Channels      []string                     // vchannels that must be watched for an answer; nil = whichever are
 	// Ready is called once the channels have applied what is guaranteed and before
@@ -206,12 +207,15 @@ func (x *reader) times(ctx context.Context) (failed *Channel, err error) {
 	x.channels = x.few.channels[:0]
 	for _, ch := range channels {
 		want := x.read.ReadTimestamp
-		if want == 0 && x.read.Guarantee != nil {
-			want = x.read.Guarantee(ch.name)
-		}
-		now, err := ch.WaitTsafe(ctx, want)
-		if err != nil {
-			return ch, errors.Wrapf(err, "channel %s", ch.name)
+		now, enough := x.enough(ch)
+		if !enough {
+			if want == 0 && x.read.Guarantee != nil {
+				want = x.read.Guarantee(ch.name)
+			}
+			var err error
+			if now, err = ch.WaitTsafe(ctx, want); err != nil {
+				return ch, errors.Wrapf(err, "channel %s", ch.name)
+			}
 		}
 		if x.read.ReadTimestamp != 0 {
 			now = x.read.ReadTimestamp
@@ -223,6 +227,16 @@ func (x *reader) times(ctx context.Context) (failed *Channel, err error) {
 		return x.align(ctx, most)
 	}
 	return nil, nil
+}
+
+// enough reports whether a channel has applied all that can be guaranteed, and up to where
+// it has. Reads of all channels at one time want to know what is guaranteed all the same.
+func (x *reader) enough(ch *Channel) (now uint64, ok bool) {
+	if x.read.Enough == 0 || x.read.OneTime || x.read.ReadTimestamp != 0 {
+		return 0, false
+	}
+	now = ch.Tsafe()
+	return now, now >= x.read.Enough
 }
 
 // align moves all channels to one timestamp that none of them has still to reach

@@ -107,3 +107,36 @@ func TestReadsWaitForTheirGuarantee(t *testing.T) {
 	r.coll.Unwatch("v")
 	wantClass(t, <-failed, errclass.Conflict)
 }
+
+// TestAChannelThatIsFreshEnoughIsNotAskedAbout, for what is guaranteed costs a look at the log: but one that is behind
+// is, and so are all of a read that goes by one time.
+func TestAChannelThatIsFreshEnoughIsNotAskedAbout(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.insert(1, 1, 2, 3)
+	asked := 0
+	count := func(read Read) int64 {
+		t.Helper()
+		asked = 0
+		read.Guarantee = func(string) uint64 { asked++; return min(r.now, read.Enough) }
+		res, err := r.coll.Query(t.Context(), &QueryRequest{Read: read, CountOnly: true}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Count
+	}
+	for _, c := range []struct {
+		what  string
+		read  Read
+		asked int
+	}{
+		{"all was applied", Read{Enough: r.now}, 0},
+		{"it is behind", Read{Enough: r.now + 1}, 1},
+		{"nobody knows what is enough", Read{}, 1},
+		{"one time for all channels", Read{Enough: r.now, OneTime: true}, 1},
+		{"as of a time", Read{Enough: r.now, ReadTimestamp: r.now}, 0},
+	} {
+		if n := count(c.read); n != 3 || asked != c.asked {
+			t.Errorf("%s: %d rows, asked %d times, want %d", c.what, n, asked, c.asked)
+		}
+	}
+}

@@ -276,9 +276,8 @@ func (n *Node) refreshSchema(ctx context.Context, id int64) error {
 
 // catchUp gives what is served of a collection the schema of coll, by which a read
 // was planned, if it is newer.
-func (n *Node) catchUp(coll *catalog.Collection) error {
-	c, ok := n.o.Segments.Collection(coll.ID)
-	if !ok || coll.Schema.Version <= c.Info().Schema.Version {
+func (n *Node) catchUp(coll *catalog.Collection, served *segments.Collection) error {
+	if coll.Schema.Version <= served.Info().Schema.Version {
 		return nil
 	}
 	return n.update(coll)

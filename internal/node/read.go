@@ -103,7 +103,7 @@ func (n *Node) readable(ctx context.Context, collection string) (readable, error
 	if !ok {
 		return readable{}, notLoaded(coll)
 	}
-	if err := n.catchUp(coll); err != nil {
+	if err := n.catchUp(coll, served); err != nil {
 		return readable{}, err
 	}
 	must, err := n.mustRead(coll)
@@ -265,12 +265,7 @@ func checkVectors(q *Search, field schema.Field) (nq int, err error) {
 	case q.Dim != field.Dim:
 		return 0, errclass.New(errclass.Invalid, "vectors have dimension %d, field %q has %d", q.Dim, field.Name, field.Dim)
 	}
-	for i, v := range q.Vectors {
-		if v-v != 0 {
-			return 0, errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", i/q.Dim, i%q.Dim, v)
-		}
-	}
-	return len(q.Vectors) / q.Dim, nil
+	return len(q.Vectors) / q.Dim, rowpb.CheckQueries(q.Vectors, field)
 }
 
 func checkTopK(k, offset int64) error {
@@ -363,8 +358,7 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, wi
 	for _, f := range out {
 		r.OutputFields = append(r.OutputFields, f.ID)
 	}
-	r.Guarantee, err = n.guarantee(ctx, coll, q.Freshness)
-	return r, out, err
+	return r, out, n.guarantee(ctx, coll, q.Freshness, &r)
 }
 
 // maxAhead is how far a timestamp of a request may be ahead of this node's
@@ -373,6 +367,9 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, wi
 const maxAhead = time.Minute
 
 func (n *Node) checkAhead(what string, ts uint64) error {
+	if ts == 0 {
+		return nil
+	}
 	now := n.o.Now()
 	if ts <= wal.FromTime(now.Add(maxAhead)) {
 		return nil
@@ -390,37 +387,40 @@ func (n *Node) checkAhead(what string, ts uint64) error {
 	return nil
 }
 
-// guarantee returns the timestamp that must have been applied, per channel.
-func (n *Node) guarantee(ctx context.Context, coll *catalog.Collection, f Freshness) (func(string) uint64, error) {
+// guarantee sets the timestamp that must have been applied, per channel.
+func (n *Node) guarantee(ctx context.Context, coll *catalog.Collection, f Freshness, r *segments.Read) (err error) {
 	if err := n.checkAhead("read_timestamp", f.Read); err != nil {
-		return nil, err
+		return err
 	}
 	if f.Read != 0 {
-		return nil, nil
+		return nil
 	}
 	switch f.Level {
 	case Strong:
-		return n.strong(ctx, coll)
+		r.Guarantee, err = n.strong(ctx, coll)
+		return err
 	case Session:
-		if err := n.checkAhead("guarantee_timestamp", f.Guarantee); err != nil {
-			return nil, err
-		}
-		return func(string) uint64 { return f.Guarantee }, nil
+		r.Guarantee = func(string) uint64 { return f.Guarantee }
+		return n.checkAhead("guarantee_timestamp", f.Guarantee)
 	case Eventually:
-		return nil, nil
+		return nil
 	case Bounded:
 		ts := wal.FromTime(n.o.Now().Add(-n.o.BoundedStaleness))
-		if !n.o.Standalone || !n.o.Sole {
-			// Who owns a log that others can take may have been replaced without knowing:
-			// a timetick says more than what it remembers.
-			return func(string) uint64 { return ts }, nil
+		r.Enough = ts
+		// Who owns a log that others can take may have been replaced without knowing:
+		// a timetick says more than what it remembers. Where nobody else writes to the logs,
+		// what was acknowledged here is all there is: reads go on while the log cannot be
+		// written, not even its timeticks.
+		sole := n.o.Standalone && n.o.Sole
+		r.Guarantee = func(vchannel string) uint64 {
+			if sole {
+				return min(ts, n.believed(coll, vchannel))
+			}
+			return ts
 		}
-		// Nobody else writes to the logs, so what was acknowledged here is all there
-		// is: reads go on while the log cannot be written, not even its timeticks.
-		at := n.believed(coll)
-		return func(vchannel string) uint64 { return min(ts, at(vchannel)) }, nil
+		return nil
 	}
-	return nil, errclass.New(errclass.Invalid, "consistency level %d is unknown", f.Level)
+	return errclass.New(errclass.Invalid, "consistency level %d is unknown", f.Level)
 }
 
 // Uptime is the time since the node was opened.

@@ -126,7 +126,7 @@ func (n *Node) unserve(ctx context.Context, id int64) error {
 func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
 	n.mu.Lock()
 	s := n.mu.serving[coll.ID]
-	lost := s != nil && len(s.lost) > 0
+	lost, aside := s != nil && len(s.lost) > 0, n.mu.aside[coll.ID] != nil
 	n.mu.Unlock()
 	if s == nil {
 		return nil, cmp.Or(n.asideOf(coll.ID), notLoaded(coll))
@@ -134,15 +134,19 @@ func (n *Node) mustRead(coll *catalog.Collection) ([]string, error) {
 	if s.leaving.Load() {
 		return nil, notLoaded(coll)
 	}
-	names := n.wantedOf(s)
+	var names []string
 	if s.whole.Load() {
-		names = names[:0]
-		for _, v := range coll.VChannels {
-			names = append(names, v.Name)
+		names = make([]string, len(coll.VChannels))
+		for i := range coll.VChannels {
+			names[i] = coll.VChannels[i].Name
 		}
+	} else {
+		names = n.wantedOf(s)
 	}
-	if err := n.asideOf(coll.ID); err != nil && len(n.watchedOf(s)) < len(names) {
-		return nil, err
+	if aside && len(n.watchedOf(s)) < len(names) {
+		if err := n.asideOf(coll.ID); err != nil {
+			return nil, err
+		}
 	}
 	if lost {
 		return names, n.lostOf(s, names)

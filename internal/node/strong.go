@@ -25,7 +25,7 @@ import (
 // says nothing of a log whose owner's clock is ahead: see ends.
 func (n *Node) strong(ctx context.Context, coll *catalog.Collection) (func(vchannel string) uint64, error) {
 	if n.o.Sole {
-		return n.believed(coll), nil
+		return func(vchannel string) uint64 { return n.believed(coll, vchannel) }, nil
 	}
 	barriers := map[string]wal.Barrier{} // by pchannel
 	for _, v := range coll.VChannels {
@@ -100,17 +100,14 @@ func (n *Node) ends(ctx context.Context, coll *catalog.Collection, ask func(pcha
 	return doubted, nil
 }
 
-// believed returns, for each channel, a timestamp at or above all that was
-// acknowledged unless this node was replaced as the owner of the log without
-// having noticed.
-func (n *Node) believed(coll *catalog.Collection) func(vchannel string) uint64 {
-	return func(vchannel string) uint64 {
-		i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
-		if i < 0 {
-			return n.endOfNow()
-		}
-		return n.acknowledged(vchannel, coll.VChannels[i].PChannel)
+// believed returns a timestamp at or above all that was acknowledged in a channel
+// unless this node was replaced as the owner of the log without having noticed.
+func (n *Node) believed(coll *catalog.Collection, vchannel string) uint64 {
+	i := slices.IndexFunc(coll.VChannels, func(v catalog.VChannel) bool { return v.Name == vchannel })
+	if i < 0 {
+		return n.endOfNow()
 	}
+	return n.acknowledged(vchannel, coll.VChannels[i].PChannel)
 }
 
 // acknowledged is the timestamp up to which the log of a channel may hold what

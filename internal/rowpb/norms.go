@@ -39,26 +39,54 @@ func CheckNorms(c *schema.Column, f schema.Field) error {
 		}
 		if n := squaredNorm(v); n > maxSquaredNorm {
 			if norm, finite := exactNorm(v); finite && !c.Null(i) {
-				return errclass.New(errclass.Invalid, "field %q: the vector of row %d has norm %.3g, at most %.3g: distances beyond do not fit 32 bits; scale it", f.Name, i, norm, math.Sqrt(maxSquaredNorm))
+				return tooLong(f, i, norm)
 			}
 		}
 	}
 	return nil
 }
 
-// squaredNorm adds up the squares of v, four at a time; infinite if they do not fit.
+func tooLong(f schema.Field, row int, norm float64) error {
+	return errclass.New(errclass.Invalid, "field %q: the vector of row %d has norm %.3g, at most %.3g: distances beyond do not fit 32 bits; scale it", f.Name, row, norm, math.Sqrt(maxSquaredNorm))
+}
+
+// CheckQueries refuses query vectors for f, a field of float32, that are not finite or for which
+// distances do not fit a float32. They lie one behind the other. The error is of class Invalid.
+func CheckQueries(vectors []float32, f schema.Field) error {
+	for row := 0; (row+1)*f.Dim <= len(vectors); row++ {
+		v := vectors[row*f.Dim:][:f.Dim]
+		if squaredNorm(v) <= maxSquaredNorm { // so they are finite, too
+			continue
+		}
+		for k, x := range v {
+			if x-x != 0 {
+				return errclass.New(errclass.Invalid, "vector %d, dimension %d is %v: vectors must be finite", row, k, x)
+			}
+		}
+		norm, _ := exactNorm(v)
+		return errclass.Wrap(tooLong(f, row, norm), errclass.Invalid, "query vectors")
+	}
+	return nil
+}
+
+// squaredNorm adds up the squares of v, eight at a time, each of which waits for the one eight before it
+// only; infinite if they do not fit, no number if one of v is none.
 func squaredNorm(v []float32) float32 {
-	var a, b, c, d float32
-	for ; len(v) >= 4; v = v[4:] {
+	var a, b, c, d, e, f, g, h float32
+	for ; len(v) >= 8; v = v[8:] {
 		a += v[0] * v[0]
 		b += v[1] * v[1]
 		c += v[2] * v[2]
 		d += v[3] * v[3]
+		e += v[4] * v[4]
+		f += v[5] * v[5]
+		g += v[6] * v[6]
+		h += v[7] * v[7]
 	}
 	for _, x := range v {
 		a += x * x
 	}
-	return a + b + c + d
+	return a + b + c + d + e + f + g + h
 }
 
 // exactNorm is the norm of v in 64 bits; not finite if one of its values is not.

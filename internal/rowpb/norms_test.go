@@ -1,7 +1,9 @@
 package rowpb
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,5 +62,35 @@ func TestQueriesWhoseDistancesDoNotFit(t *testing.T) {
 	wantInvalid(t, err)
 	if !strings.Contains(err.Error(), "norm") {
 		t.Error(err)
+	}
+}
+
+// TestQueriesAreFiniteAndFit, whatever their length and wherever the value is that does not fit.
+func TestQueriesAreFiniteAndFit(t *testing.T) {
+	for dim := 1; dim <= 20; dim++ {
+		f := schema.Field{ID: 5, Name: "v", Type: schema.FloatVector, Dim: dim}
+		good := make([]float32, 3*dim)
+		for i := range good {
+			good[i] = float32(i) - 1e6
+		}
+		if err := CheckQueries(good, f); err != nil {
+			t.Fatalf("dimension %d: %v", dim, err)
+		}
+		for at := range good {
+			for value, want := range map[float32]string{
+				float32(math.NaN()):   fmt.Sprintf("vector %d, dimension %d is NaN", at/dim, at%dim),
+				float32(math.Inf(-1)): fmt.Sprintf("vector %d, dimension %d is -Inf", at/dim, at%dim),
+				-3e38:                 fmt.Sprintf("row %d has norm 3e+38", at/dim),
+				1e19:                  fmt.Sprintf("row %d has norm 1e+19", at/dim),
+			} {
+				bad := slices.Clone(good)
+				bad[at] = value
+				err := CheckQueries(bad, f)
+				wantInvalid(t, err)
+				if !strings.Contains(err.Error(), want) {
+					t.Fatalf("dimension %d: %v, want %q", dim, err, want)
+				}
+			}
+		}
 	}
 }

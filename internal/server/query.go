@@ -179,12 +179,7 @@ func toVectors(r vectorsOf) ([]float32, error) {
 		return nil, errclass.New(errclass.Invalid, "vectors: send query vectors in one form, not in several")
 	}
 	vectors, _, err := rowpb.Vectors(r.GetVectors())
-	if err != nil {
-		return nil, err
-	}
-	f := schema.Field{Name: "vectors", Type: schema.FloatVector, Dim: int(r.GetVectors().GetDim())}
-	err = rowpb.CheckNorms(&schema.Column{Type: f.Type, Dim: f.Dim, Float: vectors}, f)
-	return vectors, errclass.Wrap(err, errclass.Invalid, "query vectors")
+	return vectors, err
 }
 
 // queriesOf returns the query vectors for a field that is not of float32.
