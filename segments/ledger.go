@@ -284,7 +284,7 @@ func (r *Reservation) growSpare(n, percent int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n > 0 {
-		if r.refusalLocked(n, 0) != nil {
+		if r.lacksLocked(n, 0) != lacksNothing {
 			return false
 		}
 		if limit := l.limit.Load(); limit > 0 && l.mu.total+n > limit/100*percent || l.aboveLocked(percent) {
@@ -295,18 +295,38 @@ func (r *Reservation) growSpare(n, percent int64) bool {
 	return true
 }
 
-// refusalLocked says why there is no room for n more bytes; nil = there is.
-func (r *Reservation) refusalLocked(n, over int64) error {
+// lack is what there is too little of.
+type lack uint8
+
+const (
+	lacksNothing lack = iota
+	lacksRoom         // under the limit
+	lacksMemory       // that the process may have
+)
+
+func (r *Reservation) lacksLocked(n, over int64) lack {
 	l := r.ledger
 	// Subtracted, not added: n may come from a file and be near the largest number.
 	switch {
 	case r.kind == KindMapped || n <= 0:
-		return nil
+		return lacksNothing
 	case l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total:
+		return lacksRoom
+	case l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since:
+		return lacksMemory
+	}
+	return lacksNothing
+}
+
+// refusalLocked says why there is no room for n more bytes; nil = there is.
+func (r *Reservation) refusalLocked(n, over int64) error {
+	l := r.ledger
+	switch r.lacksLocked(n, over) {
+	case lacksRoom:
 		return errclass.With(errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
 			n, r.kind, l.mu.total, l.limit.Load()), errclass.Memory)
-	case l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since:
+	case lacksMemory:
 		return errclass.With(errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: the process has %d bytes and took %d since, of %d that it may have; release segments, delete rows, or give the node more memory",
 			n, r.kind, l.mu.process, l.mu.since, l.mu.ceiling), errclass.Memory)

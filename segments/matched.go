@@ -17,6 +17,9 @@ const (
 	matchedMet = 32
 	// matchedText bounds the text of a filter that is remembered, in bytes.
 	matchedText = 64 << 10
+	// matchedRest is how many filters at most are passed over before memory is asked for again
+	// that was refused.
+	matchedRest = 256
 )
 
 // matched remembers which rows of a sealed segment match filters that were met before a
@@ -31,6 +34,8 @@ type matched struct {
 	next   atomic.Uint32 // place in met
 	mu     sync.Mutex    // serialises writers
 	hand   int           // where the next to go is looked for; guarded by mu
+	rest   int32         // how many were passed over after the last refusal; guarded by mu
+	pass   atomic.Int32  // how many more are
 }
 
 // matchedFilter is a filter and its rows, which do not change.
@@ -90,6 +95,10 @@ func (k *matched) get(m *match, n int, out *bitset.Set) bool {
 // each time, memory allows and nobody else is putting one. rows are copied; they are of all
 // rows of the segment.
 func (k *matched) put(m *match, rows []uint64) {
+	if k.pass.Load() > 0 {
+		k.pass.Add(-1)
+		return
+	}
 	text := m.plan.String()
 	if len(text) > matchedText || m.plan.Samples() || !k.again(maphash.String(k.seed, text)) || !k.mu.TryLock() {
 		return
@@ -98,29 +107,32 @@ func (k *matched) put(m *match, rows []uint64) {
 	if k.find(m) != nil {
 		return
 	}
-	f := &matchedFilter{text: text, fields: m.plan.Fields(), version: m.schema.Version}
-	var next []*matchedFilter
+	var few [8]int64
+	var before []*matchedFilter
 	if kept := k.kept.Load(); kept != nil {
-		next = slices.Clone(*kept)
+		before = *kept
 	}
-	grows := f.bytes(len(rows))
-	if len(next) == matchedKept {
-		at := k.leastLocked(next)
-		grows -= next[at].bytes(len(next[at].rows))
-		next[at] = f
-	} else {
-		next = append(next, f)
+	grows, at := matchedBytes(text, m.plan.AppendFields(few[:0]), rows), len(before)
+	if len(before) == matchedKept {
+		at = k.leastLocked(before)
+		grows -= matchedBytes(before[at].text, before[at].fields, before[at].rows)
 	}
 	if !k.memory.growSpare(grows, coolTo) {
+		// While memory is short, each filter that comes again would ask.
+		k.rest = min(2*k.rest+1, matchedRest)
+		k.pass.Store(k.rest)
 		return
 	}
-	f.rows = slices.Clone(rows)
+	k.rest = 0
+	next := make([]*matchedFilter, max(at+1, len(before)))
+	copy(next, before)
+	next[at] = &matchedFilter{text: text, fields: m.plan.Fields(), version: m.schema.Version, rows: slices.Clone(rows)}
 	k.kept.Store(&next)
 }
 
-// bytes is what a filter takes with so many words of rows.
-func (f *matchedFilter) bytes(words int) int64 {
-	return int64(96 + len(f.text) + 8*len(f.fields) + 8*words)
+// matchedBytes is what a filter takes.
+func matchedBytes(text string, fields []int64, rows []uint64) int64 {
+	return int64(96 + len(text) + 8*len(fields) + 8*len(rows))
 }
 
 // again reports whether a filter was met lately, and notes it.

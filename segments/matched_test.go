@@ -109,7 +109,7 @@ func TestFiltersInTurnAreRememberedUpToABound(t *testing.T) {
 	}
 	bytes := int64(0)
 	for _, f := range *k.kept.Load() {
-		bytes += f.bytes(len(f.rows))
+		bytes += matchedBytes(f.text, f.fields, f.rows)
 	}
 	if n := len(*k.kept.Load()); n != matchedKept || l.Total() != bytes {
 		t.Errorf("%d filters are kept in %d bytes, the ledger has %d", n, bytes, l.Total())
@@ -190,4 +190,54 @@ func matchOf(t *testing.T, filter string, s *schema.Schema) *match {
 	p, err := expr.Compile(filter, s, nil)
 	must(t, err)
 	return newMatch(p, s)
+}
+
+// TestAFilterIsKeptOnlyWhereThereIsRoom, and while there is none, filters that come again cost nothing: hardly one of them
+// asks for memory, and what is asked for is not made before.
+func TestAFilterIsKeptOnlyWhereThereIsRoom(t *testing.T) {
+	l := NewLedger(1 << 20)
+	k := newMatched(l)
+	all, err := l.Reserve(KindGrowing, 1<<20-100)
+	must(t, err)
+	rows, filter := make([]uint64, 1000), matchOf(t, "price == 7", items())
+	k.put(filter, rows)
+	asked := 0
+	put := func() {
+		if k.pass.Load() == 0 {
+			asked++
+		}
+		k.put(filter, rows)
+	}
+	if n := testing.AllocsPerRun(2000, put); n != 0 {
+		t.Errorf("%v allocations for each", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { k.memory.growSpare(8000, coolTo) }); n != 0 {
+		t.Errorf("%v allocations to be refused", n)
+	}
+	if k.find(filter) != nil || l.Refused() != 0 || l.Total() != 1<<20-100 {
+		t.Errorf("it was kept: %d bytes are in use, %d times refused", l.Total(), l.Refused())
+	}
+	if asked > 20 {
+		t.Errorf("memory was asked for %d times of 2,000", asked)
+	}
+	all.Release()
+	for range matchedRest + 1 {
+		k.put(filter, rows)
+	}
+	if k.find(filter) == nil || k.rest != 0 {
+		t.Error("there is room again, and it is not kept")
+	}
+	for _, text := range []string{"price == 8", "price == 9"} { // at once, as before
+		next := matchOf(t, text, items())
+		for range 2 {
+			k.put(next, rows)
+		}
+		if k.find(next) == nil {
+			t.Errorf("%s is not kept", text)
+		}
+	}
+	k.forget()
+	if l.Total() != 0 {
+		t.Errorf("%d bytes are in use", l.Total())
+	}
 }
