@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"log/slog"
 	"strings"
 	"time"
@@ -81,39 +82,29 @@ type Options struct {
 	BackoffMin, BackoffMax time.Duration
 }
 
-func orDefault[T int | int64 | time.Duration](v *T, d T) {
-	if *v == 0 {
-		*v = d
-	}
-}
-
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
-	if o.Name == "" {
-		o.Name = "querynode"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Name = cmp.Or(o.Name, "querynode")
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.Events.EnsureDefaults()
-	orDefault(&o.MaxCatchUpPerPChannel, 10)
-	orDefault(&o.MaxCatchUp, 64)
-	orDefault(&o.ShareWindow, time.Minute)
-	orDefault(&o.SharePatience, time.Second)
-	orDefault(&o.BufferMessages, 1024)
-	orDefault(&o.BufferBytes, 8<<20)
-	orDefault(&o.MaxBufferedBytes, 256<<20)
-	orDefault(&o.BatchMessages, 256)
-	orDefault(&o.BatchBytes, 1<<20)
-	orDefault(&o.InboxMessages, 256)
-	orDefault(&o.InboxBytes, 4<<20)
-	orDefault(&o.OpenTimeout, 10*time.Second)
-	orDefault(&o.PollTimeout, time.Second)
-	orDefault(&o.CloseTimeout, 5*time.Second)
-	orDefault(&o.HangGrace, 2*time.Second)
-	orDefault(&o.DrainTimeout, 2*time.Second)
-	orDefault(&o.BackoffMin, 100*time.Millisecond)
-	orDefault(&o.BackoffMax, 10*time.Second)
+	o.MaxCatchUpPerPChannel = cmp.Or(o.MaxCatchUpPerPChannel, 10)
+	o.MaxCatchUp = cmp.Or(o.MaxCatchUp, 64)
+	o.ShareWindow = cmp.Or(o.ShareWindow, time.Minute)
+	o.SharePatience = cmp.Or(o.SharePatience, time.Second)
+	o.BufferMessages = cmp.Or(o.BufferMessages, 1024)
+	o.BufferBytes = cmp.Or(o.BufferBytes, 8<<20)
+	o.MaxBufferedBytes = cmp.Or(o.MaxBufferedBytes, 256<<20)
+	o.BatchMessages = cmp.Or(o.BatchMessages, 256)
+	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
+	o.InboxMessages = cmp.Or(o.InboxMessages, 256)
+	o.InboxBytes = cmp.Or(o.InboxBytes, 4<<20)
+	o.OpenTimeout = cmp.Or(o.OpenTimeout, 10*time.Second)
+	o.PollTimeout = cmp.Or(o.PollTimeout, time.Second)
+	o.CloseTimeout = cmp.Or(o.CloseTimeout, 5*time.Second)
+	o.HangGrace = cmp.Or(o.HangGrace, 2*time.Second)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, 2*time.Second)
+	o.BackoffMin = cmp.Or(o.BackoffMin, 100*time.Millisecond)
+	o.BackoffMax = cmp.Or(o.BackoffMax, 10*time.Second)
 }
 
 // Validate lists everything that is wrong, after EnsureDefaults; class Invalid.

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"log/slog"
 	"runtime"
 	"time"
@@ -32,21 +33,15 @@ type Options struct {
 
 // EnsureDefaults replaces zero values by defaults.
 func (o *Options) EnsureDefaults() {
-	if o.Name == "" {
-		o.Name = "pool"
-	}
-	if o.Workers == 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
-	}
+	o.Name = cmp.Or(o.Name, "pool")
+	o.Workers = cmp.Or(o.Workers, runtime.GOMAXPROCS(0))
 	switch o.QueueLen {
 	case 0:
-		o.QueueLen = 64 * o.Workers
+		o.QueueLen = 64 * max(o.Workers, 0) // Validate refuses less than none
 	case -1:
 		o.QueueLen = 0
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // maxWorkers and maxQueueLen refuse typing errors, not honest needs.
@@ -55,7 +50,8 @@ const (
 	maxQueueLen = 1 << 24
 )
 
-// Validate lists all that is wrong with the options, in one error of class Invalid.
+// Validate lists all that is wrong with the options, in one error of class Invalid. Call it
+// after EnsureDefaults.
 func (o *Options) Validate() error {
 	var all error
 	add := func(format string, args ...any) {

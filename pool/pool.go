@@ -36,10 +36,10 @@ type Pool struct {
 
 // New returns a running pool.
 func New(opts Options) (*Pool, error) {
+	opts.EnsureDefaults()
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	opts.EnsureDefaults()
 	p := &Pool{opts: opts, idle: make(chan struct{})}
 	p.release = sync.OnceValue(p.releaseAnts)
 	var err error

@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -50,30 +51,14 @@ type Options struct {
 
 // EnsureDefaults fills what was left zero.
 func (o *Options) EnsureDefaults() {
-	if o.Ledger == nil {
-		o.Ledger = NewLedger(0)
-	}
-	if o.GrowingRows == 0 {
-		o.GrowingRows = 1_000_000
-	}
-	if o.LoadConcurrency == 0 {
-		o.LoadConcurrency = 2
-	}
-	if o.LoadTimeout == 0 {
-		o.LoadTimeout = 10 * time.Minute
-	}
-	if o.FetchConcurrency == 0 {
-		o.FetchConcurrency = 4
-	}
-	if o.Warmup == "" {
-		o.Warmup = WarmupSync
-	}
-	if o.QuarantineAfter == 0 {
-		o.QuarantineAfter = 3
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Ledger = cmp.Or(o.Ledger, NewLedger(0))
+	o.GrowingRows = cmp.Or(o.GrowingRows, 1_000_000)
+	o.LoadConcurrency = cmp.Or(o.LoadConcurrency, 2)
+	o.LoadTimeout = cmp.Or(o.LoadTimeout, 10*time.Minute)
+	o.FetchConcurrency = cmp.Or(o.FetchConcurrency, 4)
+	o.Warmup = cmp.Or(o.Warmup, WarmupSync)
+	o.QuarantineAfter = cmp.Or(o.QuarantineAfter, 3)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate lists all problems in one error.

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -47,30 +48,14 @@ type Options struct {
 
 // EnsureDefaults replaces zero values by the defaults.
 func (o *Options) EnsureDefaults() {
-	if o.Prefix == "" {
-		o.Prefix = "catalog"
-	}
-	if o.CallTimeout == 0 {
-		o.CallTimeout = 30 * time.Second
-	}
-	if o.MaxTries == 0 {
-		o.MaxTries = 50
-	}
-	if o.IDBlock == 0 {
-		o.IDBlock = 1000
-	}
-	if o.SweepAge == 0 {
-		o.SweepAge = max(15*time.Minute, 10*o.CallTimeout)
-	}
-	if o.DropGrace == 0 {
-		o.DropGrace = 15 * time.Minute
-	}
-	if o.FileGrace == 0 {
-		o.FileGrace = max(time.Hour, 2*o.CallTimeout)
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Prefix = cmp.Or(o.Prefix, "catalog")
+	o.CallTimeout = cmp.Or(o.CallTimeout, 30*time.Second)
+	o.MaxTries = cmp.Or(o.MaxTries, 50)
+	o.IDBlock = cmp.Or(o.IDBlock, 1000)
+	o.SweepAge = cmp.Or(o.SweepAge, max(15*time.Minute, 10*o.CallTimeout))
+	o.DropGrace = cmp.Or(o.DropGrace, 15*time.Minute)
+	o.FileGrace = cmp.Or(o.FileGrace, max(time.Hour, 2*o.CallTimeout))
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports all problems in one error of class Invalid.

@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -67,28 +68,20 @@ type Done struct {
 
 // EnsureDefaults fills what was left zero.
 func (o *Options) EnsureDefaults() {
-	for _, d := range []struct {
-		v *time.Duration
-		d time.Duration
-	}{{&o.Retention, time.Hour}, {&o.ReadSlack, time.Minute}, {&o.Interval, 10 * time.Second}, {&o.StepTimeout, 2 * time.Minute}} {
-		if *d.v == 0 {
-			*d.v = d.d
-		}
-	}
+	o.Retention = cmp.Or(o.Retention, time.Hour)
+	o.ReadSlack = cmp.Or(o.ReadSlack, time.Minute)
+	o.Interval = cmp.Or(o.Interval, 10*time.Second)
+	o.StepTimeout = cmp.Or(o.StepTimeout, 2*time.Minute)
 	o.Retention, o.ReadSlack = max(0, o.Retention), max(0, o.ReadSlack)
 	o.Policy.EnsureDefaults()
-	if o.Workers == 0 {
-		o.Workers = 1
-	}
+	o.Workers = cmp.Or(o.Workers, 1)
 	if o.OnCompacted == nil {
 		o.OnCompacted = func(Done) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate lists all problems in one error.

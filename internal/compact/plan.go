@@ -30,24 +30,12 @@ type Policy struct {
 
 // EnsureDefaults fills what was left zero.
 func (p *Policy) EnsureDefaults() {
-	if p.TargetRows == 0 {
-		p.TargetRows = 500_000
-	}
-	if p.TargetBytes == 0 {
-		p.TargetBytes = 256 << 20
-	}
-	if p.MinSmall == 0 {
-		p.MinSmall = 4
-	}
-	if p.MaxInputs == 0 {
-		p.MaxInputs = 16
-	}
-	if p.DeletedShare == 0 {
-		p.DeletedShare = 0.2
-	}
-	if p.MaxDeltas == 0 {
-		p.MaxDeltas = 16
-	}
+	p.TargetRows = cmp.Or(p.TargetRows, 500_000)
+	p.TargetBytes = cmp.Or(p.TargetBytes, 256<<20)
+	p.MinSmall = cmp.Or(p.MinSmall, 4)
+	p.MaxInputs = cmp.Or(p.MaxInputs, 16)
+	p.DeletedShare = cmp.Or(p.DeletedShare, 0.2)
+	p.MaxDeltas = cmp.Or(p.MaxDeltas, 16)
 }
 
 func (p *Policy) problems() (errs []error) {

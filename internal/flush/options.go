@@ -1,6 +1,7 @@
 package flush
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"runtime"
@@ -95,48 +96,26 @@ type Progress struct {
 
 // EnsureDefaults fills what was left zero.
 func (o *Options) EnsureDefaults() {
-	if o.SealRows == 0 {
-		o.SealRows = 500_000
-	}
-	if o.SealBytes == 0 {
-		o.SealBytes = 256 << 20
-	}
-	if o.MaxUnreadBytes == 0 {
-		o.MaxUnreadBytes = o.SealBytes
-	}
-	if o.SealAge == 0 {
-		o.SealAge = 30 * time.Minute
-	}
-	if o.Interval == 0 {
-		o.Interval = time.Second
-	}
-	if o.CheckpointInterval == 0 {
-		o.CheckpointInterval = 30 * time.Second
-	}
-	if o.StepTimeout == 0 {
-		o.StepTimeout = 2 * time.Minute
-	}
-	if o.Parallel == 0 {
-		o.Parallel = 8
-	}
-	if o.Workers == 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
-	}
+	o.SealRows = cmp.Or(o.SealRows, 500_000)
+	o.SealBytes = cmp.Or(o.SealBytes, 256<<20)
+	o.MaxUnreadBytes = cmp.Or(o.MaxUnreadBytes, o.SealBytes)
+	o.SealAge = cmp.Or(o.SealAge, 30*time.Minute)
+	o.Interval = cmp.Or(o.Interval, time.Second)
+	o.CheckpointInterval = cmp.Or(o.CheckpointInterval, 30*time.Second)
+	o.StepTimeout = cmp.Or(o.StepTimeout, 2*time.Minute)
+	o.Parallel = cmp.Or(o.Parallel, 8)
+	o.Workers = cmp.Or(o.Workers, runtime.GOMAXPROCS(0))
 	if o.Pressed == nil {
 		o.Pressed = func(int64) bool { return false }
 	}
-	if o.MaxDeleteBytes == 0 {
-		o.MaxDeleteBytes = 64 << 20
-	}
+	o.MaxDeleteBytes = cmp.Or(o.MaxDeleteBytes, 64<<20)
 	if o.OnFlushed == nil {
 		o.OnFlushed = func(Flushed) {}
 	}
 	if o.OnProgress == nil {
 		o.OnProgress = func(Progress) {}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate lists all problems in one error.

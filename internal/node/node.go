@@ -4,6 +4,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"path/filepath"
@@ -79,29 +80,17 @@ type Options struct {
 
 // EnsureDefaults fills what was left zero.
 func (o *Options) EnsureDefaults() {
-	for _, d := range []struct {
-		v *time.Duration
-		d time.Duration
-	}{{&o.BoundedStaleness, 5 * time.Second}, {&o.RefreshInterval, 5 * time.Second}, {&o.SweepInterval, 10 * time.Minute}, {&o.CallTimeout, 30 * time.Second}} {
-		if *d.v == 0 {
-			*d.v = d.d
-		}
-	}
-	if o.MaxAnswerBytes == 0 {
-		o.MaxAnswerBytes = 100 << 20
-	}
-	if o.Compact.Retention == 0 {
-		o.Compact.Retention = time.Hour // reads are refused by it too
-	}
-	if o.Compact.ReadSlack == 0 {
-		o.Compact.ReadSlack = time.Minute
-	}
+	o.BoundedStaleness = cmp.Or(o.BoundedStaleness, 5*time.Second)
+	o.RefreshInterval = cmp.Or(o.RefreshInterval, 5*time.Second)
+	o.SweepInterval = cmp.Or(o.SweepInterval, 10*time.Minute)
+	o.CallTimeout = cmp.Or(o.CallTimeout, 30*time.Second)
+	o.MaxAnswerBytes = cmp.Or(o.MaxAnswerBytes, 100<<20)
+	o.Compact.Retention = cmp.Or(o.Compact.Retention, time.Hour) // reads are refused by it too
+	o.Compact.ReadSlack = cmp.Or(o.Compact.ReadSlack, time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate lists all problems in one error.

@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/url"
@@ -37,18 +38,10 @@ type Options struct {
 
 // EnsureDefaults replaces zero values by the defaults.
 func (o *Options) EnsureDefaults() {
-	if o.CallTimeout == 0 {
-		o.CallTimeout = 30 * time.Second
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 20 * time.Second
-	}
-	if o.UploadParallel == 0 {
-		o.UploadParallel = 4
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.CallTimeout = cmp.Or(o.CallTimeout, 30*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 20*time.Second)
+	o.UploadParallel = cmp.Or(o.UploadParallel, 4)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports all problems in one error of class Invalid.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -62,24 +63,12 @@ type Options struct {
 
 // EnsureDefaults fills what was left zero.
 func (o *Options) EnsureDefaults() {
-	if o.MaxRecvBytes == 0 {
-		o.MaxRecvBytes = 64 << 20
-	}
-	if o.MaxConcurrentStreams == 0 {
-		o.MaxConcurrentStreams = 1024
-	}
-	if o.DefaultTimeout == 0 {
-		o.DefaultTimeout = 30 * time.Second
-	}
-	if o.MaxTimeout == 0 {
-		o.MaxTimeout = 10 * time.Minute
-	}
-	if o.MinPing == 0 {
-		o.MinPing = 5 * time.Second
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.MaxRecvBytes = cmp.Or(o.MaxRecvBytes, 64<<20)
+	o.MaxConcurrentStreams = cmp.Or(o.MaxConcurrentStreams, 1024)
+	o.DefaultTimeout = cmp.Or(o.DefaultTimeout, 30*time.Second)
+	o.MaxTimeout = cmp.Or(o.MaxTimeout, 10*time.Minute)
+	o.MinPing = cmp.Or(o.MinPing, 5*time.Second)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate lists all problems in one error.

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"log/slog"
 	"strings"
 	"time"
@@ -80,26 +81,18 @@ type Options struct {
 
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.SegmentBytes, defaultSegment)
-	setDefault(&o.MaxPayloadBytes, defaultMaxPayload)
-	setDefault(&o.MaxPendingBytes, max(defaultMaxPending, o.MaxPayloadBytes+frameHeaderBytes+1024))
-	setDefault(&o.ReadBufferBytes, defaultReadBuffer)
-	setDefault(&o.SyncInterval, defaultSyncEvery)
-	setDefault(&o.grace, defaultGrace)
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, defaultSegment)
+	o.MaxPayloadBytes = cmp.Or(o.MaxPayloadBytes, defaultMaxPayload)
+	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, max(defaultMaxPending, o.MaxPayloadBytes+frameHeaderBytes+1024))
+	o.ReadBufferBytes = cmp.Or(o.ReadBufferBytes, defaultReadBuffer)
+	o.SyncInterval = cmp.Or(o.SyncInterval, defaultSyncEvery)
+	o.grace = cmp.Or(o.grace, defaultGrace)
 	if o.boot == "" {
 		o.boot = bootID()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.fs == nil {
 		o.fs = osFiles()
-	}
-}
-
-func setDefault[T int | int64 | time.Duration](v *T, d T) {
-	if *v == 0 {
-		*v = d
 	}
 }
 

@@ -1,6 +1,7 @@
 package pulsar
 
 import (
+	"cmp"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -104,30 +105,21 @@ type Options struct {
 
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.Namespace, "public/default")
-	setDefault(&o.OperationTimeout, 4*time.Second)
-	setDefault(&o.AppendTimeout, 30*time.Second)
-	setDefault(&o.ReadyTimeout, 30*time.Second)
-	setDefault(&o.KeepAlive, max(o.OperationTimeout, time.Second))
-	setDefault(&o.MaxPayloadBytes, defaultMaxPayload)
-	setDefault(&o.MaxEntryBytes, max(brokerEntryBytes, o.MaxPayloadBytes+entryOverhead))
-	setDefault(&o.GroupBytes, min(defaultGroup, o.MaxEntryBytes))
-	setDefault(&o.MaxPendingBytes, max(defaultMaxPending, o.MaxEntryBytes))
-	setDefault(&o.ReadAheadBytes, defaultReadAhead)
-	setDefault(&o.Compression, CompressNone)
-	setDefault(&o.grace, defaultGrace)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Namespace = cmp.Or(o.Namespace, "public/default")
+	o.OperationTimeout = cmp.Or(o.OperationTimeout, 4*time.Second)
+	o.AppendTimeout = cmp.Or(o.AppendTimeout, 30*time.Second)
+	o.ReadyTimeout = cmp.Or(o.ReadyTimeout, 30*time.Second)
+	o.KeepAlive = cmp.Or(o.KeepAlive, max(o.OperationTimeout, time.Second))
+	o.MaxPayloadBytes = cmp.Or(o.MaxPayloadBytes, defaultMaxPayload)
+	o.MaxEntryBytes = cmp.Or(o.MaxEntryBytes, max(brokerEntryBytes, o.MaxPayloadBytes+entryOverhead))
+	o.GroupBytes = cmp.Or(o.GroupBytes, min(defaultGroup, o.MaxEntryBytes))
+	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, max(defaultMaxPending, o.MaxEntryBytes))
+	o.ReadAheadBytes = cmp.Or(o.ReadAheadBytes, defaultReadAhead)
+	o.Compression = cmp.Or(o.Compression, CompressNone)
+	o.grace = cmp.Or(o.grace, defaultGrace)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
-	}
-}
-
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
 	}
 }
 

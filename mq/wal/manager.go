@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -37,13 +38,11 @@ type ManagerOptions struct {
 
 // EnsureDefaults replaces zero values by the defaults.
 func (o *ManagerOptions) EnsureDefaults() {
-	setDefault(&o.OpenTimeout, 30*time.Second)
-	setDefault(&o.MinBackoff, 100*time.Millisecond)
-	setDefault(&o.MaxBackoff, 5*time.Second)
-	setDefault(&o.CloseTimeout, 15*time.Second)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.OpenTimeout = cmp.Or(o.OpenTimeout, 30*time.Second)
+	o.MinBackoff = cmp.Or(o.MinBackoff, 100*time.Millisecond)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, 5*time.Second)
+	o.CloseTimeout = cmp.Or(o.CloseTimeout, 15*time.Second)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports all problems at once, with class Invalid.

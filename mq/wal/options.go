@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -106,33 +107,22 @@ type Quarantine struct {
 
 // EnsureDefaults replaces zero values by the defaults.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.Owner, "wal")
-	setDefault(&o.CheckpointEvery, 1000)
-	setDefault(&o.TimeTickInterval, 200*time.Millisecond)
-	setDefault(&o.AppendTimeout, 10*time.Second)
-	setDefault(&o.OpenTimeout, 30*time.Second)
-	setDefault(&o.CloseTimeout, 10*time.Second)
-	setDefault(&o.MaxPendingEntries, 8192)
-	setDefault(&o.MaxPendingBytes, 64<<20)
-	setDefault(&o.MaxWaiting, 8192)
-	setDefault(&o.MaxBatchEntries, 1024)
-	setDefault(&o.MaxBatchBytes, 4<<20)
-	if o.Clock == nil {
-		o.Clock = &Clock{}
-	}
+	o.Owner = cmp.Or(o.Owner, "wal")
+	o.CheckpointEvery = cmp.Or(o.CheckpointEvery, 1000)
+	o.TimeTickInterval = cmp.Or(o.TimeTickInterval, 200*time.Millisecond)
+	o.AppendTimeout = cmp.Or(o.AppendTimeout, 10*time.Second)
+	o.OpenTimeout = cmp.Or(o.OpenTimeout, 30*time.Second)
+	o.CloseTimeout = cmp.Or(o.CloseTimeout, 10*time.Second)
+	o.MaxPendingEntries = cmp.Or(o.MaxPendingEntries, 8192)
+	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, 64<<20)
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, 8192)
+	o.MaxBatchEntries = cmp.Or(o.MaxBatchEntries, 1024)
+	o.MaxBatchBytes = cmp.Or(o.MaxBatchBytes, 4<<20)
+	o.Clock = cmp.Or(o.Clock, &Clock{})
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports all problems at once, with class Invalid. Call it after EnsureDefaults.

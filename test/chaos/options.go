@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"io"
 	"slices"
 	"time"
@@ -40,15 +41,9 @@ type Options struct {
 
 // EnsureDefaults fills in what was left out.
 func (o *Options) EnsureDefaults() {
-	if o.Duration == 0 {
-		o.Duration = 10 * time.Minute
-	}
-	if o.Queue == "" {
-		o.Queue = "embedded"
-	}
-	if o.Storage == "" {
-		o.Storage = "file"
-	}
+	o.Duration = cmp.Or(o.Duration, 10*time.Minute)
+	o.Queue = cmp.Or(o.Queue, "embedded")
+	o.Storage = cmp.Or(o.Storage, "file")
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
