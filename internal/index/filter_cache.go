@@ -93,18 +93,25 @@ func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T,
 	return nil
 }
 
-// Of hash: of how many words one run is looked at, and how long it is.
-const hashEach, hashRun = 64, 8
+// Of hash: one of how many words is looked at, but for the last ones, and how many at a time.
+const hashEach, hashSome = 64, 256
 
 // hash tells filters apart that are met, mostly: of large ones it looks at some words. Two
 // that it takes for one are learnt the first time they are met, not the second.
 func (c *filterCache[T]) hash(words []uint64) uint64 {
 	var h maphash.Hash
+	var some [hashSome]uint64
 	h.SetSeed(c.seed)
-	for len(words) > hashEach {
-		_, _ = h.Write(wordBytes(words[:hashRun])) // never fails
-		words = words[hashEach:]
+	n := 0
+	for ; len(words) > hashEach; words = words[hashEach:] {
+		if n == len(some) {
+			_, _ = h.Write(wordBytes(some[:])) // never fails
+			n = 0
+		}
+		some[n] = words[0]
+		n++
 	}
+	_, _ = h.Write(wordBytes(some[:n]))
 	_, _ = h.Write(wordBytes(words))
 	return h.Sum64() | 1
 }

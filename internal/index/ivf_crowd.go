@@ -48,10 +48,15 @@ func (x *ivf) crowdOfFilter(p *plan, s *Scratch) float64 {
 	if p.marks != nil {
 		return p.marks.crowd
 	}
-	if of := x.listOf(); of != nil {
-		return x.crowdBySample(p.allowed, of, s)
+	of := x.listOf()
+	if of == nil {
+		return crowdAll
 	}
-	return crowdAll
+	if p.selected*rowsFirst > x.n || !x.fine.exists() {
+		return x.crowdBySample(x.sampleLists(p.allowed, of, s), of, s)
+	}
+	p.rows = x.allRows(p, s)
+	return x.crowdBySample(x.drawLists(p.rows, min(crowdSample, len(p.rows)), of, s), of, s)
 }
 
 // crowdOf is how crowded the lists are of which counts rows are allowed.
@@ -82,32 +87,43 @@ func (x *ivf) evenly() float64 {
 	return squares / max(all*all, 1)
 }
 
-// crowdBySample is about how crowded the lists of allowed rows are; 1 if these are too few to tell.
-func (x *ivf) crowdBySample(words []uint64, of *rowList, s *Scratch) float64 {
-	words = words[:min(x.n/64, len(words))]
+// crowdBySample is about how crowded the lists of allowed rows are by those of some; 1 if these are too few to tell.
+func (x *ivf) crowdBySample(lists []uint16, of *rowList, s *Scratch) float64 {
+	if len(lists) < crowdLeast {
+		return 1
+	}
 	counts := grown(s.ivf.counts, x.lists.n)
 	s.ivf.counts = counts
 	clear(counts)
-	rows, pairs := 0, 0
+	pairs := 0
+	for _, l := range lists {
+		pairs += 2 * int(counts[l])
+		counts[l]++
+	}
+	return crowded(float64(len(lists)), float64(pairs), of.even)
+}
+
+// sampleLists draws allowed rows and leaves the lists they are in in s.ivf.drawn. It does not branch on what a
+// word of the filter is: no processor guesses that.
+func (x *ivf) sampleLists(words []uint64, of *rowList, s *Scratch) []uint16 {
+	words = words[:min(x.n/64, len(words))]
 	cells, l := min(crowdSample*crowdPasses, len(words)), lot(1)
-	for pass := 0; pass < crowdPasses && rows < crowdSample; pass++ {
+	drawn := grown(s.ivf.drawn, crowdSample+cells/crowdPasses+1)
+	rows, n := grown(s.ivf.found, len(drawn)), 0
+	s.ivf.drawn, s.ivf.found = drawn[:0], rows
+	step := uint64(len(words)) << 32 / uint64(max(cells, 1))
+	for pass := 0; pass < crowdPasses && n < crowdSample; pass++ {
 		for cell := pass; cell < cells; cell += crowdPasses {
-			from, to := cell*len(words)/cells, (cell+1)*len(words)/cells
+			from, to := int(uint64(cell)*step>>32), int(uint64(cell+1)*step>>32)
 			w := from + l.below(to-from)
-			set := words[w]
-			if set == 0 {
-				continue
-			}
 			// Not always the first: it may be that of each run of rows that came together.
-			turn := l.below(64)
-			bit := (bits.TrailingZeros64(bits.RotateLeft64(set, -turn)) + turn) & 63
-			c := &counts[of.list[w<<6+bit]]
-			rows, pairs = rows+1, pairs+2*int(*c)
-			*c++
+			set, turn := words[w], int(l>>lotMiddle)&63
+			rows[n] = uint32(w<<6 + (bits.TrailingZeros64(bits.RotateLeft64(set, -turn))+turn)&63)
+			n += int((set | -set) >> 63)
 		}
 	}
-	if rows < crowdLeast {
-		return 1
+	for _, row := range rows[:n] {
+		s.ivf.drawn = append(s.ivf.drawn, of.list[row])
 	}
-	return crowded(float64(rows), float64(pairs), of.even)
+	return s.ivf.drawn
 }

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -45,7 +46,13 @@ func TestAFilterThatIsNewAndAllowsFewRowsIsSearchedByRows(t *testing.T) {
 func TestFiltersAreToldApartByABit(t *testing.T) {
 	c := newFilterCache[marks](1)
 	a, b, short := make([]uint64, 4000), make([]uint64, 4000), make([]uint64, 4000)
-	b[hashEach*5+1] = 1
+	b[hashEach*5] = 1
+	large := make([]uint64, 2*hashEach*hashSome)
+	other := slices.Clone(large)
+	other[hashEach*(hashSome+3)] = 1
+	if c.hash(large) == c.hash(other) || c.hash(large) != c.hash(slices.Clone(large)) {
+		t.Error("large filters that differ are one, or one is two")
+	}
 	if c.hash(a) == c.hash(b) || c.hash(a) == c.hash(short[:hashEach]) || c.hash(a) != c.hash(short) {
 		t.Error("filters that differ are one, or one is two")
 	}

@@ -16,6 +16,7 @@ type plan struct {
 	expect         int      // allowed rows that the least lists have if they are spread evenly
 	few            bool     // so few rows are allowed that those met are compared one by one, not codes of lists
 	of             *rowList // allowed rows are put to their lists by it; nil: they are looked up in these
+	rows           []uint32 // that are allowed, if they are listed already; the lists of some are in the scratch then
 	far            int      // allowed rows met at least where they are near one another; 0: not known
 	more           float64  // how many times as many of these as by default, for the recall that is wanted
 	deep           float64  // how many times as many lists as for the ten nearest

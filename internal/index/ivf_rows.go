@@ -2,6 +2,8 @@ package index
 
 import (
 	"math"
+	"math/bits"
+	"slices"
 	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/vec"
@@ -15,6 +17,11 @@ const (
 	rowsSample = 32
 	// scanWords is how many words of a filter are made rows of at a time where all are compared.
 	scanWords = 1 << 14
+	// drawnLeast is how many of the rows that are wanted have to be among those that are drawn. drawnLess and drawnMore say
+	// how many times less or more than wanted are taken for what is drawn to be wrong.
+	drawnLeast, drawnLess, drawnMore = 24, 2, 3
+	// rowsFirst is one of how many rows is allowed at most for them to be listed before it is known whether they are wanted.
+	rowsFirst = 64
 )
 
 // What searches with a filter that is new cost, in nanoseconds: for each list that there is where all are
@@ -100,35 +107,101 @@ func (x *ivf) forgetRows() {
 	}
 }
 
-// readAllowed leaves the nearest of the allowed rows in s.top by the upper halves of their fine codes: of those in the
+// readAllowed makes the nearest of the allowed rows candidates by the upper halves of their fine codes: of those in the
 // lists nearest to the query, as many as are wanted.
 func (x *ivf) readAllowed(vector []float32, p *plan, s *Scratch) {
-	v := &s.ivf
 	near := x.listDistances(s)
-	words := p.allowed[:min((x.n+63)/64, len(p.allowed))]
-	rows := x.rowsOf(words, 0, s)
-	v.by = grown(v.by, len(rows))
+	if x.byShort() {
+		p.target = int(shortRows * float64(p.target))
+	}
+	rows := p.rows
+	if rows == nil {
+		rows = x.allRows(p, s)
+	}
+	if p.target < len(rows) {
+		some := x.rowsNear(rows, near, p, s)
+		if len(some) < p.enough || len(some) < p.target/drawnLess || len(some) > p.target*drawnMore { // what is drawn can be wrong
+			some = x.rowsNearest(rows, near, p, s)
+		}
+		rows = some
+	}
+	s.ivf.cands.reset(coarseRows(p.k))
+	x.coarsest(vector, rows, s)
+}
+
+// rowsNear are the rows of the lists below a limit which rows drawn by lot tell. It uses s.ivf.rows.
+func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uint32 {
+	v := &s.ivf
+	drawn := v.drawn // of words that have few rows as often as of others, if rows were not listed then
+	if p.rows == nil || p.target*len(drawn) < drawnLeast*len(rows) {
+		drawn = x.drawLists(rows, min(max(drawnLeast*len(rows)/p.target, crowdSample), len(rows)), p.of, s)
+	}
+	limit := v.drawnReach(x.kern, near, drawn, p.target*len(drawn)/len(rows))
+	if v.within == nil {
+		v.within = new([maxLists]byte)
+	}
+	lists := v.rows[:len(near)]
+	for l := range lists {
+		lists[l] = uint32(l)
+	}
+	lists = lists[:x.kern.Below(lists, near, limit)]
+	for _, l := range lists {
+		v.within[l] = 1
+	}
+	v.kept = grown(v.kept, len(rows))
+	n := x.kern.KeepListed(rows, p.of.list, v.within, v.kept)
+	for _, l := range lists {
+		v.within[l] = 0
+	}
+	return v.kept[:n]
+}
+
+// drawLists leaves the lists of so many of the rows in s.ivf.drawn, one by lot of each run of them, for rows of several kinds
+// may come by turns.
+func (x *ivf) drawLists(rows []uint32, n int, of *rowList, s *Scratch) []uint16 {
+	s.ivf.drawn = grown(s.ivf.drawn, n)
+	step, l := uint64(len(rows))<<32/uint64(max(n, 1)), lot(1)
+	for i := range s.ivf.drawn {
+		from, to := uint64(i)*step>>32, uint64(i+1)*step>>32
+		s.ivf.drawn[i] = of.list[rows[int(from)+l.below(int(to-from))]]
+	}
+	return s.ivf.drawn
+}
+
+// rowsNearest are the rows of the lists nearest to the query by the distances of all of them.
+func (x *ivf) rowsNearest(rows []uint32, near []float32, p *plan, s *Scratch) []uint32 {
+	v := &s.ivf
+	v.by, v.kept = grown(v.by, len(rows)), grown(v.kept, len(rows))
 	by, list := v.by, p.of.list
 	for i, row := range rows {
 		by[i] = near[list[row]]
 	}
-	if p.target < len(rows) {
-		n := x.kern.Below(rows, by, v.reach(x.kern, by, p.target))
-		if rows = rows[:n]; n < p.enough { // a sample can be wrong
-			rows = x.rowsOf(words, 0, s)
-		}
+	copy(v.kept, rows)
+	n := x.kern.Below(v.kept, by, v.reach(x.kern, by, p.target))
+	if n < p.enough { // a sample can be wrong
+		return rows
 	}
-	v.cands.reset(coarseRows(p.k))
-	x.coarsest(vector, rows, s)
-	x.coarseTop(s)
+	return v.kept[:n]
 }
 
-// rowsOf lists the rows that words of a filter allow, of which the first is word first.
-func (x *ivf) rowsOf(words []uint64, first int, s *Scratch) []uint32 {
-	s.ivf.found = grown(s.ivf.found, x.kern.CountBits(words)+vec.ListRoom)
-	n := x.kern.ListBits(words, first, s.ivf.found)
-	for n > 0 && int(s.ivf.found[n-1]) >= x.n {
-		n--
+// allRows lists the rows that a filter allows, in no order.
+func (x *ivf) allRows(p *plan, s *Scratch) []uint32 {
+	return x.rowsOf(p.allowed[:min((x.n+63)/64, len(p.allowed))], 0, p.selected, s)
+}
+
+// rowsOf lists the rows that words of a filter allow, of which the first is word first, in no order. They are so
+// many at most, or some more that there are not.
+func (x *ivf) rowsOf(words []uint64, first, most int, s *Scratch) []uint32 {
+	whole := min(len(words), max(x.n/64-first, 0))
+	s.ivf.found = grown(s.ivf.found, most+64+vec.PickRoom)
+	n := x.kern.PickBits(words[:whole], first, s.ivf.found)
+	for w, set := range words[whole:] { // of the last rows, and past them
+		for ; set != 0; set &= set - 1 {
+			if row := (first+whole+w)<<6 + bits.TrailingZeros64(set); row < x.n {
+				s.ivf.found[n] = uint32(row)
+				n++
+			}
+		}
 	}
 	return s.ivf.found[:n]
 }
@@ -152,20 +225,30 @@ func (x *ivf) coarsest(vector []float32, rows []uint32, s *Scratch) {
 	}
 }
 
-// coarseTop leaves the best of the candidates, which are rows, in s.top.
-func (x *ivf) coarseTop(s *Scratch) {
-	c := &s.ivf.cands
-	c.cut(x.kern)
-	s.top.Reset(c.want)
-	for _, key := range c.keys {
-		s.top.PushKey(key)
-	}
+// Of centres' short codes where rows are put to lists: how large their codes of a byte are at least for these to drive the filter and the
+// lists of rows out of the second cache, and one of how many lists a search reads at most by default: where it reads more, centres are
+// much the same distance away and short codes confuse them. shortRows is how many times the rows make up for that.
+const (
+	shortBytes, shortFew = 1 << 19, 100
+	shortRows            = 1.2
+)
+
+// byShort reports whether lists of allowed rows are compared by short codes of their centres.
+func (x *ivf) byShort() bool {
+	return x.lists.short != nil && len(x.lists.codes.panels) > shortBytes && x.effort*shortFew <= x.lists.n
 }
 
-// listDistances returns the distance of each list.
+// listDistances returns the distance of each list, about.
 func (x *ivf) listDistances(s *Scratch) []float32 {
 	x.roomForLists(s)
 	v := &s.ivf
+	if c := x.lists.short; x.byShort() {
+		quads := vec.FastScanQuads(c.pq.parts)
+		aff := x.forLists(x.tables(c.pq, x.factor(), s), v.length)
+		if x.kern.FastScanBelow(c.blocks, quads, len(c.bias)/vec.FastScanBlock, v.lut, c.bias, nil, aff, math.MaxFloat32, v.rows, v.dist) == x.lists.n {
+			return v.dist[:x.lists.n]
+		}
+	}
 	sums, aff := x.allLists(s)
 	if n := x.kern.SumsBelow(sums, x.lists.codes.bias, aff, math.MaxFloat32, v.rows, v.dist); n == x.lists.n && int(v.rows[n-1]) == n-1 {
 		return v.dist[:n]
@@ -177,27 +260,39 @@ func (x *ivf) listDistances(s *Scratch) []float32 {
 }
 
 // reach returns below which of the values about as many are as are wanted, by a sample: one by lot of each run
-// of them, for rows of several kinds may come by turns.
+// them, for rows of several kinds may come by turns.
 func (v *ivfScratch) reach(kern vec.Kernels, values []float32, want int) float32 {
 	step, l := max(want/rowsSample, 1), lot(1)
 	v.near = v.near[:0]
 	for i := 0; i < len(values); i += step {
 		v.near = append(v.near, vec.Key(values[min(i+l.below(step), len(values)-1)], 0))
 	}
-	at := want*len(v.near)/len(values) + 1
-	if at >= len(v.near) {
+	return v.limitOf(kern, want*len(v.near)/len(values)+1)
+}
+
+// drawnReach returns below which distance so many of the lists that were drawn are, and one more.
+func (v *ivfScratch) drawnReach(kern vec.Kernels, near []float32, drawn []uint16, want int) float32 {
+	v.near = grown(v.near, len(drawn))
+	for i, l := range drawn {
+		v.near[i] = vec.Key(near[l], 0)
+	}
+	return v.limitOf(kern, want+1)
+}
+
+// limitOf returns what so many of the distances of the keys in v.near are below.
+func (v *ivfScratch) limitOf(kern vec.Kernels, n int) float32 {
+	if n >= len(v.near) {
 		return math.MaxFloat32
 	}
-	partition(kern, v.near, at)
-	limit := v.near[0]
-	for _, key := range v.near[:at] {
-		limit = max(limit, key)
-	}
-	return math.Nextafter32(vec.Unkey(limit).Distance, math.MaxFloat32)
+	partition(kern, v.near, n)
+	return math.Nextafter32(vec.Unkey(slices.Max(v.near[:n])).Distance, math.MaxFloat32)
 }
 
 // lot draws numbers that follow no period of rows (a linear congruential generator, by Numerical Recipes).
 type lot uint32
+
+// lotMiddle is from which bit on a number that is drawn has others that are as good as drawn, if few of the upper ones are used.
+const lotMiddle = 12
 
 // below draws one from 0 to n-1.
 func (l *lot) below(n int) int {

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -153,13 +154,54 @@ func TestHowCrowdedListsAre(t *testing.T) {
 		{"one row", filterOf(n, func(row int) bool { return row == 77 }), 1, 1},
 	} {
 		words := c.allowed.Words()
-		all, some := x.mark(words).crowd, x.crowdBySample(words, x.listOf(), &s)
+		of := x.listOf()
+		all, some := x.mark(words).crowd, x.crowdBySample(x.sampleLists(words, of, &s), of, &s)
 		if all < c.least || all > c.most {
 			t.Errorf("%s: crowded %.2f, want %g to %g", c.name, all, c.least, c.most)
 		}
 		if some < 0.5*all || some > 1.6*all {
 			t.Errorf("%s: crowded %.2f by a sample, %.2f by all", c.name, some, all)
 		}
+	}
+}
+
+// TestListsOfAllowedRowsAreComparedByShortCodes where their centres' other codes are large and a search reads few
+// lists: they tell those near the query from the others, and what they confuse is made up for.
+func TestListsOfAllowedRowsAreComparedByShortCodes(t *testing.T) {
+	const dim, n, lists, queries, k = 128, 12_600, 4_200, 40, 10
+	all := groups(rng(98), n+queries, dim, 300)
+	base, asked := all[:n*dim], all[n*dim:]
+	x, f := buildIVFFor(t, KindScaNN, L2, dim, lists, base), newFlat(t, dim, L2, base)
+	x.effort = min(x.effort, lists/shortFew)
+	if !x.byShort() {
+		t.Fatalf("short codes of %d centres are not asked: the others take %d bytes", lists, len(x.lists.codes.panels))
+	}
+	set := filterOf(n, func(row int) bool { return row%3 == 1 })
+	var s, exact Scratch
+	found, missed := 0.0, 0
+	for v := range slices.Chunk(asked, dim) {
+		s.begin(0)
+		x.normalise(v, &s)
+		near := x.listDistances(&s)
+		square := x.kern.Dot(v, v) // is in none of them
+		for l, d := range near {
+			own := x.kern.L2(v, x.lists.vectors[l*dim:][:dim])
+			if math.Abs(float64(d+square-own)) > 0.2*float64(own) {
+				missed++
+			}
+		}
+		q := Query{K: k, Allowed: set}
+		p := x.plan(&q, &s)
+		p.of, p.target, p.marks = x.listOf(), n/30, nil
+		x.fine.prepare(v, &s.fine)
+		x.readAllowed(v, &p, &s)
+		x.refined(v, &p, &s)
+		rows := x.ranked(v, &p, &s)
+		wantSorted(t, rows, set)
+		found += recall(rows, f.Search(v, k, set, &exact))
+	}
+	if found < 0.9*queries || missed > queries*lists/100 {
+		t.Errorf("recall %.3f, %d distances of %d are far off", found/queries, missed, queries*lists)
 	}
 }
 

@@ -21,11 +21,14 @@ type ivfScratch struct {
 	near   []uint64 // keys of lists
 	rows   []uint32 // places of hits in a list
 	dist   []float32
-	lists  []uint32  // nearest first, the first of those in near
-	dots   []float32 // products with their centres
-	found  []uint32  // allowed rows
-	by     []float32 // distances of their lists
-	counts []uint16  // of some of them, by list
+	lists  []uint32        // nearest first, the first of those in near
+	dots   []float32       // products with their centres
+	found  []uint32        // allowed rows
+	by     []float32       // distances of their lists
+	counts []uint16        // of some of them, by list
+	drawn  []uint16        // lists of rows drawn from those allowed
+	within *[maxLists]byte // of each list, whether its rows are compared: 1 or 0
+	kept   []uint32        // allowed rows of such lists
 	order  listOrder
 	masks  []uint32  // of packed codes, where they are read in one go
 	bias   []float32 // of these
@@ -37,8 +40,15 @@ type ivfScratch struct {
 }
 
 func (v *ivfScratch) bytes() int {
-	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*cap(v.counts) +
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*cap(v.kept) +
 		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes() + v.turned.size()
+}
+
+func (v *ivfScratch) withinBytes() int {
+	if v.within == nil {
+		return 0
+	}
+	return len(v.within)
 }
 
 // candidates are the best positions so far by an estimate.
@@ -159,9 +169,9 @@ func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
 	s.ivf.cands.reset(coarseRows(p.k))
 	words := p.allowed[:min((x.n+63)/64, len(p.allowed))]
 	for first := 0; first < len(words) && !s.stopped(); first += scanWords {
-		x.coarsest(vector, x.rowsOf(words[first:min(first+scanWords, len(words))], first, s), s)
+		some := words[first:min(first+scanWords, len(words))]
+		x.coarsest(vector, x.rowsOf(some, first, x.kern.CountBits(some), s), s)
 	}
-	x.coarseTop(s)
 	x.refined(vector, p, s)
 	s.out = s.top.AppendSorted(s.out[:0])
 	return s.out
@@ -171,19 +181,12 @@ func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
 // for k.
 func coarseRows(k int) int { return max(4*k, k+64) }
 
-// coarse pushes rows to s.top by the upper halves of their fine codes.
-func (x *ivf) coarse(vector []float32, ids []uint32, s *Scratch) {
-	s.stats.Distances += len(ids)
-	x.fine.coarse(&x.space, vector, x.scale(vector), ids, s.dist, s)
-	s.top.PushAll(ids, s.dist[:len(ids)])
-}
-
-// refined leaves the best of the rows in s.top there, by all of their fine codes.
+// refined leaves the best of the candidates, which are rows, in s.top, by all of their fine codes.
 func (x *ivf) refined(vector []float32, p *plan, s *Scratch) {
 	scale := x.scale(vector)
-	s.pool = s.top.AppendKeys(s.pool[:0])
 	s.top.Reset(p.k)
-	for keys := s.pool; len(keys) > 0; {
+	s.ivf.cands.cut(x.kern)
+	for keys := s.ivf.cands.keys; len(keys) > 0; {
 		ids := s.ids[:0]
 		for ; len(keys) > 0 && len(ids) < scanChunk; keys = keys[1:] {
 			ids = append(ids, uint32(keys[0]))
@@ -194,10 +197,10 @@ func (x *ivf) refined(vector []float32, p *plan, s *Scratch) {
 	}
 }
 
-// readFew pushes the allowed rows of lists to s.top by the upper halves of their fine
+// readFew adds the allowed rows of lists to the candidates by the upper halves of their fine
 // codes, and returns how many these are.
 func (x *ivf) readFew(vector []float32, p *plan, s *Scratch) (found int) {
-	s.top.Reset(coarseRows(p.k))
+	s.ivf.cands.reset(coarseRows(p.k))
 	ids, look := s.ids[:0], &s.ivf.look
 	look.begin(x, p, s)
 	for i := 0; ; i++ {
@@ -208,7 +211,7 @@ func (x *ivf) readFew(vector []float32, p *plan, s *Scratch) (found int) {
 		first := x.first[s.ivf.lists[i]]
 		for b, mask := range masks {
 			if len(ids) > scanChunk-vec.PanelRows {
-				x.coarse(vector, ids, s)
+				x.coarsest(vector, ids, s)
 				found, ids = found+len(ids), ids[:0]
 			}
 			for ; mask != 0; mask &= mask - 1 {
@@ -221,7 +224,7 @@ func (x *ivf) readFew(vector []float32, p *plan, s *Scratch) (found int) {
 			break
 		}
 	}
-	x.coarse(vector, ids, s)
+	x.coarsest(vector, ids, s)
 	return found + len(ids)
 }
 

@@ -30,6 +30,7 @@ func as[T uint32 | float32 | uint64 | int8 | share](b []byte) []T {
 }
 
 // raw views numbers as bytes.
-func raw[T uint32 | float32](v []T) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+func raw[T uint16 | uint32 | float32](v []T) []byte {
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), int(unsafe.Sizeof(one))*len(v))
 }

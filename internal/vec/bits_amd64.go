@@ -13,3 +13,13 @@ func countBitsAVX512(set *uint64, words int) int
 //
 //go:noescape
 func listBitsAVX512(set *uint64, words int, row uint32, places *byte, out *uint32) int
+
+// pickBitsAVX512 writes row and the place of each bit of so many blocks of 8 words, up to 2^16, to out, and 16 more at most, in no order, and returns how many these are. It needs VBMI2 and CD.
+//
+//go:noescape
+func pickBitsAVX512(set *uint64, blocks int, row uint32, out *uint32) int
+
+// keepListedAMD64 writes those of n rows to out for whose number in list in is 1, not 0, and returns how many these are; -1 if a row is not below most.
+//
+//go:noescape
+func keepListedAMD64(rows *uint32, n int, list *uint16, most uint32, in *byte, out *uint32) int

@@ -103,3 +103,237 @@ again:
 	CMPQ      R11, $0x08
 	JG        again
 	JMP       done
+
+DATA numbersAVX512<>+0(SB)/1, $0x00
+DATA numbersAVX512<>+1(SB)/1, $0x01
+DATA numbersAVX512<>+2(SB)/1, $0x02
+DATA numbersAVX512<>+3(SB)/1, $0x03
+DATA numbersAVX512<>+4(SB)/1, $0x04
+DATA numbersAVX512<>+5(SB)/1, $0x05
+DATA numbersAVX512<>+6(SB)/1, $0x06
+DATA numbersAVX512<>+7(SB)/1, $0x07
+DATA numbersAVX512<>+8(SB)/1, $0x08
+DATA numbersAVX512<>+9(SB)/1, $0x09
+DATA numbersAVX512<>+10(SB)/1, $0x0a
+DATA numbersAVX512<>+11(SB)/1, $0x0b
+DATA numbersAVX512<>+12(SB)/1, $0x0c
+DATA numbersAVX512<>+13(SB)/1, $0x0d
+DATA numbersAVX512<>+14(SB)/1, $0x0e
+DATA numbersAVX512<>+15(SB)/1, $0x0f
+DATA numbersAVX512<>+16(SB)/1, $0x10
+DATA numbersAVX512<>+17(SB)/1, $0x11
+DATA numbersAVX512<>+18(SB)/1, $0x12
+DATA numbersAVX512<>+19(SB)/1, $0x13
+DATA numbersAVX512<>+20(SB)/1, $0x14
+DATA numbersAVX512<>+21(SB)/1, $0x15
+DATA numbersAVX512<>+22(SB)/1, $0x16
+DATA numbersAVX512<>+23(SB)/1, $0x17
+DATA numbersAVX512<>+24(SB)/1, $0x18
+DATA numbersAVX512<>+25(SB)/1, $0x19
+DATA numbersAVX512<>+26(SB)/1, $0x1a
+DATA numbersAVX512<>+27(SB)/1, $0x1b
+DATA numbersAVX512<>+28(SB)/1, $0x1c
+DATA numbersAVX512<>+29(SB)/1, $0x1d
+DATA numbersAVX512<>+30(SB)/1, $0x1e
+DATA numbersAVX512<>+31(SB)/1, $0x1f
+DATA numbersAVX512<>+32(SB)/1, $0x20
+DATA numbersAVX512<>+33(SB)/1, $0x21
+DATA numbersAVX512<>+34(SB)/1, $0x22
+DATA numbersAVX512<>+35(SB)/1, $0x23
+DATA numbersAVX512<>+36(SB)/1, $0x24
+DATA numbersAVX512<>+37(SB)/1, $0x25
+DATA numbersAVX512<>+38(SB)/1, $0x26
+DATA numbersAVX512<>+39(SB)/1, $0x27
+DATA numbersAVX512<>+40(SB)/1, $0x28
+DATA numbersAVX512<>+41(SB)/1, $0x29
+DATA numbersAVX512<>+42(SB)/1, $0x2a
+DATA numbersAVX512<>+43(SB)/1, $0x2b
+DATA numbersAVX512<>+44(SB)/1, $0x2c
+DATA numbersAVX512<>+45(SB)/1, $0x2d
+DATA numbersAVX512<>+46(SB)/1, $0x2e
+DATA numbersAVX512<>+47(SB)/1, $0x2f
+DATA numbersAVX512<>+48(SB)/1, $0x30
+DATA numbersAVX512<>+49(SB)/1, $0x31
+DATA numbersAVX512<>+50(SB)/1, $0x32
+DATA numbersAVX512<>+51(SB)/1, $0x33
+DATA numbersAVX512<>+52(SB)/1, $0x34
+DATA numbersAVX512<>+53(SB)/1, $0x35
+DATA numbersAVX512<>+54(SB)/1, $0x36
+DATA numbersAVX512<>+55(SB)/1, $0x37
+DATA numbersAVX512<>+56(SB)/1, $0x38
+DATA numbersAVX512<>+57(SB)/1, $0x39
+DATA numbersAVX512<>+58(SB)/1, $0x3a
+DATA numbersAVX512<>+59(SB)/1, $0x3b
+DATA numbersAVX512<>+60(SB)/1, $0x3c
+DATA numbersAVX512<>+61(SB)/1, $0x3d
+DATA numbersAVX512<>+62(SB)/1, $0x3e
+DATA numbersAVX512<>+63(SB)/1, $0x3f
+GLOBL numbersAVX512<>(SB), RODATA|NOPTR, $64
+
+// func pickBitsAVX512(set *uint64, blocks int, row uint32, out *uint32) int
+// Requires: AVX, AVX512BW, AVX512CD, AVX512F, AVX512VBMI2, BMI2, POPCNT
+TEXT ·pickBitsAVX512(SB), NOSPLIT, $0-40
+	MOVQ         set+0(FP), AX
+	MOVQ         blocks+8(FP), CX
+	VMOVDQU64    numbersAVX512<>+0(SB), Z0
+	MOVL         row+16(FP), DX
+	MOVQ         out+24(FP), BX
+	MOVQ         BX, SI
+	MOVQ         BX, DI
+	VPXORD       Z1, Z1, Z1
+	MOVL         $0x00004000, R8
+	VPBROADCASTD R8, Z2
+
+block:
+	VMOVDQU64     (AX), Z3
+	VPTESTMB      Z3, Z3, K1
+	KMOVQ         K1, R8
+	TESTQ         R8, R8
+	JZ            next
+	POPCNTQ       R8, R8
+	VPCOMPRESSB.Z Z3, K1, Z3
+	VPCOMPRESSB.Z Z0, K1, Z5
+	MOVQ          DI, R9
+	MOVQ          R8, R10
+	LEAQ          (DI)(R8*4), DI
+
+bytes:
+	VPMOVZXBD X3, Z6
+	VPMOVZXBD X5, Z7
+	VPSLLD    $0x08, Z7, Z7
+	VPADDD    Z1, Z7, Z7
+	VPORD     Z6, Z7, Z7
+	VMOVDQU32 Z7, (R9)
+	SUBQ      $0x10, R10
+	JLE       next
+	ADDQ      $0x40, R9
+	VALIGNQ   $0x02, Z3, Z3, Z3
+	VALIGNQ   $0x02, Z5, Z5, Z5
+	JMP       bytes
+
+next:
+	ADDQ         $0x40, AX
+	VPADDD       Z2, Z1, Z1
+	DECQ         CX
+	JNZ          block
+	VPXORD       Z4, Z4, Z4
+	MOVL         $0x000000ff, R8
+	VPBROADCASTD R8, Z0
+	MOVL         $0xfffffff8, R8
+	VPBROADCASTD R8, Z1
+	ADDL         $0x1f, DX
+	VPBROADCASTD DX, Z2
+
+group:
+	MOVQ  DI, R10
+	SUBQ  SI, R10
+	JZ    done
+	MOVQ  $-1, AX
+	CMPQ  R10, $0x40
+	JGE   whole
+	SHRQ  $0x02, R10
+	BZHIQ R10, AX, AX
+	SHLQ  $0x02, R10
+	JMP   take
+
+whole:
+	MOVQ $0x0000000000000040, R10
+
+take:
+	KMOVW         AX, K1
+	VMOVDQU32     (SI), Z3
+	VPANDD        Z0, Z3, Z5
+	VPSUBD        Z5, Z4, Z7
+	VPANDD        Z7, Z5, Z5
+	VPSRLD        $0x05, Z3, Z6
+	VPXORD        Z5, Z3, Z7
+	VPLZCNTD      Z5, Z5
+	VPANDD        Z1, Z6, Z6
+	VPADDD        Z2, Z6, Z6
+	VPSUBD        Z5, Z6, Z6
+	VMOVDQU32     Z6, K1, (SI)
+	ADDQ          R10, SI
+	VPTESTMD      Z0, Z7, K1, K1
+	VPCOMPRESSD.Z Z7, K1, Z7
+	VMOVDQU32     Z7, (DI)
+	KMOVW         K1, AX
+	POPCNTL       AX, AX
+	LEAQ          (DI)(AX*4), DI
+	JMP           group
+
+done:
+	SUBQ BX, DI
+	SHRQ $0x02, DI
+	MOVQ DI, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func keepListedAMD64(rows *uint32, n int, list *uint16, most uint32, in *byte, out *uint32) int
+TEXT ·keepListedAMD64(SB), NOSPLIT, $0-56
+	MOVQ rows+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ list+16(FP), DX
+	MOVL most+24(FP), BX
+	MOVQ in+32(FP), SI
+	MOVQ out+40(FP), DI
+	MOVQ DI, R8
+
+some:
+	CMPQ    CX, $0x04
+	JL      rest
+	MOVL    (AX), R9
+	CMPL    R9, BX
+	JAE     bad
+	MOVWLZX (DX)(R9*2), R10
+	MOVL    R9, (DI)
+	MOVBLZX (SI)(R10*1), R10
+	LEAQ    (DI)(R10*4), DI
+	MOVL    4(AX), R9
+	CMPL    R9, BX
+	JAE     bad
+	MOVWLZX (DX)(R9*2), R10
+	MOVL    R9, (DI)
+	MOVBLZX (SI)(R10*1), R10
+	LEAQ    (DI)(R10*4), DI
+	MOVL    8(AX), R9
+	CMPL    R9, BX
+	JAE     bad
+	MOVWLZX (DX)(R9*2), R10
+	MOVL    R9, (DI)
+	MOVBLZX (SI)(R10*1), R10
+	LEAQ    (DI)(R10*4), DI
+	MOVL    12(AX), R9
+	CMPL    R9, BX
+	JAE     bad
+	MOVWLZX (DX)(R9*2), R10
+	MOVL    R9, (DI)
+	MOVBLZX (SI)(R10*1), R10
+	LEAQ    (DI)(R10*4), DI
+	ADDQ    $0x10, AX
+	SUBQ    $0x04, CX
+	JMP     some
+
+rest:
+	TESTQ   CX, CX
+	JZ      done
+	MOVL    (AX), R9
+	CMPL    R9, BX
+	JAE     bad
+	MOVWLZX (DX)(R9*2), R10
+	MOVL    R9, (DI)
+	MOVBLZX (SI)(R10*1), R10
+	LEAQ    (DI)(R10*4), DI
+	ADDQ    $0x04, AX
+	DECQ    CX
+	JMP     rest
+
+done:
+	SUBQ R8, DI
+	SHRQ $0x02, DI
+	MOVQ DI, ret+48(FP)
+	RET
+
+bad:
+	MOVQ $-1, DI
+	MOVQ DI, ret+48(FP)
+	RET

@@ -3,6 +3,7 @@ package vec
 import (
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -20,7 +21,7 @@ func checkBits(t *testing.T, k Kernels, set []uint64) {
 	if got := k.CountBits(set); got != len(want) {
 		t.Fatalf("%s: %d bits in %d words, want %d", k.Level(), got, len(set), len(want))
 	}
-	const first = 3
+	checkPicked(t, k, set, want)
 	out := make([]uint32, len(want)+ListRoom+1)
 	out[len(want)+ListRoom] = 99
 	if got := k.ListBits(set, first, out[:len(want)+ListRoom]); got != len(want) {
@@ -32,6 +33,29 @@ func checkBits(t *testing.T, k Kernels, set []uint64) {
 	for i, at := range want {
 		if at += first << 6; out[i] != at {
 			t.Fatalf("%s: place %d is %d, want %d", k.Level(), i, out[i], at)
+		}
+	}
+}
+
+// first is the first word of sets.
+const first = 3
+
+// checkPicked compares what a level picks with the places of a set from word 0 on.
+func checkPicked(t *testing.T, k Kernels, set []uint64, want []uint32) {
+	t.Helper()
+	picked := make([]uint32, len(want)+PickRoom+1)
+	picked[len(want)+PickRoom] = 99
+	if got := k.PickBits(set, first, picked[:len(want)+PickRoom]); got != len(want) {
+		t.Fatalf("%s: %d places picked in %d words, want %d", k.Level(), got, len(set), len(want))
+	}
+	if picked[len(want)+PickRoom] != 99 {
+		t.Fatalf("%s: wrote past the room for what is picked", k.Level())
+	}
+	picked = picked[:len(want)]
+	slices.Sort(picked)
+	for i, at := range want {
+		if at += first << 6; picked[i] != at {
+			t.Fatalf("%s: picked place %d is %d, want %d", k.Level(), i, picked[i], at)
 		}
 	}
 }
@@ -59,6 +83,53 @@ func TestBitsOfASet(t *testing.T) {
 			checkBits(t, k, set)
 		}
 	}
+}
+
+// TestRowsOfSomeListsAreKept, in the order they come in, and none is looked up that has no list.
+func TestRowsOfSomeListsAreKept(t *testing.T) {
+	const n, lists = 3000, 90
+	r := rand.New(rand.NewPCG(6, 7))
+	list, in := make([]uint16, n), new([1 << 16]byte)
+	for i := range list {
+		list[i] = uint16(r.IntN(lists))
+	}
+	for l := range lists {
+		in[l] = byte(r.IntN(2))
+	}
+	for _, k := range levels(t) {
+		for _, count := range []int{0, 1, 3, 4, 5, 400} {
+			rows, want := make([]uint32, count), []uint32{}
+			for i := range rows {
+				rows[i] = uint32(r.IntN(n))
+				if in[list[rows[i]]] == 1 {
+					want = append(want, rows[i])
+				}
+			}
+			if out := make([]uint32, count); !slices.Equal(out[:k.KeepListed(rows, list, in, out)], want) {
+				t.Fatalf("%s: of %d rows others than those of the lists are kept", k.Level(), count)
+			}
+			if !slices.Equal(rows[:k.KeepListed(rows, list, in, rows)], want) {
+				t.Fatalf("%s: of %d rows others are kept in their place", k.Level(), count)
+			}
+		}
+		for what, f := range map[string]func(){
+			"a row that has no list":             func() { k.KeepListed([]uint32{1, 2, 3, 4, n, 5}, list, in, make([]uint32, 6)) },
+			"a row among a few that has none":    func() { k.KeepListed([]uint32{1, n}, list, in, make([]uint32, 6)) },
+			"no lists":                           func() { k.KeepListed([]uint32{0}, nil, in, make([]uint32, 6)) },
+			"too little room":                    func() { k.KeepListed([]uint32{1, 2, 3}, list, in, make([]uint32, 2)) },
+			"too little room for what is picked": func() { k.PickBits([]uint64{7}, 0, make([]uint32, PickRoom+2)) },
+		} {
+			if !panics(f) {
+				t.Errorf("%s: %s is taken", k.Level(), what)
+			}
+		}
+	}
+}
+
+func panics(f func()) (did bool) {
+	defer func() { did = recover() != nil }()
+	f()
+	return false
 }
 
 func FuzzBits(f *testing.F) {
