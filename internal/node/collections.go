@@ -10,6 +10,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/segments"
 )
 
 // Collection returns the collection of a name or alias. What it returns is
