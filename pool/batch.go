@@ -85,17 +85,8 @@ func (b *Batch) Wait(ctx context.Context) error {
 	return unfinished(ctx, names...)
 }
 
-// Errs returns each task's error in its place; a task that has not been
-// answered yet has ErrUnfinished.
-func (b *Batch) Errs() []error {
-	errs := make([]error, len(b.futures))
-	for i := range b.futures {
-		errs[i] = b.Err(i)
-	}
-	return errs
-}
-
-// Err returns the error of task i as Errs does.
+// Err returns the error of task i; one that has not been answered yet has
+// ErrUnfinished.
 func (b *Batch) Err(i int) error {
 	f := &b.futures[i]
 	if f.answered.Load() {

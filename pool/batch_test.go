@@ -75,12 +75,12 @@ func TestRunReturnsWithItsContextAndNamesWhatStillRuns(t *testing.T) {
 	if !strings.Contains(err.Error(), "stubborn") || strings.Contains(err.Error(), "queued") {
 		t.Fatalf("%v must name the task that runs and no other", err)
 	}
-	errs := b.Errs()
+	errs := b.errs()
 	isErr(t, errs[0], ErrUnfinished)
 	isErr(t, errs[1], ErrExpired, context.Canceled)
 	close(pl.free)
 	<-b.Done()
-	if errs := b.Errs(); errs[0] != nil {
+	if errs := b.errs(); errs[0] != nil {
 		t.Fatal(errs[0])
 	}
 }
@@ -94,7 +94,7 @@ func TestRunEndsWithItsContextWhenItsTasksDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-b.Done()
-	for _, err := range b.Errs() {
+	for _, err := range b.errs() {
 		isErr(t, err, context.Canceled)
 	}
 	if err := b.Wait(ctx); err != nil {

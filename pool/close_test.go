@@ -38,7 +38,7 @@ func TestCloseAnswersTheQueuedAndCancelsTheRunning(t *testing.T) {
 	closeInTime(t, p)
 	isErr(t, wait(t, first), ErrClosed, context.Canceled)
 	<-b.Done()
-	for _, err := range b.Errs() {
+	for _, err := range b.errs() {
 		isErr(t, err, ErrClosed)
 	}
 	if s := p.Stats(); s.Cancelled != 2 || s.Failed != 1 {

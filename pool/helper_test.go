@@ -112,3 +112,12 @@ func occupy(t testing.TB, p *Pool) (release func()) {
 		}
 	}
 }
+
+// errs returns each task's error in its place.
+func (b *Batch) errs() []error {
+	errs := make([]error, len(b.futures))
+	for i := range b.futures {
+		errs[i] = b.Err(i)
+	}
+	return errs
+}

@@ -16,5 +16,5 @@ func (p *Pool) Run(ctx context.Context, tasks ...Task) ([]error, error) {
 		return nil, err
 	}
 	err = b.Wait(ctx)
-	return b.Errs(), err
+	return b.errs(), err
 }

@@ -65,9 +65,9 @@ func TestNothingSetGivesDefaultsThatAreValid(t *testing.T) {
 			t.Errorf("%s comes from %q", k.name, o.Source)
 		}
 	}
-	d := Default()
+	d := byDefault()
 	if !reflect.DeepEqual(&d, c) {
-		t.Errorf("Default differs from Load of nothing:\n%+v\n%+v", d, c)
+		t.Errorf("byDefault differs from Load of nothing:\n%+v\n%+v", d, c)
 	}
 }
 
@@ -363,4 +363,11 @@ func TestListenAddressesToDial(t *testing.T) {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}
+}
+
+// byDefault is the configuration that an empty file gives.
+func byDefault() Config {
+	c := raw()
+	c.EnsureDefaults()
+	return c
 }

@@ -61,13 +61,6 @@ var derived = map[string]string{
 // maxFileBytes bounds the YAML file.
 const maxFileBytes = 1 << 20
 
-// Default returns the configuration that an empty file gives.
-func Default() Config {
-	c := raw()
-	c.EnsureDefaults()
-	return c
-}
-
 // raw has the defaults that the tags name and computes none.
 func raw() Config {
 	var c Config

@@ -33,7 +33,7 @@ func TestMoreMemoryThanThereIsIsWarnedOf(t *testing.T) {
 	if len(c.Warnings()) == 0 {
 		t.Error("1024TiB on this machine is not warned of")
 	}
-	if d := Default(); len(d.Warnings()) != 0 {
+	if d := byDefault(); len(d.Warnings()) != 0 {
 		t.Errorf("the defaults are warned of: %q", d.Warnings())
 	}
 }

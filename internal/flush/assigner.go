@@ -65,9 +65,9 @@ type seal struct {
 	at       uint64
 }
 
-// NewAssigner returns an assigner that takes ids from next and regards a segment
+// newAssigner returns an assigner that takes ids from next and regards a segment
 // as full when full says so.
-func NewAssigner(next func(ctx context.Context) (int64, error), full func(rows int, bytes int64) bool) *Assigner {
+func newAssigner(next func(ctx context.Context) (int64, error), full func(rows int, bytes int64) bool) *Assigner {
 	a := &Assigner{ids: next, full: full, now: time.Now}
 	a.mu.terms = map[string]entered{}
 	a.mu.open = map[key]*open{}

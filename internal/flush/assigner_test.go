@@ -23,7 +23,7 @@ func assign(t *testing.T, a *Assigner, rows int) (int64, func()) {
 }
 
 func TestASegmentTakesRowsUntilItIsFull(t *testing.T) {
-	a := NewAssigner(ids(), func(rows int, _ int64) bool { return rows >= 10 })
+	a := newAssigner(ids(), func(rows int, _ int64) bool { return rows >= 10 })
 	for i, want := range []int64{1, 1, 2} {
 		id, done := assign(t, a, 5)
 		done()
@@ -38,7 +38,7 @@ func TestASegmentTakesRowsUntilItIsFull(t *testing.T) {
 
 // TestASealWaitsForAppends: no row may follow the seal of its segment.
 func TestASealWaitsForAppends(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	id, done := assign(t, a, 1)
 	a.Close("v", time.Time{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,7 +58,7 @@ func TestASealWaitsForAppends(t *testing.T) {
 // TestASealedSegmentIsNotAdopted: between the seal's append and its application
 // the growing copy looks open. Taking it on again would lose what is written to it.
 func TestASealedSegmentIsNotAdopted(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	id, done := assign(t, a, 1)
 	done()
 	a.Close("v", time.Time{})
@@ -72,7 +72,7 @@ func TestASealedSegmentIsNotAdopted(t *testing.T) {
 }
 
 func TestAnEarlierRunsSegmentIsContinuedOrSealed(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	if !a.Adopt("v", 1, 100, 7, 0) {
 		t.Fatal("not adopted though the partition has no open segment")
 	}
@@ -86,7 +86,7 @@ func TestAnEarlierRunsSegmentIsContinuedOrSealed(t *testing.T) {
 
 // Rows that nobody has in memory are bounded over all partitions: the largest go first.
 func TestTheLargestAreSealedUntilTheOthersAreFew(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	v := Log{VChannel: "v"}
 	for partition, bytes := range []int64{100, 500, 200, 300} {
 		_, done, err := a.Assign(t.Context(), v, 1, int64(partition+1), 1, bytes)

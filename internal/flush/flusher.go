@@ -75,7 +75,7 @@ func New(o Options) (*Flusher, error) {
 	f.mu.steps = map[string]*step{}
 	f.mu.trims = map[string]*trimming{}
 	f.mu.unstored = map[string]*unstored{}
-	f.assigner = NewAssigner(f.nextID, func(rows int, bytes int64) bool { return rows >= o.SealRows || bytes >= o.SealBytes })
+	f.assigner = newAssigner(f.nextID, func(rows int, bytes int64) bool { return rows >= o.SealRows || bytes >= o.SealBytes })
 	f.group = lifecycle.NewGroup(context.Background(), nil)
 	return f, f.group.Go("flush loop", f.loop)
 }

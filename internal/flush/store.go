@@ -348,16 +348,16 @@ func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, term uint64, bat
 func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
 	ctx, cancel := f.o.step(ctx)
 	defer cancel()
-	lowest, ok, err := LowestCheckpoint(ctx, f.o.Catalog, pchannel)
+	lowest, ok, err := lowestCheckpoint(ctx, f.o.Catalog, pchannel)
 	if err != nil || !ok {
 		return err
 	}
 	return errors.Wrapf(w.Trim(ctx, lowest), "trim %s", pchannel)
 }
 
-// LowestCheckpoint returns the position from which every vchannel on the
+// lowestCheckpoint returns the position from which every vchannel on the
 // pchannel can be rebuilt; ok is false while one of them has no checkpoint yet.
-func LowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest mq.Position, ok bool, err error) {
+func lowestCheckpoint(ctx context.Context, c *catalog.Catalog, pchannel string) (lowest mq.Position, ok bool, err error) {
 	lowest, _, ok, err = Checkpoints(ctx, c, pchannel)
 	if err != nil || !ok {
 		return mq.Position{}, false, err

@@ -193,7 +193,7 @@ func TestTheQueueIsNeededFromTheLowestCheckpoint(t *testing.T) {
 	}
 	lowest := func() (string, bool) {
 		t.Helper()
-		p, ok, err := LowestCheckpoint(t.Context(), c, "p")
+		p, ok, err := lowestCheckpoint(t.Context(), c, "p")
 		must(t, err)
 		return p.ID, ok
 	}
@@ -209,11 +209,11 @@ func TestTheQueueIsNeededFromTheLowestCheckpoint(t *testing.T) {
 	if at, ok := lowest(); !ok || at != "20" {
 		t.Fatalf("%s, %t", at, ok)
 	}
-	if _, ok, err := LowestCheckpoint(t.Context(), c, "other"); ok || err != nil {
+	if _, ok, err := lowestCheckpoint(t.Context(), c, "other"); ok || err != nil {
 		t.Fatalf("%t, %v", ok, err)
 	}
 	commit(names[0], "no position", 40)
-	if _, _, err := LowestCheckpoint(t.Context(), c, "p"); !errclass.Is(err, errclass.Corrupt) {
+	if _, _, err := lowestCheckpoint(t.Context(), c, "p"); !errclass.Is(err, errclass.Corrupt) {
 		t.Fatal(err)
 	}
 }

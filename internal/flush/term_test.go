@@ -9,7 +9,7 @@ import (
 // TestANewTermBeginsAnew: what another owner may have sealed in between takes no
 // rows any more, and a late append of the old term changes nothing.
 func TestANewTermBeginsAnew(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	if !a.Enter(Log{VChannel: "v"}, 1) {
 		t.Fatal("term 1 is refused")
 	}
@@ -37,7 +37,7 @@ func TestANewTermBeginsAnew(t *testing.T) {
 // TestASealIsRememberedWithinItsTerm: entering the term again, as each append and
 // each step of the loop does, forgets nothing.
 func TestASealIsRememberedWithinItsTerm(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	a.Enter(Log{VChannel: "v"}, 1)
 	id, done := assign(t, a, 1)
 	done()
@@ -60,7 +60,7 @@ func TestASealIsRememberedWithinItsTerm(t *testing.T) {
 // segments while somebody seals those of an earlier run. What it adopted then
 // would take rows after its seal.
 func TestASegmentThatIsBeingSealedIsNotAdopted(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	if !a.CloseOne("v", 1, 100) {
 		t.Fatal("an unknown segment needs no seal")
 	}
@@ -84,7 +84,7 @@ func TestASegmentThatIsBeingSealedIsNotAdopted(t *testing.T) {
 
 // TestAnOpenSegmentIsClosedByItself: appends to it are waited for.
 func TestAnOpenSegmentIsClosedByItself(t *testing.T) {
-	a := NewAssigner(ids(), func(int, int64) bool { return false })
+	a := newAssigner(ids(), func(int, int64) bool { return false })
 	id, done := assign(t, a, 1)
 	if !a.CloseOne("v", 1, id) {
 		t.Fatal("an open segment needs no seal")

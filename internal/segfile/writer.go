@@ -173,11 +173,6 @@ func (w *Writer) Sparse(fieldID int64) (Sparse, error) {
 	return sparseOf(v.files[0].mapped[arrayOffset:], v.files[1].mapped[arrayOffset:], v.files[2].mapped[arrayOffset:]), nil
 }
 
-// HasNulls reports whether a vector field that was written has nulls.
-func (w *Writer) HasNulls(fieldID int64) bool {
-	return slices.ContainsFunc(w.vecs, func(v *vectorWriter) bool { return v.field.ID == fieldID && v.nulls > 0 })
-}
-
 // mapped maps the files of a vector field.
 func (w *Writer) mapped(fieldID int64, fits func(schema.Field) bool) (*vectorWriter, error) {
 	if err := w.usable(); err != nil {

@@ -59,9 +59,6 @@ func (t *TopK) Reset(k int) {
 	t.heap = t.heap[:0]
 }
 
-// Widen makes t keep k rows from now on, if that is more than it keeps.
-func (t *TopK) Widen(k int) { t.k = max(t.k, k) }
-
 // Len is the number of rows held.
 func (t *TopK) Len() int { return len(t.heap) }
 

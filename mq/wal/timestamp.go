@@ -24,9 +24,6 @@ func Compose(ms int64, logical uint32) uint64 {
 // Physical returns the milliseconds since 1970 in ts.
 func Physical(ts uint64) int64 { return int64(ts >> logicalBits) }
 
-// Logical returns the logical part of ts.
-func Logical(ts uint64) uint32 { return uint32(ts & logicalMask) }
-
 // FromTime returns the first timestamp of t's millisecond.
 func FromTime(t time.Time) uint64 { return Compose(t.UnixMilli(), 0) }
 
