@@ -27,9 +27,12 @@ func codeFindings(s *source) []finding {
 			add(imp, `imports "log": take a *slog.Logger in Options`)
 		}
 	}
-	for _, d := range s.file.Decls {
-		if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+	for _, f := range s.functions() {
+		if f.Recv == nil && f.Name.Name == "init" {
 			add(f, "has an init function: build it in New and pass it on")
+		}
+		if n := s.length(f); n > maxFunc && !covers("tools", s.dir) { // which write kernels, instruction by instruction
+			add(f, "%s has %d lines, at most %d and aim for %d: a step of it is a function of its own", f.Name.Name, n, maxFunc, aimFunc)
 		}
 	}
 	ast.Inspect(s.file, func(n ast.Node) bool {
@@ -72,11 +75,28 @@ func codeFindings(s *source) []finding {
 // Limits for files that people write.
 const (
 	maxMethods  = 7
+	maxFunc     = 80 // lines, the first and the last counted
+	aimFunc     = 60 // above this a test run with -v says so
 	maxLines    = 700
 	aimLines    = 500 // above this a test run with -v says so
 	invariant   = "invariant:"
 	packageWord = "Package "
 )
+
+// functions are those that are declared in the file, methods too.
+func (s *source) functions() (all []*ast.FuncDecl) {
+	for _, d := range s.file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// length is how many lines a function takes, its comment not counted.
+func (s *source) length(f *ast.FuncDecl) int {
+	return s.fset.Position(f.End()).Line - s.fset.Position(f.Pos()).Line + 1
+}
 
 // importNames maps the names that imports have in a file to their paths, for
 // paths without a domain: those of the standard library.
@@ -130,7 +150,19 @@ func lengthFindings(s *source) []finding {
 	return []finding{s.at(s.file.Package, "%d lines, at most %d: one noun a file", s.lines, maxLines)}
 }
 
-func TestCodeKeepsTheRules(t *testing.T) { report(t, codeFindings) }
+func TestCodeKeepsTheRules(t *testing.T) {
+	report(t, codeFindings)
+	for _, s := range sources(t) {
+		if s.test || s.generated || covers("tools", s.dir) {
+			continue
+		}
+		for _, f := range s.functions() {
+			if n := s.length(f); n > aimFunc && n <= maxFunc {
+				t.Logf("warning: %s: %s has %d lines, aim for %d", s.path, f.Name.Name, n, aimFunc)
+			}
+		}
+	}
+}
 
 func TestFilesAreShort(t *testing.T) {
 	report(t, lengthFindings)
@@ -182,6 +214,10 @@ func TestTheCodeRulesThemselves(t *testing.T) {
 		{"pool/x.go", "func f() { os.Exit(1) }", false},
 		{"cmd/querynode/main.go", "func f() { os.Exit(1) }", true},
 		{"pool/x.go", "var c = context.TODO()", false},
+		{"pool/x.go", "func f() {" + strings.Repeat("\n", maxFunc-1) + "}", true},
+		{"pool/x.go", "func f() {" + strings.Repeat("\n", maxFunc) + "}", false},
+		{"pool/x_test.go", "func f() {" + strings.Repeat("\n", maxFunc) + "}", true},
+		{"tools/avo/x.go", "func f() {" + strings.Repeat("\n", maxFunc) + "}", true},
 		{"pool/x.go", "type i interface { a(); b(); c(); d(); e(); f(); g() }", true},
 		{"pool/x.go", "type i interface { a(); b(); c(); d(); e(); f(); g(); h() }", false},
 	} {
