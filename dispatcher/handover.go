@@ -84,7 +84,7 @@ func (a *actor) near(p, q mq.Position) bool {
 	if a.m.o.ShareWindow < 0 || p.Timestamp == 0 || q.Timestamp == 0 {
 		return false
 	}
-	ms := int64(p.Timestamp>>18) - int64(q.Timestamp>>18)
+	ms := mq.Physical(p.Timestamp) - mq.Physical(q.Timestamp)
 	return max(ms, -ms) <= int64(a.m.o.ShareWindow/time.Millisecond)
 }
 

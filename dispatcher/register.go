@@ -51,7 +51,7 @@ type ConsumerInfo struct {
 
 // Lag is how far something is behind.
 type Lag struct {
-	// MS is now minus the position's physical time (timestamp >> 18); -1 = not known.
+	// MS is now minus the position's physical time; -1 = not known.
 	MS int64
 	// Messages read from the queue and not yet handed on or applied; -1 = not
 	// known, because more of them have not been read yet.
@@ -63,7 +63,7 @@ func lagMS(ts uint64, now time.Time) int64 {
 	if ts == 0 {
 		return -1
 	}
-	return max(0, now.UnixMilli()-int64(ts>>18))
+	return max(0, now.UnixMilli()-mq.Physical(ts))
 }
 
 // register lists every consumer: entered before its reader is opened, removed

@@ -25,6 +25,7 @@ import (
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/pool"
 	"github.com/querynode/querynode/segments"
 )
@@ -112,7 +113,7 @@ func (r *rig) vchannel() string { return r.coll.VChannels[0].Name }
 // tick is a timestamp within the last hour, later than the one before.
 func (r *rig) tick() uint64 {
 	r.ticks++
-	return hybrid(r.now.Add(-10*time.Minute)) + r.ticks
+	return mq.FromTime(r.now.Add(-10*time.Minute)) + r.ticks
 }
 
 // segment stores a sealed segment with the keys and moves the checkpoint behind it.
@@ -198,7 +199,7 @@ func (r *rig) see(ts uint64) (keys []int64) {
 		drop = append(drop, o.ID)
 	}
 	must(r.t, coll.Replace(r.t.Context(), r.vchannel(), load, drop))
-	r.ch.Advance(segments.Position{ID: "x", Timestamp: hybrid(r.now)})
+	r.ch.Advance(segments.Position{ID: "x", Timestamp: mq.FromTime(r.now)})
 	_, err := coll.Query(r.t.Context(), &segments.QueryRequest{Read: segments.Read{ReadTimestamp: ts, OutputFields: []int64{keyField}}},
 		func(b *schema.Batch, _ uint64) error {
 			keys = append(keys, b.Columns[0].Int...)
@@ -388,7 +389,7 @@ func TestWhatIsHiddenAfterTheCheckpointIsNotRewritten(t *testing.T) {
 	r := newRig(t, 0)
 	r.segment(11, 1, 2, 3)
 	want(t, r.see(r.tick()), 1, 2, 3)
-	r.ch.ApplyDeletes(0, &schema.Column{FieldID: keyField, Type: schema.Int64, Int: []int64{1}}, segments.Position{ID: "y", Timestamp: hybrid(r.now) + 1})
+	r.ch.ApplyDeletes(0, &schema.Column{FieldID: keyField, Type: schema.Int64, Int: []int64{1}}, segments.Position{ID: "y", Timestamp: mq.FromTime(r.now) + 1})
 	r.now = r.now.Add(2 * time.Hour)
 	done, err := r.run()
 	must(t, err)

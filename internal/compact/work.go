@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/cockroachdb/errors"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/querynode/querynode/internal/flush"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/segfile"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -115,14 +115,12 @@ func (c *Compactor) horizon(info segments.CollectionInfo) (horizon, expired uint
 		keep = *info.Retention
 	}
 	oldest := c.o.Now().Add(-keep - c.o.ReadSlack)
-	horizon = hybrid(oldest)
+	horizon = mq.FromTime(oldest)
 	if info.TTL > 0 {
-		expired = hybrid(oldest.Add(-info.TTL))
+		expired = mq.FromTime(oldest.Add(-info.TTL))
 	}
 	return horizon, expired
 }
-
-func hybrid(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) << 18 }
 
 // rewrite makes and uploads the segment that takes the place of the inputs; nil
 // if no row is left.

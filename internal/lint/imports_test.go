@@ -25,8 +25,8 @@ var arrows = map[string][]string{
 	"internal/admin":  {"internal/node", "segments", "dispatcher", "pool", "mq/wal", "mq/embedded"},
 	"internal/ingest": {"segments", "mq", "mq/wal", "internal/rowpb", "proto"},
 	"internal/flush":  {"segments", "mq", "mq/wal", "internal/catalog", "internal/objstore", "internal/segfile", "proto"},
-	// A compaction uploads segments as a flush does.
-	"internal/compact": {"segments", "internal/flush", "internal/catalog", "internal/objstore", "internal/segfile"},
+	// A compaction uploads segments as a flush does, and reckons with timestamps.
+	"internal/compact": {"segments", "mq", "internal/flush", "internal/catalog", "internal/objstore", "internal/segfile"},
 	"internal/catalog": {"internal/objstore"},
 
 	"dispatcher":  {"mq"},

@@ -117,4 +117,4 @@ func TestTheClockRunsOverIntoTheNextMillisecond(t *testing.T) {
 	}
 }
 
-func logical(ts uint64) uint32 { return uint32(ts & logicalMask) }
+func logical(ts uint64) uint32 { return uint32(ts & (1<<18 - 1)) }

@@ -3,32 +3,25 @@ package wal
 import (
 	"sync"
 	"time"
+
+	"github.com/querynode/querynode/mq"
 )
 
-// A hybrid timestamp is physical milliseconds since 1970 << 18 | logical. The
-// form is Milvus', so that its clients can read it.
-const (
-	logicalBits = 18
-	logicalMask = 1<<logicalBits - 1
-	// maxTimestamp is in the year 3084. A stored message beyond it is not
-	// believed: following it would use up the timestamps that are left.
-	maxTimestamp = 1<<63 - 1
-)
+// maxTimestamp is in the year 3084. A stored message beyond it is not
+// believed: following it would use up the timestamps that are left.
+const maxTimestamp = 1<<63 - 1
 
-// Compose returns the timestamp for ms milliseconds since 1970 and a logical
-// part, of which the lower 18 bits count. A negative ms counts as 0.
-func Compose(ms int64, logical uint32) uint64 {
-	return uint64(max(ms, 0))<<logicalBits | uint64(logical)&logicalMask
-}
+// Compose is mq.Compose: who writes to a log need not know of the queue.
+func Compose(ms int64, logical uint32) uint64 { return mq.Compose(ms, logical) }
 
-// Physical returns the milliseconds since 1970 in ts.
-func Physical(ts uint64) int64 { return int64(ts >> logicalBits) }
+// Physical is mq.Physical.
+func Physical(ts uint64) int64 { return mq.Physical(ts) }
 
-// FromTime returns the first timestamp of t's millisecond.
-func FromTime(t time.Time) uint64 { return Compose(t.UnixMilli(), 0) }
+// FromTime is mq.FromTime.
+func FromTime(t time.Time) uint64 { return mq.FromTime(t) }
 
-// Time returns the wall time of ts, to the millisecond.
-func Time(ts uint64) time.Time { return time.UnixMilli(Physical(ts)) }
+// Time is mq.Time.
+func Time(ts uint64) time.Time { return mq.Time(ts) }
 
 // Clock gives out strictly increasing timestamps. It follows the wall clock;
 // when that stands or jumps back only the logical part grows, running over into
