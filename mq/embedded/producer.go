@@ -183,10 +183,10 @@ func (p *producer) Close(ctx context.Context) error {
 // giveUp makes running appends return and lets go of the topic.
 func (p *producer) giveUp() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if !p.mu.gaveUp {
 		p.mu.gaveUp = true
 		close(p.abandoned)
 	}
-	p.release()
+	p.mu.Unlock()
+	p.release() // takes the topic's lock
 }
