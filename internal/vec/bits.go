@@ -41,7 +41,8 @@ const PickRoom = 16
 // pickMost is how many words are picked from in one go: what is found in these stays in the first cache.
 const pickMost = 1 << 11
 
-// PickBits is ListBits in no order. It is several times as fast where few bits are set.
+// PickBits is ListBits in no order. Of the time it takes 0.3 to 0.6 where 1 % of the bits are set, 0.55 where 3 % are, and all
+// of it from 10 % on.
 func (k Kernels) PickBits(set []uint64, first int, out []uint32) (n int) {
 	if first < 0 || first+len(set) > 1<<26 {
 		panic(errors.AssertionFailedf("%d words from word %d on", len(set), first))
