@@ -384,6 +384,7 @@ func (a *actor) abandon(p *pump, cause error) {
 // loseReader decides by the error how c goes on. What has been read and not
 // handed out is read again.
 func (a *actor) loseReader(c *consumer, err error) {
+	began := c.opened
 	c.pump, c.opened, c.pending = nil, false, nil
 	c.entry.failed(err)
 	for _, s := range c.subs {
@@ -391,7 +392,9 @@ func (a *actor) loseReader(c *consumer, err error) {
 	}
 	switch class := errclass.Of(err); {
 	case errors.Is(err, mq.ErrTrimmed) || errors.Is(err, mq.ErrAhead):
-		if !c.latest && !c.pos.IsZero() {
+		// The oldest message has no place, but once a reader is open it was there: the next one
+		// would begin behind what is gone.
+		if !c.latest && (!c.pos.IsZero() || began) {
 			a.positionGone(c, err)
 			return
 		}

@@ -193,6 +193,28 @@ func TestTrimmedWhileReaderIsBroken(t *testing.T) {
 	}
 }
 
+// A reader was opened at the oldest message, which is gone before it was read: the next reader
+// would begin behind it, and nobody would know.
+func TestTrimmedBeforeTheFirstMessageIsRead(t *testing.T) {
+	for policy, want := range map[PositionPolicy]State{FailSubscription: Failed, SkipToOldest: Tailing} {
+		inBubble(t, Options{OnPositionGone: policy}, func(w *world) {
+			w.put("p", "a", "a")
+			read := make(chan struct{})
+			w.q.SetHooks(mqtest.Hooks{BeforeNext: func(context.Context, string) error { <-read; return nil }})
+			var a recorder
+			h := w.subscribe("p", "a", mq.Position{}, &a)
+			synctest.Wait()
+			w.must(w.q.Trim(w.ctx, "p", w.put("p", "a")))
+			close(read)
+			time.Sleep(5 * time.Second)
+			w.in(h, want)
+			if n := a.count(); n != 0 && want == Failed || n != 1 && want == Tailing || want == Failed && !errors.Is(h.Err(), mq.ErrTrimmed) {
+				t.Errorf("%d messages under policy %d: %v", n, policy, h.Err())
+			}
+		})
+	}
+}
+
 // A group begins at its earliest place; when that is gone only those fail who need it.
 func TestTrimmedFailsOnlyThoseBeforeIt(t *testing.T) {
 	inBubble(t, Options{MaxCatchUpPerPChannel: 1}, func(w *world) {
