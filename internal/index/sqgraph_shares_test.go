@@ -91,11 +91,12 @@ func before5(tb testing.TB, image []byte) []byte {
 
 func TestGraphsDoAsMuchAsFindsWhatIsWanted(t *testing.T) {
 	const dim, n, queries = 16, 8000, 150
+	const lost = 0.01 + 1.0/queries // one query may miss its cluster
 	base := clustered(rng(97), n+queries, dim)
 	base, vectors := base[:n*dim], base[n*dim:]
 	wants := []int{3, 10, 25}
 	if raceEnabled {
-		vectors, wants = vectors[:50*dim], wants[1:2]
+		wants = wants[1:2]
 	}
 	g, b := buildCodes(t, Cosine, dim, base)
 	opened := reopened(t, b, base)
@@ -109,13 +110,18 @@ func TestGraphsDoAsMuchAsFindsWhatIsWanted(t *testing.T) {
 		for _, wanted := range []float32{0.8, 0.9, 0.95, 0.98} {
 			q := Query{K: k, Recall: wanted}
 			_, ef := opened.(*sqGraph).effort(&q)
-			if _, same := g.effort(&q); ef != same || ef < last || ef >= graphEffort(k, wanted) {
+			if _, same := g.effort(&q); ef != same || ef < last || ef != g.shares.effort(k, float64(wanted)) {
 				t.Errorf("%d rows, recall %v: effort %d, %d before it was opened, %d for less", k, wanted, ef, same, last)
 			}
+			// Which walks are long differs by graph, since workers build it at the same time: where one of the rows that
+			// stood for queries is hard to reach, the most that is wanted takes as much as was guessed.
+			if guess := graphEffort(k, wanted); wanted < 0.95 && ef >= guess {
+				t.Errorf("%d rows, recall %v: effort %d, and %d would be guessed", k, wanted, ef, guess)
+			}
 			last = ef
-			wantRecall(t, opened, f, vectors, q, float64(wanted)-0.01)
+			wantRecall(t, opened, f, vectors, q, float64(wanted)-lost)
 			q.Allowed = half
-			wantRecall(t, opened, f, vectors, q, float64(wanted)-0.02)
+			wantRecall(t, opened, f, vectors, q, float64(wanted)-lost-0.01)
 		}
 	}
 	if opened.Info().Params["recall"] == "" {
