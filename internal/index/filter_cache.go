@@ -57,8 +57,8 @@ func (c *filterCache[T]) find(words []uint64) *T {
 }
 
 // learn has about find out about a filter that was met before and is not known, keeps that and
-// returns it; nil if the filter is new, another was learnt a moment ago or there is no memory
-// for it. What is found out takes so many bytes at most; about also says how many searches
+// returns it; nil if the filter is new, another was learnt a moment ago, there is no memory
+// for it or about was stopped, which then returns nil. What is found out takes so many bytes at most; about also says how many searches
 // more than usual are to pass before the next.
 func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T, pause int)) *T {
 	if c == nil {
@@ -83,6 +83,9 @@ func (c *filterCache[T]) learn(words []uint64, bytes int64, about func() (is *T,
 			}
 		}()
 		is, pause := about()
+		if is == nil {
+			return nil
+		}
 		c.until.Add(uint64(pause))
 		slot := &c.known[(c.turn.Add(1)-1)%uint32(len(c.known))]
 		c.drop(slot)

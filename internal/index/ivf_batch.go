@@ -61,6 +61,7 @@ func (b *batchScratch) bytes() int {
 // every row that a filter allows, if these are few.
 func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i int, rows []Neighbor)) {
 	n := len(vectors) / x.dim
+	s.begin(0)
 	p := x.plan(q, s)
 	if x.bytes == nil || x.kern.Level() != vec.AVX512 || p.k <= 0 {
 		one(x, x.dim, vectors, q, s, found)
@@ -89,7 +90,11 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 			x.compareAllowed(to-from, &p, s)
 		} else {
 			if p.allowed != nil {
-				s.ivf.batch.filter.mark(x, &p)
+				s.ivf.batch.filter.mark(x, &p, s)
+			}
+			if s.stats.Stopped {
+				notFound(from, n, found)
+				return
 			}
 			x.beginBatch(block, &p, s)
 			x.findUses(&p, to-from, s)

@@ -48,7 +48,7 @@ func (x *ivf) crowdOfFilter(p *plan, s *Scratch) float64 {
 	if p.marks != nil {
 		return p.marks.crowd
 	}
-	of := x.listOf()
+	of := x.listOf(s)
 	if of == nil {
 		return crowdAll
 	}

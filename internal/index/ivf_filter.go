@@ -184,14 +184,14 @@ func (x *ivf) gathers(n int, p *plan) bool {
 	return p.allowed != nil && n >= gatherLeast && float64(p.selected) <= gatherMore*float64(p.least*x.n/x.lists.n)
 }
 
-// mark finds the allowed rows of all lists.
-func (f *batchFilter) mark(x *ivf, p *plan) {
+// mark finds the allowed rows of all lists, or of some, if s is stopped.
+func (f *batchFilter) mark(x *ivf, p *plan, s *Scratch) {
 	if f.marks = p.marks; f.marks != nil {
 		return
 	}
 	f.masks, f.own.counts = grown(f.masks, x.numBlocks()), grown(f.own.counts, x.lists.n)
 	f.own.masks, f.marks = f.masks, &f.own
-	x.markLists(f.marks, p.allowed)
+	x.markLists(f.marks, p.allowed, s.stopped)
 }
 
 // useNear notes that a query wants lists near it, by sums for all, as far as a filter needs.

@@ -31,11 +31,13 @@ type marks struct {
 	whole    *whole   // nil: they are too many, or these err too far
 }
 
-// learn returns the marks of a filter that was met before and allows so many rows; nil if it is new.
-func (x *ivf) learn(words []uint64, selected int) *marks {
+// learn returns the marks of a filter that was met before and allows so many rows; nil if it is new, or s is stopped.
+func (x *ivf) learn(words []uint64, selected int, s *Scratch) *marks {
 	return x.marks.learn(words, x.marksBytes(selected), func() (*marks, int) {
-		m := x.mark(words)
+		m := x.mark(words, s.stopped)
 		switch {
+		case m == nil:
+			return nil, 0
 		case m.whole != nil:
 			return m, m.selected / wholeRows
 		case m.packed != nil:
@@ -61,29 +63,38 @@ func (x *ivf) marksBytes(selected int) int64 {
 // packs says whether the codes of so many allowed rows are packed.
 func (x *ivf) packs(selected int) bool { return x.pq != nil && selected*packMost <= x.n }
 
-// mark finds the rows that a filter allows.
-func (x *ivf) mark(words []uint64) *marks {
+// mark finds the rows that a filter allows, nil if it is stopped. That takes up to tens of milliseconds, so stop is asked every few
+// microseconds, and by what takes longest at the end too: what was stopped is not whole.
+func (x *ivf) mark(words []uint64, stop func() bool) *marks {
 	m := &marks{
 		masks: make([]uint32, x.numBlocks()), counts: make([]uint32, x.lists.n),
 	}
-	x.markLists(m, words)
+	if x.markLists(m, words, stop); stop() {
+		return nil
+	}
 	m.crowd = x.crowdOf(m.counts)
 	if x.lists.short != nil {
 		m.centres = x.packCentres(m)
 	}
 	if x.wholes(m.selected) {
-		m.whole = x.packWhole(m)
+		m.whole = x.packWhole(m, stop)
 	}
 	if m.whole == nil && x.packs(m.selected) {
-		m.packed = x.pack(m)
+		m.packed = x.pack(m, stop)
+	}
+	if stop() {
+		return nil
 	}
 	return m
 }
 
-// markLists finds the rows of lists that a filter allows.
-func (x *ivf) markLists(m *marks, words []uint64) {
+// markLists finds the rows of lists that a filter allows, or of some, if it is stopped.
+func (x *ivf) markLists(m *marks, words []uint64, stop func() bool) {
 	m.selected, m.lists = 0, 0
 	for l := range m.counts {
+		if stop() {
+			return
+		}
 		from, to := x.first[l], x.first[l+1]
 		n := x.kern.Allowed(x.ids[from*vec.PanelRows:to*vec.PanelRows], words, m.masks[from:to])
 		m.counts[l] = uint32(n)

@@ -111,7 +111,7 @@ func TestPackedCodesAreThoseOfTheRows(t *testing.T) {
 	base := clustered(rng(53), n, dim)
 	x := buildIVFFor(t, KindScaNN, L2, dim, 60, base)
 	set := filterOf(n, func(row int) bool { return row%9 == 1 })
-	m := x.mark(slices.Clone(set.Words()))
+	m := x.mark(slices.Clone(set.Words()), never)
 	if m.packed == nil || len(m.packed.at) != set.Count() {
 		t.Fatalf("%d rows are allowed, %+v packed", set.Count(), m.packed)
 	}

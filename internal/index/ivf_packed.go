@@ -55,11 +55,14 @@ type packed struct {
 	first []uint32 // list l has rows [first[l], first[l+1])
 }
 
-// pack packs the codes of allowed rows.
-func (x *ivf) pack(m *marks) *packed {
+// pack packs the codes of allowed rows; nil if it is stopped.
+func (x *ivf) pack(m *marks, stop func() bool) *packed {
 	size := x.blockBytes()
 	c := &packed{rowCodes: newRowCodes(m.selected, size), first: make([]uint32, 1, x.lists.n+1)}
 	for l := range x.lists.n {
+		if stop() {
+			return nil
+		}
 		for b := x.first[l]; b < x.first[l+1]; b++ {
 			for mask := m.masks[b]; mask != 0; mask &= mask - 1 {
 				lane, n := bits.TrailingZeros32(mask), len(c.at)

@@ -34,7 +34,7 @@ const (
 	listPacked = 30
 )
 
-// plan decides on the work for a query.
+// plan decides on the work for a query. What it learns meanwhile may take longer than that: then it ends when s is stopped.
 func (x *ivf) plan(q *Query, s *Scratch) plan {
 	p := plan{k: min(q.K, x.n), lists: q.Effort}
 	if p.lists <= 0 && q.Recall > 0 {
@@ -51,7 +51,7 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		} else {
 			selected = min(x.kern.CountBits(p.allowed), x.n)
 			if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
-				p.marks = x.learn(p.allowed, selected)
+				p.marks = x.learn(p.allowed, selected, s)
 			}
 		}
 		p.k = min(p.k, selected)
@@ -100,7 +100,7 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
 	}
 	if !p.whole() && p.byRows(x) {
-		p.of = x.listOf()
+		p.of = x.listOf(s)
 	}
 	return p
 }

@@ -64,9 +64,9 @@ type rowLists struct {
 	making atomic.Bool // a search is, now
 }
 
-// listOf returns the list of each row, nil if another search is making that just now or there
-// is no memory for it.
-func (x *ivf) listOf() *rowList {
+// listOf returns the list of each row, nil if another search is making that just now, there
+// is no memory for it or s is stopped.
+func (x *ivf) listOf(s *Scratch) *rowList {
 	if of := x.listed.of.Load(); of != nil {
 		return of
 	}
@@ -89,6 +89,9 @@ func (x *ivf) listOf() *rowList {
 	}()
 	of := &rowList{list: make([]uint16, x.n), even: x.evenly()}
 	for l := range x.lists.n {
+		if s.stopped() {
+			return nil
+		}
 		for _, row := range x.ids[x.first[l]*vec.PanelRows : x.first[l+1]*vec.PanelRows] {
 			if int(row) < x.n {
 				of.list[row] = uint16(l)

@@ -154,8 +154,8 @@ func TestHowCrowdedListsAre(t *testing.T) {
 		{"one row", filterOf(n, func(row int) bool { return row == 77 }), 1, 1},
 	} {
 		words := c.allowed.Words()
-		of := x.listOf()
-		all, some := x.mark(words).crowd, x.crowdBySample(x.sampleLists(words, of, &s), of, &s)
+		of := x.listOf(new(Scratch))
+		all, some := x.mark(words, never).crowd, x.crowdBySample(x.sampleLists(words, of, &s), of, &s)
 		if all < c.least || all > c.most {
 			t.Errorf("%s: crowded %.2f, want %g to %g", c.name, all, c.least, c.most)
 		}
@@ -192,7 +192,7 @@ func TestListsOfAllowedRowsAreComparedByShortCodes(t *testing.T) {
 		}
 		q := Query{K: k, Allowed: set}
 		p := x.plan(&q, &s)
-		p.of, p.target, p.marks = x.listOf(), n/30, nil
+		p.of, p.target, p.marks = x.listOf(new(Scratch)), n/30, nil
 		x.fine.prepare(v, &s.fine)
 		x.readAllowed(v, &p, &s)
 		x.refined(v, &p, &s)
@@ -212,11 +212,11 @@ func TestTheListsOfRowsAreKeptWithinMemory(t *testing.T) {
 	x := buildIVFFor(t, KindScaNN, L2, dim, lists, base)
 	var a allowance
 	x.LearnWithin(&a)
-	if x.listOf() != nil {
+	if x.listOf(new(Scratch)) != nil {
 		t.Fatal("the list of each row is kept, though there is no memory for it")
 	}
 	a.left.Store(plenty)
-	of := x.listOf()
+	of := x.listOf(new(Scratch))
 	if of == nil || plenty-a.left.Load() != 2*n {
 		t.Fatalf("%d bytes were asked for, want %d", plenty-a.left.Load(), 2*n)
 	}

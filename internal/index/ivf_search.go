@@ -93,7 +93,7 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	}
 	s.begin(0)
 	p := x.plan(q, s)
-	if p.k <= 0 {
+	if p.k <= 0 || s.stats.Stopped {
 		return s.out
 	}
 	if p.few || p.of != nil {

@@ -27,6 +27,8 @@ const (
 	wholeSure = 1.15
 	// wholeTries is how many positions are drawn for one that has a row.
 	wholeTries = 64
+	// wholeAsk is after how many rows, or blocks of them, it is asked whether to stop.
+	wholeAsk = 64
 	// wholeGrid is into how many parts values are divided to look up the nearest point of two.
 	wholeGrid = 32
 )
@@ -46,22 +48,25 @@ func (x *ivf) wholes(selected int) bool {
 		selected <= wholeMost && selected*4*x.bytes.quads <= wholeBytes
 }
 
-// packWhole packs codes of allowed rows as centres have them; nil if these err too far.
-func (x *ivf) packWhole(m *marks) *whole {
+// packWhole packs codes of allowed rows as centres have them; nil if these err too far, or if it is stopped.
+func (x *ivf) packWhole(m *marks, stop func() bool) *whole {
 	w := &whole{rowCodes: newRowCodes(m.selected, x.lists.short.blockBytes())}
-	panels := x.gather(m, &w.rowCodes)
-	x.encodeWhole(w, panels)
-	if !x.proveWhole(w, panels) {
+	panels := x.gather(m, &w.rowCodes, stop)
+	x.encodeWhole(w, panels, stop)
+	if stop() || !x.proveWhole(w, panels, stop) {
 		return nil
 	}
 	return w
 }
 
 // gather puts the codes of a byte of allowed rows together, and their positions in c.
-func (x *ivf) gather(m *marks, c *rowCodes) (panels []byte) {
+func (x *ivf) gather(m *marks, c *rowCodes, stop func() bool) (panels []byte) {
 	size := x.bytes.panelBytes()
 	panels = make([]byte, numPanels(m.selected)*size)
 	for b, mask := range m.masks {
+		if b%wholeAsk == 0 && stop() {
+			return panels
+		}
 		for ; mask != 0; mask &= mask - 1 {
 			lane, n := bits.TrailingZeros32(mask), len(c.at)
 			copyLane(panels[n/vec.PanelRows*size:][:size], n%vec.PanelRows, x.bytes.panels[b*size:][:size], lane)
@@ -73,7 +78,7 @@ func (x *ivf) gather(m *marks, c *rowCodes) (panels []byte) {
 
 // encodeWhole makes codes of what rows in panels stand for. Each value is near enough to the middle of a part of its
 // range that the point nearest to that will do.
-func (x *ivf) encodeWhole(w *whole, panels []byte) {
+func (x *ivf) encodeWhole(w *whole, panels []byte, stop func() bool) {
 	pq, b := x.lists.short.pq, x.bytes
 	size, width := b.panelBytes(), x.lists.short.blockBytes()
 	near, squares := make([]byte, pq.parts*wholeGrid*wholeGrid), make([]float32, pq.parts*pqCodes)
@@ -85,6 +90,9 @@ func (x *ivf) encodeWhole(w *whole, panels []byte) {
 		return b.lo[d] + b.step[d]*(float32(wide*cell)+float32(wide-1)/2)
 	}
 	for p := range pq.parts {
+		if stop() {
+			return
+		}
 		points := pq.points[p*pqDims*pqCodes:][:pqDims*pqCodes]
 		for c := range pqCodes {
 			squares[p*pqCodes+c] = points[c]*points[c] + points[pqCodes+c]*points[pqCodes+c]
@@ -95,6 +103,9 @@ func (x *ivf) encodeWhole(w *whole, panels []byte) {
 	}
 	code := make([]byte, pq.parts)
 	for n := range w.at {
+		if n%wholeAsk == 0 && stop() {
+			return
+		}
 		lane := panels[n/vec.PanelRows*size:][:size][4*(n%vec.PanelRows):]
 		sum := float32(0)
 		for p := range code {
@@ -128,14 +139,14 @@ type wholeProof struct {
 }
 
 // proveWhole finds out how far a search has to go to find the nearest rows, by asking for those of some of the
-// index, and reports whether it is worth it.
-func (x *ivf) proveWhole(w *whole, panels []byte) bool {
+// index, and reports whether it is worth it: it is not if it is stopped.
+func (x *ivf) proveWhole(w *whole, panels []byte, stop func() bool) bool {
 	var s Scratch
 	s.ivf.sums, s.dist = make([]int32, queriesRoom*len(w.bias)), make([]float32, len(w.at))
 	proofs, doubts, l := make([]wholeProof, wholeProofs), make([]float64, 0, wholeProofs*wholeNear), lot(1)
 	for i := range proofs {
 		o := &proofs[i]
-		if !x.proveOne(w, panels, x.positionByLot(&l), o, &s) {
+		if stop() || !x.proveOne(w, panels, x.positionByLot(&l), o, &s) {
 			return false
 		}
 		for _, key := range o.near {

@@ -68,7 +68,7 @@ func TestWholeCodesStandForTheRows(t *testing.T) {
 	const dim, n = 21, 20_000
 	x := buildIVFFor(t, KindScaNN, L2, dim, 600, groups(rng(75), n, dim, 100))
 	set := filterOf(n, func(row int) bool { return row%8 == 5 })
-	w := x.mark(slices.Clone(set.Words())).whole
+	w := x.mark(slices.Clone(set.Words()), never).whole
 	if w == nil {
 		t.Fatal("no whole codes")
 	}
@@ -111,7 +111,7 @@ func TestCodesThatTellNothingAreNotRead(t *testing.T) {
 	x := buildIVFFor(t, KindScaNN, L2, dim, 600, base)
 	set := filterOf(n, func(row int) bool { return row%8 == 5 })
 	clear(x.lists.short.pq.points) // all rows have the same code
-	m := x.mark(slices.Clone(set.Words()))
+	m := x.mark(slices.Clone(set.Words()), never)
 	if m.whole != nil || m.packed == nil {
 		t.Errorf("whole codes: %v, packed: %v", m.whole != nil, m.packed != nil)
 	}

@@ -137,6 +137,109 @@ func TestAnIndexForgetsWhileItIsSearched(t *testing.T) {
 	}
 }
 
+func never() bool { return false }
+
+// hurry stops a search as soon as it takes memory for what it is about to learn.
+type hurry struct {
+	allowance
+	stop  atomic.Bool
+	after atomic.Bool // it is in a hurry
+}
+
+func (h *hurry) Take(bytes int64) bool {
+	if bytes > 0 && h.after.Load() {
+		h.stop.Store(true)
+	}
+	return h.allowance.Take(bytes)
+}
+
+// TestASearchThatIsStoppedWhileItLearnsEnds at once, has learnt nothing and holds no memory: what it learns takes longer than
+// many searches. The next one that has time learns.
+func TestASearchThatIsStoppedWhileItLearnsEnds(t *testing.T) {
+	const dim, n, plenty = 16, 17_000, 1 << 30
+	base := clustered(rng(63), n, dim)
+	graph, _ := buildCodes(t, L2, dim, base)
+	for name, x := range map[string]Learner{"graph": graph, "lists": buildIVFFor(t, KindScaNN, L2, dim, 300, base), "bytes": buildIVFFor(t, KindIVFSQ8, L2, dim, 300, base)} {
+		t.Run(name, func(t *testing.T) {
+			var h hurry
+			h.left.Store(plenty)
+			h.after.Store(true)
+			x.LearnWithin(&h)
+			s, q := Scratch{Stop: &h.stop}, Query{K: 10, Effort: 30, Allowed: filterOf(n, func(row int) bool { return row%5 == 3 })}
+			stopped := 0
+			for range 4 * filtersPause {
+				h.stop.Store(false)
+				x.Search(base[:dim], &q, &s)
+				if s.Stats().Stopped != h.stop.Load() {
+					t.Fatalf("stopped: %v, though it was to be %v", s.Stats().Stopped, h.stop.Load())
+				}
+				if s.Stats().Stopped {
+					stopped++
+				}
+				if sizeOf(x) != 0 || h.left.Load() != plenty {
+					t.Fatalf("%d bytes are kept of what it was stopped in, %d not given back", sizeOf(x), plenty-h.left.Load())
+				}
+			}
+			if stopped < 2 {
+				t.Fatalf("%d searches learnt something", stopped)
+			}
+			calls := 0
+			h.stop.Store(false)
+			for range filtersPause {
+				x.SearchBatch(base[:20*dim], &q, &s, func(int, []Neighbor) { calls++ })
+			}
+			if calls != 20*filtersPause || h.left.Load() != plenty {
+				t.Errorf("%d answers of %d, %d bytes not given back", calls, 20*filtersPause, plenty-h.left.Load())
+			}
+			h.after.Store(false)
+			h.stop.Store(false)
+			for range 4 * filtersPause {
+				if found := x.Search(base[:dim], &q, &s); len(found) != q.K || s.Stats().Stopped {
+					t.Fatalf("%d rows found, stopped: %v", len(found), s.Stats().Stopped)
+				}
+			}
+			if sizeOf(x) == 0 {
+				t.Error("nothing is learnt once there is time")
+			}
+		})
+	}
+}
+
+// TestAFilterIsLearntWholeOrNotAtAll, wherever that is stopped.
+func TestAFilterIsLearntWholeOrNotAtAll(t *testing.T) {
+	const dim, n = 16, 30_000
+	base := clustered(rng(64), n, dim)
+	graph, _ := buildCodes(t, L2, dim, base)
+	x, tight := buildIVFFor(t, KindScaNN, L2, dim, 100, base), buildIVFFor(t, KindScaNN, L2, dim, 600, groups(rng(75), n, dim, 100))
+	filter := func(of int) []uint64 { return filterOf(n, func(row int) bool { return row%of == 1 }).Words() }
+	if a, b := x.mark(filter(12), never), tight.mark(filter(12), never); a.packed == nil || b.whole == nil {
+		t.Fatalf("packed codes: %v, whole ones: %v", a.packed != nil, b.whole != nil)
+	}
+	for name, c := range map[string]struct {
+		learn func(stop func() bool) bool
+		least int
+	}{
+		"rows of lists, in a graph": {func(stop func() bool) bool { return graph.lists.know(graph.kern, filter(3), n, n/3, stop) != nil }, graph.lists.n},
+		"marks":                     {func(stop func() bool) bool { return x.mark(filter(3), stop) != nil }, x.lists.n},
+		"marks and packed codes":    {func(stop func() bool) bool { return x.mark(filter(12), stop) != nil }, 2 * x.lists.n},
+		"marks and whole codes":     {func(stop func() bool) bool { return tight.mark(filter(12), stop) != nil }, tight.lists.n + n/12/wholeAsk + wholeProofs},
+	} {
+		asked := 0
+		if !c.learn(func() bool { asked++; return false }) || asked < c.least {
+			t.Errorf("%s: asked %d times whether to stop, want %d at least", name, asked, c.least)
+		}
+		for _, from := range []int{1, 2, asked / 4, asked / 2, asked * 3 / 4, asked - 41, asked - 2, asked} {
+			late := 0
+			if c.learn(func() bool { late++; return late >= from }) {
+				t.Errorf("%s: learnt though it was stopped when asked for the %dth of %d times", name, from, asked)
+			}
+			if late > from+8 {
+				t.Errorf("%s: asked %d times more after it was stopped", name, late-from)
+			}
+		}
+	}
+}
+
 // TestAFaultWhileAFilterIsLearntKeepsNoMemory.
 func TestAFaultWhileAFilterIsLearntKeepsNoMemory(t *testing.T) {
 	var a allowance

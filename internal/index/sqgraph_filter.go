@@ -46,7 +46,7 @@ func (g *sqGraph) searchWide(vector []float32, sq *sqQuery, k, ef int, q *Query,
 func (g *sqGraph) searchSome(vector []float32, sq *sqQuery, k, ef, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
 	p := g.plan(k, ef, c, known != nil)
 	if p.scan && p.learn {
-		if known = g.learn(allowed, c); known != nil {
+		if known = g.learn(allowed, c, s); known != nil {
 			p = g.plan(k, ef, c, true)
 		}
 	}
@@ -65,7 +65,7 @@ func (g *sqGraph) searchSome(vector []float32, sq *sqQuery, k, ef, c int, allowe
 		}
 	}
 	if known == nil {
-		known = g.learn(allowed, c)
+		known = g.learn(allowed, c, s)
 	}
 	return g.searchLists(vector, sq, k, ef, p.lists, c, allowed, known, s)
 }

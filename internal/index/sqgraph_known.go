@@ -26,12 +26,12 @@ type knownFilter struct {
 }
 
 // learn returns what there is to know about a filter that is not known and allows c
-// rows; nil if it was not met before.
-func (g *sqGraph) learn(words []uint64, c int) *knownFilter {
+// rows; nil if it was not met before, or s is stopped.
+func (g *sqGraph) learn(words []uint64, c int, s *Scratch) *knownFilter {
 	if c < knownLeast {
 		return nil
 	}
-	return g.filters.learn(words, g.lists.knowBytes(c), func() (*knownFilter, int) { return g.lists.know(g.kern, words, g.rows, c), 0 })
+	return g.filters.learn(words, g.lists.knowBytes(c), func() (*knownFilter, int) { return g.lists.know(g.kern, words, g.rows, c, s.stopped), 0 })
 }
 
 // knowBytes is how many bytes that take at most which is known of a filter of c rows.
@@ -39,10 +39,13 @@ func (l *sqLists) knowBytes(c int) int64 {
 	return 4 * int64(l.n+1+c+listChunk+2*min(l.n, c)+len(l.codes.bias))
 }
 
-// know finds the rows of the lists that a filter allows, c of them.
-func (l *sqLists) know(kern vec.Kernels, words []uint64, rows, c int) *knownFilter {
+// know finds the rows of the lists that a filter allows, c of them; nil if it is stopped.
+func (l *sqLists) know(kern vec.Kernels, words []uint64, rows, c int, stop func() bool) *knownFilter {
 	k := &knownFilter{first: make([]uint32, l.n+1), rows: make([]uint32, 0, c+listChunk), bias: slices.Clone(l.codes.bias)}
 	for i := range l.n {
+		if stop() {
+			return nil
+		}
 		links := l.list(uint32(i))
 		for part := range slices.Chunk(links, listChunk) {
 			k.rows = slices.Grow(k.rows, len(part))
