@@ -43,6 +43,40 @@ func TestAFilterThatIsNewAndAllowsFewRowsIsSearchedByRows(t *testing.T) {
 	}
 }
 
+// TestATenthOfTheRowsIsReadByRowsWhereTheyAreAnywhere: a block of a list's codes then has three of them, or four; where they are
+// near one another some blocks have many, and where more are allowed all have. Lists are long here, so that few are read: to put all
+// allowed rows to theirs would take longer.
+func TestATenthOfTheRowsIsReadByRowsWhereTheyAreAnywhere(t *testing.T) {
+	const dim, n, lists, queries = 16, 30000, 60, 60
+	base, asked := clustered(rng(93), n, dim), clustered(rng(94), queries, dim)
+	x, f := buildIVFFor(t, KindScaNN, L2, dim, lists, base), newFlat(t, dim, L2, base)
+	for name, c := range map[string]struct {
+		allowed *bitset.Set
+		byRows  bool
+	}{
+		"a tenth, anywhere":       {filterOf(n, func(row int) bool { return row%10 == 7 }), true},
+		"a sixth, anywhere":       {filterOf(n, func(row int) bool { return row%6 == 5 }), false},
+		"a tenth, around one row": {around(f, n/10), false},
+	} {
+		var s, exact Scratch
+		q, sum := &Query{K: 10, Effort: 4, Allowed: c.allowed}, 0.0
+		for v := range slices.Chunk(asked, dim) {
+			x.marks = newFilterCache[marks](marksKept) // each search meets it for the first time
+			few := x.plan(q, &s).few
+			x.marks = newFilterCache[marks](marksKept)
+			found := x.Search(v, q, &s)
+			wantSorted(t, found, c.allowed)
+			sum += recall(found, f.Search(v, q.K, c.allowed, &exact))
+			if st := s.Stats(); st.Scanned || c.byRows != (st.Hops > 0 && st.Codes == 0) || c.byRows != few {
+				t.Fatalf("%s: %+v", name, st)
+			}
+		}
+		if sum < 0.9*queries {
+			t.Errorf("%s: recall %.3f", name, sum/queries)
+		}
+	}
+}
+
 func TestFiltersAreToldApartByABit(t *testing.T) {
 	c := newFilterCache[marks](1)
 	a, b, short := make([]uint64, 4000), make([]uint64, 4000), make([]uint64, 4000)

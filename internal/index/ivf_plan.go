@@ -98,6 +98,8 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	if p.far = p.crowdTarget(x.crowdOfFilter(&p, s), x); p.far > 0 {
 		p.target = p.far
 		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
+	} else if p.marks == nil && x.fine.exists() && selected*lookSparse <= x.n {
+		p.few = true // a block of codes has four of them at most, mostly
 	}
 	if !p.whole() && p.byRows(x) {
 		p.of = x.listOf(s)
@@ -114,8 +116,10 @@ const (
 	lookDense = 0.9 // part of all rows from which on they are not looked up before
 	lookLess  = 0.7 // part of the rows expected below which more are wanted
 	lookFew   = 24  // one of how many rows is allowed at most for those of lists to be compared one by one
-	lookMany  = 5   // times the candidates worth ranking that are met at least
-	fewMore   = 7   // the same of so few: the lists they lie in are many
+	// lookSparse is the same as lookFew of rows that are anywhere: where they are near one another some blocks have many.
+	lookSparse = 9
+	lookMany   = 5 // times the candidates worth ranking that are met at least
+	fewMore    = 7 // the same of so few: the lists they lie in are many
 )
 
 // look sets how far a search with a filter goes.
