@@ -62,16 +62,22 @@ func buildIVF(ctx context.Context, spec Spec, base []float32, o BuildOptions) (*
 		ctx: ctx, o: o,
 		prog: &progress{tell: o.Progress, total: 3 * n},
 	}
-	for _, step := range []func(lists int) error{b.check, b.shortenRows, b.cluster, b.assign, b.encode, b.refine, b.prove, b.calibrate} {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(lists int) error{b.shortenRows, b.cluster, b.assign, b.encode, b.refine, b.prove} {
 		if err := step(lists); err != nil {
 			return nil, err
 		}
+	}
+	if err := b.calibrate(); err != nil {
+		return nil, err
 	}
 	return b.ivf, nil
 }
 
 // check looks for values that are not finite, and measures the rows.
-func (b *ivfBuilder) check(int) error {
+func (b *ivfBuilder) check() error {
 	if b.metric == Cosine {
 		b.inv = make([]float32, b.n)
 	}

@@ -20,7 +20,7 @@ const (
 
 // calibrate finds out how many lists hold most of the nearest rows of some rows,
 // which stand for queries.
-func (b *ivfBuilder) calibrate(int) error {
+func (b *ivfBuilder) calibrate() error {
 	b.effort = b.lists.n
 	n := min(b.n, calibrateQueries)
 	if n < 2 {

@@ -34,6 +34,18 @@ const (
 	listPacked = 30
 )
 
+// How the lists that hold most of what is near grow; measured on word vectors.
+const (
+	deepMany   = 0.42 // with the rows that are wanted, as a power: many of the nearest lie further apart
+	deepSparse = 0.28 // with the rows there are for one that is allowed: so do the nearest of few
+)
+
+// Of candidates by short codes, ranked at least: more of them promise more than they hold.
+const (
+	rankLeast = 48
+	rankEach  = 8 // for each row wanted
+)
+
 // plan decides on the work for a query. What it learns meanwhile may take longer than that: then it ends when s is stopped.
 func (x *ivf) plan(q *Query, s *Scratch) plan {
 	p := plan{k: min(q.K, x.n), lists: q.Effort}
@@ -45,49 +57,27 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	}
 	selected := x.n
 	if q.Allowed != nil {
-		p.allowed = nonNil(q.Allowed.Words())
-		if p.marks = x.marks.find(p.allowed); p.marks != nil {
-			selected = min(p.marks.selected, x.n)
-		} else {
-			selected = min(x.kern.CountBits(p.allowed), x.n)
-			if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
-				p.marks = x.learn(p.allowed, selected, s)
-			}
-		}
-		p.k = min(p.k, selected)
+		selected = p.allow(q.Allowed.Words(), x, s)
 	}
-	// Many of the nearest, or the nearest of few, lie further apart, so more lists
-	// hold them. The exponents are measured on word vectors.
 	p.doubt = x.doubtOf(p.lists)
-	p.deep = math.Pow(max(float64(p.k)/calibrateK, 1), 0.42)
+	p.deep = math.Pow(max(float64(p.k)/calibrateK, 1), deepMany)
 	many := p.deep * float64(p.lists)
 	p.more = math.Sqrt(float64(p.lists) / float64(max(x.effort, 1)))
 	if q.Effort <= 0 && (q.Recall == 0 || q.Recall >= crowdRecall) {
 		p.more = max(p.more, 1)
 	}
 	p.near = int(math.Ceil(many))
-	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), 0.28)))
+	p.lists = int(math.Ceil(many * math.Pow(float64(x.n)/float64(max(selected, 1)), deepSparse)))
 	p.lists = max(p.lists, 3*p.k*x.n/max(selected, 1)/x.size())
 	p.lists = min(p.lists, x.lists.n)
 	p.rank = x.byteRank(p.k)
 	if x.pq != nil {
-		// Of more lists, more candidates promise more than they hold.
-		least := 48 + 8*p.k
+		least := rankLeast + rankEach*p.k
 		p.short = true
 		p.rank = least + min(p.lists/2, least)
 	}
 	p.enough, p.selected = min((p.k+p.rank)/2, selected), selected
-	ratio := rowRows
-	switch {
-	case x.pq != nil:
-		ratio = rowParts
-	case x.bytes != nil:
-		ratio = rowBytes
-	}
-	if x.fine.exists() && p.allowed != nil {
-		ratio = min(ratio, rowFine)
-	}
-	p.scan = x.n == 0 || selected*ratio <= p.lists*x.size()+x.lists.n
+	p.scan = x.n == 0 || selected*p.rowCost(x) <= p.lists*x.size()+x.lists.n
 	if m := p.marks; m != nil && m.packed != nil && x.fine.exists() {
 		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
 	}
@@ -105,6 +95,37 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		p.of = x.listOf(s)
 	}
 	return p
+}
+
+// allow has only the rows of words found, and returns how many these are. A filter that
+// comes again is known, or learnt here.
+func (p *plan) allow(words []uint64, x *ivf, s *Scratch) (selected int) {
+	p.allowed = nonNil(words)
+	if p.marks = x.marks.find(p.allowed); p.marks != nil {
+		selected = min(p.marks.selected, x.n)
+	} else {
+		selected = min(x.kern.CountBits(p.allowed), x.n)
+		if selected >= marksLeast && float64(selected) < lookDense*float64(x.n) {
+			p.marks = x.learn(p.allowed, selected, s)
+		}
+	}
+	p.k = min(p.k, selected)
+	return selected
+}
+
+// rowCost is how many codes of a list are read in the time of one row, looked at by itself.
+func (p *plan) rowCost(x *ivf) int {
+	cost := rowRows
+	switch {
+	case x.pq != nil:
+		cost = rowParts
+	case x.bytes != nil:
+		cost = rowBytes
+	}
+	if x.fine.exists() && p.allowed != nil {
+		cost = min(cost, rowFine)
+	}
+	return cost
 }
 
 // How a search with a filter goes on where the lists near the query hold fewer

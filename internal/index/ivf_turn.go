@@ -111,12 +111,8 @@ func (b *ivfBuilder) prove(lists int) error {
 			for i := from; i < to; i++ {
 				v := b.vector(uint32(i * b.n / n))
 				s.begin(0)
-				got, near := 0, slices.Clone(b.scanAll(v, &plan{k: turnNear}, &s))
-				for _, f := range b.Search(v, &Query{K: turnNear, Effort: b.lists.n}, &s) {
-					if slices.ContainsFunc(near, func(o Neighbor) bool { return o.Row == f.Row }) {
-						got++
-					}
-				}
+				near := slices.Clone(b.scanAll(v, &plan{k: turnNear}, &s))
+				got := shared(near, b.Search(v, &Query{K: turnNear, Effort: b.lists.n}, &s))
 				mu.Lock()
 				hits, total = hits+got, total+turnNear
 				mu.Unlock()
