@@ -1,6 +1,6 @@
 // Package lifecycle starts and stops things in order and names what is stuck.
 //
-// Group owns goroutines; Stack owns started parts and closes them in reverse
+// Group owns goroutines; Gate lets calls in until it is shut; Stack owns started parts and closes them in reverse
 // order with nested deadlines; Machine holds the state of the node:
 //
 //	Starting ──► Recovering ──► Serving ──► Draining ──► Stopping ──► Stopped

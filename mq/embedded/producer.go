@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq"
 )
 
@@ -19,59 +20,32 @@ type producer struct {
 	term uint64
 	what string
 
+	appends   lifecycle.Gate
 	letGo     atomic.Bool   // not the owner any more by its own doing
 	abandoned chan struct{} // closed when Close gave up waiting for appends
-
-	mu struct {
-		sync.Mutex
-		closed  bool
-		gaveUp  bool
-		unknown bool          // an append's outcome is unknown: the rest is refused
-		running int           // appends inside
-		idle    chan struct{} // closed while running is 0
-	}
+	giveUp    func()        // closes it
 }
 
 func newProducer(q *Queue, t *topic, o mq.ProducerOptions) *producer {
 	p := &producer{q: q, t: t, term: o.Term, what: "producer " + t.name + "/" + o.Name, abandoned: make(chan struct{})}
-	p.mu.idle = make(chan struct{})
-	close(p.mu.idle)
+	p.giveUp = sync.OnceFunc(func() { close(p.abandoned) })
 	return p
 }
 
-func (p *producer) enter() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.closed {
-		return errors.Wrapf(mq.ErrClosed, "append by %s", p.what)
-	}
-	if p.mu.unknown {
-		return errors.Wrapf(mq.ErrUnknownOutcome, "append by %s refused: an earlier one is in doubt", p.what)
-	}
-	if p.mu.running == 0 {
-		p.mu.idle = make(chan struct{})
-	}
-	p.mu.running++
-	return nil
-}
-
+// leave ends an append. After one whose outcome is unknown the rest is refused.
 func (p *producer) leave(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil && errors.Is(err, mq.ErrUnknownOutcome) {
-		p.mu.unknown = true
+	if errors.Is(err, mq.ErrUnknownOutcome) {
+		p.appends.Refuse(errors.Wrap(mq.ErrUnknownOutcome, "refused: an earlier one is in doubt"))
 	}
-	if p.mu.running--; p.mu.running == 0 {
-		close(p.mu.idle)
-	}
+	p.appends.Leave()
 }
 
 // Append implements mq.Producer. When ctx ends while the batch is being synced,
 // it waits up to half a second more for the outcome before it says that it is
 // unknown. An Exhausted error is a full disk or too much waiting to be written.
 func (p *producer) Append(ctx context.Context, msgs ...mq.Message) (at []mq.Position, err error) {
-	if err := p.enter(); err != nil {
-		return nil, err
+	if err := p.appends.Enter(); err != nil {
+		return nil, errors.Wrapf(err, "append by %s", p.what)
 	}
 	defer func() { p.leave(err) }()
 	if err := ctx.Err(); err != nil {
@@ -161,32 +135,15 @@ func (p *producer) release() {
 
 // Close implements mq.Producer.
 func (p *producer) Close(ctx context.Context) error {
-	p.mu.Lock()
-	p.mu.closed = true
-	idle := p.mu.idle
-	p.mu.Unlock()
-	select {
-	case <-idle:
-	default:
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			p.giveUp()
-			return errclass.Wrap(ctx.Err(), errclass.Closed, "close %s: appends are still running", p.what)
-		}
+	p.appends.Shut(mq.ErrClosed)
+	err := p.appends.Wait(ctx)
+	if err != nil {
+		p.giveUp() // appends that run return
 	}
 	p.release()
+	if err != nil {
+		return errclass.Wrap(err, errclass.Closed, "close %s: appends are still running", p.what)
+	}
 	p.q.forget(p)
 	return nil
-}
-
-// giveUp makes running appends return and lets go of the topic.
-func (p *producer) giveUp() {
-	p.mu.Lock()
-	if !p.mu.gaveUp {
-		p.mu.gaveUp = true
-		close(p.abandoned)
-	}
-	p.mu.Unlock()
-	p.release() // takes the topic's lock
 }

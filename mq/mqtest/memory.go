@@ -246,8 +246,6 @@ func (q *Memory) OpenProducer(ctx context.Context, topic string, o mq.ProducerOp
 		o.Name = "producer"
 	}
 	p := &memProducer{q: q, what: "producer " + topic + "/" + o.Name}
-	p.mu.idle = make(chan struct{})
-	close(p.mu.idle)
 	if err := p.take(topic, o.Term); err != nil {
 		return nil, err
 	}

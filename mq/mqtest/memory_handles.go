@@ -2,11 +2,12 @@ package mqtest
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq"
 )
 
@@ -16,13 +17,8 @@ type memProducer struct {
 	what  string
 	topic *memTopic // guarded by Broker.mu like all topics
 
-	mu struct {
-		sync.Mutex
-		closed  bool
-		unknown bool          // an append's outcome is unknown: refuse the rest
-		running int           // appends inside
-		idle    chan struct{} // closed while running is 0
-	}
+	appends lifecycle.Gate
+	closed  atomic.Bool
 }
 
 // take makes p the owner of topic if its term allows.
@@ -47,38 +43,18 @@ func (p *memProducer) letGo() {
 	}
 }
 
-func (p *memProducer) enter() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.closed {
-		return errors.Wrapf(mq.ErrClosed, "append by %s", p.what)
-	}
-	if p.mu.unknown {
-		return errors.Wrapf(mq.ErrUnknownOutcome, "%s refuses: an earlier append is in doubt", p.what)
-	}
-	if p.mu.running == 0 {
-		p.mu.idle = make(chan struct{})
-	}
-	p.mu.running++
-	return nil
-}
-
+// leave ends an append. After one whose outcome is unknown the rest is refused.
 func (p *memProducer) leave(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if errors.Is(err, mq.ErrUnknownOutcome) {
-		p.mu.unknown = true
+		p.appends.Refuse(errors.Wrap(mq.ErrUnknownOutcome, "refused: an earlier one is in doubt"))
 	}
-	p.mu.running--
-	if p.mu.running == 0 {
-		close(p.mu.idle)
-	}
+	p.appends.Leave()
 }
 
 // Append implements mq.Producer.
 func (p *memProducer) Append(ctx context.Context, msgs ...mq.Message) (at []mq.Position, err error) {
-	if err := p.enter(); err != nil {
-		return nil, err
+	if err := p.appends.Enter(); err != nil {
+		return nil, errors.Wrapf(err, "append by %s", p.what)
 	}
 	defer func() { p.leave(err) }()
 	for i, m := range msgs {
@@ -108,15 +84,12 @@ func (p *memProducer) Append(ctx context.Context, msgs ...mq.Message) (at []mq.P
 }
 
 func (p *memProducer) store(msgs []mq.Message) ([]mq.Position, error) {
-	p.mu.Lock()
-	closed := p.mu.closed
-	p.mu.Unlock()
 	b := p.q.Broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := p.topic
 	if t.owner != p {
-		if closed {
+		if p.closed.Load() {
 			return nil, errors.Wrapf(mq.ErrClosed, "append by %s", p.what)
 		}
 		return nil, errors.Wrapf(mq.ErrFenced, "append by %s", p.what)
@@ -137,19 +110,11 @@ func (p *memProducer) store(msgs []mq.Message) ([]mq.Position, error) {
 
 // Close implements mq.Producer.
 func (p *memProducer) Close(ctx context.Context) error {
-	p.mu.Lock()
-	p.mu.closed = true
-	idle := p.mu.idle
-	p.mu.Unlock()
-	var waitErr error
-	select {
-	case <-idle:
-	default:
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			waitErr = errors.Wrapf(ctx.Err(), "close %s: appends still run", p.what)
-		}
+	p.closed.Store(true)
+	p.appends.Shut(mq.ErrClosed)
+	waitErr := p.appends.Wait(ctx)
+	if waitErr != nil {
+		waitErr = errors.Wrapf(waitErr, "close %s: appends still run", p.what)
 	}
 	p.letGo()
 	if h := p.q.hooks().BeforeClose; h != nil {

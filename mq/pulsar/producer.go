@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/mq"
 )
 
@@ -24,16 +25,13 @@ type producer struct {
 	stop      context.CancelFunc // cuts the writer
 	ended     chan struct{}      // closed when the writer has ended
 	abandoned chan struct{}      // closed when Close gave up waiting for appends
+	giveUp    func()             // closes it
 
-	mu struct {
+	appends lifecycle.Gate // refuses when fenced, or when an outcome is unknown
+	mu      struct {
 		sync.Mutex
-		closed  bool
-		gaveUp  bool
-		refuse  error // not nil: fenced, or an outcome is unknown
-		line    []*request
-		bytes   int           // in line
-		running int           // appends inside
-		idle    chan struct{} // closed while running is 0
+		line  []*request
+		bytes int // in line
 	}
 }
 
@@ -66,8 +64,7 @@ func (q *Queue) OpenProducer(ctx context.Context, topic string, o mq.ProducerOpt
 		q: q, topic: topic, what: "producer " + topic + "/" + o.Name,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), abandoned: make(chan struct{}),
 	}
-	p.mu.idle = make(chan struct{})
-	close(p.mu.idle)
+	p.giveUp = sync.OnceFunc(func() { close(p.abandoned) })
 	p.w.q, p.w.name, p.w.term = q, name, o.Term
 	run, stop := context.WithCancel(q.group.Context())
 	p.stop = stop
@@ -87,9 +84,7 @@ func (q *Queue) OpenProducer(ctx context.Context, topic string, o mq.ProducerOpt
 	if err != nil {
 		stop()
 		close(p.ended)
-		p.mu.Lock()
-		p.mu.closed = true
-		p.mu.Unlock()
+		p.appends.Shut(mq.ErrClosed)
 		p.w.closeSender(ctx)
 		q.forget(p)
 		return nil, errors.Wrapf(err, "open producer of %q with term %d", topic, o.Term)
@@ -101,8 +96,8 @@ func (q *Queue) OpenProducer(ctx context.Context, topic string, o mq.ProducerOpt
 // waits up to half a second more for the outcome before it says that it is
 // unknown. An Exhausted error means that too much waits to be sent already.
 func (p *producer) Append(ctx context.Context, msgs ...mq.Message) (at []mq.Position, err error) {
-	if err := p.enter(); err != nil {
-		return nil, err
+	if err := p.appends.Enter(); err != nil {
+		return nil, errors.Wrapf(err, "append by %s", p.what)
 	}
 	defer func() { p.leave(err) }()
 	if err := ctx.Err(); err != nil {
@@ -151,42 +146,24 @@ func (p *producer) request(msgs []mq.Message) (*request, error) {
 	return r, nil
 }
 
-func (p *producer) enter() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.closed {
-		return errors.Wrapf(mq.ErrClosed, "append by %s", p.what)
-	}
-	if p.mu.refuse != nil {
-		return errors.Wrapf(p.mu.refuse, "append by %s refused", p.what)
-	}
-	if p.mu.running == 0 {
-		p.mu.idle = make(chan struct{})
-	}
-	p.mu.running++
-	return nil
-}
-
+// leave ends an append. After one whose outcome is unknown the rest is refused.
 func (p *producer) leave(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if errors.Is(err, mq.ErrUnknownOutcome) {
 		p.q.count.unknown.Add(1)
-		if p.mu.refuse == nil {
-			p.mu.refuse = err
-		}
+		p.refuse(err)
 	}
-	if p.mu.running--; p.mu.running == 0 {
-		close(p.mu.idle)
-	}
+	p.appends.Leave()
 }
+
+// refuse refuses what comes; the first err stays.
+func (p *producer) refuse(err error) { p.appends.Refuse(errors.Wrap(err, "refused")) }
 
 // submit puts r in line.
 func (p *producer) submit(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.refuse != nil {
-		return errors.Wrapf(p.mu.refuse, "append by %s refused", p.what)
+	if err := p.appends.Refused(); err != nil { // under the lock: what end refuses is not put in line after it
+		return errors.Wrapf(err, "append by %s", p.what)
 	}
 	if len(p.mu.line) > 0 && p.mu.bytes+len(r.frames) > p.q.o.MaxPendingBytes {
 		return errclass.New(errclass.Exhausted, "append by %s: %d bytes wait to be sent (limit %d)", p.what, p.mu.bytes, p.q.o.MaxPendingBytes)
@@ -291,9 +268,7 @@ func (p *producer) take() []*request {
 func (p *producer) end(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.refuse == nil {
-		p.mu.refuse = err
-	}
+	p.refuse(err)
 	for _, r := range p.mu.line {
 		r.done <- outcome{err: errors.Wrapf(err, "append by %s: not sent", p.what)}
 	}
@@ -302,20 +277,11 @@ func (p *producer) end(err error) {
 
 // Close implements mq.Producer.
 func (p *producer) Close(ctx context.Context) error {
-	p.mu.Lock()
-	p.mu.closed = true
-	idle := p.mu.idle
-	p.mu.Unlock()
+	p.appends.Shut(mq.ErrClosed)
 	var late error
-	select {
-	case <-idle:
-	default:
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			late = errclass.Wrap(ctx.Err(), errclass.Closed, "close %s: appends are still running", p.what)
-			p.giveUp()
-		}
+	if err := p.appends.Wait(ctx); err != nil {
+		late = errclass.Wrap(err, errclass.Closed, "close %s: appends are still running", p.what)
+		p.giveUp() // they return
 	}
 	p.stop()
 	select {
@@ -330,14 +296,4 @@ func (p *producer) Close(ctx context.Context) error {
 	p.w.closeSender(ctx)
 	p.q.forget(p)
 	return late
-}
-
-// giveUp makes running appends return.
-func (p *producer) giveUp() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.mu.gaveUp {
-		p.mu.gaveUp = true
-		close(p.abandoned)
-	}
 }
