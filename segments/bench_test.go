@@ -135,7 +135,7 @@ func BenchmarkSearchSealed(b *testing.B) {
 	b.Run("collection", func(b *testing.B) { benchSearch(b, c, queries, Read{}) })
 	b.Run("collection, a field", func(b *testing.B) { benchSearch(b, c, queries, Read{OutputFields: []int64{priceField}}) })
 	b.Run("collection, filter of half", func(b *testing.B) {
-		p, err := expr.Compile("price < 50000", c.Info().Schema, nil)
+		p, err := expr.Compile("price < 50000", c.Info().Schema, nil, "")
 		must(b, err)
 		benchSearch(b, c, queries, Read{Plan: p})
 	})
@@ -187,7 +187,7 @@ func BenchmarkScanCosine(b *testing.B) {
 // BenchmarkGetByKey reads one row of 100,000 by its key.
 func BenchmarkGetByKey(b *testing.B) {
 	c := served(b, 1, 100_000, VectorIndex{Type: "FLAT", Metric: index.L2})
-	p, err := expr.Compile("id in [77777]", c.Info().Schema, nil)
+	p, err := expr.Compile("id in [77777]", c.Info().Schema, nil, "")
 	must(b, err)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -200,7 +200,7 @@ func BenchmarkGetByKey(b *testing.B) {
 // BenchmarkFilter is a filter over 100,000 rows without the search.
 func BenchmarkFilter(b *testing.B) {
 	c := served(b, 1, 100_000, VectorIndex{Type: "FLAT", Metric: index.L2})
-	p, err := expr.Compile("price < 50000", c.Info().Schema, nil)
+	p, err := expr.Compile("price < 50000", c.Info().Schema, nil, "")
 	must(b, err)
 	snap := c.Acquire()
 	defer snap.Release()

@@ -76,7 +76,7 @@ func (g *Growing) evaluate(ctx context.Context, m *match, n int, out *bitset.Set
 			return errors.Wrap(err, "filter")
 		}
 		rows := min(chunkRows, n-c*chunkRows)
-		if err := m.plan.EvalUntil(chunkRead{g, c * chunkRows, chunks[c], rows, m}, rows, nil, ctx.Err, &part); err != nil {
+		if err := m.plan.Eval(chunkRead{g, c * chunkRows, chunks[c], rows, m}, rows, nil, ctx.Err, &part); err != nil {
 			return err
 		}
 		copy(out.Words()[c*chunkRows/64:], part.Words())

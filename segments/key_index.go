@@ -193,7 +193,7 @@ func (g *Growing) filterKeys(ctx context.Context, m *match, n int, out *bitset.S
 	}
 	var part bitset.Set
 	if !m.only {
-		if err := m.plan.EvalUntil(gathered{g, m, rows}, len(rows), nil, ctx.Err, &part); err != nil {
+		if err := m.plan.Eval(gathered{g, m, rows}, len(rows), nil, ctx.Err, &part); err != nil {
 			return err
 		}
 	}

@@ -187,7 +187,7 @@ func TestFiltersAreRememberedWhileOthersRead(t *testing.T) {
 // matchOf compiles a filter.
 func matchOf(t *testing.T, filter string, s *schema.Schema) *match {
 	t.Helper()
-	p, err := expr.Compile(filter, s, nil)
+	p, err := expr.Compile(filter, s, nil, "")
 	must(t, err)
 	return newMatch(p, s)
 }

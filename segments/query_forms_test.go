@@ -472,7 +472,7 @@ func TestOrdersAndGroupsTakeMemoryFromTheLedger(t *testing.T) {
 	_, err = r.coll.Query(t.Context(), &groups, none)
 	wantClass(t, err, errclass.Exhausted)
 	few := QueryRequest{GroupBy: []int64{colorField}, Aggregates: []Aggregate{{Func: Count}}}
-	p, err := expr.Compile("id < 5000", r.o.schema, nil)
+	p, err := expr.Compile("id < 5000", r.o.schema, nil, "")
 	must(t, err)
 	few.Plan = p
 	if got := r.table(t, few); len(got) != 4 {

@@ -78,7 +78,7 @@ func TestKeysOutOfOrder(t *testing.T) {
 	// At a time when only some of the keys were there.
 	some := keys[1990:2100]
 	want := slices.Sorted(slices.Values(some[:10])) // the deletes came later
-	p, err := expr.Compile("id in {keys}", r.o.schema, map[string]any{"keys": some})
+	p, err := expr.Compile("id in {keys}", r.o.schema, map[string]any{"keys": some}, "")
 	must(t, err)
 	if got, _ := r.prices(QueryRequest{Read: Read{Plan: p, ReadTimestamp: 1010}}); !slices.Equal(got, want) {
 		t.Errorf("at 1010: %v, want %v", got, want)

@@ -332,7 +332,7 @@ func (r *rig) gone(row modelRow, at uint64) bool {
 
 func (r *rig) plan(filter string) *expr.Plan {
 	r.t.Helper()
-	p, err := expr.Compile(filter, r.coll.Info().Schema, nil)
+	p, err := expr.Compile(filter, r.coll.Info().Schema, nil, "")
 	must(r.t, err)
 	return p
 }

@@ -148,7 +148,7 @@ func (s *Sealed) evaluate(ctx context.Context, m *match, n int, out *bitset.Set)
 			return errors.Wrap(err, "filter")
 		}
 		to := min(from+filterRows, n)
-		if err := m.plan.EvalUntil(rangeColumns{s, m, from, to}, to-from, nil, ctx.Err, &part); err != nil {
+		if err := m.plan.Eval(rangeColumns{s, m, from, to}, to-from, nil, ctx.Err, &part); err != nil {
 			return err
 		}
 		copy(out.Words()[from/64:], part.Words())
@@ -172,7 +172,7 @@ func (s *Sealed) filterRest(ctx context.Context, m *match, rest *expr.Plan, n in
 			continue
 		}
 		part.Reset(to - from)
-		if err := rest.EvalUntil(rangeColumns{s, m, from, to}, to-from, within, ctx.Err, &part); err != nil {
+		if err := rest.Eval(rangeColumns{s, m, from, to}, to-from, within, ctx.Err, &part); err != nil {
 			return err
 		}
 		copy(within, part.Words())
@@ -204,7 +204,7 @@ func (s *Sealed) filterKeys(ctx context.Context, m *match, n int, out *bitset.Se
 		return nil
 	}
 	var part bitset.Set
-	if err := m.plan.EvalUntil(rowColumns{s, m, rows}, len(rows), nil, ctx.Err, &part); err != nil {
+	if err := m.plan.Eval(rowColumns{s, m, rows}, len(rows), nil, ctx.Err, &part); err != nil {
 		return err
 	}
 	for i, r := range rows {

@@ -14,13 +14,6 @@ type Set struct {
 // New returns an empty set over n rows.
 func New(n int) *Set { return &Set{words: make([]uint64, (n+63)/64), n: n} }
 
-// NewFull returns a set that holds all n rows.
-func NewFull(n int) *Set {
-	s := New(n)
-	s.Fill()
-	return s
-}
-
 // Len is the number of rows the set ranges over, not how many it holds.
 func (s *Set) Len() int { return s.n }
 

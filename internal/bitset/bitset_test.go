@@ -45,7 +45,7 @@ func TestAgainstMap(t *testing.T) {
 			}
 		}
 		op := func(name string, f func(*Set), keep func(i int) bool) {
-			c := NewFull(n)
+			c := full(n)
 			c.And(a)
 			f(c)
 			check(name, c, want(keep))
@@ -56,10 +56,17 @@ func TestAgainstMap(t *testing.T) {
 	})
 }
 
+// full holds all of n rows.
+func full(n int) *Set {
+	s := New(n)
+	s.Fill()
+	return s
+}
+
 // TestAndOfAnotherLength: rows beyond the other's end are not in it.
 func TestAndOfAnotherLength(t *testing.T) {
 	for _, n := range []int{1, 64, 70, 130, 300} {
-		s, o := NewFull(130), NewFull(n)
+		s, o := full(130), full(n)
 		s.And(o)
 		if want := min(n, 130); s.Count() != want || s.Len() != 130 {
 			t.Errorf("130 rows and %d: %d of %d, want %d", n, s.Count(), s.Len(), want)

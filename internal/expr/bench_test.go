@@ -73,7 +73,7 @@ func BenchmarkEval(b *testing.B) {
 				var out bitset.Set
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := p.Eval(tab, n, &out); err != nil {
+					if err := p.Eval(tab, n, nil, nil, &out); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -89,7 +89,7 @@ func BenchmarkCompile(b *testing.B) {
 		b.Run(filter[:5], func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Compile(filter, s, nil); err != nil {
+				if _, err := Compile(filter, s, nil, ""); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -108,7 +108,7 @@ func BenchmarkPath(b *testing.B) {
 		var out bitset.Set
 		b.Run("columns/"+filter, func(b *testing.B) {
 			for b.Loop() {
-				if err := p.Eval(tab, n, &out); err != nil {
+				if err := p.Eval(tab, n, nil, nil, &out); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -53,7 +53,7 @@ func TestDataDriven(t *testing.T) {
 
 func story(t *testing.T, cmd, filter string, s *schema.Schema, tab table, n int, vars map[string]any) string {
 	t.Helper()
-	p, err := Compile(filter, s, vars)
+	p, err := Compile(filter, s, vars, "")
 	if err != nil {
 		return explain(t, err, filter)
 	}

@@ -154,22 +154,13 @@ func (s *scratch) release() {
 	}
 }
 
-// Eval sets out to the rows, of the first n of cols, that match. Columns may hold more
-// rows than n, not fewer. Any number of goroutines may evaluate a plan at once. An error is
-// of class Internal: the columns are not those of the plan's schema.
-func (p *Plan) Eval(cols Columns, n int, out *bitset.Set) error {
-	return p.EvalWithin(cols, n, nil, out)
-}
-
-// EvalWithin is Eval for the rows of within only, which has a word for each 64 of
-// the n rows and none beyond them; nil is all rows. within may be the words of out.
-func (p *Plan) EvalWithin(cols Columns, n int, within []uint64, out *bitset.Set) error {
-	return p.EvalUntil(cols, n, within, nil, out)
-}
-
-// EvalUntil is EvalWithin that asks stop now and then whether to go on, each 4,096 rows
-// and 16 KiB of text: an error of it ends the evaluation, which returns it. nil is not asked.
-func (p *Plan) EvalUntil(cols Columns, n int, within []uint64, stop func() error, out *bitset.Set) error {
+// Eval sets out to the rows, of the first n of cols, that match and that within has, which
+// has a word for each 64 of the n rows and none beyond them; nil is all rows, and within may be
+// the words of out. Columns may hold more rows than n, not fewer. Any number of goroutines may
+// evaluate a plan at once. stop is asked now and then whether to go on, each 4,096 rows and
+// 16 KiB of text: an error of it ends the evaluation, which returns it; nil is not asked. Other
+// errors are of class Internal: the columns are not those of the plan's schema.
+func (p *Plan) Eval(cols Columns, n int, within []uint64, stop func() error, out *bitset.Set) error {
 	if within == nil {
 		out.Reset(n)
 	}

@@ -58,7 +58,7 @@ func FuzzValues(f *testing.F) {
 // checkFilter compiles any text over the rows of m; false if it is no filter.
 func checkFilter(t *testing.T, m *model, text string, vars map[string]any) bool {
 	t.Helper()
-	p, err := Compile(text, m.s, vars)
+	p, err := Compile(text, m.s, vars, "")
 	if err != nil {
 		var e *Error
 		if !errors.As(err, &e) || !errclass.Is(err, errclass.Invalid) {

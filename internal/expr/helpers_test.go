@@ -160,7 +160,7 @@ func appendCell(t testing.TB, c *schema.Column, raw json.RawMessage) {
 // mustCompile compiles a filter that has no errors.
 func mustCompile(t testing.TB, s *schema.Schema, filter string, vars map[string]any) *Plan {
 	t.Helper()
-	p, err := Compile(filter, s, vars)
+	p, err := Compile(filter, s, vars, "")
 	if err != nil {
 		t.Fatalf("%s: %v", clip(filter), err)
 	}
@@ -177,7 +177,7 @@ type failer interface {
 func matching(t failer, p *Plan, cols Columns, n int) []uint32 {
 	t.Helper()
 	var out bitset.Set
-	if err := p.Eval(cols, n, &out); err != nil {
+	if err := p.Eval(cols, n, nil, nil, &out); err != nil {
 		t.Fatalf("%s: %v", p, err)
 	}
 	if out.Len() != n {

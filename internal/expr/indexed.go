@@ -21,7 +21,7 @@ type Indexes interface {
 
 // Narrow asks indexes for the rows, of the first n of total that the indexes
 // cover, that can match. It is false, and out undefined, if reading columns costs
-// less. What out holds beyond the truth is for rest to find out, by EvalWithin;
+// less. What out holds beyond the truth is for rest to find out, by Eval within it;
 // rest is nil if out is the result.
 func (p *Plan) Narrow(ix Indexes, n, total int, out *bitset.Set) (rest *Plan, ok bool) {
 	terms := andTerms(p.root)

@@ -94,7 +94,7 @@ func narrowed(t testing.TB, p *Plan, cols Columns, ix Indexes, n, total int) (ro
 		t.Fatalf("%s: the set is over %d rows, want %d", p, out.Len(), n)
 	}
 	if rest != nil {
-		if err := rest.EvalWithin(cols, n, out.Words(), &out); err != nil {
+		if err := rest.Eval(cols, n, out.Words(), nil, &out); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -239,7 +239,7 @@ func BenchmarkMillion(b *testing.B) {
 			best := time.Hour
 			for b.Loop() {
 				began := time.Now()
-				if err := p.Eval(cols, n, &out); err != nil {
+				if err := p.Eval(cols, n, nil, nil, &out); err != nil {
 					b.Fatal(err)
 				}
 				best = min(best, time.Since(began))
@@ -257,7 +257,7 @@ func BenchmarkMillion(b *testing.B) {
 					b.Fatal("no index used")
 				}
 				if rest != nil {
-					if err := rest.EvalWithin(cols, n, out.Words(), &out); err != nil {
+					if err := rest.Eval(cols, n, out.Words(), nil, &out); err != nil {
 						b.Fatal(err)
 					}
 				}

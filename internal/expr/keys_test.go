@@ -25,7 +25,7 @@ func TestKeysOfAFieldOfAnyName(t *testing.T) {
 		if got, ok := p.PrimaryKeys(s.Primary()); !ok || len(got.Int) != 3 || got.Int[0] != 1 || got.Int[2] != 9 || !p.OnlyPrimaryKeys(s.Primary()) {
 			t.Errorf("%s: %+v, %v", name, got, ok)
 		}
-		_, err = Compile(name+" in {keys}", s, map[string]any{"keys": keys.Int})
+		_, err = Compile(name+" in {keys}", s, map[string]any{"keys": keys.Int}, "")
 		if IsWord(name) != (err != nil) {
 			t.Errorf("%s: a word: %v, a filter: %v", name, IsWord(name), err)
 		}
@@ -50,7 +50,7 @@ func TestWhetherAFilterDraws(t *testing.T) {
 		"": false, "id > 1": false, "id > 1 and s in ['a', 'b']": false, "random_sample(0.5)": true, "id > 1 and random_sample(0.5)": true,
 		"(id > 1 or s == 'a') and s != 'b' and random_sample(0.5)": true, "false or (id > 3 and random_sample(0.1))": true,
 	} {
-		p, err := Compile(text, s, nil)
+		p, err := Compile(text, s, nil, "")
 		if err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}

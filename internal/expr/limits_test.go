@@ -17,7 +17,7 @@ import (
 // refused compiles a filter that has to fail with a message that contains want.
 func refused(t *testing.T, s *schema.Schema, filter, want string, vars map[string]any) {
 	t.Helper()
-	_, err := Compile(filter, s, vars)
+	_, err := Compile(filter, s, vars, "")
 	var e *Error
 	if err == nil || !errors.As(err, &e) || !errclass.Is(err, errclass.Invalid) || !strings.Contains(err.Error(), want) {
 		t.Fatalf("%s: got %v, want an *Error of class Invalid with %q", clip(filter), err, want)
@@ -126,11 +126,11 @@ func TestColumnsThatDoNotFitAreAnError(t *testing.T) {
 		short[id] = c.Slice(0, 69)
 	}
 	wrong := table{100: m.cols[105], 105: m.cols[105]}
-	if err := p.Eval(table{}, m.n, &out); !errclass.Is(err, errclass.Retryable) { // dropped meanwhile
+	if err := p.Eval(table{}, m.n, nil, nil, &out); !errclass.Is(err, errclass.Retryable) { // dropped meanwhile
 		t.Fatalf("missing columns: %v", err)
 	}
 	for name, cols := range map[string]table{"short": short, "wrong type": wrong} {
-		if err := p.Eval(cols, m.n, &out); !errclass.Is(err, errclass.Internal) || err == nil {
+		if err := p.Eval(cols, m.n, nil, nil, &out); !errclass.Is(err, errclass.Internal) || err == nil {
 			t.Fatalf("%s columns: %v", name, err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestPlanIsSharedByGoroutines(t *testing.T) {
 		wg.Go(func() {
 			for range 3 {
 				var out bitset.Set
-				if err := p.Eval(m.cols, m.n, &out); err != nil || !slices.Equal(out.AppendTo(nil), want) {
+				if err := p.Eval(m.cols, m.n, nil, nil, &out); err != nil || !slices.Equal(out.AppendTo(nil), want) {
 					t.Errorf("another result (error %v)", err)
 				}
 			}
@@ -174,7 +174,7 @@ func TestEvalDoesNotAllocate(t *testing.T) {
 		p := mustCompile(t, m.s, filter, nil)
 		var out bitset.Set
 		eval := func() {
-			if err := p.Eval(m.cols, m.n, &out); err != nil {
+			if err := p.Eval(m.cols, m.n, nil, nil, &out); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -30,7 +30,7 @@ func TestElementsMeanTheSameHoweverTheyAreRead(t *testing.T) {
 		}
 		field := rapid.SampledFrom([]string{"id", "s", `meta["a"]`}).Draw(t, "field")
 		compile := func(elements []string) (string, error) {
-			p, err := Compile(field+" in ["+strings.Join(elements, ",")+"]", s, map[string]any{"x": int64(7)})
+			p, err := Compile(field+" in ["+strings.Join(elements, ",")+"]", s, map[string]any{"x": int64(7)}, "")
 			if err != nil {
 				return "", err
 			}
@@ -84,7 +84,7 @@ func TestBracketsAloneTakeNoMemory(t *testing.T) {
 	text := `meta["a"] in ` + strings.Repeat("[", MaxDepth) + strings.Repeat(",", MaxTextWithLists/2)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := Compile(text, s, nil); err == nil {
+	if _, err := Compile(text, s, nil, ""); err == nil {
 		t.Fatal("it compiled")
 	}
 	runtime.ReadMemStats(&after)

@@ -244,7 +244,7 @@ var documented = []string{
 func TestDocumentedFiltersCompile(t *testing.T) {
 	s := parseSchema(t, milvusSchema)
 	for _, filter := range documented {
-		p, err := Compile(filter, s, nil)
+		p, err := Compile(filter, s, nil, "")
 		if err != nil {
 			t.Errorf("%s: %v", filter, err)
 			continue
@@ -289,7 +289,7 @@ func TestDocumentedTemplatesCompile(t *testing.T) {
 		`tsz > ISO {x}`:   {"x": int64(1)},
 		`tsz > ISO {y}`:   {"y": "soon"},
 	} {
-		_, err := Compile(filter, s, vars)
+		_, err := Compile(filter, s, vars, "")
 		if err == nil {
 			t.Errorf("%s with %v: no error", filter, vars)
 			continue
@@ -339,7 +339,7 @@ func TestListsOfMixedTypesAsJSON(t *testing.T) {
 		strings.Repeat("[1,", 1000): "256 levels",
 		strconv.Quote(strings.Repeat("a", MaxTextWithLists)): "bytes, at most",
 	} {
-		_, err := Compile(`metadata["x"] in {x}`, s, map[string]any{"x": json.RawMessage(text)})
+		_, err := Compile(`metadata["x"] in {x}`, s, map[string]any{"x": json.RawMessage(text)}, "")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40s: %v, want an error with %q", text, err, want)
 			continue

@@ -375,11 +375,11 @@ func (m *model) check(rt *rapid.T, c term) {
 	if !utf8.ValidString(c.text) {
 		rt.Fatalf("the model wrote %q", c.text)
 	}
-	p, err := Compile(c.text, m.s, nil)
+	p, err := Compile(c.text, m.s, nil, "")
 	if err != nil {
 		rt.Fatalf("%s: %v", c.text, err)
 	}
-	again, err := Compile(p.String(), m.s, nil)
+	again, err := Compile(p.String(), m.s, nil, "")
 	if err != nil || again.String() != p.String() {
 		rt.Fatalf("%s\nin normal form %s\nbecomes %s, %v", c.text, p, again, err)
 	}

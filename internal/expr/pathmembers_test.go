@@ -147,7 +147,7 @@ func BenchmarkElements(b *testing.B) {
 		var out bitset.Set
 		b.Run("documents/"+text, func(b *testing.B) {
 			for b.Loop() {
-				if err := p.Eval(tab, n, &out); err != nil {
+				if err := p.Eval(tab, n, nil, nil, &out); err != nil {
 					b.Fatal(err)
 				}
 			}

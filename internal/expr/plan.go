@@ -23,14 +23,10 @@ type Plan struct {
 // Compile compiles a filter for collections with schema s. Blank text matches
 // all rows. vars are the values of {name} in the text: bool, int64, float64,
 // string, slices of them and []any (int, int32 and float32 are taken too). Plan and
-// vars share nothing afterwards but strings. Errors are of class Invalid and hold an *Error.
-func Compile(text string, s *schema.Schema, vars map[string]any) (*Plan, error) {
-	return CompileIn(text, s, vars, "")
-}
-
-// CompileIn is Compile for a collection with a time zone, an IANA name such as
-// Asia/Shanghai: times in text or vars without an offset are of that. "" = UTC.
-func CompileIn(text string, s *schema.Schema, vars map[string]any, zone string) (*Plan, error) {
+// vars share nothing afterwards but strings. zone is an IANA name such as Asia/Shanghai:
+// times in text or vars without an offset are of that; "" = UTC. Errors are of class
+// Invalid and hold an *Error.
+func Compile(text string, s *schema.Schema, vars map[string]any, zone string) (*Plan, error) {
 	n, err := parse(text, vars, zone)
 	if err != nil {
 		return nil, err

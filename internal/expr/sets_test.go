@@ -132,7 +132,7 @@ func TestElementsOfListsAreReadAlikeAloneOrCalculated(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"a in [1 2]", "a in [1", "a in [1,", "a in [9223372036854775808]", `color in ["a" "b"]`, "a in [1 == 1 and a > 2]", "a in [1 +]"} {
-		if _, err := Compile(bad, s, nil); err == nil {
+		if _, err := Compile(bad, s, nil, ""); err == nil {
 			t.Errorf("%s compiles", bad)
 		}
 	}

@@ -23,7 +23,7 @@ func TestSlips(t *testing.T) {
 		{`s contains "x"`, 3, `like "%x%"`}, {"i \u2265 1", 3, `">="`}, {"i \u2260 1", 3, `"!="`}, {"s == \u201cabc\u201d", 6, "straight"},
 		{"i\u00a0== 1", 2, "plain space"}, {`i > 1;`, 6, "the end"}, {`s == "\q"`, 7, `r"..."`}, {`i = 1`, 3, `"=="`},
 	} {
-		_, err := Compile(c.filter, s, nil)
+		_, err := Compile(c.filter, s, nil, "")
 		var e *Error
 		if !errors.As(err, &e) || e.Column != c.column || !strings.Contains(strings.Join(e.Expected, " "), c.instead) {
 			t.Errorf("%s: %v, want column %d and %s", c.filter, err, c.column, c.instead)

@@ -43,7 +43,7 @@ func TestAFilterEndsWhenItIsTold(t *testing.T) {
 		p := mustCompile(t, s, filter, nil)
 		var out bitset.Set
 		asked, calls := 0, 0
-		err := p.EvalUntil(oneColumn{c}, len(texts), nil, func() error {
+		err := p.Eval(oneColumn{c}, len(texts), nil, func() error {
 			calls++
 			if asked++; asked < 5 {
 				return nil
@@ -53,7 +53,7 @@ func TestAFilterEndsWhenItIsTold(t *testing.T) {
 		if !errors.Is(err, enough) || calls != 5 {
 			t.Errorf("%s: %v, asked %d times", filter, err, calls)
 		}
-		if err := p.Eval(oneColumn{c}, len(texts), &out); err != nil || filter[0] != 'n' && out.Count() != 0 {
+		if err := p.Eval(oneColumn{c}, len(texts), nil, nil, &out); err != nil || filter[0] != 'n' && out.Count() != 0 {
 			t.Errorf("%s: %v afterwards, %d rows", filter, err, out.Count())
 		}
 	}
@@ -68,7 +68,7 @@ func TestRegularExpressionsAreBounded(t *testing.T) {
 	s := &schema.Schema{Version: 1, Fields: []schema.Field{{ID: 100, Name: "t", Type: schema.VarChar, MaxLength: 65535}, {ID: 101, Name: "j", Type: schema.JSON}}}
 	mustCompile(t, s, `t =~ "^[a-z]{1,200}@(x|y)+\\.[a-z]{2,10}$"`, nil)
 	for _, f := range []string{`t =~ "(a?){999}(a?){999}b"`, `j["x"] !~ "(((a?){10}){10}){9}(b{10}){99}"`} {
-		if _, err := Compile(f, s, nil); !errclass.Is(err, errclass.Invalid) || !strings.Contains(err.Error(), "at most 2000") {
+		if _, err := Compile(f, s, nil, ""); !errclass.Is(err, errclass.Invalid) || !strings.Contains(err.Error(), "at most 2000") {
 			t.Errorf("%s: %v", f, err)
 		}
 	}

@@ -30,7 +30,7 @@ func TestTimesWithoutAnOffsetAreOfTheZone(t *testing.T) {
 		{"Mars/Phobos", filter, nil, ""},
 		{"Mars/Phobos", `at == ISO "2025-01-01T00:00:00Z"`, nil, "2025-01-01T00:00:00Z"},
 	} {
-		p, err := CompileIn(c.filter, s, c.vars, c.zone)
+		p, err := Compile(c.filter, s, c.vars, c.zone)
 		if (err != nil) != (c.want == "") {
 			t.Errorf("%s in %q: %v", c.filter, c.zone, err)
 			continue
@@ -42,7 +42,7 @@ func TestTimesWithoutAnOffsetAreOfTheZone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exact, err := Compile(p.String(), s, nil)
+		exact, err := Compile(p.String(), s, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}

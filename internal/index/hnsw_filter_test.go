@@ -63,8 +63,8 @@ func TestFilterOlderThanTheRowsHidesThem(t *testing.T) {
 	insertAll(t, h, n, 2)
 	var s Scratch
 	for q := known; q < n; q += 50 {
-		got := h.Search(base[q*4:][:4], 10, 20, bitset.NewFull(known), &s)
-		if wantSorted(t, got, bitset.NewFull(n)); len(got) != 10 || s.Stats().Scanned {
+		got := h.Search(base[q*4:][:4], 10, 20, allOf(known), &s)
+		if wantSorted(t, got, allOf(n)); len(got) != 10 || s.Stats().Scanned {
 			t.Fatalf("query %d: %d results, %+v", q, len(got), s.Stats())
 		}
 		for _, g := range got {

@@ -95,7 +95,7 @@ func TestImageOfNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := opened.Search([]float32{1, 2, 3}, 5, 5, bitset.NewFull(10), new(Scratch)); len(got) != 0 || opened.Len() != 0 {
+	if got := opened.Search([]float32{1, 2, 3}, 5, 5, allOf(10), new(Scratch)); len(got) != 0 || opened.Len() != 0 {
 		t.Fatal(got)
 	}
 }

@@ -247,7 +247,7 @@ func TestRowWhoseInsertIsNotCompleteIsWalkedButNotReturned(t *testing.T) {
 	for name, search := range map[string]func() []Neighbor{
 		"walk":     func() []Neighbor { return h.Search(q, 8, 8, nil, &s) },
 		"scan":     func() []Neighbor { return h.Search(q, 8, n, nil, &s) },
-		"filtered": func() []Neighbor { return h.Search(q, 8, 8, bitset.NewFull(n), &s) },
+		"filtered": func() []Neighbor { return h.Search(q, 8, 8, allOf(n), &s) },
 		"heaps": func() []Neighbor {
 			h.walkAllowed(q, 1, h.descendTo(q, &s), 8, nil, noBudget, &s)
 			return h.take(8, &s)
@@ -373,14 +373,14 @@ func TestFewRows(t *testing.T) {
 			t.Fatalf("k = 0: %v", got)
 		}
 		// A filter made when there were fewer rows, and one made for more.
-		if got := h.Search(q, 10, 1, bitset.NewFull(n-1), &s); len(got) != n-1 {
+		if got := h.Search(q, 10, 1, allOf(n-1), &s); len(got) != n-1 {
 			t.Fatalf("%d of %d rows allowed: %v", n-1, n, got)
 		}
-		if got := h.Search(q, 10, 1, bitset.NewFull(1000), &s); len(got) != n {
+		if got := h.Search(q, 10, 1, allOf(1000), &s); len(got) != n {
 			t.Fatalf("%d rows, all allowed: %v", n, got)
 		}
 	}
-	if got := newFlat(t, 2, L2, base).Search(q, 10, bitset.NewFull(2), &s); len(got) != 2 {
+	if got := newFlat(t, 2, L2, base).Search(q, 10, allOf(2), &s); len(got) != 2 {
 		t.Fatalf("flat, 2 of 3 rows allowed: %v", got)
 	}
 }

@@ -8,6 +8,13 @@ import (
 	"github.com/querynode/querynode/internal/vec"
 )
 
+// allOf allows all of n rows.
+func allOf(n int) *bitset.Set {
+	s := bitset.New(n)
+	s.Fill()
+	return s
+}
+
 // filterOf has the rows that keep is true for.
 func filterOf(n int, keep func(row int) bool) *bitset.Set {
 	s := bitset.New(n)

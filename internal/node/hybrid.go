@@ -151,7 +151,7 @@ func (r *readable) subSearch(q *Search) (s *segments.SubSearch, nq int, err erro
 		return nil, 0, err
 	}
 	if q.Filter != "" {
-		s.Plan, err = expr.CompileIn(q.Filter, &r.coll.Schema, q.Values, r.coll.Properties[PropertyTimezone])
+		s.Plan, err = expr.Compile(q.Filter, &r.coll.Schema, q.Values, r.coll.Properties[PropertyTimezone])
 	}
 	return s, nq, err
 }

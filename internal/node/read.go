@@ -346,7 +346,7 @@ func (n *Node) read(ctx context.Context, coll *catalog.Collection, q *Select, wi
 	case q.keys != nil:
 		r.Plan, err = expr.CompileKeys(q.keys, &coll.Schema)
 	case q.Filter != "":
-		r.Plan, err = expr.CompileIn(q.Filter, &coll.Schema, q.Values, coll.Properties[PropertyTimezone])
+		r.Plan, err = expr.Compile(q.Filter, &coll.Schema, q.Values, coll.Properties[PropertyTimezone])
 	}
 	if err != nil {
 		return r, nil, err
