@@ -15,11 +15,14 @@ import (
 type PositionPolicy uint8
 
 const (
-	// FailSubscription ends it as Failed with the queue's error. The default:
-	// whoever owns the data must decide how to rebuild it.
+	// FailSubscription ends it as Failed with the queue's error. The default, and
+	// what a node does: whoever owns the data must decide how to rebuild it (there,
+	// by "querynode queue begin-anew"), for rows may be missing that nobody has stored.
 	FailSubscription PositionPolicy = iota
 	// SkipToOldest goes on at the oldest readable message; counted, and reported
-	// by Events.PositionLost. After mq.ErrAhead that is a step backwards.
+	// by Events.PositionLost. After mq.ErrAhead that is a step backwards. For
+	// subscribers that can do without what is lost, such as caches; no key of the
+	// node's configuration sets it.
 	SkipToOldest
 )
 
@@ -31,7 +34,8 @@ type Options struct {
 	Name string
 	// Logger receives what operators must know. nil = discard.
 	Logger *slog.Logger
-	// Events are called for what happens; see Events.
+	// Events are called for what happens; see Events. A node sets none: it reads Stats
+	// and the states of subscriptions, and what an operator must know is logged.
 	Events Events
 	// OnPositionGone is the policy for lost positions. Default FailSubscription.
 	OnPositionGone PositionPolicy

@@ -90,10 +90,10 @@ func TestTimestampParts(t *testing.T) {
 	if Physical(ts) != now.UnixMilli() || logical(ts) != 0 || !Time(ts).Equal(now) {
 		t.Fatalf("%d", ts)
 	}
-	if ts := Compose(5, 7); ts != 5<<18|7 || logical(ts) != 7 {
+	if ts := mq.Compose(5, 7); ts != 5<<18|7 || logical(ts) != 7 {
 		t.Fatalf("%d", ts)
 	}
-	if Compose(-1, 1<<18) != 0 || FromTime(time.Unix(-5, 0)) != 0 {
+	if mq.Compose(-1, 1<<18) != 0 || FromTime(time.Unix(-5, 0)) != 0 {
 		t.Fatal("before 1970 and above 18 bits")
 	}
 }

@@ -39,7 +39,8 @@ type Options struct {
 	// Replay is called in order for each entry after Checkpoint, timeticks and
 	// unknown types included, from one goroutine and with the WAL's context. An
 	// error of class Corrupt, Invalid or NotFound, or a panic, quarantines the
-	// entry; any other error fails the WAL. nil = nothing to rebuild.
+	// entry; any other error fails the WAL. nil = nothing to rebuild: so it is in a node,
+	// which opens with TailOnly. It is for an owner that has nobody else to read its log.
 	Replay func(ctx context.Context, e Entry) error
 	// SaveCheckpoint, when set, is called during the replay after every
 	// CheckpointEvery messages with the position of the last one replayed, so that a

@@ -11,10 +11,7 @@ import (
 // believed: following it would use up the timestamps that are left.
 const maxTimestamp = 1<<63 - 1
 
-// Compose is mq.Compose: who writes to a log need not know of the queue.
-func Compose(ms int64, logical uint32) uint64 { return mq.Compose(ms, logical) }
-
-// Physical is mq.Physical.
+// Physical is mq.Physical: who writes to a log need not know of the queue.
 func Physical(ts uint64) int64 { return mq.Physical(ts) }
 
 // FromTime is mq.FromTime.
