@@ -131,11 +131,8 @@ func parseSpan(text string) (value, string) {
 // month is March 3, or 2. Not ok if the result does not fit.
 func addMonths(micros int64, months int) (int64, bool) {
 	t := time.UnixMicro(micros).UTC().AddDate(0, months, 0)
-	const years = 292_000 // 64 bits of microseconds are a little more on both sides of 1970
-	if y := t.Year(); y < 1970-years || y > 1970+years {
-		return 0, false
-	}
-	return t.UnixMicro(), true
+	to := t.UnixMicro() // of what does not fit it is another time
+	return to, time.UnixMicro(to).Equal(t)
 }
 
 func formatTemporal(v value) string {

@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,25 @@ func TestTimesWithoutAnOffsetAreOfTheZone(t *testing.T) {
 		}
 		if lit := formatTemporal(value{k: kTime, i: want.UnixMicro()}); !strings.Contains(p.String(), lit) {
 			t.Errorf("%s in %q is %s, want %s", c.filter, c.zone, p, lit)
+		}
+	}
+}
+
+// TestMonthsReachTheEndsOfTime: a month more or less than a time has a result whenever 64 bits of
+// microseconds hold it.
+func TestMonthsReachTheEndsOfTime(t *testing.T) {
+	for _, c := range []struct {
+		micros int64
+		months int
+		fits   bool
+	}{
+		{math.MaxInt64, -1, true}, {math.MaxInt64, 0, true}, {math.MaxInt64, 1, false}, {math.MaxInt64, maxMonths, false}, {math.MaxInt64, -maxMonths, false},
+		{math.MinInt64, 1, true}, {math.MinInt64, 0, true}, {math.MinInt64, -1, false}, {math.MinInt64, -maxMonths, false}, {math.MinInt64, maxMonths, false},
+		{0, 290_000 * 12, true}, {0, -290_000 * 12, true}, {0, 300_000 * 12, false},
+	} {
+		to, ok := addMonths(c.micros, c.months)
+		if ok != c.fits || ok && (to > c.micros) != (c.months > 0) && c.months != 0 {
+			t.Errorf("%d months from %d are %d, %v, want %v", c.months, c.micros, to, ok, c.fits)
 		}
 	}
 }
