@@ -11,10 +11,10 @@ import (
 // (Rutishauser, "Simultaneous iteration method for symmetric matrices", 1970) on
 // the covariance; it need not converge, since a tail is told by its length and
 // nothing is wrong with a basis that is not the very best.
-func (c *coder) directions(ctx context.Context, rows []float32, workers int) ([]float32, error) {
+func (c *coder) directions(ctx context.Context, rows sampled, workers int) ([]float32, error) {
 	rounds := turns
 	if c.dim > longTurn {
-		rows, rounds = sample(rows, c.dim, longRows), longTurns
+		rows, rounds = rows.some(longRows), longTurns
 	}
 	cov, err := c.covariance(ctx, rows, workers)
 	if err != nil {
@@ -43,16 +43,19 @@ func (c *coder) directions(ctx context.Context, rows []float32, workers int) ([]
 	return basis, nil
 }
 
+// covarianceRows is how many rows are multiplied at a time: a piece of all columns fits the second-level cache.
+const covarianceRows = 512
+
 // covariance returns the products of all pairs of values, summed over the rows.
-func (c *coder) covariance(ctx context.Context, rows []float32, workers int) ([]float32, error) {
-	const chunk = 512 // rows: a piece of all columns fits the second-level cache
-	n, w := len(rows)/c.dim, &coded{flat: make([]float32, c.dim)}
+func (c *coder) covariance(ctx context.Context, rows sampled, workers int) ([]float32, error) {
+	const chunk = covarianceRows
+	n, w := rows.len(), &coded{flat: make([]float32, c.dim)}
 	cov := make([]float32, c.dim*c.dim)
 	columns := make([]float32, c.dim*chunk)
 	for first := 0; first < n; first += chunk {
 		clear(columns)
 		for i := range min(chunk, n-first) {
-			c.centre(rows[(first+i)*c.dim:(first+i+1)*c.dim], w)
+			c.centre(rows.at(first+i), w)
 			for d, x := range w.flat {
 				columns[d*chunk+i] = x
 			}

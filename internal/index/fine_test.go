@@ -22,7 +22,7 @@ func fineOf(tb testing.TB, m Metric, dim int, base []float32) (*space, fine) {
 		}
 	}
 	c := &coder{kern: sp.kern, metric: m, dim: dim, head: dim, wide: dim, stride: vec.SQ8Stride(dim), mean: make([]float32, dim)}
-	c.findMean(base)
+	c.findMean(sampled{base: base, dim: dim})
 	bits := fineBits(dim)
 	f := newFine(sp, c.mean, bits, make([]byte, rows*fineStride(dim, bits)))
 	if !f.exists() {

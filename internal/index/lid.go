@@ -19,11 +19,7 @@ const lidNear, lidValues = 20, 1 << 25
 func localDimension(k vec.Kernels, base []float32, dim int, m Metric) float64 {
 	rows := sample(base, dim, min(trainRows, lidValues/dim))
 	c := &coder{kern: k, metric: L2, dim: dim}
-	if m == Cosine {
-		for v := range slices.Chunk(rows, dim) {
-			k.Normalize(v, v)
-		}
-	}
+	rows.unit = m == Cosine
 	var top vec.TopK
 	var all []float64
 	for _, known := range c.nearest(rows) {

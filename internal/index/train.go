@@ -1,11 +1,9 @@
 package index
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/cockroachdb/errors"
@@ -48,39 +46,22 @@ func tooLarge(dim, stride int) bool {
 	return 5*(fineStride(dim, fineBits(dim))+stride+usualLinks) > 3*(4*dim+usualLinks+100)
 }
 
-// sample returns about n rows of base, spread evenly, in one piece.
-func sample(base []float32, dim, n int) []float32 {
-	rows := len(base) / dim
-	n = min(n, rows)
-	out := make([]float32, 0, n*dim)
-	pickRows(rows, n, func(row int) { out = append(out, base[row*dim:(row+1)*dim]...) })
-	return out
-}
-
-// appendLongest appends the n longest rows of base to rows, in order of their number.
-func appendLongest(rows []float32, k vec.Kernels, base []float32, dim, n int) []float32 {
+// sampleLong is sample with the longest rows of base besides, in order of their number.
+func sampleLong(k vec.Kernels, base []float32, dim, n, longest int) sampled {
+	s := sampled{base: base, dim: dim}
+	pickRows(len(base)/dim, min(n, len(base)/dim), func(row int) { s.rows = append(s.rows, uint32(row)) })
 	var top vec.TopK
-	top.Reset(n)
+	top.Reset(longest)
 	for row := range len(base) / dim {
 		v := base[row*dim:][:dim]
 		top.Push(uint32(row), -k.Dot(v, v))
 	}
-	longest := top.AppendSorted(nil)
-	slices.SortFunc(longest, func(a, b vec.Neighbor) int { return cmp.Compare(a.Row, b.Row) })
-	for _, x := range longest {
-		rows = append(rows, base[int(x.Row)*dim:][:dim]...)
+	first := len(s.rows)
+	for _, x := range top.AppendSorted(nil) {
+		s.rows = append(s.rows, x.Row)
 	}
-	return rows
-}
-
-// pickRows takes n of the first rows, as many or fewer, one by lot of each run of them: no row
-// twice, and not those of one kind only where rows of several come by turns.
-func pickRows(rows, n int, take func(row int)) {
-	r := rand.New(rand.NewPCG(4, uint64(rows)))
-	for i := range int64(n) {
-		from, to := i*int64(rows)/int64(n), (i+1)*int64(rows)/int64(n)
-		take(int(from + r.Int64N(max(to-from, 1))))
-	}
+	slices.Sort(s.rows[first:])
+	return s.inOnePiece()
 }
 
 // trained is what a training found.
@@ -99,10 +80,12 @@ func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildO
 	}
 	rows := sample(base, dim, trainRows)
 	if m == IP {
-		rows = appendLongest(rows, *o.Kernels, base, dim, trainLongest)
+		rows = sampleLong(*o.Kernels, base, dim, trainRows, trainLongest)
 	}
-	if i := notFinite(rows); i >= 0 {
-		return t, errclass.New(errclass.Invalid, "build index: a value is not finite")
+	for v := range rows.all() {
+		if notFinite(v) >= 0 {
+			return t, errclass.New(errclass.Invalid, "build index: a value is not finite")
+		}
 	}
 	full := &coder{kern: *o.Kernels, metric: m, dim: dim, head: dim, wide: dim, stride: vec.SQ8Stride(dim), mean: make([]float32, dim)}
 	full.findMean(rows)
@@ -143,7 +126,7 @@ func trainCoder(ctx context.Context, base []float32, dim int, m Metric, o BuildO
 
 // mix looks for the smallest mixed codes that are good enough to search by. Among
 // records of a size, those with the most wide codes are taken.
-func (t *trained) mix(ctx context.Context, turned *coder, rows []float32, known []truth) error {
+func (t *trained) mix(ctx context.Context, turned *coder, rows sampled, known []truth) error {
 	for stride := vec.SQ8Line; stride < vec.SQ8Stride(turned.dim); stride += vec.SQ8Line {
 		most := stride - vec.SQ8Bias
 		fewest := max(0, 2*most-turned.head) // as many dimensions as there are
@@ -181,16 +164,16 @@ func (c *coder) cut(stride, wide int) *coder {
 }
 
 // findMean sets the mean of the rows, each as centre will see it.
-func (c *coder) findMean(rows []float32) {
+func (c *coder) findMean(rows sampled) {
 	w := c.newCoded()
 	sum := make([]float64, c.dim)
-	for v := range slices.Chunk(rows, c.dim) {
+	for v := range rows.all() {
 		c.centre(v, w) // the mean is still 0
 		for i, x := range w.flat {
 			sum[i] += float64(x)
 		}
 	}
-	n := max(len(rows)/c.dim, 1)
+	n := max(rows.len(), 1)
 	for i, x := range sum {
 		c.mean[i] = float32(x / float64(n))
 	}
@@ -208,15 +191,15 @@ const (
 )
 
 // train sets low and step from the rows, and the turned mean, and returns c.
-func (c *coder) train(rows []float32) *coder {
+func (c *coder) train(rows sampled) *coder {
 	w := c.newCoded()
 	c.turn(c.mean, w)
 	c.meanHead = slices.Clone(w.head)
-	n := max(len(rows)/c.dim, 1)
+	n := max(rows.len(), 1)
 	sum, square := make([]float64, c.head), make([]float64, c.head)
 	lo, hi := make([]float32, c.head), make([]float32, c.head)
 	first := true
-	for v := range slices.Chunk(rows, c.dim) {
+	for v := range rows.all() {
 		c.centre(v, w)
 		c.turn(w.flat, w)
 		for i, x := range w.head {
@@ -270,31 +253,44 @@ type truth struct {
 }
 
 // nearest finds the truth about each of the rows asked.
-func (c *coder) nearest(rows []float32) []truth {
+func (c *coder) nearest(rows sampled) []truth {
 	all, _ := c.nearestUntil(context.Background(), rows)
 	return all
 }
 
-// nearestUntil is nearest unless ctx ends.
-func (c *coder) nearestUntil(ctx context.Context, rows []float32) ([]truth, error) {
-	n := len(rows) / c.dim
-	sp := &space{kern: c.kern, metric: c.metric, dim: c.dim, base: rows}
-	if c.metric == Cosine {
-		sp.inv = make([]float32, n)
-		for row := range n {
-			sp.inv[row] = c.kern.InvNorm(sp.vector(uint32(row)))
-		}
+// nearestUntil is nearest unless ctx ends. It goes through the rows once, some at a time.
+func (c *coder) nearestUntil(ctx context.Context, rows sampled) ([]truth, error) {
+	n := rows.len()
+	some := asked(n)
+	all, queries := make([]truth, len(some)), make([]float32, 0, len(some)*c.dim)
+	for i, row := range some {
+		queries = append(queries, rows.block(c.kern, row, 1, nil)...)
+		all[i].dist = make([]float32, n)
 	}
-	var top vec.TopK
-	var all []truth
-	for _, row := range asked(n) {
+	sp := space{kern: c.kern, metric: c.metric, dim: c.dim}
+	var room []float32
+	for from := 0; from < n; from += rows.step() {
 		if err := ctx.Err(); err != nil {
 			return nil, errors.Wrap(err, "look for the rows nearest to some")
 		}
-		q, out := sp.vector(uint32(row)), make([]float32, n)
-		sp.run(q, sp.rowScale(uint32(row)), 0, out)
-		near := nearestOf(&top, out, row, 10)
-		all = append(all, truth{dist: out, tenth: out[near[len(near)-1]]})
+		to := min(from+rows.step(), n)
+		room = rows.block(c.kern, from, to-from, room)
+		sp.base = room
+		if c.metric == Cosine {
+			sp.inv = grown(sp.inv, to-from)
+			for row := range sp.inv {
+				sp.inv[row] = c.kern.InvNorm(sp.vector(uint32(row)))
+			}
+		}
+		for i := range all {
+			q := queries[i*c.dim:][:c.dim]
+			sp.run(q, sp.scale(q), 0, all[i].dist[from:to])
+		}
+	}
+	var top vec.TopK
+	for i, row := range some {
+		near := nearestOf(&top, all[i].dist, row, 10)
+		all[i].tenth = all[i].dist[near[len(near)-1]]
 	}
 	return all, nil
 }
@@ -313,12 +309,12 @@ func nearestOf(top *vec.TopK, dist []float32, asked, k int) []uint32 {
 
 // finds returns the part of the ten nearest that is among the twenty nearest by
 // code. Rows as near as the tenth are as good.
-func (c *coder) finds(rows []float32, known []truth) float64 {
-	n := len(rows) / c.dim
+func (c *coder) finds(rows sampled, known []truth) float64 {
+	n := rows.len()
 	w := c.newCoded()
 	records, q := make([]byte, n*c.stride), sqQuery{halves: make([]int8, c.queryLen())}
 	for row := range n {
-		c.record(rows[row*c.dim:(row+1)*c.dim], w, records[row*c.stride:(row+1)*c.stride])
+		c.record(rows.at(row), w, records[row*c.stride:(row+1)*c.stride])
 	}
 	ids, out := make([]uint32, n), make([]float32, n)
 	for i := range ids {
@@ -327,7 +323,7 @@ func (c *coder) finds(rows []float32, known []truth) float64 {
 	var top vec.TopK
 	hits, total := 0, 0
 	for i, row := range asked(n) {
-		q.scale, _ = c.query(rows[row*c.dim:(row+1)*c.dim], w, q.halves)
+		q.scale, _ = c.query(rows.at(row), w, q.halves)
 		c.distances(&q, records, ids, out)
 		want, have := min(10, n-1), 0
 		for _, near := range nearestOf(&top, out, row, 20) {

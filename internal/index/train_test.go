@@ -21,7 +21,7 @@ func TestASampleHasRowsOfEachKind(t *testing.T) {
 	}
 	var seen [kinds]int
 	last := float32(-1)
-	for i, row := range sample(base, 1, trainRows) {
+	for i, row := range sample(base, 1, trainRows).base {
 		if row <= last {
 			t.Fatalf("row %v comes after %v", row, last)
 		}
@@ -35,7 +35,7 @@ func TestASampleHasRowsOfEachKind(t *testing.T) {
 			t.Errorf("%d of %d rows are of kind %d of %d", got, trainRows, kind, kinds)
 		}
 	}
-	if got := sample(base[:7], 1, trainRows); len(got) != 7 || got[6] != 6 {
+	if got := sample(base[:7], 1, trainRows).base; len(got) != 7 || got[6] != 6 {
 		t.Errorf("of seven rows: %v", got)
 	}
 }
