@@ -8,11 +8,13 @@
 // node with lanes of its own, share the operations; each lane has a collection with a
 // random schema of scalars, times, arrays, JSON, dynamic fields and vectors of
 // every type, with nulls and defaults; a function may count the words of a text for
-// BM25, and the node may give the keys. In it there are inserts, upserts, deletes by key
+// BM25, and the node may give the keys. Some fields and keys hold what is at the ends of their type: the
+// least and the greatest numbers, infinities, what is no number, the first and the last times, texts that are empty,
+// as long as may be, or of odd characters. In it there are inserts, upserts, deletes by key
 // and by filter, flushes, compactions, releases and loads, fields that are added, indexes
-// that are built, dropped and replaced, partitions that come and go, segments that cannot be
-// read. Between them searches (ranges, groups by fields and paths, pages, fused ones with and without
-// groups), queries (orders, aggregates, pages), gets and counts, with filters of all kinds, of all rows, of
+// that are built, dropped and replaced, partitions and aliases that come and go, names and time zones
+// that change, segments that cannot be read, and requests that are wrong and have to be refused. Between them searches (ranges, groups by fields and paths, pages, fused ones with and without
+// groups, with as much work as the node chooses, or little, or much), queries (orders, aggregates, pages), gets and counts, with filters of all kinds, of all rows, of
 // sealed ones or of a sample, as of now, as of random moments in the past, or as fresh as
 // a level of consistency asks. All lanes of a world meet at a barrier now and then, where
 // the node is stopped and started again, sometimes with an object storage that fails while
@@ -25,7 +27,7 @@
 // Exact searches are compared exactly: which keys may be in the answer, their
 // scores, their values; of rows at the same distance any will do. Searches by index
 // have to find what is near with a recall of at least 0.95 over the run, in crowds of
-// 0.97 by each kind of index, those that want more than 256 rows by themselves, and must not return anything that is not there or at
+// 0.97 by each kind of index, those that want more than 256 rows by themselves, of 0.99 those that ask for much work, and must not return anything that is not there or at
 // another distance.
 //
 // When an answer differs, the operations are cut down to a short script that still

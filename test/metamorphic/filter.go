@@ -1,14 +1,12 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -54,6 +52,7 @@ type filter struct {
 	text   string
 	values map[string]*qnpb.Value // of the {names} in the text
 	of     func(*row) truth
+	last   bool // nothing can be joined to its end
 }
 
 // condition is a filter without its values.
@@ -76,7 +75,11 @@ func (s *spec) newFilter(seed uint64) *filter {
 	}
 	d := &draft{r: rand.New(rand.NewPCG(seed, 0xf17e)), s: s, values: map[string]*qnpb.Value{}}
 	c := d.condition(3)
-	return &filter{c.text, d.values, c.of}
+	elements := d.r.IntN(8) == 0
+	if elements {
+		c, elements = d.withElements(c)
+	}
+	return &filter{text: c.text, values: d.values, of: c.of, last: elements}
 }
 
 func (d *draft) condition(depth int) condition {
@@ -120,113 +123,47 @@ func (d *draft) condition(depth int) condition {
 		if f.analyzer != "" && r.IntN(4) > 0 {
 			return d.onWords(f.name, get)
 		}
-		return d.onText(f.name, get)
+		return d.onText(f.name, f.ends, get)
 	case qnpb.DataType_DATA_TYPE_TIMESTAMPTZ:
-		return d.onTime(f.name, get)
+		return d.onTime(&f, get)
 	case qnpb.DataType_DATA_TYPE_JSON:
 		return d.onDocument(&f, get)
 	case qnpb.DataType_DATA_TYPE_ARRAY:
 		return d.onArray(&f, get)
 	case qnpb.DataType_DATA_TYPE_FLOAT:
-		return d.onNumber(f.name, 4, get)
+		return d.onNumber(&f, 4, get)
 	case qnpb.DataType_DATA_TYPE_DOUBLE:
-		return d.onNumber(f.name, 8, get)
+		return d.onNumber(&f, 8, get)
 	}
-	return d.onInteger(f.name, 20, get)
+	return d.onInteger(f.name, 20, f.ends, get)
 }
 
 // one draws one of some spellings.
 func (d *draft) one(of ...string) string { return of[d.r.IntN(len(of))] }
 
-// literal is a value in the text, or the name of one that goes beside it.
-func (d *draft) literal(v any) string {
-	if d.r.IntN(5) == 0 {
-		name := fmt.Sprintf("x%d", len(d.values))
-		d.values[name] = apiValue(v)
-		return "{" + name + "}"
-	}
-	return text(v)
-}
-
-func text(v any) string {
-	switch v := v.(type) {
-	case string:
-		return strconv.Quote(v)
-	case float32:
-		return text(float64(v))
-	case float64:
-		t := strconv.FormatFloat(v, 'f', -1, 64)
-		if !strings.Contains(t, ".") {
-			t += ".0"
-		}
-		return t
-	case list:
-		var out []string
-		for _, e := range v {
-			out = append(out, text(e))
-		}
-		return "[" + strings.Join(out, ", ") + "]"
-	}
-	return fmt.Sprint(v)
-}
-
-func apiValue(v any) *qnpb.Value {
-	switch v := v.(type) {
-	case bool:
-		return &qnpb.Value{Kind: &qnpb.Value_BoolValue{BoolValue: v}}
-	case int64:
-		return &qnpb.Value{Kind: &qnpb.Value_IntValue{IntValue: v}}
-	case float32:
-		return apiValue(float64(v))
-	case float64:
-		return &qnpb.Value{Kind: &qnpb.Value_DoubleValue{DoubleValue: v}}
-	case string:
-		return &qnpb.Value{Kind: &qnpb.Value_StringValue{StringValue: v}}
-	}
-	l, _ := v.(list)
-	rows := make([]*row, len(l))
-	for i, e := range l {
-		if f, ok := e.(float32); ok {
-			e = float64(f)
-		}
-		rows[i] = &row{values: []any{e}}
-	}
-	if len(l) == 0 {
-		return &qnpb.Value{Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{}}}
-	}
-	if len(l)%2 == 0 || slices.ContainsFunc(l, func(e any) bool { return reflect.TypeOf(e) != reflect.TypeOf(l[0]) }) {
-		if text, err := json.Marshal(l); err == nil {
-			return &qnpb.Value{Kind: &qnpb.Value_Json{Json: string(text)}}
-		}
-	}
-	switch l[0].(type) {
-	case bool:
-		return &qnpb.Value{Kind: &qnpb.Value_Bools{Bools: &qnpb.BoolArray{Values: column[bool](rows, 0)}}}
-	case int64:
-		return &qnpb.Value{Kind: &qnpb.Value_Ints{Ints: &qnpb.Int64Array{Values: column[int64](rows, 0)}}}
-	case string:
-		return &qnpb.Value{Kind: &qnpb.Value_Strings{Strings: &qnpb.StringArray{Values: column[string](rows, 0)}}}
-	}
-	return &qnpb.Value{Kind: &qnpb.Value_Doubles{Doubles: &qnpb.DoubleArray{Values: column[float64](rows, 0)}}}
-}
-
-// order says which of two values of a kind comes first: -1, 0 or 1. Numbers of all
+// order says which of two values of a kind comes first: -1, 0 or 1; unordered if one is no number. Numbers of all
 // types are one kind, false comes before true.
 func order(a, b any) int {
 	if x, ok := a.(string); ok {
 		y, _ := b.(string)
 		return strings.Compare(x, y)
 	}
-	switch x, y := number(a), number(b); {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
+	if x, ok := a.(int64); ok {
+		if y, ok := b.(int64); ok {
+			return cmp.Compare(x, y)
+		}
 	}
-	return 0
+	if x, y := number(a), number(b); math.Abs(x) < 1<<53 && math.Abs(y) < 1<<53 { // so they are not rounded
+		return cmp.Compare(x, y)
+	}
+	x, y := exact(a), exact(b)
+	if x == nil || y == nil {
+		return unordered
+	}
+	return x.Cmp(y)
 }
 
-// number is a value as a float64: the model's are small.
+// number is a value as a float64, the nearest one.
 func number(v any) float64 {
 	switch v := v.(type) {
 	case bool:
@@ -247,6 +184,10 @@ var operators = []string{"==", "!=", "<", "<=", ">", ">="}
 
 // holds says whether an operator holds for the outcome of a comparison.
 func holds(op string, c int) bool {
+	switch {
+	case c == unordered:
+		return op == "!="
+	}
 	switch op {
 	case "==":
 		return c == 0
@@ -327,8 +268,11 @@ func (d *draft) between(name string, get func(*row) any, a, b any) condition {
 
 func (d *draft) onKey() condition {
 	if d.s.text {
-		get := func(x *row) any { return textKey(x.key) }
-		draw := func() any { return textKey(d.r.Int64N(keySpace)) }
+		get := func(x *row) any { return x.name }
+		draw := func() any { return d.s.textOf(d.r.Int64N(keySpace)) }
+		if d.s.ends && d.r.IntN(2) == 0 {
+			draw = func() any { return d.s.textOf(d.r.Int64N(int64(len(textEnds)))) }
+		}
 		if d.r.IntN(3) == 0 {
 			return d.among("id", get, draw)
 		}
@@ -339,7 +283,7 @@ func (d *draft) onKey() condition {
 		op, limit := d.one(operators...), d.r.Int64N(n)
 		return given(fmt.Sprintf("id %% %d %s %s", n, op, d.literal(limit)), func(x *row) any { return x.id }, func(v any) bool { return holds(op, order(v.(int64)%n, limit)) })
 	}
-	return d.onInteger("id", keySpace, func(x *row) any { return x.id })
+	return d.onInteger("id", keySpace, d.s.ends, func(x *row) any { return x.id })
 }
 
 // comparable reports whether two fields can stand on the two sides of a comparison.
@@ -356,8 +300,10 @@ func (d *draft) onTwo(f *field, at int, g *field) condition {
 			if x.values[at] == nil || x.values[other] == nil {
 				return unknown
 			}
-			a, b := number(x.values[at]), number(x.values[other])
-			c := map[string]float64{"+": a + b, "-": a - b, "*": a * b}[sum]
+			c := calculate(x.values[at], sum, x.values[other])
+			if c == nil {
+				return unknown
+			}
 			return of(holds(op, order(c, limit)))
 		}}
 	}
@@ -381,22 +327,35 @@ func (d *draft) onBool(name string, get func(*row) any) condition {
 	return given(name+" == "+d.literal(want), get, func(v any) bool { return v == want })
 }
 
-func (d *draft) onInteger(name string, space int64, get func(*row) any) condition {
+func (d *draft) onInteger(name string, space int64, ends bool, get func(*row) any) condition {
 	r := d.r
 	draw := func() any { return r.Int64N(2*space+1) - space }
 	if name == "id" {
 		draw = func() any { return r.Int64N(space) }
 	}
+	if near := draw; ends {
+		draw = func() any {
+			if r.IntN(2) == 0 {
+				return near()
+			}
+			return integerEnds[r.IntN(len(integerEnds))]
+		}
+	}
 	switch r.IntN(8) {
 	case 0:
-		a := draw().(int64)
-		return d.between(name, get, a, a+r.Int64N(space))
+		a, b := draw().(int64), draw().(int64)
+		return d.between(name, get, min(a, b), max(a, b))
 	case 1, 2:
 		return d.among(name, get, draw)
 	case 3:
 		return d.calculated(name, get, draw().(int64))
 	case 4:
-		return d.against(name, get, func() any { return float64(r.Int64N(2*space)-space) + 0.5 })
+		return d.against(name, get, func() any {
+			if ends && r.IntN(2) == 0 {
+				return finite(doubleEnds[r.IntN(len(doubleEnds))])
+			}
+			return float64(r.Int64N(2*space)-space) + 0.5
+		})
 	}
 	return d.against(name, get, draw)
 }
@@ -404,37 +363,48 @@ func (d *draft) onInteger(name string, space int64, get func(*row) any) conditio
 // calculated makes a condition with arithmetic on integers.
 func (d *draft) calculated(name string, get func(*row) any, limit int64) condition {
 	a, op := 1+d.r.Int64N(5), d.one(operators...)
-	test := func(text string, calculate func(int64) int64) condition {
-		return given(fmt.Sprintf("%s %s %s", text, op, d.literal(limit)), get, func(v any) bool { return holds(op, order(calculate(v.(int64)), limit)) })
+	test := func(text string, result func(v any) any) condition {
+		return given(fmt.Sprintf("%s %s %s", text, op, d.literal(limit)), func(x *row) any {
+			if v := get(x); v != nil {
+				return result(v)
+			}
+			return nil
+		}, func(v any) bool { return holds(op, order(v, limit)) })
 	}
 	switch d.r.IntN(8) {
 	case 0:
 		limit = d.r.Int64N(3)
-		return test(fmt.Sprintf("%s %% %d", name, a+1), func(v int64) int64 { return v % (a + 1) })
+		return test(fmt.Sprintf("%s %% %d", name, a+1), func(v any) any { return calculate(v, "%", a+1) })
 	case 1:
-		return test(fmt.Sprintf("%s * 2 + %d", name, a), func(v int64) int64 { return v*2 + a })
+		return test(fmt.Sprintf("%s * 2 + %d", name, a), func(v any) any { return calculate(calculate(v, "*", int64(2)), "+", a) })
 	case 2:
-		return test(fmt.Sprintf("%d - %s", a, name), func(v int64) int64 { return a - v })
+		return test(fmt.Sprintf("%d - %s", a, name), func(v any) any { return calculate(a, "-", v) })
 	case 3:
 		limit /= 4
-		return test(fmt.Sprintf("%s / %d", name, a), func(v int64) int64 { return v / a })
+		return test(fmt.Sprintf("%s / %d", name, a), func(v any) any { return calculate(v, "/", a) })
 	case 4:
-		return test(fmt.Sprintf("%s ** 2", name), func(v int64) int64 { return v * v })
+		return test(fmt.Sprintf("%s ** 2", name), func(v any) any { return number(v) * number(v) })
 	case 5:
 		limit = d.r.Int64N(8)
-		return test(fmt.Sprintf("%s & %d", name, a), func(v int64) int64 { return v & a })
+		return test(fmt.Sprintf("%s & %d", name, a), func(v any) any { return v.(int64) & a })
 	case 6:
-		return test(fmt.Sprintf("(%s | %d)", name, a), func(v int64) int64 { return v | a })
+		return test(fmt.Sprintf("(%s | %d)", name, a), func(v any) any { return v.(int64) | a })
 	}
-	return test(fmt.Sprintf("%s ^ %d", name, a), func(v int64) int64 { return v ^ a })
+	return test(fmt.Sprintf("%s ^ %d", name, a), func(v any) any { return v.(int64) ^ a })
 }
 
-func (d *draft) onNumber(name string, parts int, get func(*row) any) condition {
-	draw := func() any { return float64(d.r.IntN(81)-40) / float64(parts) }
+func (d *draft) onNumber(f *field, parts int, get func(*row) any) condition {
+	name := f.name
+	draw := func() any {
+		if f.ends && d.r.IntN(2) == 0 {
+			return rounded(f, finite(doubleEnds[d.r.IntN(len(doubleEnds))]))
+		}
+		return float64(d.r.IntN(81)-40) / float64(parts)
+	}
 	switch d.r.IntN(6) {
 	case 0:
-		a := draw().(float64)
-		return d.between(name, get, a, a+float64(d.r.IntN(40))/float64(parts))
+		a, b := draw(), draw()
+		return d.between(name, get, pick(order(a, b) < 0, a, b), pick(order(a, b) < 0, b, a))
 	case 1:
 		return d.among(name, get, draw)
 	case 2:
@@ -444,32 +414,4 @@ func (d *draft) onNumber(name string, parts int, get func(*row) any) condition {
 		return d.against(name, get, func() any { return d.r.Int64N(11) - 5 })
 	}
 	return d.against(name, get, draw)
-}
-
-func (d *draft) onTime(name string, get func(*row) any) condition {
-	moment := func() (string, int64) {
-		at := epoch.Add(time.Duration(d.r.IntN(41)-20) * time.Hour)
-		zone := time.FixedZone("", (d.r.IntN(5)-2)*5400)
-		if d.r.IntN(2) == 0 {
-			return at.Format(time.RFC3339), at.UnixMicro()
-		}
-		return at.In(zone).Format(time.RFC3339), at.UnixMicro()
-	}
-	at, want := moment()
-	op := d.one(operators...)
-	switch d.r.IntN(4) {
-	case 0:
-		n := d.r.Int64N(30)
-		add := d.r.IntN(2) == 0
-		shift := time.Duration(n) * time.Hour
-		return given(fmt.Sprintf("%s %s INTERVAL \"PT%dH\" %s ISO %q", name, pick(add, "+", "-"), n, op, at), get, func(v any) bool {
-			return holds(op, order(v.(int64)+pick(add, 1, int64(-1))*shift.Microseconds(), want))
-		})
-	case 1:
-		until, last := moment()
-		return given(fmt.Sprintf("ISO %q <= %s and %s < ISO %q", at, name, name, until), get, func(v any) bool { return want <= v.(int64) && v.(int64) < last })
-	case 2:
-		return given(fmt.Sprintf("%s %s %q", name, op, at), get, func(v any) bool { return holds(op, order(v, want)) })
-	}
-	return given(fmt.Sprintf("%s %s ISO %q", name, op, at), get, func(v any) bool { return holds(op, order(v, want)) })
 }

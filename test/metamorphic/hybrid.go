@@ -51,7 +51,7 @@ func (h *fusion) String() string {
 
 func (l *lane) hybrid(ctx context.Context, a *asking) error {
 	m, r := a.m, a.r
-	req := &qnpb.HybridSearchRequest{Collection: m.spec.name, Partitions: a.Parts, TopK: int64(a.K), Offset: int64(a.Offset),
+	req := &qnpb.HybridSearchRequest{Collection: m.spec.called(a.Seed), Partitions: a.Parts, TopK: int64(a.K), Offset: int64(a.Offset),
 		OutputFields: m.spec.outputs(r), Freshness: a.f, IgnoreGrowing: a.Sealed, Explain: r.IntN(8) == 0}
 	h := &fusion{asking: a, outputs: req.OutputFields, k: 60, normal: r.IntN(2) == 0, weighted: r.IntN(2) == 0}
 	exact := a.whole(m.see(read{at: a.q.at, parts: a.q.parts, timestamp: a.q.timestamp}))
@@ -146,6 +146,11 @@ func (a *asking) sub(r *rand.Rand, v *vector, q read) (sub *qnpb.SubSearch, hits
 	}
 	if r.IntN(2) == 0 {
 		sub.Metric = v.metric
+	}
+	if r.IntN(4) == 0 {
+		e := v.effort(r, pick(sub.TopK > 0, int(sub.TopK), a.K+a.Offset))
+		e.sub(sub)
+		v = e.scores(v)
 	}
 	var l limits
 	if r.IntN(5) == 0 {

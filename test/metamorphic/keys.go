@@ -22,7 +22,7 @@ func (m *model) idsOf(keys []int64) *qnpb.Ids {
 		}
 		ids = append(ids, known...)
 	}
-	return m.spec.ids(ids)
+	return ints(ids)
 }
 
 // idsOfOne are the ids that the rows of a key have had, oldest first.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -59,12 +60,17 @@ func (r recalls) of(kind string) *recall {
 	return r[kind]
 }
 
-// worst is the kind that found least of what was wanted, of those with hits enough
+// least is what searches of a kind must find.
+func least(kind string) float64 {
+	return pick(strings.HasSuffix(kind, muchMark), minByMuch, minInCrowds)
+}
+
+// worst is the kind that found least of what it must, of those with hits enough
 // to tell; "" = none has.
 func (r recalls) worst() string {
 	worst := ""
 	for _, kind := range slices.Sorted(maps.Keys(r)) {
-		if r[kind].Wanted >= recallEnough && (worst == "" || r[kind].share() < r[worst].share()) {
+		if r[kind].Wanted >= recallEnough && (worst == "" || r[kind].share()-least(kind) < r[worst].share()-least(worst)) {
 			worst = kind
 		}
 	}
@@ -128,12 +134,25 @@ func (l *lane) do(ctx context.Context, o *op) error {
 	switch o.Do {
 	case opDrop:
 		l.model, l.marks, l.open = nil, nil, nil
-		_, err := l.rig.catalog.DropCollection(ctx, &qnpb.DropCollectionRequest{Collection: m.spec.name})
-		return err
+		if _, err := l.rig.catalog.DropCollection(ctx, &qnpb.DropCollectionRequest{Collection: m.spec.name}); err != nil {
+			return err
+		}
+		for _, alias := range m.spec.aliases {
+			if err := l.unknown(ctx, o, alias); err != nil {
+				return err
+			}
+		}
+		return nil
 	case opPartition, opDropPart:
 		return l.partition(ctx, o)
 	case opAddField, opDropField, opIndex, opReindex:
 		return l.change(ctx, o)
+	case opName:
+		return l.rename(ctx, o)
+	case opRefused:
+		return l.refused(ctx, o)
+	case opZone:
+		return l.rezone(ctx, o)
 	case opInsert, opCrowd, opUpsert, opDelete:
 		return l.append(ctx, o)
 	case opDeleteBy:
@@ -184,7 +203,7 @@ func (l *lane) flush(ctx context.Context, o *op) error {
 	if !m.loaded {
 		return nil
 	}
-	_, err := l.rig.write.Flush(ctx, &qnpb.FlushRequest{Collection: m.spec.name, Wait: o.Wait})
+	_, err := l.rig.write.Flush(ctx, &qnpb.FlushRequest{Collection: m.spec.called(uint64(o.ID)), Wait: o.Wait})
 	if err == nil && o.Wait {
 		m.stored = o.ID
 	}
@@ -318,7 +337,7 @@ func (l *lane) append(ctx context.Context, o *op) error {
 
 // appendRequest makes a request and the rows that it writes; nil = there is nothing to do.
 func (m *model) appendRequest(o *op) (req *qnpb.AppendRequest, rows []*row) {
-	req = &qnpb.AppendRequest{Collection: m.spec.name, Partition: o.Part}
+	req = &qnpb.AppendRequest{Collection: m.spec.called(uint64(o.Ver)), Partition: o.Part}
 	if o.Do == opDelete {
 		req.Operation = &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Ids: m.idsOf(o.Keys)}}
 		return req, nil
@@ -358,7 +377,7 @@ func (l *lane) deleteBy(ctx context.Context, o *op) error {
 		q.parts = []string{o.Part}
 	}
 	gone := m.see(q)
-	res, err := l.rig.write.Append(ctx, &qnpb.AppendRequest{Collection: m.spec.name, Partition: o.Part,
+	res, err := l.rig.write.Append(ctx, &qnpb.AppendRequest{Collection: m.spec.called(o.Filter), Partition: o.Part,
 		Operation: &qnpb.AppendRequest_Delete{Delete: &qnpb.DeleteOperation{Filter: f.text, FilterValues: f.values}}})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -128,7 +129,12 @@ func (m *model) see(q read) []*row {
 			out = append(out, x)
 		}
 	}
-	slices.SortFunc(out, func(a, b *row) int { return order(a.id, b.id) }) // textKey keeps the order
+	slices.SortFunc(out, func(a, b *row) int {
+		if m.spec.text {
+			return order(a.name, b.name)
+		}
+		return cmp.Compare(a.id, b.id)
+	})
 	return out
 }
 

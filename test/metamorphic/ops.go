@@ -53,7 +53,10 @@ const (
 	opFlush     = "flush"
 	opSettle    = "settle" // what was written is served as sealed from now on
 	opCompact   = "compact"
-	opCool      = "cool" // its segments are served from mapped files
+	opName      = "name"    // the collection, or an alias: made, dropped, led elsewhere and back
+	opZone      = "zone"    // of times in filters
+	opRefused   = "refused" // a request that is wrong
+	opCool      = "cool"    // its segments are served from mapped files
 	opRelease   = "release"
 	opLoad      = "load"
 	opMark      = "mark" // a moment to come back to
@@ -91,7 +94,7 @@ var weights = []struct {
 	w  int
 }{
 	{opInsert, 18}, {opUpsert, 15}, {opDelete, 9}, {opDeleteBy, 3}, {opFlush, 2}, {opSettle, 1}, {opCompact, 1}, {opCool, 1}, {opRelease, 1},
-	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opDropField, 1}, {opIndex, 2}, {opReindex, 1}, {opPartial, 1},
+	{opPartition, 1}, {opDropPart, 1}, {opMark, 4}, {opAddField, 1}, {opDropField, 1}, {opIndex, 2}, {opReindex, 1}, {opName, 1}, {opZone, 1}, {opRefused, 3}, {opPartial, 1},
 	{opSearch, 34}, {opHybrid, 7}, {opQuery, 24}, {opCount, 5}, {opGet, 6}, {opPage, 8},
 }
 
@@ -170,7 +173,7 @@ func (l *lane) fill(o *op, r *rand.Rand, m *model) {
 		o.Wait = true
 	case opPartition, opDropPart:
 		o.Part = []string{"p1", "p2"}[r.IntN(2)]
-	case opAddField, opDropField, opIndex, opReindex, opPartial:
+	case opAddField, opDropField, opIndex, opReindex, opPartial, opName, opZone, opRefused:
 		o.Seed = r.Uint64()
 	case opPage:
 		if len(l.open) > 0 {

@@ -98,6 +98,7 @@ func (l *lane) turn(ctx context.Context, p *pages, n int) (at uint64, token stri
 	var scores []float32
 	var outputs []string
 	if p.search != nil {
+		p.search.Collection = p.m.spec.called(uint64(n))
 		p.search.TopK, outputs = int64(n), p.search.OutputFields
 		res, err := l.rig.query.Search(ctx, p.search)
 		if err != nil {
@@ -107,6 +108,7 @@ func (l *lane) turn(ctx context.Context, p *pages, n int) (at uint64, token stri
 		scores, at, token = res.GetScores(), res.GetReadTimestamp(), res.GetNextToken()
 		p.search.Token = token
 	} else {
+		p.query.Collection = p.m.spec.called(uint64(n))
 		p.query.Limit, outputs = int64(n), p.query.OutputFields
 		res, err := l.ask(ctx, p.op, p.query)
 		if err != nil {

@@ -164,7 +164,7 @@ func (l *lane) ask(ctx context.Context, o *op, req *qnpb.QueryRequest) (*answer,
 }
 
 func (a *asking) queryRequest() *qnpb.QueryRequest {
-	return &qnpb.QueryRequest{Collection: a.m.spec.name, Partitions: a.Parts, Filter: a.q.text(), FilterValues: a.q.values(),
+	return &qnpb.QueryRequest{Collection: a.m.spec.called(a.Seed), Partitions: a.Parts, Filter: a.q.text(), FilterValues: a.q.values(),
 		Freshness: a.f, IgnoreGrowing: a.Sealed, Explain: a.r.IntN(8) == 0}
 }
 
@@ -217,7 +217,7 @@ func (l *lane) query(ctx context.Context, a *asking) error {
 
 func (l *lane) get(ctx context.Context, a *asking) error {
 	out := a.m.spec.outputs(a.r)
-	r, err := l.rig.query.Get(ctx, &qnpb.GetRequest{Collection: a.m.spec.name, Ids: a.m.idsOf(a.Keys), OutputFields: out, Freshness: a.f})
+	r, err := l.rig.query.Get(ctx, &qnpb.GetRequest{Collection: a.m.spec.called(a.Seed), Ids: a.m.idsOf(a.Keys), OutputFields: out, Freshness: a.f})
 	if err != nil || !a.m.loaded || a.m.unclear(a.q) {
 		return err
 	}
@@ -231,7 +231,7 @@ func (l *lane) get(ctx context.Context, a *asking) error {
 // keyOf is the key of a row as answers show it.
 func (m *model) keyOf(x *row) any {
 	if m.spec.text {
-		return textKey(x.key)
+		return x.name
 	}
 	return x.id
 }
@@ -326,7 +326,7 @@ func (m *model) compareRow(o *op, got shown, want *row, outputs []string) error 
 		return o.differs("row %v, version %d, field %s is %#v, want %#v", m.keyOf(want), want.version, name, g, w)
 	}
 	for i, f := range m.spec.fields {
-		if g, w := got[f.name], wanted(want.values[i]); asked(f.name) && g != w {
+		if g, w := got[f.name], wanted(want.values[i]); asked(f.name) && !same(g, w) {
 			return differs(f.name, g, w)
 		}
 	}
@@ -375,7 +375,7 @@ func inOrder(by *qnpb.OrderBy, a, b any) int {
 	case b == nil:
 		return pick(by.GetNullsFirst(), 1, -1)
 	}
-	return pick(by.GetDescending(), -1, 1) * order(a, b)
+	return pick(by.GetDescending(), -1, 1) * sortOrder(a, b)
 }
 
 // sort puts rows that are in order of their keys into another one.

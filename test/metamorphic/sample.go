@@ -14,7 +14,7 @@ func (a *asking) sample() (text string, share float64) {
 	text = fmt.Sprintf("random_sample(%v)", share)
 	switch {
 	case a.q.text() == "":
-	case a.r.IntN(2) == 0:
+	case a.r.IntN(2) == 0 && !a.q.filter.last:
 		text = fmt.Sprintf("(%s) and %s", a.q.text(), text)
 	default:
 		text = fmt.Sprintf("%s and (%s)", text, a.q.text())

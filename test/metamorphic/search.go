@@ -61,7 +61,7 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 	rows := m.see(a.q)
 	queries := a.aim(r, v, a.NQ, rows)
 	form := v.query(queries, r.IntN(2) == 0)
-	req := &qnpb.SearchRequest{Collection: m.spec.name, Partitions: a.Parts, Field: v.name, TopK: int64(a.K), Offset: int64(a.Offset),
+	req := &qnpb.SearchRequest{Collection: m.spec.called(a.Seed), Partitions: a.Parts, Field: v.name, TopK: int64(a.K), Offset: int64(a.Offset),
 		Filter: a.q.text(), FilterValues: a.q.values(), OutputFields: m.spec.outputs(r), Freshness: a.f, IgnoreGrowing: a.Sealed,
 		Vectors: form.floats, ByteVectors: form.bytes, SparseVectors: form.sparse, Texts: form.texts, Explain: r.IntN(8) == 0}
 	if r.IntN(2) == 0 {
@@ -78,6 +78,11 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 	}
 	if !v.exact() && v.index != "FLAT" && a.Form != formPages && r.IntN(5) == 0 {
 		req.Recall, f.every = 1, true
+	}
+	if a.Form != formPages && !f.every && r.IntN(3) == 0 {
+		f.effort = v.effort(r, a.K+a.Offset)
+		f.effort.search(req)
+		f.v = f.effort.scores(v)
 	}
 	if a.Form == formRange || a.Form == formGroups && r.IntN(3) == 0 {
 		f.limits = v.limits(r)
@@ -111,6 +116,7 @@ type found struct {
 	strict  bool
 	some    bool // which of the rows are found is not known
 	every   bool // all rows are looked at, whatever the index
+	effort  effort
 }
 
 // String says what was searched for, in differences.
@@ -125,6 +131,7 @@ func (f *found) String() string {
 	if f.every {
 		out += ", recall 1"
 	}
+	out += f.effort.String()
 	if f.by != nil {
 		out += fmt.Sprintf(", groups of %d by %s, strict %v", f.size, f.by.name, f.strict)
 	}
@@ -213,7 +220,12 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 		return f.compareSealedHits(all, hits, scores)
 	case !f.exact():
 		counts := []*recall{&l.recall, l.crowd.of(f.v.index)}[:1+min(1, f.m.spec.crowd)]
-		if f.K >= wideFrom { // else a few of them would be most of what is wanted
+		if f.effort.asked() {
+			counts = nil
+			if f.effort.much() && f.m.spec.crowd > 0 {
+				counts = []*recall{l.crowd.of(f.v.index + muchMark)}
+			}
+		} else if f.K >= wideFrom { // else a few of them would be most of what is wanted
 			counts = []*recall{l.crowd.of(f.v.index + wideMark)}
 		}
 		for _, c := range counts {

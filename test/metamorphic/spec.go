@@ -16,12 +16,15 @@ type spec struct {
 	name    string
 	seed    uint64
 	text    bool // keys are text
+	ends    bool // some keys are at the ends of their type
 	auto    bool // the node gives keys
 	fields  []field
 	vectors []vector
 	shards  int32
 	crowd   int // rows of its crowd; 0 = it has none
 	dynamic bool
+	aliases []string
+	zone    string // of times in filters without an offset; "" = UTC
 	props   map[string]string
 	ttl     time.Duration // 0 = rows do not age
 	retain  time.Duration // reads in the past
@@ -36,6 +39,7 @@ type field struct {
 	def      any    // of rows that leave it out; nil = none
 	analyzer string // a text of words; "" = a short one
 	index    string // "" = none was asked for
+	ends     bool   // some values are at the ends of its type; see ends.go
 }
 
 // dynamicField is the name of the field of what has no field.
@@ -92,8 +96,9 @@ func newField(r *rand.Rand, number int) field {
 		e := elementTypes[r.IntN(len(elementTypes))]
 		f.name, f.elem = fmt.Sprintf("a%s_%d", e.letter, number), e.typ
 	}
+	f.ends = f.typ != qnpb.DataType_DATA_TYPE_BOOL && f.analyzer == "" && r.IntN(4) == 0
 	if f.single() && r.IntN(4) == 0 {
-		f.def = f.random(r)
+		f.def = finite(f.random(r))
 	}
 	return f
 }
@@ -143,6 +148,7 @@ func newSpec(name string, seed uint64) *spec {
 	}
 	s.addTexts(r)
 	s.auto = !s.text && r.IntN(4) == 0
+	s.ends = !s.auto && r.IntN(4) == 0
 	s.retain = retention
 	if r.IntN(3) == 0 {
 		n := r.IntN(3)
@@ -212,7 +218,8 @@ func (f *field) scalarIndexes() []string {
 // row is one row of the model. It is what the node must show of it.
 type row struct {
 	key     int64 // of the model: operations name rows by it
-	id      int64 // of the node: the same, unless it gives keys; of text keys see textKey
+	id      int64 // of the node: see numberOf, unless it gives keys
+	name    any   // of text keys: the key
 	part    string
 	version int64
 	values  []any       // by field; nil = null
@@ -227,7 +234,10 @@ type row struct {
 // been replaced by defaults yet.
 func (s *spec) newRow(key, version int64, part string, omit map[string]bool) *row {
 	r := rand.New(rand.NewPCG(s.seed^uint64(key)*0x9e3779b97f4a7c15, uint64(version)))
-	x := &row{key: key, id: key, part: part, version: version}
+	x := &row{key: key, id: s.numberOf(key), part: part, version: version}
+	if s.text {
+		x.name = s.textOf(key)
+	}
 	for i := range s.vectors {
 		v := &s.vectors[i]
 		if v.of != "" {
@@ -286,18 +296,26 @@ func (s *spec) fill(rows []*row) {
 	}
 }
 
-func textKey(key int64) string { return fmt.Sprintf("k%04d", key) }
+// ints are keys as the API wants them.
+func ints(ids []int64) *qnpb.Ids {
+	return &qnpb.Ids{Keys: &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: ids}}}
+}
 
-// ids are ids of rows as the API wants them.
+// ids are the keys of rows as the API wants them, unless the node gives them.
 func (s *spec) ids(keys []int64) *qnpb.Ids {
-	if !s.text {
-		return &qnpb.Ids{Keys: &qnpb.Ids_Ints{Ints: &qnpb.Int64Array{Values: keys}}}
-	}
-	var t []string
+	var numbers []int64
+	var texts []string
 	for _, k := range keys {
-		t = append(t, textKey(k))
+		if s.text {
+			texts = append(texts, s.textOf(k))
+		} else {
+			numbers = append(numbers, s.numberOf(k))
+		}
 	}
-	return &qnpb.Ids{Keys: &qnpb.Ids_Strings{Strings: &qnpb.StringArray{Values: t}}}
+	if s.text {
+		return &qnpb.Ids{Keys: &qnpb.Ids_Strings{Strings: &qnpb.StringArray{Values: texts}}}
+	}
+	return ints(numbers)
 }
 
 // idData are keys as a field.
@@ -316,11 +334,11 @@ func idData(ids *qnpb.Ids) *qnpb.FieldData {
 func (s *spec) data(rows []*row, omit map[string]bool) []*qnpb.FieldData {
 	var out []*qnpb.FieldData
 	if !omit["id"] {
-		var ids []int64
+		var keys, ids []int64
 		for _, x := range rows {
-			ids = append(ids, x.id)
+			keys, ids = append(keys, x.key), append(ids, x.id)
 		}
-		out = append(out, idData(s.ids(ids)))
+		out = append(out, idData(pick(s.auto, ints(ids), s.ids(keys))))
 	}
 	for i := range s.fields {
 		if f := &s.fields[i]; !omit[f.name] {
@@ -363,12 +381,12 @@ func (s *spec) outputs(r *rand.Rand) []string {
 func (s *spec) describe() string {
 	var out []string
 	for _, f := range s.fields {
-		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %v %v", f.name, f.index, f.nullable, f.def)))
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %v %v%s", f.name, f.index, f.nullable, f.def, pick(f.ends, " ends", ""))))
 	}
 	for _, v := range s.vectors {
 		out = append(out, fmt.Sprintf("%s %s(%d) %s %s %v", v.name, v.typ, v.dim, v.index, v.metric, v.params))
 	}
-	return fmt.Sprintf("%d shards, ttl %v, retention %v, auto_id %v: %s", s.shards, s.ttl, s.retain, s.auto, strings.Join(out, ", "))
+	return fmt.Sprintf("%d shards, ttl %v, retention %v, auto_id %v, ends %v, zone %q, aliases %v: %s", s.shards, s.ttl, s.retain, s.auto, s.ends, s.zone, s.aliases, strings.Join(out, ", "))
 }
 
 // pick draws one of the fields that pass; nil if none does.

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"time"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
@@ -26,20 +25,23 @@ var terms = []string{"red", "blue", "fox", "dog", "sun", "cat"}
 
 func randomWord(r *rand.Rand) string { return words[r.IntN(len(words))] }
 
-// epoch is what times are around.
-var epoch = time.Date(2024, 2, 28, 12, 0, 0, 0, time.UTC)
-
 // random draws from few values, so that filters match some rows and not all.
 func (f *field) random(r *rand.Rand) any {
 	switch {
 	case f.typ == qnpb.DataType_DATA_TYPE_JSON:
-		return randomDocument(r)
+		d := randomDocument(r)
+		if _, whole := d.num.(int64); whole && f.ends && r.IntN(4) == 0 {
+			d.num = finite(randomEnd(r, qnpb.DataType_DATA_TYPE_INT64))
+		}
+		return d
 	case f.typ == qnpb.DataType_DATA_TYPE_ARRAY:
 		out := list{}
 		for range r.IntN(5) {
-			out = append(out, randomElement(r, f.elem))
+			out = append(out, f.element(r))
 		}
 		return out
+	case f.ends && r.IntN(4) == 0:
+		return randomEnd(r, f.typ)
 	case f.analyzer != "":
 		var out []string
 		for range r.IntN(7) {
@@ -63,9 +65,17 @@ func randomValue(r *rand.Rand, t qnpb.DataType) any {
 	case qnpb.DataType_DATA_TYPE_VARCHAR:
 		return randomWord(r)
 	case qnpb.DataType_DATA_TYPE_TIMESTAMPTZ:
-		return epoch.Add(time.Duration(r.IntN(41)-20) * time.Hour).UnixMicro()
+		return randomTime(r).UnixMicro()
 	}
 	panic("no values of type " + t.String())
+}
+
+// element draws one for an array.
+func (f *field) element(r *rand.Rand) any {
+	if f.ends && f.elem != qnpb.DataType_DATA_TYPE_BOOL && r.IntN(4) == 0 {
+		return randomEnd(r, f.elem)
+	}
+	return randomElement(r, f.elem)
 }
 
 // randomElement draws from even fewer values.
