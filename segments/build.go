@@ -107,6 +107,25 @@ func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 	return out, analyze.Fill(out, s)
 }
 
+// BuildBytes is about how much memory Build takes for so many rows, in bytes, besides the batches it is given: that of the field
+// whose index takes most, for they are built one after the other. What is mapped of files does not count.
+func BuildBytes(info CollectionInfo, rows int) (bytes int64) {
+	for _, f := range info.Schema.Fields {
+		if ix := info.index(f.ID); f.Type == schema.FloatVector && ix.Type != indexFlat {
+			bytes = max(bytes, index.BuildBytes(ix.spec(f.Dim), rows))
+		}
+	}
+	return bytes
+}
+
+// spec is what index is built of rows of so many values.
+func (x *VectorIndex) spec(dim int) index.Spec {
+	return index.Spec{
+		Kind: index.Kind(x.Type), Metric: x.Metric, Dim: dim, M: x.M, EfConstruction: x.EfConstruction, Lists: x.Lists,
+		Recall: x.Recall, RowBytes: x.RowBytes,
+	}
+}
+
 func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema.Field) (err error) {
 	ix := o.Info.index(f.ID)
 	if f.Type == schema.SparseFloatVector {
@@ -119,10 +138,7 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	if err != nil {
 		return err
 	}
-	built, err := index.Build(ctx, index.Spec{
-		Kind: index.Kind(ix.Type), Metric: ix.Metric, Dim: f.Dim, M: ix.M, EfConstruction: ix.EfConstruction, Lists: ix.Lists,
-		Recall: ix.Recall, RowBytes: ix.RowBytes,
-	}, base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
+	built, err := index.Build(ctx, ix.spec(f.Dim), base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
 		return err
 	}

@@ -23,13 +23,14 @@ const (
 	KindPages    Kind = "pages"    // rows kept for further pages of searches
 
 	KindCompaction Kind = "compaction" // segments that are being rewritten
+	KindBuild      Kind = "build"      // indexes that are being built
 
 	KindCalls Kind = "calls" // requests that are read and answers that are sent
 )
 
 // Kinds lists them all.
 func Kinds() []Kind {
-	return []Kind{KindSealed, KindMapped, KindGrowing, KindDeletes, KindDownload, KindScratch, KindPages, KindCompaction, KindCalls}
+	return []Kind{KindSealed, KindMapped, KindGrowing, KindDeletes, KindDownload, KindScratch, KindPages, KindCompaction, KindBuild, KindCalls}
 }
 
 // Ledger accounts all memory that grows with data against one limit. Mapped

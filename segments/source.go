@@ -173,15 +173,26 @@ func (m *Merged) supersede(since [][]uint64) {
 // Rows is the number of rows that are kept.
 func (m *Merged) Rows() int { return len(m.kept) }
 
-// mergeRows is the number of rows that Next returns at a time.
-const mergeRows = 4096
+// mergeRows is how many rows Next returns at a time, and mergeBytes how many bytes of their vectors, at most.
+const mergeRows, mergeBytes = 4096, 8 << 20
+
+// step is how many rows Next returns.
+func (m *Merged) step() int {
+	row := 1
+	for _, f := range m.fields {
+		if f.Type.IsVector() {
+			row += 4 * f.Dim // 0 of sparse ones
+		}
+	}
+	return min(max(mergeBytes/row, 1), mergeRows)
+}
 
 // Next returns the next rows, io.EOF after the last. It is what Build wants.
 func (m *Merged) Next() (b *schema.Batch, err error) {
 	if m.at == len(m.kept) {
 		return nil, io.EOF
 	}
-	some := m.kept[m.at:min(m.at+mergeRows, len(m.kept))]
+	some := m.kept[m.at:min(m.at+m.step(), len(m.kept))]
 	m.at += len(some)
 	b = &schema.Batch{Rows: len(some)}
 	for _, k := range some {

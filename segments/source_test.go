@@ -293,3 +293,22 @@ func TestRowsOfASegmentThatWasAddedAreAsOldAsItsArrival(t *testing.T) {
 	wantClass(t, r.coll.Load(t.Context(), refused), errclass.Conflict)
 	see(last)
 }
+
+// TestRowsAreMergedByBytes: 4,096 of 4,096 values each would be 64 MiB that nobody has reserved.
+func TestRowsAreMergedByBytes(t *testing.T) {
+	of := func(dims ...int) *Merged {
+		m := &Merged{fields: []schema.Field{{ID: 100, Type: schema.Int64}}}
+		for _, d := range dims {
+			m.fields = append(m.fields, schema.Field{Type: schema.FloatVector, Dim: d})
+		}
+		return m
+	}
+	for _, c := range []struct {
+		m    *Merged
+		want int
+	}{{of(), mergeRows}, {of(128), mergeRows}, {of(4096), 511}, {of(4096, 4096), 255}, {of(1 << 30), 1}} {
+		if got := c.m.step(); got != c.want {
+			t.Errorf("%d fields: %d rows at a time, want %d", len(c.m.fields), got, c.want)
+		}
+	}
+}

@@ -348,6 +348,31 @@ func TestNoMemoryIsNoHarm(t *testing.T) {
 	}
 }
 
+// TestAnIndexIsNotBuiltWithoutRoomForIt: the rows of the job and their order would fit, what the build takes besides would not.
+func TestAnIndexIsNotBuiltWithoutRoomForIt(t *testing.T) {
+	const limit = 1 << 20
+	r := newRig(t, limit)
+	r.segment(11, 1, 2, 3, 4, 5, 6, 7, 8)
+	r.segment(12, 11, 12, 13, 14, 15, 16, 17)
+	step := segments.BuildBytes(r.ch.Collection().Info(), 15) / 2
+	taken, err := r.set.Ledger().Reserve(segments.KindGrowing, limit)
+	must(t, err)
+	defer taken.Release()
+	refused := false
+	for free := int64(0); len(r.entry().Segments) == 2 && free < limit; free += step {
+		must(t, taken.Grow(-step))
+		if _, err := r.run(); err != nil {
+			if !errclass.Is(err, errclass.Exhausted) {
+				t.Fatalf("%v, want class Exhausted", err)
+			}
+			refused = refused || strings.Contains(err.Error(), fmt.Sprint(" of ", segments.KindBuild))
+		}
+	}
+	if !refused || len(r.entry().Segments) != 1 {
+		t.Errorf("a build was refused: %v; the catalog has %+v", refused, r.entry())
+	}
+}
+
 func TestADroppedPartitionLeavesTheCatalog(t *testing.T) {
 	r := newRig(t, 0)
 	p, err := r.cat.CreatePartition(t.Context(), "items", "old", 1)

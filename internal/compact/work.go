@@ -170,6 +170,11 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 	if err != nil {
 		return nil, err
 	}
+	building, err := ch.Collection().Ledger().Reserve(segments.KindBuild, segments.BuildBytes(info, merged.Rows()))
+	if err != nil {
+		return nil, err
+	}
+	defer building.Release()
 	out := filepath.Join(dir, "out")
 	meta := segments.Meta{ID: id, CollectionID: info.ID, PartitionID: j.partition, VChannel: entry.VChannel}
 	m, err := segments.Build(ctx, segments.BuildOptions{Dir: out, Meta: meta, Info: info, Workers: c.o.Workers, Deletes: merged.Deletes()}, merged.Next)

@@ -23,8 +23,13 @@ import (
 	"github.com/querynode/querynode/segments"
 )
 
-// batchRows is the number of rows that are copied out of a growing segment at a time.
-const batchRows = 8192
+// batchRows is how many rows are copied out of a growing segment at a time, and batchBytes about how many bytes, at most.
+const batchRows, batchBytes = 8192, 8 << 20
+
+// batchOf is how many rows of a segment are copied at a time that has so many, of so many bytes.
+func batchOf(rows int, bytes int64) int {
+	return int(min(max(batchBytes*int64(rows)/max(bytes, 1), 1), batchRows))
+}
 
 // flushSealed flushes every sealed growing segment whose seal has been applied.
 func (f *Flusher) flushSealed(ctx context.Context, ch Channel, w *wal.WAL) (flushed bool, err error) {
@@ -99,9 +104,13 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 	}
 	// Whatever the limit: what is stored lets go of a part of the queue.
 	disk.Commit(g.Bytes())
-	meta, at, total := g.Meta(), 0, g.Rows()
+	meta, info, at, total := g.Meta(), ch.Collection().Info(), 0, g.Rows()
+	step := batchOf(total, g.Bytes())
+	// Nor is it refused memory: to store rows is what makes room.
+	building := ch.Collection().Ledger().Force(segments.KindBuild, segments.BuildBytes(info, total))
+	defer building.Release()
 	return segments.Build(ctx, segments.BuildOptions{
-		Dir: dir, Meta: meta, Info: ch.Collection().Info(), Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
+		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
 		Progress: func(done, total int) {
 			f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "index", Done: int64(done), Total: int64(total)})
 		},
@@ -109,7 +118,7 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 		if at == total {
 			return nil, io.EOF
 		}
-		b := g.Batch(at, min(at+batchRows, total))
+		b := g.Batch(at, min(at+step, total))
 		at += b.Rows
 		return b, nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
@@ -106,6 +107,46 @@ func TestNoTwoTriesUploadToTheSamePath(t *testing.T) {
 				t.Errorf("%s is used again", p)
 			}
 			seen[p] = true
+		}
+	}
+}
+
+// TestTheLedgerHasWhatABuildTakes, whatever its limit, until it has ended.
+func TestTheLedgerHasWhatABuildTakes(t *testing.T) {
+	r := newRig(t)
+	info := r.coll.Info()
+	info.Version++
+	info.Indexes = map[int64]segments.VectorIndex{101: {Type: "HNSW", Metric: index.L2}}
+	r.coll.Update(info)
+	const rows = 3
+	for range rows {
+		r.grow(1, 1)
+	}
+	growing, release := r.ch.Growing()
+	defer release()
+	during := int64(0)
+	r.f.o.OnProgress = func(Progress) { during = r.coll.Ledger().Used()[segments.KindBuild] }
+	disk := r.coll.ForceDisk(0)
+	defer disk.Release()
+	m, err := r.f.build(t.Context(), r.ch, growing[0], filepath.Join(t.TempDir(), "1"), disk)
+	must(t, err)
+	if want := segments.BuildBytes(r.coll.Info(), rows); m.Rows != rows || want == 0 || during != want {
+		t.Errorf("%d rows are built: the ledger has %d bytes for it, want %d", m.Rows, during, want)
+	}
+	if left := r.coll.Ledger().Used()[segments.KindBuild]; left != 0 {
+		t.Errorf("the ledger has %d bytes once it is built", left)
+	}
+}
+
+// TestRowsAreCopiedByBytes: 8,192 of 4,096 values each would be 128 MiB that nobody has reserved.
+func TestRowsAreCopiedByBytes(t *testing.T) {
+	for _, c := range []struct {
+		rows  int
+		bytes int64
+		want  int
+	}{{1_000_000, 1_000_000 * 600, batchRows}, {20_000, 20_000 * 16 << 10, 512}, {3, 3 * 2 * batchBytes, 1}, {3, 0, batchRows}} {
+		if got := batchOf(c.rows, c.bytes); got != c.want {
+			t.Errorf("of %d rows of %d bytes %d are copied at a time, want %d", c.rows, c.bytes, got, c.want)
 		}
 	}
 }

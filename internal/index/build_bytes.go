@@ -1,0 +1,102 @@
+package index
+
+import "github.com/querynode/querynode/internal/vec"
+
+// Of BuildBytes.
+const (
+	// buildWorkers is how many goroutines a build is taken to have: each has some rows at hand.
+	buildWorkers = 2
+	// garbageOf is one of how many bytes that a build takes from the heap is garbage that is still there.
+	garbageOf = 8
+)
+
+// BuildBytes is about how much memory Build takes at most for so many rows, in bytes, besides the rows: what it trains on, and the
+// index until it is closed. It is reckoned for rows that are told apart by a few hundred directions if they have many values, as embeddings are; of others
+// that a graph keeps in longer codes, or an inverted file in all their values, a build may take up to twice as much.
+func BuildBytes(spec Spec, rows int) int64 {
+	if rows <= 0 || spec.Dim <= 0 {
+		return 0
+	}
+	switch spec.Kind {
+	case KindAuto:
+		if rows <= flatBelow || spec.Recall >= 1 {
+			return 0
+		}
+		graph, lists := spec, spec
+		graph.Kind, lists.Kind = KindHNSWSQ, KindScaNN
+		return max(BuildBytes(graph, rows), BuildBytes(lists, rows))
+	case KindHNSW, KindHNSWSQ:
+		return graphBytes(sqDefaults(spec), rows)
+	case KindIVFFlat, KindIVFSQ8, KindScaNN:
+		return listsBytes(spec, rows)
+	}
+	return 0
+}
+
+// trainingBytes is what finding out takes how few values and codes tell rows apart.
+func trainingBytes(dim, rows int, turned bool) int64 {
+	d, n := int64(dim), int64(min(rows, trainRows))
+	bytes := min(4*n*d, sampledCopied) + sampledBlock + 4*checkRows*(n+d)
+	if !turned {
+		return bytes + n*int64(vec.SQ8Stride(dim))
+	}
+	head := min(d, mostHead)
+	return bytes + 4*d*d + 4*covarianceRows*d + 2*4*head*d + head*int64(vec.SQ8Stride(dim)) + n*int64(vec.SQ8Stride(int(head)))
+}
+
+// graphBytes is what a graph takes.
+func graphBytes(spec Spec, rows int) int64 {
+	n, m := int64(rows), int64(spec.M)
+	links := HNSWOptions{Dim: spec.Dim, Metric: spec.Metric, M: spec.M, EfConstruction: spec.EfConstruction, Capacity: rows}.Bytes()
+	if spec.Kind == KindHNSW && spec.Dim < fineLeast {
+		return links + links/garbageOf
+	}
+	turned := spec.Dim > vec.SQ8Line-vec.SQ8Bias && spec.Dim <= mostTurn && (spec.Dim <= longTurn || rows >= longLeast)
+	stride := int64(vec.SQ8Stride(spec.Dim))
+	if turned {
+		stride = min(stride, int64(vec.SQ8Stride(mostHead)))
+	}
+	heap := max(trainingBytes(spec.Dim, rows, turned), kmeansBytes(rows, listsFor(rows), min(spec.Dim, sqListDims))) // one after the other
+	keep := 2 * int(m)
+	wide := 4*int64(keep+slackOf(keep)) + 3*stride + 8 + 4*sqListDims + 4 + 4 // links, a record, the row as a query and its terms; head, list and place
+	image := int64(0)
+	if spec.Kind == KindHNSWSQ {
+		image = int64(fineStride(spec.Dim, fineBits(spec.Dim)))
+	}
+	return heap + heap/garbageOf + links + n*(wide+image+stride)
+}
+
+// listsBytes is what an inverted file takes.
+func listsBytes(spec Spec, rows int) int64 {
+	lists := spec.Lists
+	if lists == 0 {
+		lists = listsFor(rows)
+	}
+	lists = max(min(lists, rows), 1)
+	n, width, first := int64(rows), int64(spec.Dim), int64(0)
+	codes := hasCodes(spec.Kind, spec.Dim)
+	if codes && rows >= turnRows && spec.Dim >= 2*codedDims && spec.Dim <= mostTurn && (spec.Dim <= longTurn || rows >= longLeast) {
+		first = trainingBytes(spec.Dim, rows, true)
+		if spec.Dim > 2*mostHead {
+			width = mostHead
+		}
+	}
+	first = max(first, kmeansBytes(rows, lists, int(width))) // one after the other
+	positions := n + int64(lists)*vec.PanelRows/2            // lists end where a panel does
+	heap := 4*n + 4*positions                                // the list of each row, and where it is
+	if spec.Metric == Cosine {
+		heap += 4 * n
+	}
+	if codes {
+		first = max(first, 4*min(n, codeSample)*width)
+		row := 4 + 4 + width + width/pqDims/2 + 8 // biases, a byte for each value, 4 bits for each part
+		heap += positions*row + n*int64(fineStride(spec.Dim, fineBits(spec.Dim)))
+	}
+	return heap + first + (heap+first)/garbageOf
+}
+
+// kmeansBytes is what k-means takes: vectors, centres and their codes, and what each goroutine sums up, in this round and the last.
+func kmeansBytes(rows, lists, dim int) int64 {
+	n, c, d := int64(rows), int64(lists), int64(dim)
+	return 4*min(n, max(kmeansSample*c, codeSample))*d + c*d*(4+1+2*buildWorkers*4) + 2*buildWorkers*4*assignBlock*(c+d)
+}
