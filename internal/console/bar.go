@@ -16,8 +16,8 @@ type Unit string
 
 // The units.
 const (
-	Rows  Unit = "rows"
-	Bytes Unit = "bytes"
+	Rows  Unit = "row"
+	Bytes Unit = "byte"
 	Steps Unit = "" // just a share
 )
 
@@ -187,5 +187,5 @@ func (u Unit) text(n int64) string {
 	if u == Bytes {
 		return Size(n)
 	}
-	return Count(n) + " " + string(u)
+	return Several(n, string(u))
 }

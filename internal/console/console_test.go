@@ -153,9 +153,10 @@ func TestABarInAPipeIsOneLine(t *testing.T) {
 	c.Bar("load", 0, Steps).Done()
 	c.Bar("copy", 4096, Bytes).Done()
 	c.Bar("break", 9, Rows).Fail()
+	c.Bar("add", 1, Rows).Done()
 	lines := strings.Split(strings.TrimSpace(s.String()), "\n")
-	for i, want := range []string{"write: 2,000 rows in ", "load: done in ", "copy: 4.0 KiB in ", "break: stopped after "} {
-		if len(lines) != 4 || !strings.HasPrefix(lines[i], want) {
+	for i, want := range []string{"write: 2,000 rows in ", "load: done in ", "copy: 4.0 KiB in ", "break: stopped after ", "add: 1 row in "} {
+		if len(lines) != 5 || !strings.HasPrefix(lines[i], want) {
 			t.Fatalf("%q, want %q", lines, want)
 		}
 	}
