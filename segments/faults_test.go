@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,6 +95,27 @@ func TestAPanicCostsItsRequestAndThenTheSegment(t *testing.T) {
 	r.coll.Release(1)
 	must(t, r.load(1))
 	r.check(r.now)
+}
+
+// TestGrowingSegmentsInQuarantineAreNotSealed: who released or loaded one again as if it were
+// would find nothing stored of it.
+func TestGrowingSegmentsInQuarantineAreNotSealed(t *testing.T) {
+	r := twoSealed(t, rigOptions{set: func(o *Options) { o.QuarantineAfter = 1 }})
+	for _, id := range []int64{2, 3} { // 3 grows
+		r.sabotage(id, func(segment) { panic("boom") })
+	}
+	r.found(SearchRequest{Read: partial(), Vectors: vectorOf(150, 0), TopK: 200})
+	if r.status(2).State != "quarantined" || r.status(3).State != "quarantined" {
+		t.Fatalf("%+v and %+v are not in quarantine", r.status(2), r.status(3))
+	}
+	ids := r.coll.SealedIDs("v")
+	slices.Sort(ids)
+	if !slices.Equal(ids, []int64{1, 2}) {
+		t.Errorf("the sealed ones of v are %v, want 1 and 2", ids)
+	}
+	if all := r.coll.SealedIDs(""); len(all) != 2 || len(r.coll.SealedIDs("other")) != 0 {
+		t.Errorf("the sealed ones are %v, want 1 and 2, and none of another channel", all)
+	}
 }
 
 func TestCorruptBytesQuarantineAtOnce(t *testing.T) {

@@ -51,6 +51,19 @@ func (c *Collection) Segments() []SegmentStatus {
 	return out
 }
 
+// SealedIDs are the ids of the sealed segments of a vchannel, "" = of all, those in
+// quarantine included, which a growing one can be in, too.
+func (c *Collection) SealedIDs(vchannel string) (ids []int64) {
+	snap := c.Acquire()
+	defer snap.Release()
+	for _, h := range snap.view.segments {
+		if m := h.Meta(); !h.growing && (vchannel == "" || m.VChannel == vchannel) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
 func (g *Growing) describe(st *SegmentStatus) {
 	st.State, st.Rows, st.Tier = StateGrowing, g.Rows(), TierMemory
 	if g.sealed.Load() {

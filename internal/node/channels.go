@@ -9,7 +9,6 @@ import (
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
-	"github.com/querynode/querynode/segments"
 )
 
 // WatchChannels follows vchannels of a collection; none named = all. It returns
@@ -74,7 +73,7 @@ func (n *Node) leaveChannels(ctx context.Context, s *serving, names []string) (g
 		delete(s.wanted, name)
 		delete(s.lost, name)
 		n.mu.Unlock()
-		released = append(released, s.coll.Release(sealedOf(s.coll, name)...)...)
+		released = append(released, s.coll.Release(s.coll.SealedIDs(name)...)...)
 		gone = append(gone, name)
 	}
 	err = errors.Join(errs...)
@@ -114,14 +113,4 @@ func pick(coll *catalog.Collection, names []string) ([]catalog.VChannel, error) 
 		}
 	}
 	return out, nil
-}
-
-// sealedOf returns the ids of the loaded sealed segments; vchannel "" = of all channels.
-func sealedOf(c *segments.Collection, vchannel string) (ids []int64) {
-	for _, st := range c.Segments() {
-		if (vchannel == "" || st.VChannel == vchannel) && st.State != segments.StateGrowing && st.State != segments.StateSealed {
-			ids = append(ids, st.ID)
-		}
-	}
-	return ids
 }

@@ -333,7 +333,7 @@ func (n *Node) release(ctx context.Context, s *serving) ([]int64, error) {
 		return released, err
 	}
 	n.letGo(s) // even if a subscription has not ended as it should: its channel is gone
-	released = append(released, s.coll.Release(sealedOf(s.coll, "")...)...)
+	released = append(released, s.coll.Release(s.coll.SealedIDs("")...)...)
 	s.leaving.Store(false) // no channel is left, which says the same
 	return released, err
 }

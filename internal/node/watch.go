@@ -83,7 +83,7 @@ func (n *Node) watch(ctx context.Context, s *serving, coll *catalog.Collection, 
 func (n *Node) watchAnew(ctx context.Context, s *serving, coll *catalog.Collection, v catalog.VChannel) error {
 	over := s.coll.Anew()
 	defer over()
-	had := append(sealedOf(s.coll, v.Name), n.askedOf(s)...) // those of an earlier try, too
+	had := append(s.coll.SealedIDs(v.Name), n.askedOf(s)...) // those of an earlier try, too
 	n.mu.Lock()
 	before := s.channels[v.Name]
 	n.mu.Unlock()
