@@ -85,7 +85,7 @@ func (k Kernels) SetSQMixed(q []int8, wide int, weights []float32) (scale float3
 
 // SQMixedIDs is SQ8IDs for mixed records, with a query that SetSQMixed has set.
 func (k Kernels) SQMixedIDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
-	if checkRecords(len(q)/sqMixedParts, records, ids, out) {
+	if k.checkRecords(len(q)/sqMixedParts, records, ids, out) {
 		k.sqMixedIDs(q, scale, records, ids, out)
 	}
 }
@@ -173,28 +173,23 @@ func halvesPortable(high, low []int8, weights []float32, inv float32) {
 // its codes, each weighed by q; see SetSQ8. records holds whole records, half as
 // long as q, one behind the other; see PrefetchRows.
 func (k Kernels) SQ8IDs(q []int8, scale float32, records []byte, ids []uint32, out []float32) {
-	if checkRecords(len(q)/sq8Parts, records, ids, out) {
+	if k.checkRecords(len(q)/sq8Parts, records, ids, out) {
 		k.sq8IDs(q, scale, records, ids, out)
 	}
 }
 
 // checkRecords panics on bad arguments and reports whether there is work.
-func checkRecords(stride int, records []byte, ids []uint32, out []float32) bool {
+func (k Kernels) checkRecords(stride int, records []byte, ids []uint32, out []float32) bool {
 	if stride == 0 || stride%SQ8Line != 0 || stride > SQ8MaxStride || len(out) < len(ids) {
 		panic(errors.AssertionFailedf("%d ids, out has room for %d, query for records of %d bytes", len(ids), len(out), stride))
 	}
-	top := uint32(0)
-	rest := ids
-	for ; len(rest) >= 4; rest = rest[4:] { // four at a time do not wait for one another
-		top = max(top, max(rest[0], rest[1]), max(rest[2], rest[3]))
+	if len(ids) == 0 {
+		return false
 	}
-	for _, id := range rest {
-		top = max(top, id)
-	}
-	if len(ids) > 0 && int(top) >= len(records)/stride {
+	if top := k.topID(ids); int(top) >= len(records)/stride {
 		panic(errors.AssertionFailedf("record %d of %d", top, len(records)/stride))
 	}
-	return len(ids) > 0
+	return true
 }
 
 func sq8IDsPortable(q []int8, scale float32, records []byte, ids []uint32, out []float32) {

@@ -24,10 +24,25 @@ func sqMixedIDsVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale f
 //go:noescape
 func sqMixedIDsAVX2(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
 
+// sqFirstLinesVNNI writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of the bytes of its first line weighed by the first part of q, of which only those bits count that are set in the second.
+//
+//go:noescape
+func sqFirstLinesVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
+
 // belowAVX512 moves those of the n ids and distances to the front whose distance is below limit, and returns how many they are.
 //
 //go:noescape
 func belowAVX512(ids *uint32, dist *float32, n int, limit float32) int
+
+// placesBelowAVX512 writes to places which of the n distances are below limit, and returns how many they are. It writes up to 16 values behind these.
+//
+//go:noescape
+func placesBelowAVX512(dist *float32, n int, limit float32, places *uint32) int
+
+// minimaAVX512 lowers least[i%parts] to dist[i] if that is less, for n distances. n and parts are multiples of 16.
+//
+//go:noescape
+func minimaAVX512(dist *float32, n int, least *float32, parts int)
 
 // prefetchRowsAMD64 asks for the first lines of the rows of base named by the n ids, each plus add.
 //
@@ -43,3 +58,8 @@ func sq8HalvesAVX512(high *int8, low *int8, weights *float32, n int, inv float32
 //
 //go:noescape
 func sq8TopAVX512(weights *float32, n int) uint32
+
+// topIDAVX512 returns the largest of n ids.
+//
+//go:noescape
+func topIDAVX512(ids *uint32, n int) uint32

@@ -514,6 +514,220 @@ done:
 	VZEROUPPER
 	RET
 
+// func sqFirstLinesVNNI(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI, FMA3
+TEXT ·sqFirstLinesVNNI(SB), NOSPLIT, $0-56
+	MOVQ         q+0(FP), AX
+	MOVQ         base+8(FP), CX
+	MOVQ         stride+16(FP), DX
+	MOVQ         ids+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVQ         out+48(FP), DI
+	VMOVDQU64    (AX), Z0
+	VMOVDQU64    64(AX), Z1
+	VBROADCASTSS scale+40(FP), Z2
+
+group:
+	CMPQ         SI, $0x10
+	JL           single
+	MOVL         (BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VMOVSS       (AX), X3
+	VPANDD       (AX), Z1, Z5
+	VPXORD       Z4, Z4, Z4
+	VPDPBUSD     Z0, Z5, Z4
+	MOVL         4(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x10, (AX), X3, X3
+	VPANDD       (AX), Z1, Z5
+	VPXORD       Z6, Z6, Z6
+	VPDPBUSD     Z0, Z5, Z6
+	MOVL         8(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x20, (AX), X3, X3
+	VPANDD       (AX), Z1, Z5
+	VPXORD       Z7, Z7, Z7
+	VPDPBUSD     Z0, Z5, Z7
+	MOVL         12(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x30, (AX), X3, X3
+	VPANDD       (AX), Z1, Z5
+	VPXORD       Z8, Z8, Z8
+	VPDPBUSD     Z0, Z5, Z8
+	VPUNPCKLDQ   Z6, Z4, Z5
+	VPUNPCKHDQ   Z6, Z4, Z4
+	VPADDD       Z5, Z4, Z4
+	VPUNPCKLDQ   Z8, Z7, Z5
+	VPUNPCKHDQ   Z8, Z7, Z7
+	VPADDD       Z5, Z7, Z7
+	VPUNPCKLQDQ  Z7, Z4, Z5
+	VPUNPCKHQDQ  Z7, Z4, Z4
+	VPADDD       Z4, Z5, Z5
+	MOVL         16(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VMOVSS       (AX), X22
+	VPANDD       (AX), Z1, Z24
+	VPXORD       Z9, Z9, Z9
+	VPDPBUSD     Z0, Z24, Z9
+	MOVL         20(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x10, (AX), X22, X22
+	VPANDD       (AX), Z1, Z24
+	VPXORD       Z10, Z10, Z10
+	VPDPBUSD     Z0, Z24, Z10
+	MOVL         24(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x20, (AX), X22, X22
+	VPANDD       (AX), Z1, Z24
+	VPXORD       Z11, Z11, Z11
+	VPDPBUSD     Z0, Z24, Z11
+	MOVL         28(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x30, (AX), X22, X22
+	VPANDD       (AX), Z1, Z24
+	VPXORD       Z12, Z12, Z12
+	VPDPBUSD     Z0, Z24, Z12
+	VPUNPCKLDQ   Z10, Z9, Z24
+	VPUNPCKHDQ   Z10, Z9, Z9
+	VPADDD       Z24, Z9, Z9
+	VPUNPCKLDQ   Z12, Z11, Z24
+	VPUNPCKHDQ   Z12, Z11, Z11
+	VPADDD       Z24, Z11, Z11
+	VPUNPCKLQDQ  Z11, Z9, Z24
+	VPUNPCKHQDQ  Z11, Z9, Z9
+	VPADDD       Z9, Z24, Z24
+	MOVL         32(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VMOVSS       (AX), X13
+	VPANDD       (AX), Z1, Z25
+	VPXORD       Z14, Z14, Z14
+	VPDPBUSD     Z0, Z25, Z14
+	MOVL         36(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x10, (AX), X13, X13
+	VPANDD       (AX), Z1, Z25
+	VPXORD       Z15, Z15, Z15
+	VPDPBUSD     Z0, Z25, Z15
+	MOVL         40(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x20, (AX), X13, X13
+	VPANDD       (AX), Z1, Z25
+	VPXORD       Z16, Z16, Z16
+	VPDPBUSD     Z0, Z25, Z16
+	MOVL         44(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x30, (AX), X13, X13
+	VPANDD       (AX), Z1, Z25
+	VPXORD       Z17, Z17, Z17
+	VPDPBUSD     Z0, Z25, Z17
+	VPUNPCKLDQ   Z15, Z14, Z25
+	VPUNPCKHDQ   Z15, Z14, Z14
+	VPADDD       Z25, Z14, Z14
+	VPUNPCKLDQ   Z17, Z16, Z25
+	VPUNPCKHDQ   Z17, Z16, Z16
+	VPADDD       Z25, Z16, Z16
+	VPUNPCKLQDQ  Z16, Z14, Z25
+	VPUNPCKHQDQ  Z16, Z14, Z14
+	VPADDD       Z14, Z25, Z25
+	MOVL         48(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VMOVSS       (AX), X26
+	VPANDD       (AX), Z1, Z27
+	VPXORD       Z18, Z18, Z18
+	VPDPBUSD     Z0, Z27, Z18
+	MOVL         52(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x10, (AX), X26, X26
+	VPANDD       (AX), Z1, Z27
+	VPXORD       Z19, Z19, Z19
+	VPDPBUSD     Z0, Z27, Z19
+	MOVL         56(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x20, (AX), X26, X26
+	VPANDD       (AX), Z1, Z27
+	VPXORD       Z20, Z20, Z20
+	VPDPBUSD     Z0, Z27, Z20
+	MOVL         60(BX), AX
+	IMULQ        DX, AX
+	ADDQ         CX, AX
+	VINSERTPS    $0x30, (AX), X26, X26
+	VPANDD       (AX), Z1, Z27
+	VPXORD       Z21, Z21, Z21
+	VPDPBUSD     Z0, Z27, Z21
+	VPUNPCKLDQ   Z19, Z18, Z27
+	VPUNPCKHDQ   Z19, Z18, Z18
+	VPADDD       Z27, Z18, Z18
+	VPUNPCKLDQ   Z21, Z20, Z27
+	VPUNPCKHDQ   Z21, Z20, Z20
+	VPADDD       Z27, Z20, Z20
+	VPUNPCKLQDQ  Z20, Z18, Z27
+	VPUNPCKHQDQ  Z20, Z18, Z18
+	VPADDD       Z18, Z27, Z27
+	VSHUFI32X4   $0x44, Z24, Z5, Z28
+	VSHUFI32X4   $0xee, Z24, Z5, Z5
+	VPADDD       Z28, Z5, Z5
+	VSHUFI32X4   $0x44, Z27, Z25, Z24
+	VSHUFI32X4   $0xee, Z27, Z25, Z25
+	VPADDD       Z24, Z25, Z25
+	VSHUFI32X4   $0x88, Z25, Z5, Z24
+	VSHUFI32X4   $0xdd, Z25, Z5, Z5
+	VPADDD       Z24, Z5, Z5
+	VINSERTF32X4 $0x01, X22, Y3, Y22
+	VINSERTF32X4 $0x01, X26, Y13, Y13
+	VINSERTF64X4 $0x01, Y13, Z22, Z22
+	VCVTDQ2PS    Z5, Z5
+	VFMADD231PS  Z2, Z5, Z22
+	VMOVUPS      Z22, (DI)
+	ADDQ         $0x40, BX
+	ADDQ         $0x40, DI
+	SUBQ         $0x10, SI
+	JMP          group
+
+single:
+	TESTQ         SI, SI
+	JZ            done
+	MOVL          (BX), AX
+	IMULQ         DX, AX
+	ADDQ          CX, AX
+	VPANDD        (AX), Z1, Z3
+	VPXORD        Z23, Z23, Z23
+	VPDPBUSD      Z0, Z3, Z23
+	VEXTRACTI64X4 $0x01, Z23, Y3
+	VPADDD        Y3, Y23, Y23
+	VEXTRACTI32X4 $0x01, Y23, X3
+	VPADDD        X3, X23, X23
+	VPSHUFD       $0x4e, X23, X3
+	VPADDD        X3, X23, X23
+	VPSHUFD       $0xb1, X23, X3
+	VPADDD        X3, X23, X23
+	VCVTDQ2PS     X23, X23
+	VMOVSS        (AX), X3
+	VFMADD231SS   X2, X23, X3
+	VMOVSS        X3, (DI)
+	ADDQ          $0x04, BX
+	ADDQ          $0x04, DI
+	SUBQ          $0x01, SI
+	JMP           single
+
+done:
+	VZEROUPPER
+	RET
+
 // func belowAVX512(ids *uint32, dist *float32, n int, limit float32) int
 // Requires: AVX, AVX512F, POPCNT
 TEXT ·belowAVX512(SB), NOSPLIT, $0-40
@@ -556,6 +770,98 @@ whole:
 
 done:
 	MOVQ SI, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func placesBelowAVX512(dist *float32, n int, limit float32, places *uint32) int
+// Requires: AVX, AVX512F, POPCNT
+TEXT ·placesBelowAVX512(SB), NOSPLIT, $0-40
+	MOVQ           dist+0(FP), AX
+	MOVQ           n+8(FP), DX
+	MOVQ           places+24(FP), BX
+	VBROADCASTSS   limit+16(FP), Z0
+	VPXORD         Z1, Z1, Z1
+	MOVL           $0x0000aaaa, SI
+	KMOVW          SI, K1
+	MOVL           $0x00000001, SI
+	VPBROADCASTD.Z SI, K1, Z2
+	VPORD          Z2, Z1, Z1
+	MOVL           $0x0000cccc, SI
+	KMOVW          SI, K1
+	MOVL           $0x00000002, SI
+	VPBROADCASTD.Z SI, K1, Z2
+	VPORD          Z2, Z1, Z1
+	MOVL           $0x0000f0f0, SI
+	KMOVW          SI, K1
+	MOVL           $0x00000004, SI
+	VPBROADCASTD.Z SI, K1, Z2
+	VPORD          Z2, Z1, Z1
+	MOVL           $0x0000ff00, SI
+	KMOVW          SI, K1
+	MOVL           $0x00000008, SI
+	VPBROADCASTD.Z SI, K1, Z2
+	VPORD          Z2, Z1, Z1
+	MOVL           $0x00000010, SI
+	VPBROADCASTD   SI, Z2
+	MOVL           $0x0000ffff, SI
+	KMOVW          SI, K1
+	XORQ           DI, DI
+
+block:
+	TESTQ DX, DX
+	JLE   done
+	CMPQ  DX, $0x10
+	JGE   whole
+	MOVQ  DX, CX
+	MOVL  $0x00000001, SI
+	SHLL  CL, SI
+	DECL  SI
+	KMOVW SI, K1
+
+whole:
+	VMOVUPS.Z     (AX), K1, Z3
+	VCMPPS        $0x01, Z0, Z3, K1, K2
+	VPCOMPRESSD.Z Z1, K2, Z3
+	VMOVDQU32     Z3, (BX)(DI*4)
+	KMOVW         K2, CX
+	POPCNTL       CX, CX
+	ADDQ          CX, DI
+	VPADDD        Z2, Z1, Z1
+	ADDQ          $0x40, AX
+	SUBQ          $0x10, DX
+	JMP           block
+
+done:
+	MOVQ DI, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func minimaAVX512(dist *float32, n int, least *float32, parts int)
+// Requires: AVX, AVX512F
+TEXT ·minimaAVX512(SB), NOSPLIT, $0-32
+	MOVQ dist+0(FP), AX
+	MOVQ n+8(FP), CX
+	MOVQ least+16(FP), DX
+	MOVQ parts+24(FP), BX
+
+round:
+	XORQ SI, SI
+
+block:
+	TESTQ   CX, CX
+	JLE     done
+	VMOVUPS (AX), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMINPS  Z1, Z0, Z1
+	VMOVUPS Z1, (DX)(SI*4)
+	ADDQ    $0x40, AX
+	SUBQ    $0x10, CX
+	ADDQ    $0x10, SI
+	CMPQ    SI, BX
+	JL      block
+	JMP     round
+
+done:
 	VZEROUPPER
 	RET
 
@@ -641,6 +947,50 @@ TEXT ·sq8TopAVX512(SB), NOSPLIT, $0-20
 	MOVQ         n+8(FP), DX
 	VPXORD       Z0, Z0, Z0
 	MOVL         $0x7fffffff, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x0000ffff, BX
+	KMOVW        BX, K1
+
+block:
+	TESTQ DX, DX
+	JLE   done
+	CMPQ  DX, $0x10
+	JGE   whole
+	MOVQ  DX, CX
+	MOVL  $0x00000001, BX
+	SHLL  CL, BX
+	DECL  BX
+	KMOVW BX, K1
+
+whole:
+	VMOVDQU32.Z (AX), K1, Z2
+	VPANDD      Z1, Z2, Z2
+	VPMAXUD     Z2, Z0, Z0
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, DX
+	JMP         block
+
+done:
+	VEXTRACTI64X4 $0x01, Z0, Y1
+	VPMAXUD       Y1, Y0, Y1
+	VEXTRACTI128  $0x01, Y1, X0
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, BX
+	MOVL          BX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func topIDAVX512(ids *uint32, n int) uint32
+// Requires: AVX, AVX2, AVX512F
+TEXT ·topIDAVX512(SB), NOSPLIT, $0-20
+	MOVQ         ids+0(FP), AX
+	MOVQ         n+8(FP), DX
+	VPXORD       Z0, Z0, Z0
+	MOVL         $0xffffffff, BX
 	VPBROADCASTD BX, Z1
 	MOVL         $0x0000ffff, BX
 	KMOVW        BX, K1

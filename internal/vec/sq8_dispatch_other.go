@@ -21,3 +21,18 @@ func (Kernels) below(ids []uint32, dist []float32, limit float32) int {
 }
 
 func (Kernels) prefetchRows([]byte, int, int, []uint32, int) {}
+
+func (Kernels) sqFirstLines(line []int8, scale float32, records []byte, stride int, ids []uint32, out []float32) {
+	sqFirstLinesPortable(line, scale, records, stride, ids, out)
+}
+
+// FirstLinesFast says whether SQFirstLines has a kernel of its own.
+func (Kernels) FirstLinesFast() bool { return false }
+
+func (Kernels) topID(ids []uint32) uint32 { return topIDPortable(ids) }
+
+func (Kernels) placesBelow(dist []float32, limit float32, places []uint32) int {
+	return placesBelowPortable(dist, limit, places)
+}
+
+func (Kernels) minima([]float32, []float32) int { return 0 }

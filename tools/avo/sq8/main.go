@@ -3,6 +3,8 @@
 package main
 
 import (
+	"strings"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -14,10 +16,14 @@ func main() {
 		emitVNNI(mixed)
 		emitAVX2(mixed)
 	}
+	emitFirstLines()
 	emitBelow()
+	emitPlacesBelow()
+	emitMinima()
 	emitPrefetch()
 	emitHalves()
-	emitTop()
+	emitTop("sq8TopAVX512", "weights *float32", "sq8TopAVX512 returns the largest of the bits of the n weights, without their signs.", 0x7fffffff)
+	emitTop("topIDAVX512", "ids *uint32", "topIDAVX512 returns the largest of n ids.", 0xffffffff)
 	Generate()
 }
 
@@ -190,6 +196,109 @@ func (k *kernel) sumVNNI(label string, rows []reg.GPVirtual) []reg.VecVirtual {
 	return high
 }
 
+// emitFirstLines emits the function that looks at no more than the first line of records. What is asked for is one load, one product
+// and a sixteenth of a transposition a row, so little that loads of many rows are under way at a time.
+func emitFirstLines() {
+	TEXT("sqFirstLinesVNNI", NOSPLIT, "func(q *int8, base *byte, stride int, ids *uint32, n int, scale float32, out *float32)")
+	Pragma("noescape")
+	Doc("sqFirstLinesVNNI writes to out, for each of the records of base named by the n ids, its bias plus scale times the sum of the bytes of its first line " +
+		"weighed by the first part of q, of which only those bits count that are set in the second.")
+	q := Load(Param("q"), GP64())
+	k := &kernel{
+		base:   Load(Param("base"), GP64()).(reg.GPVirtual),
+		stride: Load(Param("stride"), GP64()).(reg.GPVirtual),
+		ids:    Load(Param("ids"), GP64()).(reg.GPVirtual),
+		n:      Load(Param("n"), GP64()).(reg.GPVirtual),
+		out:    Load(Param("out"), GP64()).(reg.GPVirtual),
+	}
+	weights, mask, scale := ZMM(), ZMM(), ZMM()
+	VMOVDQU64(Mem{Base: q}, weights)
+	VMOVDQU64(Mem{Base: q, Disp: 64}, mask)
+	VBROADCASTSS(mustAddr("scale"), scale)
+
+	// line leaves the products of a row's bytes in acc, four of them added up.
+	line := func(row reg.GPVirtual, acc reg.VecVirtual) {
+		c := ZMM()
+		VPANDD(Mem{Base: row}, mask, c)
+		VPXORD(acc, acc, acc)
+		VPDPBUSD(weights, c, acc)
+	}
+
+	const rows = 16
+	Label("group")
+	CMPQ(k.n, Imm(rows))
+	JL(LabelRef("single"))
+	var fours [rows / 4]reg.VecVirtual // each quarter of one has parts of the sums of four rows
+	var biases [rows / 4]reg.VecVirtual
+	for f := range fours {
+		var acc [4]reg.VecVirtual
+		bias := XMM()
+		for i := range acc {
+			row := k.row(Mem{Base: k.ids, Disp: 16*f + 4*i})
+			if acc[i] = ZMM(); i == 0 {
+				VMOVSS(Mem{Base: row}, bias)
+			} else {
+				VINSERTPS(Imm(uint64(i<<4)), Mem{Base: row}, bias, bias)
+			}
+			line(row, acc[i])
+		}
+		for i := 0; i < len(acc); i += 2 {
+			low := ZMM()
+			VPUNPCKLDQ(acc[i+1], acc[i], low)
+			VPUNPCKHDQ(acc[i+1], acc[i], acc[i])
+			VPADDD(low, acc[i], acc[i])
+		}
+		fours[f], biases[f] = ZMM(), bias
+		VPUNPCKLQDQ(acc[2], acc[0], fours[f])
+		VPUNPCKHQDQ(acc[2], acc[0], acc[0])
+		VPADDD(acc[0], fours[f], fours[f])
+	}
+	join := func(a, b reg.VecVirtual, low, high uint64) {
+		t := ZMM()
+		VSHUFI32X4(Imm(low), b, a, t)
+		VSHUFI32X4(Imm(high), b, a, a)
+		VPADDD(t, a, a)
+	}
+	join(fours[0], fours[1], 0x44, 0xee)
+	join(fours[2], fours[3], 0x44, 0xee)
+	join(fours[0], fours[2], 0x88, 0xdd)
+	bias := ZMM()
+	VINSERTF32X4(Imm(1), biases[1], biases[0].AsY(), bias.AsY())
+	VINSERTF32X4(Imm(1), biases[3], biases[2].AsY(), biases[2].AsY())
+	VINSERTF64X4(Imm(1), biases[2].AsY(), bias, bias)
+	VCVTDQ2PS(fours[0], fours[0])
+	VFMADD231PS(scale, fours[0], bias)
+	VMOVUPS(bias, Mem{Base: k.out})
+	k.advance(rows)
+	JMP(LabelRef("group"))
+
+	Label("single")
+	TESTQ(k.n, k.n)
+	JZ(LabelRef("done"))
+	row, acc := k.row(Mem{Base: k.ids}), ZMM()
+	line(row, acc)
+	half := YMM()
+	VEXTRACTI64X4(Imm(1), acc, half)
+	VPADDD(half, acc.AsY(), acc.AsY())
+	VEXTRACTI32X4(Imm(1), acc.AsY(), half.AsX())
+	VPADDD(half.AsX(), acc.AsX(), acc.AsX())
+	for _, swap := range []uint64{0x4e, 0xb1} {
+		VPSHUFD(Imm(swap), acc.AsX(), half.AsX())
+		VPADDD(half.AsX(), acc.AsX(), acc.AsX())
+	}
+	VCVTDQ2PS(acc.AsX(), acc.AsX())
+	b := XMM()
+	VMOVSS(Mem{Base: row}, b)
+	VFMADD231SS(scale.AsX(), acc.AsX(), b)
+	VMOVSS(b, Mem{Base: k.out})
+	k.advance(1)
+	JMP(LabelRef("single"))
+
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
 func emitAVX2(mixed bool) {
 	k := begin("AVX2", mixed)
 	if mixed {
@@ -318,6 +427,98 @@ func emitBelow() {
 	RET()
 }
 
+// emitPlacesBelow emits the function that says where something is below a limit.
+func emitPlacesBelow() {
+	TEXT("placesBelowAVX512", NOSPLIT, "func(dist *float32, n int, limit float32, places *uint32) int")
+	Pragma("noescape")
+	Doc("placesBelowAVX512 writes to places which of the n distances are below limit, and returns how many they are. It writes up to 16 values behind these.")
+	dist := Load(Param("dist"), GP64())
+	n := Load(Param("n"), GP64())
+	places := Load(Param("places"), GP64())
+	limit, at, step := ZMM(), ZMM(), ZMM()
+	VBROADCASTSS(mustAddr("limit"), limit)
+	x := GP32()
+	// Four bits after four bits, each is one more than the one before.
+	VPXORD(at, at, at)
+	for i, bits := range []uint64{0xaaaa, 0xcccc, 0xf0f0, 0xff00} {
+		k := K()
+		MOVL(U32(bits), x)
+		KMOVW(x, k)
+		MOVL(U32(1<<i), x)
+		t := ZMM()
+		VPBROADCASTD_Z(x, k, t)
+		VPORD(t, at, at)
+	}
+	MOVL(U32(16), x)
+	VPBROADCASTD(x, step)
+	some := K()
+	MOVL(U32(0xffff), x)
+	KMOVW(x, some)
+	to := GP64()
+	XORQ(to, to)
+	Label("block")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	CMPQ(n, Imm(16))
+	JGE(LabelRef("whole"))
+	MOVQ(n, reg.RCX)
+	MOVL(U32(1), x)
+	SHLL(reg.CL, x)
+	DECL(x)
+	KMOVW(x, some)
+	Label("whole")
+	d := ZMM()
+	VMOVUPS_Z(Mem{Base: dist}, some, d)
+	take := K()
+	VCMPPS(Imm(1), limit, d, some, take) // less than, ordered
+	found := ZMM()
+	VPCOMPRESSD_Z(at, take, found)
+	VMOVDQU32(found, Mem{Base: places, Index: to, Scale: 4})
+	count := GP32()
+	KMOVW(take, count)
+	POPCNTL(count, count)
+	ADDQ(count.As64(), to)
+	VPADDD(step, at, at)
+	ADDQ(Imm(64), dist)
+	SUBQ(Imm(16), n)
+	JMP(LabelRef("block"))
+	Label("done")
+	Store(to, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// emitMinima emits the function that finds the least of each of several interleaved parts.
+func emitMinima() {
+	TEXT("minimaAVX512", NOSPLIT, "func(dist *float32, n int, least *float32, parts int)")
+	Pragma("noescape")
+	Doc("minimaAVX512 lowers least[i%parts] to dist[i] if that is less, for n distances. n and parts are multiples of 16.")
+	dist := Load(Param("dist"), GP64())
+	n := Load(Param("n"), GP64())
+	least := Load(Param("least"), GP64())
+	parts := Load(Param("parts"), GP64())
+	at := GP64()
+	Label("round")
+	XORQ(at, at)
+	Label("block")
+	TESTQ(n, n)
+	JLE(LabelRef("done"))
+	d, m := ZMM(), ZMM()
+	VMOVUPS(Mem{Base: dist}, d)
+	VMOVUPS(Mem{Base: least, Index: at, Scale: 4}, m)
+	VMINPS(m, d, m) // what is not a number does not count
+	VMOVUPS(m, Mem{Base: least, Index: at, Scale: 4})
+	ADDQ(Imm(64), dist)
+	SUBQ(Imm(16), n)
+	ADDQ(Imm(16), at)
+	CMPQ(at, parts)
+	JL(LabelRef("block"))
+	JMP(LabelRef("round"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
 // emitPrefetch emits the function that asks for records.
 func emitPrefetch() {
 	TEXT("prefetchRowsAMD64", NOSPLIT, "func(base *byte, stride int, lines int, ids *uint32, n int, add int)")
@@ -406,17 +607,17 @@ func emitHalves() {
 	RET()
 }
 
-// emitTop emits the function that finds the largest number, sign apart.
-func emitTop() {
-	TEXT("sq8TopAVX512", NOSPLIT, "func(weights *float32, n int) uint32")
+// emitTop emits a function that finds the largest of some numbers of 32 bits, those of a mask.
+func emitTop(name, param, doc string, bits uint32) {
+	TEXT(name, NOSPLIT, "func("+param+", n int) uint32")
 	Pragma("noescape")
-	Doc("sq8TopAVX512 returns the largest of the bits of the n weights, without their signs.")
-	w := Load(Param("weights"), GP64())
+	Doc(doc)
+	w := Load(Param(param[:strings.IndexByte(param, ' ')]), GP64())
 	n := Load(Param("n"), GP64())
 	top, abs := ZMM(), ZMM()
 	VPXORD(top, top, top)
 	x := GP32()
-	MOVL(U32(0x7fffffff), x)
+	MOVL(U32(bits), x)
 	VPBROADCASTD(x, abs)
 	mask := K()
 	MOVL(U32(0xffff), x)
