@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/querynode/querynode/internal/bitset"
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // allowance lets so many bytes be taken.
@@ -57,6 +58,10 @@ func TestWhatAnIndexLearnsIsBounded(t *testing.T) {
 	base := clustered(rng(61), n+4, dim)
 	base, queries := base[:n*dim], base[n*dim:]
 	graph, _ := buildCodes(t, L2, dim, base)
+	var err error
+	if graph.kern, err = vec.New(vec.Portable); err != nil { // without first lines, a scan of so few rows is not cheaper than what is learnt
+		t.Fatal(err)
+	}
 	for name, x := range map[string]Learner{"graph": graph, "lists": buildIVFFor(t, KindScaNN, L2, dim, 300, base), "bytes": buildIVFFor(t, KindIVFSQ8, L2, dim, 300, base)} {
 		t.Run(name, func(t *testing.T) {
 			var a allowance
@@ -159,6 +164,10 @@ func TestASearchThatIsStoppedWhileItLearnsEnds(t *testing.T) {
 	const dim, n, plenty = 16, 17_000, 1 << 30
 	base := clustered(rng(63), n, dim)
 	graph, _ := buildCodes(t, L2, dim, base)
+	var err error
+	if graph.kern, err = vec.New(vec.Portable); err != nil { // without first lines, a scan of so few rows is not cheaper than what is learnt
+		t.Fatal(err)
+	}
 	for name, x := range map[string]Learner{"graph": graph, "lists": buildIVFFor(t, KindScaNN, L2, dim, 300, base), "bytes": buildIVFFor(t, KindIVFSQ8, L2, dim, 300, base)} {
 		t.Run(name, func(t *testing.T) {
 			var h hurry

@@ -11,7 +11,7 @@ import (
 
 // Where near rows are in many lists, a walk through all rows finds half of them sooner.
 func TestAFilterThatLeavesMuchIsWalkedThrough(t *testing.T) {
-	const n, dim, asked = 12_000, 12, 60
+	const n, dim, asked = 30_000, 12, 60
 	base := gauss(91, n+asked, dim)
 	base, queries := base[:n*dim], base[n*dim:]
 	for i := range n { // some are copies of rows that a filter may not leave
@@ -27,7 +27,7 @@ func TestAFilterThatLeavesMuchIsWalkedThrough(t *testing.T) {
 	}
 	for _, share := range []float64{0.98, 0.8, 0.5} {
 		for shape, allowed := range selections(f, share) {
-			q := Query{K: 10, Effort: 30, Allowed: allowed}
+			q := Query{K: 10, Effort: 40, Allowed: allowed}
 			wantRecall(t, x, f, queries, q, 0.93)
 			for k := range 3 { // as many as there are, whatever the effort
 				wantRecall(t, x, f, queries, Query{K: k + 1, Effort: k + 1, Allowed: allowed}, 0)
@@ -202,7 +202,7 @@ func TestUnevenFiltersAreToldByTheListsRead(t *testing.T) {
 // A scan lists its rows in groups of words: none is left out at their ends, and none behind the last row.
 func TestAScanMeetsEachAllowedRowOnce(t *testing.T) {
 	const dim = 4
-	for _, n := range []int{1, 63, 64, 65, 64 * scanGroup, 64*scanGroup + 1, scanListed + 64*scanGroup + 7, 5000} {
+	for _, n := range []int{1, 63, 64, 65, 64 * scanGroup, 64*scanGroup + 1, glanceMost + 64*scanGroup + 7, 5000} {
 		g, _ := buildCodes(t, L2, dim, gauss(94, n, dim))
 		var s Scratch
 		for _, every := range []int{0, 1, 3, 200} {

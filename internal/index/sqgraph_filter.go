@@ -56,7 +56,7 @@ func (g *sqGraph) searchSome(vector []float32, sq *sqQuery, k, ef, c int, allowe
 		}
 	}
 	if p.scan {
-		return g.scanCodes(vector, sq, k, ef, allowed, s)
+		return g.scanMissing(vector, sq, k, ef, p.missing, allowed, s)
 	}
 	if p.begin && p.hops {
 		row, d := g.entry(sq, s)
@@ -85,41 +85,50 @@ func (g *sqGraph) sorted(s *Scratch) []uint64 {
 	return s.pool
 }
 
-// scanCodes scans the rows allowed (nil: all) by their codes and ranks the best.
+// scanCodes scans the rows allowed (nil: all) by their codes and ranks the best. It misses no more than a walk of the effort ef does.
 func (g *sqGraph) scanCodes(vector []float32, sq *sqQuery, k, ef int, allowed []uint64, s *Scratch) []Neighbor {
+	return g.scanMissing(vector, sq, k, ef, g.shares.missing(k, ef), allowed, s)
+}
+
+// scanMissing is scanCodes where no more than a part of the nearest may be missing (0: it is not known).
+func (g *sqGraph) scanMissing(vector []float32, sq *sqQuery, k, ef int, missing float64, allowed []uint64, s *Scratch) []Neighbor {
 	s.stats.Scanned = true
 	f := &s.lists
 	f.cands.reset(codeRank(k, ef))
-	f.ids = grown(f.ids, scanStep+scanListed+vec.ListRoom)
+	s.top.Reset(k + glanceMore)
 	last := min((g.rows+63)/64, words(allowed, g.rows))
-	n := 0 // rows that are listed
-	for w := 0; w < last; {
-		for ; w < last && n < scanListed-scanGroup*64; w += scanGroup {
+	f.ids = grown(f.ids, glanceMost+scanGroup*64+vec.ListRoom)
+	for w := 0; w < last && !s.stopped(); {
+		n := 0 // rows that are listed
+		for ; w < last && n < glanceMost; w += scanGroup {
 			n += g.listAllowed(allowed, w, min(w+scanGroup, last), f.ids[n:])
 		}
-		at := 0
-		g.fetch(f.ids[:min(n, scanStep)])
-		for ; at+scanStep <= n; at += scanStep {
-			g.fetch(f.ids[at+scanStep : min(at+2*scanStep, n)])
-			g.collect(sq, f.ids[at:at+scanStep], s)
-		}
-		n = copy(f.ids, f.ids[at:n])
-		if s.stopped() {
-			break
-		}
-	}
-	if !s.stats.Stopped {
-		g.collect(sq, f.ids[:n], s)
+		g.scanRows(sq, f.ids[:n], k, missing, s)
 	}
 	return g.collected(vector, sq, k, s)
 }
 
-// Of scans: how many rows are compared at once, while the next ones are on their way, how many are listed before, at most,
-// and how many words at a time.
+// scanRows is collect for those of rows that first lines leave, if these tell, whose records nothing has asked for.
+func (g *sqGraph) scanRows(sq *sqQuery, rows []uint32, k int, missing float64, s *Scratch) {
+	if g.glances(len(rows), k, missing) {
+		g.glance(sq, rows, k, missing, s)
+		return
+	}
+	g.fetch(rows[:min(len(rows), scanStep)])
+	for len(rows) > 0 {
+		n := min(len(rows), scanStep)
+		part := rows[:n]
+		rows = rows[n:]
+		g.fetch(rows[:min(len(rows), scanStep)])
+		g.collect(sq, part, s)
+	}
+}
+
+// Of scans: how many rows are compared at once, while the next ones are on their way, and how many words of a filter are listed
+// at a time.
 const (
-	scanStep   = 64
-	scanListed = 2048
-	scanGroup  = 16
+	scanStep  = 64
+	scanGroup = 64
 )
 
 // words is how many words of a filter (nil: all rows are allowed) there are.

@@ -79,10 +79,11 @@ type listScratch struct {
 	off    offset     // of rows from their lists
 	uneven unevenness // of rows that are allowed among lists
 	cands  candidates
+	glance glanceScratch
 }
 
 func (f *listScratch) bytes() int {
-	return cap(f.z) + 4*(cap(f.sums)+cap(f.rows)+cap(f.dist)+cap(f.ids)+cap(f.of)) + 4*(cap(f.near)+cap(f.by)) + 8*(cap(f.sample)+cap(f.cands.keys))
+	return cap(f.z) + 4*(cap(f.sums)+cap(f.rows)+cap(f.dist)+cap(f.ids)+cap(f.of)) + 4*(cap(f.near)+cap(f.by)) + 8*(cap(f.sample)+cap(f.cands.keys)) + f.glance.bytes()
 }
 
 // codeRank is how many of the rows nearest by code are kept to be ranked, by a search of

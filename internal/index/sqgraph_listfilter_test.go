@@ -101,7 +101,7 @@ func wantBatchRecall(t *testing.T, x Searcher, f *Flat, queries []float32, q Que
 
 // Each way to search with a filter is taken where it is the cheapest.
 func TestAFilterChoosesItsWay(t *testing.T) {
-	const n, dim = 20_000, 8
+	const n, dim = 40_000, 8
 	base := clustered(rng(44), n+20, dim)
 	base, queries := base[:n*dim], base[n*dim:]
 	g, _ := buildCodes(t, L2, dim, base)

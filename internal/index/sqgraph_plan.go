@@ -20,6 +20,8 @@ type filterPlan struct {
 const (
 	planScanLine, planScanRow    = 0.7, 3.8
 	planWalks, planWalk, planHop = 5000, 350, 1600
+	// Where a scan looks at first lines: whatever the rows are, and for each.
+	planGlance, planGlanceRow = 1000, 1.6
 )
 
 // Of plans.
@@ -61,7 +63,7 @@ func (g *sqGraph) plan(k, ef, c int, known bool) filterPlan {
 	rows := float64(g.rows) / n
 	each := listRead + listRow*share*rows
 	cost := listFixed + listKnown*n + lists*each
-	scan := float64(c) * (planScanRow + planScanLine*float64(g.code.lines()))
+	scan := g.scanCost(c, k, p.missing)
 	doubt := 1.0
 	if !known {
 		p.learn = cost < scan
@@ -75,6 +77,14 @@ func (g *sqGraph) plan(k, ef, c int, known bool) filterPlan {
 	p.needs, p.begin = walk, walk <= float64(p.walk)
 	p.hops = share >= planHopShare && planHop*float64(ef) < cost
 	return p
+}
+
+// scanCost is what a scan of c rows for the k nearest is likely to cost that may miss a part of these.
+func (g *sqGraph) scanCost(c, k int, missing float64) float64 {
+	if g.glances(min(c, glanceMost), k, missing) {
+		return planGlance + planGlanceRow*float64(c)
+	}
+	return float64(c) * (planScanRow + planScanLine*float64(g.code.lines()))
 }
 
 // lines is how many lines a record has.
