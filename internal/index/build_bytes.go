@@ -81,9 +81,13 @@ func listsBytes(spec Spec, rows int) int64 {
 			width = mostHead
 		}
 	}
-	first = max(first, kmeansBytes(rows, lists, int(width))) // one after the other
-	positions := n + int64(lists)*vec.PanelRows/2            // lists end where a panel does
-	heap := 4*n + 4*positions                                // the list of each row, and where it is
+	kmeans := kmeansBytes(rows, lists, int(width))
+	if !codes && spec.Metric != Cosine && kmeansRows(rows, lists) == rows {
+		kmeans -= 4 * n * width // no sample is copied
+	}
+	first = max(first, kmeans)                    // one after the other
+	positions := n + int64(lists)*vec.PanelRows/2 // lists end where a panel does
+	heap := 4*n + 4*positions                     // the list of each row, and where it is
 	if spec.Metric == Cosine {
 		heap += 4 * n
 	}
@@ -95,8 +99,8 @@ func listsBytes(spec Spec, rows int) int64 {
 	return heap + first + (heap+first)/garbageOf
 }
 
-// kmeansBytes is what k-means takes: vectors, centres and their codes, and what each goroutine sums up, in this round and the last.
+// kmeansBytes is what k-means takes: vectors, centres and their codes, and what each goroutine sums up, in this round and the ones before.
 func kmeansBytes(rows, lists, dim int) int64 {
-	n, c, d := int64(rows), int64(lists), int64(dim)
-	return 4*min(n, max(kmeansSample*c, codeSample))*d + c*d*(4+1+2*buildWorkers*4) + 2*buildWorkers*4*assignBlock*(c+d)
+	c, d := int64(lists), int64(dim)
+	return 4*int64(kmeansRows(rows, lists))*d + c*d*(4+4+1+3*buildWorkers*4) + 2*buildWorkers*4*assignBlock*(c+d)
 }

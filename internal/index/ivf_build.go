@@ -150,8 +150,11 @@ func (b *ivfBuilder) cluster(lists int) error {
 		b.lists.pack(b.metric)
 		return nil
 	}
-	sample := b.sample(min(b.n, max(kmeansSample*lists, codeSample)), 1)
-	var err error
+	count, err := kmeansRows(b.n, lists), error(nil)
+	sample := b.base[:b.n*b.dim]
+	if count < b.n || b.turn != nil || b.metric == Cosine { // else it would be a copy of all rows as they are
+		sample = b.sample(count, 1)
+	}
 	b.lists, err = kmeans(b.ctx, b.kern, b.o.Workers, lists, b.width(), sample, func() { b.prog.add(b.n / kmeansRounds) })
 	return err
 }

@@ -16,6 +16,14 @@ const (
 	assignBlock  = 128 // vectors that are assigned in one go
 )
 
+// kmeansRows is how many of the rows k-means looks at for so many centres: all, if nearly all would do.
+func kmeansRows(rows, centres int) int {
+	if n := max(kmeansSample*centres, codeSample); rows-n >= kmeansSample {
+		return n
+	}
+	return rows
+}
+
 // centres are points in space, each the middle of a list of vectors.
 type centres struct {
 	dim, n  int
