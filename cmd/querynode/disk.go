@@ -19,12 +19,16 @@ const diskPercent = 80
 
 // diskBudget is what the node may take where so many bytes are free: what a queue on the
 // disk has from earlier runs is not free any more, but in the budget. queue is its folder, ""
-// = none.
+// = none. 0 = no limit, where nobody knows what is free; a disk that is full is one with a
+// limit, under which only flushes and deletes have room.
 func diskBudget(free int64, queue string) int64 {
+	if free < 0 {
+		return 0
+	}
 	if queue != "" {
 		free += folderBytes(queue)
 	}
-	return free / 100 * diskPercent
+	return max(free/100*diskPercent, 1)
 }
 
 // watchDisk tells what shares the disk's budget with the queue how large that is.

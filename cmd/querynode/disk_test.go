@@ -270,3 +270,20 @@ func TestASmallVolumeIsSharedWithoutAWord(t *testing.T) {
 		t.Errorf("the largest file of the queue has %d bytes, want about %d", largest, file)
 	}
 }
+
+// TestAFullVolumeIsALimit: 0 bytes free are not the same as nobody knowing.
+func TestAFullVolumeIsALimit(t *testing.T) {
+	for free, want := range map[int64]int64{-1: 0, 0: 1, 99: 1, 1_000: 800} {
+		if got := diskBudget(free, ""); got != want {
+			t.Errorf("of %d bytes free the node takes %d, want %d", free, got, want)
+		}
+	}
+	r, err := start(t.Context(), testConfig(t, "disk.limit=0", "queue.pchannels=1"), startOptions{version: "test", free: func(string) (int64, error) { return 0, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, r)
+	if got := r.set.Disk().Limit; got <= 0 {
+		t.Errorf("nothing is free, and the limit is %d, which is none", got)
+	}
+}

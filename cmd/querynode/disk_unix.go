@@ -13,5 +13,5 @@ func freeDisk(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, errors.Wrapf(err, "statfs %s", dir)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	return max(int64(st.Bavail)*int64(st.Bsize), 0), nil // some count what is kept for root as less than nothing
 }

@@ -69,7 +69,7 @@ type startOptions struct {
 	version string
 	log     *slog.Logger                    // nil = discard
 	level   *slog.LevelVar                  // what SetLogLevel changes; nil = nothing
-	free    func(dir string) (int64, error) // bytes free on a folder's disk, 0 = nobody knows; nil = freeDisk
+	free    func(dir string) (int64, error) // bytes free on a folder's disk, below 0 = nobody knows; nil = freeDisk
 }
 
 // start builds the node part by part and returns when all run; the node then
