@@ -52,6 +52,11 @@ func (g *sqGraph) glances(rows, k int, missing float64) bool {
 	return missing >= glanceMissing && g.kern.FirstLinesFast() && rows >= max(glanceLeast, 4*glanceWant(k))
 }
 
+// glanceDeviations is how many deviations rows are followed if no more than a part of the nearest may be missing.
+func glanceDeviations(missing float64) float64 {
+	return max(glanceSurer*math.Log10(1/missing)-glanceLess, glanceSure)
+}
+
 // glanceWant is how many of the nearest by their first lines are compared first.
 func glanceWant(k int) int { return glanceFew + glanceEach*k }
 
@@ -79,7 +84,7 @@ func (g *sqGraph) glance(sq *sqQuery, rows []uint32, k int, missing float64, s *
 	}
 	limit := float32(math.Inf(1))
 	if s.top.Full() && f.off.n >= glanceTold {
-		limit = s.top.Bound() + f.off.most(float32(max(glanceSurer*math.Log10(1/missing)-glanceLess, glanceSure)))
+		limit = s.top.Bound() + f.off.most(float32(glanceDeviations(missing)))
 	}
 	if !(limit <= near) {
 		g.compareBelow(sq, rows, near, limit, false, s)

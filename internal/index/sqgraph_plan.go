@@ -20,8 +20,10 @@ type filterPlan struct {
 const (
 	planScanLine, planScanRow    = 0.7, 3.8
 	planWalks, planWalk, planHop = 5000, 350, 1600
-	// Where a scan looks at first lines: whatever the rows are, and for each.
-	planGlance, planGlanceRow = 1000, 1.6
+	// Where a scan looks at first lines: whatever the rows are, and for each; and what part of the rows is compared for each deviation more
+	// that they are followed than those of a scan that may miss planGlanceMissing, of embeddings of sentences.
+	planGlance, planGlanceRow          = 1000, 1.6
+	planGlanceSurer, planGlanceMissing = 0.12, 0.05
 )
 
 // Of plans.
@@ -81,10 +83,13 @@ func (g *sqGraph) plan(k, ef, c int, known bool) filterPlan {
 
 // scanCost is what a scan of c rows for the k nearest is likely to cost that may miss a part of these.
 func (g *sqGraph) scanCost(c, k int, missing float64) float64 {
+	row := planScanRow + planScanLine*float64(g.code.lines())
 	if g.glances(min(c, glanceMost), k, missing) {
-		return planGlance + planGlanceRow*float64(c)
+		more := max(glanceDeviations(missing)-glanceDeviations(planGlanceMissing), 0)
+		row = min(planGlanceRow+planGlanceSurer*more*row, row)
+		return planGlance + row*float64(c)
 	}
-	return float64(c) * (planScanRow + planScanLine*float64(g.code.lines()))
+	return row * float64(c)
 }
 
 // lines is how many lines a record has.
