@@ -62,7 +62,7 @@ func Build(ctx context.Context, o BuildOptions, next func() (*schema.Batch, erro
 			return nil, err
 		}
 		for i, c := range b.Columns {
-			if s := slots[c.FieldID]; s != nil && len(c.Float) == b.Rows*s.dim {
+			if s := slots[c.FieldID]; s != nil && s.fits(c, b.Rows) {
 				b.Columns[i] = s.fill(c, b.Rows)
 			}
 		}
@@ -111,18 +111,18 @@ func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 // whose index takes most, for they are built one after the other. What is mapped of files does not count.
 func BuildBytes(info CollectionInfo, rows int) (bytes int64) {
 	for _, f := range info.Schema.Fields {
-		if ix := info.index(f.ID); f.Type == schema.FloatVector && ix.Type != indexFlat {
-			bytes = max(bytes, index.BuildBytes(ix.spec(f.Dim), rows))
+		if ix := info.index(f.ID); Indexable(f.Type) && ix.Type != indexFlat {
+			bytes = max(bytes, index.BuildBytes(ix.spec(f), rows))
 		}
 	}
 	return bytes
 }
 
-// spec is what index is built of rows of so many values.
-func (x *VectorIndex) spec(dim int) index.Spec {
+// spec is what index is built of the rows of a field.
+func (x *VectorIndex) spec(f schema.Field) index.Spec {
 	return index.Spec{
-		Kind: index.Kind(x.Type), Metric: x.Metric, Dim: dim, M: x.M, EfConstruction: x.EfConstruction, Lists: x.Lists,
-		Recall: x.Recall, RowBytes: x.RowBytes,
+		Kind: index.Kind(x.Type), Metric: x.Metric, Dim: f.Dim, M: x.M, EfConstruction: x.EfConstruction, Lists: x.Lists,
+		Recall: x.Recall, RowBytes: x.RowBytes, Detached: f.Type != schema.FloatVector,
 	}
 }
 
@@ -131,14 +131,14 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	if f.Type == schema.SparseFloatVector {
 		return buildSparse(w, f, ix.Metric == index.BM25)
 	}
-	if f.Type != schema.FloatVector || ix.Type == indexFlat {
+	if !Indexable(f.Type) || ix.Type == indexFlat {
 		return nil // searched exactly
 	}
-	base, err := w.Vectors(f.ID)
+	base, err := vectorsOf(ctx, w, f)
 	if err != nil {
 		return err
 	}
-	built, err := index.Build(ctx, ix.spec(f.Dim), base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
+	built, err := index.Build(ctx, ix.spec(f), base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
 		return err
 	}
@@ -156,6 +156,23 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 		_, err := built.WriteTo(out)
 		return err
 	})
+}
+
+// Indexable reports whether vectors of a dense type can have an index.
+func Indexable(t schema.Type) bool {
+	switch t {
+	case schema.FloatVector, schema.Float16Vector, schema.BFloat16Vector, schema.Int8Vector:
+		return true
+	}
+	return false
+}
+
+// vectorsOf returns the vectors of a field as float32.
+func vectorsOf(ctx context.Context, w *segfile.Writer, f schema.Field) ([]float32, error) {
+	if f.Type == schema.FloatVector {
+		return w.Vectors(f.ID)
+	}
+	return w.Widened(ctx, f.ID, elementOf(f.Type).Widen)
 }
 
 // buildSparse writes the lists of a sparse field.

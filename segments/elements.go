@@ -1,6 +1,8 @@
 package segments
 
 import (
+	"slices"
+
 	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
@@ -35,6 +37,13 @@ func distanceOf(k vec.Kernels, t schema.Type, m index.Metric, dim int) (vec.Dist
 		op = vec.OpJaccard
 	}
 	return k.Distance(elementOf(t), op, dim)
+}
+
+// widen returns a vector of a type as float32, until the next one.
+func (sc *scratch) widen(t schema.Type, dim int, raw []byte) []float32 {
+	sc.wide = slices.Grow(sc.wide[:0], dim)[:dim]
+	elementOf(t).Widen(sc.wide, raw)
+	return sc.wide
 }
 
 // inverse is 1/norm, 0 for a vector of length 0.

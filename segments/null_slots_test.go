@@ -166,7 +166,8 @@ func TestFewVectorsAreCompared(t *testing.T) {
 // TestPlacesWithoutAVectorAreSpread over rows that have one, of the same batch or
 // of the last that had some; what was given is not changed.
 func TestPlacesWithoutAVectorAreSpread(t *testing.T) {
-	s := &nullSlots{dim: 1}
+	s := &nullSlots{floats: donors[float32]{width: 1}}
+	bytes := &nullSlots{raw: donors[byte]{width: 1}}
 	col := func(values ...float32) *schema.Column { // 0 = null
 		c := &schema.Column{Type: schema.FloatVector, Dim: 1, Float: values}
 		for _, v := range values {
@@ -187,6 +188,17 @@ func TestPlacesWithoutAVectorAreSpread(t *testing.T) {
 		slices.Sort(c.want)
 		if !slices.Equal(got.Float, c.want) || len(c.in) > 1 && !slices.Equal(before.Float, c.in) {
 			t.Errorf("%d: %v of %v, want %v", i, got.Float, before.Float, c.want)
+		}
+		narrow := &schema.Column{Type: schema.Int8Vector, Dim: 1, Valid: before.Valid}
+		for _, x := range c.in {
+			narrow.Raw = append(narrow.Raw, byte(x))
+		}
+		raw := bytes.fill(narrow, len(c.in)).Raw
+		slices.Sort(raw)
+		for at, x := range raw {
+			if float32(x) != c.want[at] {
+				t.Errorf("%d: of bytes %v, want %v", i, raw, c.want)
+			}
 		}
 	}
 	if s.rows != 14 || s.nulls != 11 || s.enough() {

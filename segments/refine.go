@@ -12,8 +12,15 @@ func ranksByCodes(kind index.Kind) bool {
 	return kind == index.KindHNSWSQ || kind == index.KindIVFSQ8 || kind == index.KindScaNN
 }
 
+// rawRefined is how many times the rows wanted are ranked by their vectors at least where these are not of
+// float32: an index has codes of these alone.
+const rawRefined = 1.25
+
 // refined is how many rows of an index of a kind are ranked by their vectors; 0 = none.
 func (q *nearestQuery) refined(kind index.Kind) int {
+	if q.raw != nil {
+		return max(q.k+1, int(math.Ceil(max(float64(q.effort.Refine), rawRefined)*float64(q.k))))
+	}
 	if q.effort.Refine <= 0 || !ranksByCodes(kind) {
 		return 0
 	}

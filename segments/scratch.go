@@ -85,6 +85,7 @@ type scratch struct {
 	batch    batchScratch
 	scans    scanScratch
 	distance vec.Distance // of the vectors at hand, if they are not float32
+	wide     []float32    // the query, for an index of these
 	lists    sparse.Searcher
 	terms    []sparse.Term
 	ends     []uint64 // of the rows of terms, if they are texts
@@ -248,12 +249,12 @@ func (q *nearestQuery) ask(kind index.Kind, allowed *bitset.Set) index.Query {
 	return ask
 }
 
-// searchIndex searches a sealed index of a kind among the rows allowed (nil = all). What
+// searchIndex searches a sealed index of a kind for a vector, which is q's, among the rows allowed (nil = all). What
 // it finds is ranked by exact, unless that is nil.
-func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, q *nearestQuery, allowed *bitset.Set, exact *vectors) ([]index.Neighbor, error) {
+func (sc *scratch) searchIndex(x index.Searcher, kind index.Kind, vector []float32, q *nearestQuery, allowed *bitset.Set, exact *vectors) ([]index.Neighbor, error) {
 	sc.ask = q.ask(kind, allowed)
 	sc.index.Stop = q.stop
-	found := x.Search(q.vector, &sc.ask, &sc.index)
+	found := x.Search(vector, &sc.ask, &sc.index)
 	sc.index.Stop = nil // the scratch outlives the search
 	if sc.work != nil {
 		sc.noteIndex(string(kind), allowed != nil)

@@ -190,7 +190,7 @@ func (s *Sealed) describeField(v *sealedVectors) error {
 		return errors.New("there are no vectors")
 	}
 	for _, f := range files {
-		if f.Kind != segfile.KindIndex || v.typ != schema.FloatVector {
+		if f.Kind != segfile.KindIndex || !Indexable(v.typ) {
 			continue
 		}
 		m, err := index.ParseMetric(f.Index.Metric)
@@ -233,15 +233,14 @@ func (v *sealedVectors) openDense() error {
 	if want := v.rows * v.typ.RowBytes(v.dim); len(v.raw) != want {
 		return errors.Newf("%d bytes, want %d for %d rows of %s of dimension %d", len(v.raw), want, v.rows, v.typ, v.dim)
 	}
-	if v.typ != schema.FloatVector {
-		return nil
+	if v.typ == schema.FloatVector {
+		v.base, v.raw = v.file.Vectors(v.fieldID), nil
 	}
-	v.base, v.raw = v.file.Vectors(v.fieldID), nil
 	_, image, ok := v.file.Index(v.fieldID)
-	if !ok {
+	if !ok || !Indexable(v.typ) {
 		return nil
 	}
-	x, err := index.Open(image, v.base)
+	x, err := index.Open(image, v.base) // without vectors if they are not of float32
 	if err != nil {
 		return errors.Wrap(err, "index")
 	}

@@ -2,6 +2,7 @@ package segments
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -224,13 +225,28 @@ func (v *sealedVectors) nearest(q *nearestQuery, n int, allowed *bitset.Set, sc 
 		return sc.scanSparse(v.terms(q, sc), n, q, allowed)
 	}
 	allowed = v.present(allowed, n, sc)
-	if !v.scans(q) {
+	if vector := v.asked(q, sc); vector != nil {
 		if allowed == nil && n < v.rows {
 			allowed = sc.prefix(n)
 		}
-		return sc.searchIndex(v.index, v.info.Kind, q, allowed, v.exactly(q))
+		return sc.searchIndex(v.index, v.info.Kind, vector, q, allowed, v.exactly(q))
 	}
 	return sc.scan(v.vectorsFor(q), q.from, n, q, allowed)
+}
+
+// asked returns the vector that the index is asked for; nil = the rows are scanned.
+func (v *sealedVectors) asked(q *nearestQuery, sc *scratch) []float32 {
+	switch {
+	case v.scans(q):
+		return nil
+	case v.raw == nil:
+		return q.vector
+	}
+	vector := sc.widen(v.typ, v.dim, q.raw)
+	if !(sc.kernels.Dot(vector, vector) <= math.MaxFloat32) {
+		return nil // codes do not tell how far rows are, and there is nothing else in the index
+	}
+	return vector
 }
 
 // nearestEach finds the nearest rows of each of the vectors, which lie one behind the

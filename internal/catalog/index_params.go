@@ -52,10 +52,18 @@ func floatIndexes() []floatIndex {
 	}
 }
 
-// validateFloat checks the index of a FloatVector field.
-func (x *Index) validateFloat(p *problems) {
+// narrowIndexes are those of fields of float16, bfloat16 and int8.
+func narrowIndexes() []floatIndex {
+	graphs := slices.DeleteFunc(floatIndexes(), func(t floatIndex) bool {
+		return !slices.Contains([]string{IndexFlat, IndexHNSW, IndexHNSWSQ}, t.name)
+	})
+	return append(graphs, floatIndex{IndexAuto, []indexParam{paramRecall}})
+}
+
+// validateDense checks the index of a dense field, of which these are the types.
+func (x *Index) validateDense(types []floatIndex, p *problems) {
 	var names []string
-	for _, t := range floatIndexes() {
+	for _, t := range types {
 		if names = append(names, t.name); t.name == x.Type {
 			x.validateParams(t, p)
 		}

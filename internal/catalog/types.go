@@ -286,24 +286,23 @@ func (x *Index) validate(s *schema.Schema) error {
 		x.validateScalar(&f, &p)
 		return p.join(errclass.Invalid)
 	}
-	if ok && f.Type != schema.FloatVector {
-		_, made := s.FunctionOf(f.ID)
+	switch _, made := s.FunctionOf(f.ID); {
+	case !ok, f.Type == schema.FloatVector:
+		x.validateDense(floatIndexes(), &p)
+	case f.Type == schema.BinaryVector, f.Type == schema.SparseFloatVector:
 		x.validateVector(&f, made, &p)
-		return p.join(errclass.Invalid)
+	default:
+		x.validateDense(narrowIndexes(), &p)
 	}
-	x.validateFloat(&p)
 	return p.join(errclass.Invalid)
 }
 
-// validateVector checks the index of a vector field that is not of float32; made
+// validateVector checks the index of a field of bits or sparse vectors; made
 // says that a function makes it.
 func (x *Index) validateVector(f *schema.Field, made bool, p *problems) {
-	types, metrics := []string{IndexFlat, IndexAuto}, []string{MetricL2, MetricIP, MetricCosine}
-	switch f.Type {
-	case schema.BinaryVector:
-		types, metrics = append(types, IndexBinFlat), []string{MetricHamming, MetricJaccard}
-	case schema.SparseFloatVector:
-		types, metrics = append(types, IndexSparseInverted, IndexSparseWAND), []string{MetricIP}
+	types, metrics := []string{IndexFlat, IndexAuto, IndexBinFlat}, []string{MetricHamming, MetricJaccard}
+	if f.Type == schema.SparseFloatVector {
+		types, metrics = []string{IndexFlat, IndexAuto, IndexSparseInverted, IndexSparseWAND}, []string{MetricIP}
 		if made {
 			metrics = []string{MetricBM25}
 		}

@@ -17,6 +17,12 @@ func BuildBytes(spec Spec, rows int) int64 {
 	if rows <= 0 || spec.Dim <= 0 {
 		return 0
 	}
+	if spec.Detached {
+		if spec.Recall >= 1 || spec.Kind == KindAuto && rows <= flatBelow || fineBits(spec.Dim) == 0 {
+			return 0
+		}
+		spec.Kind = KindHNSWSQ
+	}
 	switch spec.Kind {
 	case KindAuto:
 		if rows <= flatBelow || spec.Recall >= 1 {

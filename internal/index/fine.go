@@ -358,6 +358,10 @@ func (f *fine) ask(rows []uint32) {
 // they can tell, by the vectors otherwise.
 func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, out []float32, s *Scratch) {
 	q := &s.fine
+	if f.exists() && sp.detached() {
+		f.refineDetached(scale, ids, out, q)
+		return
+	}
 	if !f.exists() || !q.usable {
 		s.stats.Exact += len(ids)
 		sp.byID(vector, scale, ids, out)
@@ -375,6 +379,21 @@ func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, 
 		if !(d >= limit) {
 			s.stats.Exact++
 			sp.byID(vector, scale, ids[i:i+1], out[i:i+1])
+		}
+	}
+}
+
+// refineDetached is refine where there are no vectors: what codes cannot tell counts as far, and by COSINE all rows are alike to
+// a query without a direction.
+func (f *fine) refineDetached(scale float32, ids []uint32, out []float32, q *fineQuery) {
+	if scale == 0 {
+		clear(out[:len(ids)])
+		return
+	}
+	f.distances(q, ids, out)
+	for i, d := range out[:len(ids)] {
+		if !(d <= math.MaxFloat32) {
+			out[i] = math.MaxFloat32
 		}
 	}
 }

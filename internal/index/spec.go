@@ -40,6 +40,9 @@ type Spec struct {
 	// Recall is the share of the nearest rows that searches will want, for KindAuto; 0 means
 	// that they have not said.
 	Recall float32
+	// Detached says that searches will not have the vectors, which are stored as something else: what is
+	// built ranks by its own codes, and a graph or KindFlat is all that there is then.
+	Detached bool
 }
 
 // BuildOptions say how an index is built.
@@ -137,6 +140,9 @@ func Build(ctx context.Context, spec Spec, base []float32, o BuildOptions) (Buil
 		o.Kernels = &k
 	}
 	o.Workers = max(o.Workers, 1)
+	if spec.Detached {
+		return buildDetached(ctx, spec, base, o)
+	}
 	if spec.Kind == KindAuto {
 		return buildChosen(ctx, spec, base, o)
 	}
@@ -162,7 +168,7 @@ func buildKind(ctx context.Context, spec Spec, base []float32, o BuildOptions, w
 // Open returns a Searcher over an image that WriteTo wrote and the rows it was
 // built from. It reads the header only: the image is the memory that is searched,
 // so it starts at a multiple of 64 (or is copied there by who maps it), and both
-// stay as they are while the Searcher is in use.
+// stay as they are while the Searcher is in use. base is nil for an image that was built Detached.
 //
 // An image that is not what WriteTo wrote can give wrong rows, but it cannot make
 // a search panic, read out of bounds or go on for ever. Errors: Corrupt;

@@ -358,7 +358,7 @@ func openSQ(image []byte, base []float32) (*sqGraph, error) {
 	if uintptr(unsafe.Pointer(&image[0]))%8 != 0 {
 		return nil, errclass.New(errclass.Invalid, "HNSW_SQ image: starts at an address that is not a multiple of 8")
 	}
-	if uint64(len(base))/uint64(hd.dim) < hd.rows {
+	if detached := base == nil && hd.fine != 0; !detached && uint64(len(base))/uint64(hd.dim) < hd.rows {
 		return nil, errclass.New(errclass.Invalid, "HNSW_SQ image of %d rows of dimension %d: base has %d values", hd.rows, hd.dim, len(base))
 	}
 	g := hd.view(image[:hd.size()], vec.Detect(), base)

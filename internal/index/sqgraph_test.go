@@ -268,6 +268,7 @@ func FuzzOpenCodes(f *testing.F) {
 	f.Add(uint8(3), uint32(116), uint8(2), size-table, []byte{0, 0, 0, 0})                                // no table
 	f.Add(uint8(3), uint32(8), uint8(2), uint32(0), []byte{4})                                            // a table of another version
 	f.Add(uint8(4), uint32(44), uint8(1), uint32(0), []byte{0})                                           // ranked by fine codes that are not there
+	f.Add(uint8(131), uint32(64), uint8(1), uint32(0), []byte{0, 0, 0, 0})                                // without vectors
 	f.Fuzz(func(t *testing.T, which uint8, at uint32, times uint8, cut uint32, bad []byte) {
 		image, base := images[int(which)%len(images)], bases[int(which)%len(images)]
 		image = alignedCopy(image)
@@ -280,7 +281,11 @@ func FuzzOpenCodes(f *testing.F) {
 			withChecksum(image)
 		}
 		image = image[:len(image)-int(cut)%len(image)]
-		x, err := Open(image, base)
+		have := base
+		if which >= 128 { // without its vectors
+			have = nil
+		}
+		x, err := Open(image, have)
 		if err != nil {
 			return
 		}

@@ -32,8 +32,8 @@ func checkEffort(info segments.CollectionInfo, f schema.Field, q *Search) error 
 		return errclass.New(errclass.Invalid, "recall is %v, want %v to 1, or 0 to leave it to the node", e.Recall, catalog.LeastRecall)
 	case e.Recall != 0 && (e.EF != 0 || e.Lists != 0):
 		return errclass.New(errclass.Invalid, "recall says how much work is to be done, and so does ef or nprobe: leave one out")
-	case e.Recall != 0 && f.Type != schema.FloatVector:
-		return errclass.New(errclass.Invalid, "recall is for FLOAT_VECTOR fields; field %q is searched exactly", f.Name)
+	case e.Recall != 0 && !segments.Indexable(f.Type):
+		return errclass.New(errclass.Invalid, "recall is for vectors of floats or int8; field %q is searched exactly", f.Name)
 	case e.EF < 0 || e.EF > MaxEF:
 		return errclass.New(errclass.Invalid, "ef is %d, want 0 to %d", e.EF, MaxEF)
 	case e.EF != 0 && int64(e.EF) < q.TopK:

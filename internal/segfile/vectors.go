@@ -18,6 +18,8 @@ type vectorWriter struct {
 	valid []byte       // one per row, as far as a null came
 	rows  int
 	nulls int
+
+	widened []byte // mapped: the vectors as float32; nil = nobody asked for them
 }
 
 // arrayFile is a .npy file on its way.
@@ -142,6 +144,12 @@ func (v *vectorWriter) mapAll() (err error) {
 }
 
 func (v *vectorWriter) unmap() error {
+	if b := v.widened; b != nil {
+		v.widened = nil
+		if err := unmapFile(b); err != nil {
+			return err
+		}
+	}
 	for _, a := range v.files {
 		if a.mapped == nil {
 			continue

@@ -190,6 +190,14 @@ func (e Element) at(v []byte, i int) float32 {
 	return float32(int8(v[i]))
 }
 
+// Widen writes the values of a vector, which is of Float32, Float16, BFloat16 or Int8, to dst,
+// whose length says how many they are. It is exact.
+func (e Element) Widen(dst []float32, v []byte) {
+	for i := range dst {
+		dst[i] = e.at(v, i)
+	}
+}
+
 // portable computes the distance of two rows.
 func (d Distance) portable(a, b []byte) float32 {
 	a, b = a[:d.bytes], b[:d.bytes]

@@ -1,6 +1,10 @@
 package main
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+
+	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+)
 
 // A few collections have a crowd: thousands of rows that are written at once, and a
 // vector of dimensions enough for codes. Their graphs are walked and their lists
@@ -19,6 +23,9 @@ const (
 	wideMark = ", wide"
 )
 
+// narrowMark marks what was found of vectors that are not of float32.
+const narrowMark = ", narrow"
+
 // mostCrowd bounds what a script can ask for: keys of text have four digits.
 const mostCrowd = 9_000
 
@@ -32,6 +39,9 @@ func (s *spec) gather(n int) {
 	s.ttl = 0    // which of so many rows are too old is never clear
 	delete(s.props, "collection.ttl.seconds")
 	v := vector{name: s.vectors[0].name, typ: float32s, dim: []int{24, 32, 48}[r.IntN(3)]}
+	if r.IntN(3) == 0 {
+		v.typ = []qnpb.DataType{float16s, bfloats, int8s}[r.IntN(3)]
+	}
 	for v.reindex(r); v.exact(); {
 		v.reindex(r)
 	}

@@ -17,18 +17,19 @@ type effort struct {
 
 // effort draws one that the field's index knows, of a search for so many rows. It is little or much.
 func (v *vector) effort(r *rand.Rand, rows int) (e effort) {
-	if v.typ != float32s {
+	if !v.walked() {
 		return e
 	}
 	is := func(kinds ...string) bool { return slices.Contains(kinds, v.index) }
+	lists := v.typ == float32s // others have none
 	little := r.IntN(2) == 0
 	if r.IntN(2) == 0 {
 		e.ef = int32(rows) + pick(little, r.Int32N(8), 5_000+r.Int32N(5_000))
 	}
-	if is("IVF_FLAT", "IVF_SQ8", "SCANN", "AUTOINDEX") && r.IntN(2) == 0 {
+	if lists && is("IVF_FLAT", "IVF_SQ8", "SCANN", "AUTOINDEX") && r.IntN(2) == 0 {
 		e.lists = pick(little, 1+r.Int32N(4), 65_536)
 	}
-	if is("SCANN", "AUTOINDEX") && r.IntN(2) == 0 {
+	if lists && is("SCANN", "AUTOINDEX") && r.IntN(2) == 0 {
 		e.reorder = int32(rows) + pick(little, r.Int32N(8), 2_000+r.Int32N(2_000))
 	}
 	if is("HNSW_SQ", "IVF_SQ8", "SCANN", "AUTOINDEX") && r.IntN(2) == 0 {

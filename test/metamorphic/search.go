@@ -219,14 +219,18 @@ func (f *found) compareNearest(l *lane, all []scored, hits []shown, scores []flo
 	case f.some:
 		return f.compareSealedHits(all, hits, scores)
 	case !f.exact():
-		counts := []*recall{&l.recall, l.crowd.of(f.v.index)}[:1+min(1, f.m.spec.crowd)]
+		kind := f.v.index
+		if f.v.typ != float32s {
+			kind += narrowMark
+		}
+		counts := []*recall{&l.recall, l.crowd.of(kind)}[:1+min(1, f.m.spec.crowd)]
 		if f.effort.asked() {
 			counts = nil
 			if f.effort.much() && f.m.spec.crowd > 0 {
-				counts = []*recall{l.crowd.of(f.v.index + muchMark)}
+				counts = []*recall{l.crowd.of(kind + muchMark)}
 			}
 		} else if f.K >= wideFrom { // else a few of them would be most of what is wanted
-			counts = []*recall{l.crowd.of(f.v.index + wideMark)}
+			counts = []*recall{l.crowd.of(kind + wideMark)}
 		}
 		for _, c := range counts {
 			c.Wanted += int64(len(want))

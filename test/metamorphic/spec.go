@@ -130,7 +130,7 @@ func (s *spec) laterVector(r *rand.Rand) vector {
 	case sparse:
 		v.metric = "IP"
 	}
-	v.searched, v.coded = v.typ == float32s, v.typ == float32s
+	v.searched, v.coded = v.walked(), v.typ == float32s
 	return v
 }
 

@@ -75,10 +75,19 @@ func (v *vector) reindex(r *rand.Rand) {
 	case sparse:
 		v.index, v.metric = one("SPARSE_INVERTED_INDEX", "SPARSE_WAND", "AUTOINDEX"), "IP"
 	default:
-		v.index = one("FLAT", "AUTOINDEX")
+		v.index = one("FLAT", "AUTOINDEX", "HNSW", "HNSW_SQ")
 	}
-	v.searched = v.searched || v.index != "FLAT" && v.typ == float32s // others are compared one by one
+	v.searched = v.searched || v.index != "FLAT" && v.walked() // others are compared one by one
 	v.coded = v.coded || v.typ == float32s && v.index != "FLAT" && v.index != "HNSW"
+}
+
+// walked reports whether the field can have an index that finds nearly all.
+func (v *vector) walked() bool {
+	switch v.typ {
+	case float16s, bfloats, int8s:
+		return v.dim >= 16 // of fewer values there are no codes
+	}
+	return v.typ == float32s
 }
 
 func (v *vector) indexSpec() *qnpb.IndexSpec {
