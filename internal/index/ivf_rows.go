@@ -132,7 +132,7 @@ func (x *ivf) readAllowed(vector []float32, p *plan, s *Scratch) {
 	x.coarsest(vector, rows, s)
 }
 
-// rowsNear are the rows of the lists below a limit which rows drawn by lot tell. It uses s.ivf.rows.
+// rowsNear are the rows of the lists below a limit which rows drawn by lot tell. It uses s.ivf.rows and s.ivf.by.
 func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uint32 {
 	v := &s.ivf
 	drawn := v.drawn // of words that have few rows as often as of others, if rows were not listed then
@@ -143,11 +143,7 @@ func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uin
 	if v.within == nil {
 		v.within = new([maxLists]byte)
 	}
-	lists := v.rows[:len(near)]
-	for l := range lists {
-		lists[l] = uint32(l)
-	}
-	lists = lists[:x.kern.Below(lists, near, limit)]
+	lists := x.listsBelow(near, limit, s)
 	for _, l := range lists {
 		v.within[l] = 1
 	}
@@ -157,6 +153,17 @@ func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uin
 		v.within[l] = 0
 	}
 	return v.kept[:n]
+}
+
+// listsBelow are the lists whose distances are below a limit. They are in s.ivf.rows.
+func (x *ivf) listsBelow(near []float32, limit float32, s *Scratch) []uint32 {
+	v := &s.ivf
+	v.by = append(v.by[:0], near...) // Below leaves none in its place, and rowsNearest may ask for them
+	lists := v.rows[:len(near)]
+	for l := range lists {
+		lists[l] = uint32(l)
+	}
+	return lists[:x.kern.Below(lists, v.by, limit)]
 }
 
 // drawLists leaves the lists of so many of the rows in s.ivf.drawn, one by lot of each run of them, for rows of several kinds

@@ -205,6 +205,31 @@ func TestListsOfAllowedRowsAreComparedByShortCodes(t *testing.T) {
 	}
 }
 
+// TestASampleThatIsWrongLeavesTheDistancesOfLists as they were, for what is asked for all rows after it goes by these.
+func TestASampleThatIsWrongLeavesTheDistancesOfLists(t *testing.T) {
+	const dim, n, lists = 24, 12_000, 300
+	base := groups(rng(99), n, dim, 40)
+	x := buildIVFFor(t, KindScaNN, L2, dim, lists, base)
+	set := filterOf(n, func(row int) bool { return row%9 == 1 })
+	var s, alone Scratch
+	for i := range 20 {
+		q := Query{K: 10, Allowed: set}
+		p := x.plan(&q, &s)
+		p.of, p.target = x.listOf(&s), 200
+		x.normalise(base[i*dim:][:dim], &s)
+		near := x.listDistances(&s)
+		before := slices.Clone(near)
+		rows := slices.Clone(x.allRows(&p, &s))
+		x.rowsNear(rows, near, &p, &s)
+		if !slices.Equal(near, before) {
+			t.Fatalf("row %d: the distances of lists are others once rows were drawn", i)
+		}
+		if got, want := x.rowsNearest(rows, near, &p, &s), x.rowsNearest(rows, before, &p, &alone); !slices.Equal(got, want) {
+			t.Fatalf("row %d: %d rows are nearest by all distances, %d were before", i, len(got), len(want))
+		}
+	}
+}
+
 // TestTheListsOfRowsAreKeptWithinMemory and made by one search while others go on.
 func TestTheListsOfRowsAreKeptWithinMemory(t *testing.T) {
 	const dim, n, lists, workers, plenty = 16, 12_000, 300, 4, 1 << 30
