@@ -7,13 +7,18 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/querynode/querynode/internal/bitset"
 	"github.com/querynode/querynode/internal/errclass"
 )
 
 // TestHNSWFindsWhatAWalkOnVectorsDoes: with any ef, the graph on codes that stands for HNSW finds as much as the graph
-// on vectors does, but for a hundredth, in batches too, and its distances are those of a scan.
+// on vectors does, but for a hundredth, in batches too, with filters and for any number of rows wanted, and its distances are those of a scan.
 func TestHNSWFindsWhatAWalkOnVectorsDoes(t *testing.T) {
 	const n, dim, searches = 6000, 128, 100
+	wants := []int{1, 3, 10, 100}
+	if raceEnabled {
+		wants = wants[:1]
+	}
 	for _, m := range []Metric{L2, IP, Cosine} {
 		base := flattish(rng(21), n+searches, dim, 8)
 		base, queries := base[:n*dim], base[n*dim:]
@@ -41,25 +46,45 @@ func TestHNSWFindsWhatAWalkOnVectorsDoes(t *testing.T) {
 			}
 			return found
 		}
-		for _, ef := range []int{10, 16, 32, 100, 400} {
-			share := func(x Searcher) float64 {
-				var s Scratch
-				sum := 0.0
-				for i := range searches {
-					q := queries[i*dim:][:dim]
-					got := x.Search(q, &Query{K: 10, Effort: ef}, &s)
-					sum += recall(got, exactly(q, got)[:10])
-				}
-				return sum / searches
+		share := func(x Searcher, query Query) float64 {
+			var s Scratch
+			sum := 0.0
+			for i := range searches {
+				q := queries[i*dim:][:dim]
+				got := x.Search(q, &query, &s)
+				exactly(q, got)
+				sum += recall(got, f.Search(q, query.K, query.Allowed, &exact))
 			}
-			if codes, vectors := share(x), share(onVectors.Searcher()); codes < vectors-0.01 {
-				t.Errorf("%s: with an ef of %d codes find %.3f, vectors %.3f", m, ef, codes, vectors)
+			return sum / searches
+		}
+		for _, every := range []int{1, 2, 10} {
+			var allowed *bitset.Set
+			if every > 1 {
+				allowed = bitset.New(n)
+				for row := 0; row < n; row += every {
+					allowed.Add(row)
+				}
+			}
+			for _, k := range wants {
+				for _, ef := range []int{10, 16, 32, 100, 400} {
+					if ef < k || ef < 32 && (k < 10 || every > 1) { // little is asked for there
+						continue
+					}
+					q := Query{K: k, Effort: ef, Allowed: allowed}
+					if codes, vectors := share(x, q), share(onVectors.Searcher(), q); codes < vectors-0.01 {
+						t.Errorf("%s, one row in %d: of %d rows with an ef of %d codes find %.3f, vectors %.3f", m, every, k, ef, codes, vectors)
+					}
+				}
 			}
 		}
 		var s Scratch
+		found := 0.0
 		x.SearchBatch(queries, &Query{K: 10, Recall: 0.95}, &s, func(i int, rows []Neighbor) {
-			exactly(queries[i*dim:][:dim], rows)
+			found += recall(rows, exactly(queries[i*dim:][:dim], rows)[:10])
 		})
+		if found < 0.95*searches {
+			t.Errorf("%s: a batch finds %.3f", m, found/searches)
+		}
 	}
 }
 

@@ -219,7 +219,7 @@ func (f *listScratch) sort(lists []uint32, dist []float32, least, limit float32)
 func (g *sqGraph) searchLists(vector []float32, sq *sqQuery, k, ef, reads, c int, allowed []uint64, known *knownFilter, s *Scratch) []Neighbor {
 	f := &s.lists
 	f.cands.reset(codeRank(k, ef))
-	s.top.Reset(k)
+	s.top.Reset(max(k, calibrateK)) // what was measured ends by the farthest of so many: the nearest alone would end far too soon
 	f.off, f.enough = offset{}, float32(math.Inf(1))
 	f.uneven = unevenness{share: float32(c) / float32(g.rows)}
 	f.effort(float64(reads))

@@ -31,8 +31,9 @@ const (
 	// planRead is the part of the lists that a batch reads in place of walks which a search reads that ends by
 	// what it meets.
 	planRead = 0.6
-	// planLeast is the least that lists are taken to miss whatever their effort.
-	planLeast = 0.005
+	// planLeast is the least that lists are taken to miss whatever their effort. Where less than one of planMore parts of it may be
+	// missing they take as many times more effort as that is less, but no more times than the walk's is planTwice the default.
+	planLeast, planMore, planTwice = 0.005, 4, 2
 	// planHopShare is the least share of the rows among which walks from allowed row to allowed row go as far as
 	// those without a filter do.
 	planHopShare = 0.25
@@ -52,7 +53,7 @@ func (g *sqGraph) plan(k, ef, c int, known bool) filterPlan {
 	}
 	share := float64(c) / float64(max(g.rows, 1))
 	n := float64(g.lists.n)
-	if reads := g.shares.inLists(k, p.missing); reads > 0 {
+	if reads := g.shares.inLists(k, ef); reads > 0 {
 		p.lists = max(k, reads)
 	}
 	near := int(min(math.Ceil(float64(k)/share), float64(g.rows)))
@@ -170,10 +171,13 @@ func (t shareTable) takes(k int, missing float64) (effort, lists float64) {
 	return effort * more, lists * more
 }
 
-// inLists is the effort with which a search in lists misses no more than a part of the k nearest rows that half of the
-// rows are allowed of; 0: it is not known.
-func (t shareTable) inLists(k int, missing float64) int {
+// inLists is the effort with which a search in lists misses no more of the k nearest rows that half of the
+// rows are allowed of than a walk of an effort; 0: it is not known. Fewer rows than calibrateK are searched for as so many are.
+func (t shareTable) inLists(k, ef int) int {
 	part, _ := t.part()
-	of := float64(max(k, 1)) / float64(part[0].rows)
-	return int(math.Ceil(min(max(of, 1)*part.misses(max(missing, planLeast), share.some), maxRows)))
+	k = max(k, calibrateK)
+	missing := t.missing(k, ef)
+	more := max(min(planLeast/planMore/missing, float64(ef)/float64(planTwice*DefaultEffort(k))), 1)
+	of := max(float64(k)/float64(part[0].rows), 1)
+	return int(math.Ceil(min(more*of*part.misses(max(missing, planLeast), share.some), maxRows)))
 }
