@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/querynode/querynode/internal/bitset"
@@ -157,6 +158,34 @@ func BenchmarkSearchNulls(b *testing.B) {
 			return rows
 		})
 		b.Run(typ, func(b *testing.B) { benchSearch(b, c, queries, Read{}) })
+	}
+}
+
+// BenchmarkSearchNarrow is a search for one vector of float16, bfloat16 or int8 in 100,000 rows of 128 values.
+func BenchmarkSearchNarrow(b *testing.B) {
+	for _, typ := range []schema.Type{schema.Float16Vector, schema.BFloat16Vector, schema.Int8Vector} {
+		s := benchSchema()
+		s.Fields[3].Type = typ
+		queries := narrowed(s.Fields[3], benchQueries(256))
+		for _, kind := range []string{"FLAT", "HNSW"} {
+			c := servedOf(b, 1, VectorIndex{Type: kind, Metric: index.L2}, s, func(s *schema.Schema, id int64) *schema.Batch {
+				wide := *s
+				wide.Fields = slices.Clone(s.Fields)
+				wide.Fields[3].Type = schema.FloatVector
+				rows := benchRows(&wide, id, 100_000)
+				rows.Columns[3] = narrowed(s.Fields[3], rows.Columns[3].Float)
+				return rows
+			})
+			b.Run(fmt.Sprintf("%s/%s", typ, kind), func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					one := *queries
+					one.Raw = queries.Raw[i%256*queries.RowBytes():][:queries.RowBytes()]
+					_, err := c.Search(b.Context(), &SearchRequest{FieldID: vectorField, Queries: &one, NQ: 1, TopK: 10, Metric: index.L2})
+					must(b, err)
+				}
+			})
+		}
 	}
 }
 
