@@ -94,30 +94,47 @@ func (n *Node) assigned(pchannel string) bool {
 
 // begins waits for a moment until a channel reads its log, whose place in it was gone before,
 // or that could not begin. If the place still is gone the channel is not watched: reads fail
-// rather than wait, and it is told what to do.
-func (n *Node) begins(ctx context.Context, s *serving, v catalog.VChannel) error {
+// rather than wait, and it is told what to do. Unless the checkpoint has moved on meanwhile, as the
+// owner of the log has stored what is gone: with look, it is to be watched again then.
+func (n *Node) begins(ctx context.Context, s *serving, v catalog.VChannel, look bool) (again bool, err error) {
 	n.mu.Lock()
 	w := s.channels[v.Name]
 	n.mu.Unlock()
-	look, late := time.NewTicker(placeLook), time.NewTimer(placeWait)
-	defer look.Stop()
+	tick, late := time.NewTicker(placeLook), time.NewTimer(placeWait)
+	defer tick.Stop()
 	defer late.Stop()
 	for w.handle.State() == dispatcher.Subscribing {
 		select {
 		case <-w.handle.Done():
-		case <-look.C:
+		case <-tick.C:
 		case <-late.C:
-			return nil // a queue that is slow, or away, may yet have it
+			return false, nil // a queue that is slow, or away, may yet have it
 		case <-ctx.Done():
-			return errclass.Wrap(ctx.Err(), errclass.Retryable, "wait until channel %s reads its log", v.Name)
+			return false, errclass.Wrap(ctx.Err(), errclass.Retryable, "wait until channel %s reads its log", v.Name)
 		}
 	}
-	err := w.handle.Err()
-	if !errclass.Is(err, errclass.Position) {
-		return nil
+	gone := w.handle.Err()
+	if !errclass.Is(gone, errclass.Position) {
+		return false, nil
 	}
-	return errors.CombineErrors(n.lost(v.PChannel, "what comes behind the checkpoint cannot be read", err), n.unwatch(ctx, s, v.Name))
+	ended := n.unwatch(ctx, s, v.Name)
+	if look && ended == nil {
+		call, cancel := n.call(ctx)
+		defer cancel()
+		c, err := n.o.Catalog.Channel(call, v.Name)
+		if err != nil {
+			return false, err // not known to be lost
+		}
+		if c.CheckpointTimestamp > w.from {
+			return true, nil
+		}
+	}
+	return false, errors.CombineErrors(n.lost(v.PChannel, "what comes behind the checkpoint cannot be read", gone), ended)
 }
+
+// movesMost is how often in a row a node that is about to read a log finds its place gone, and
+// the checkpoint moved on, before it says that it cannot: it is slow then as to what is stored.
+const movesMost = 5
 
 // placeLook is how often begins looks, placeWait for how long.
 const (

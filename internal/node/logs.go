@@ -7,6 +7,7 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 )
 
@@ -55,19 +56,29 @@ func (n *Node) walOptions(ctx context.Context, pchannel string, _ uint64) (wal.O
 	if err != nil {
 		return o, err
 	}
-	lowest, highest, all, err := flush.Checkpoints(ctx, n.o.Catalog, pchannel)
-	switch {
-	case unreadable(err):
-		// Of some collection, which does not hold up the others. Nothing is read from here,
-		// see TailOnly; the log is not trimmed until all can be read.
-		n.o.Logger.Error("node: the log is opened without its checkpoint", "pchannel", pchannel, "error", err)
-	case err != nil:
-		return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
-	}
-	// Of all channels: what is written before the checkpoint of one is taken for stored. That
-	// another has none says nothing of what this one needs.
-	if err := n.has(ctx, pchannel, lowest, highest); err != nil {
-		return o, err
+	var lowest, highest mq.Position
+	var all bool
+	for tries := 1; ; tries++ {
+		before := lowest
+		lowest, highest, all, err = flush.Checkpoints(ctx, n.o.Catalog, pchannel)
+		switch {
+		case unreadable(err):
+			// Of some collection, which does not hold up the others. Nothing is read from here,
+			// see TailOnly; the log is not trimmed until all can be read.
+			n.o.Logger.Error("node: the log is opened without its checkpoint", "pchannel", pchannel, "error", err)
+		case err != nil:
+			return o, errors.Wrapf(err, "checkpoint of %s", pchannel)
+		}
+		// Of all channels: what is written before the checkpoint of one is taken for stored. That
+		// another has none says nothing of what this one needs.
+		err = n.has(ctx, pchannel, lowest, highest)
+		if err == nil {
+			break
+		}
+		// The owner of before may have stored and trimmed in between, see beginning.
+		if !errclass.Is(err, errclass.Position) || tries == movesMost || tries > 1 && lowest == before {
+			return o, err
+		}
 	}
 	if !highest.IsZero() && !all {
 		if err := n.hasYoung(ctx, pchannel); err != nil {

@@ -91,12 +91,16 @@ func (n *Node) watchAnew(ctx context.Context, s *serving, coll *catalog.Collecti
 		return err
 	}
 	n.ask(s, had...)
-	if err := n.watchOne(ctx, s, coll, v); err != nil {
-		return err
-	}
-	if before == nil || errclass.Is(before.handle.Err(), errclass.Position) {
-		if err := n.begins(ctx, s, v); err != nil {
+	gone := before == nil || errclass.Is(before.handle.Err(), errclass.Position)
+	for again, tries := true, 1; again; tries++ {
+		if err := n.watchOne(ctx, s, coll, v); err != nil {
 			return err
+		}
+		if again = false; gone {
+			var err error
+			if again, err = n.begins(ctx, s, v, tries < movesMost); err != nil {
+				return err
+			}
 		}
 	}
 	over() // what is still to be loaded, reads wait for elsewhere
@@ -128,11 +132,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		return err
 	}
 	defer over()
-	c, err := n.o.Catalog.Channel(ctx, v.Name)
-	if err != nil {
-		return err
-	}
-	from, err := n.checkpointOf(ctx, c, v.PChannel)
+	c, from, err := n.beginning(ctx, v)
 	if err != nil {
 		return err
 	}
@@ -175,6 +175,27 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	s.channels[v.Name] = w
 	n.changedLocked()
 	return nil
+}
+
+// beginning reads the manifest of a channel, and finds the position in its log from which it is
+// read by that. The owner of the log may store more, and trim it, after the one is read and
+// before the queue is asked for the other: what is gone then is stored, and a later manifest says so.
+func (n *Node) beginning(ctx context.Context, v catalog.VChannel) (c *catalog.Channel, from mq.Position, err error) {
+	c, err = n.o.Catalog.Channel(ctx, v.Name)
+	for tries := 1; err == nil; tries++ {
+		if from, err = n.checkpointOf(ctx, c, v.PChannel); !errclass.Is(err, errclass.Position) || tries == movesMost {
+			break
+		}
+		now, failed := n.o.Catalog.Channel(ctx, v.Name)
+		switch {
+		case failed != nil:
+			return nil, from, failed // not known to be lost
+		case now.Checkpoint == c.Checkpoint:
+			return nil, from, err
+		}
+		c, err = now, nil
+	}
+	return c, from, err
 }
 
 // unwatch ends one subscription and drops the channel's growing segments. If ctx
