@@ -25,6 +25,11 @@ const (
 	crowdRecall = 0.95
 	// crowdMore is how many times the rows are met at least that would be if they were anywhere.
 	crowdMore = 2.2
+	// crowdNear is how many times the lists are read that would be without a filter, for queries amid rows that are near one
+	// another: these may be harder to tell apart than most, and little is allowed besides them that would make up for it. crowdFew is one of
+	// how many rows is allowed at most for this to be so; of more, as many are read as without a filter. crowdAmid is the part of the rows of
+	// these lists that is allowed at least where a query is amid them.
+	crowdNear, crowdFew, crowdAmid = 1.5, 11, 0.4
 	// crowdSample is how many allowed rows tell how crowded lists are, and crowdLeast how many have to. They
 	// are looked for all over the filter crowdPasses times.
 	crowdSample, crowdLeast, crowdPasses = 512, 64, 4
@@ -40,6 +45,20 @@ func (p *plan) crowdTarget(crowd float64, x *ivf) int {
 	far := p.more * p.deep * crowdRows * math.Sqrt(min(float64(p.selected), crowdShare*float64(x.n)))
 	far = max(far, crowdMore*float64(p.expect), float64(p.target))
 	return p.target + int(part*(far-float64(p.target)))
+}
+
+// goAmid sets how many lists are read at least where a query turns out to be amid the allowed rows.
+func (p *plan) goAmid(x *ivf) {
+	p.amid = p.near
+	if p.selected*crowdFew <= x.n {
+		p.amid = int(math.Ceil(crowdNear * float64(p.near)))
+	}
+	p.amid, p.share = min(p.amid, x.lists.n), crowdAmid*float64(x.n)/float64(x.lists.n)
+}
+
+// met reports whether so many lists, with so many allowed rows, are enough of those near a query.
+func (p *plan) met(lists, rows int) bool {
+	return rows >= p.target && (lists >= p.amid || float64(rows) < p.share*float64(lists))
 }
 
 // crowdOfFilter is how crowded the lists are that have rows which a filter allows. Where that is not to be told, because there

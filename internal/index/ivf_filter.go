@@ -138,7 +138,7 @@ func (k *looker) wants(i int, s *Scratch) (masks []uint32, ok bool) {
 func (k *looker) enough(i int) bool {
 	p := &k.p
 	if p.marks != nil && p.looks() {
-		return i >= min(p.near, p.least) && k.met >= p.target
+		return i >= min(p.near, p.least) && p.met(i, k.met)
 	}
 	if i == p.least && p.far == 0 && float64(k.met) < lookLess*float64(p.expect) {
 		k.more = true
@@ -208,7 +208,7 @@ func (x *ivf) useNear(query uint32, sums []int32, aff vec.Affine, p plan, s *Scr
 	}
 	m.keep(v)
 	met, sorted := 0, 0
-	for i := 0; i < len(v.near) && (i < p.near || met < p.target); i++ {
+	for i := 0; i < len(v.near) && (i < p.near || !p.met(i, met)); i++ {
 		if i == sorted {
 			step := listStep
 			if i == 0 {

@@ -150,7 +150,7 @@ func (x *ivf) estimateMarked(p *plan, aff vec.Affine, s *Scratch) {
 	some := &m.centres
 	quads, blocks := vec.FastScanQuads(x.lists.short.pq.parts), len(some.bias)/vec.FastScanBlock
 	sure := p.target + p.target/shortMore
-	want := shortSlack + sure*m.lists/max(m.selected, 1)
+	want := shortSlack + max(sure*m.lists/max(m.selected, 1), p.amid) // a query may be amid these rows
 	limit := x.shortLimit(want, some.blocks, some.bias, aff, s)
 	hits := x.kern.FastScanBelow(some.blocks, quads, blocks, v.lut, some.bias, nil, aff, limit, v.rows, v.dist)
 	if limit < math.MaxFloat32 && m.rowsOf(v.rows[:hits]) < sure {

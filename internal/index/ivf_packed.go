@@ -107,7 +107,7 @@ func (x *ivf) readSpread(c *packed, aff vec.Affine, p *plan, s *Scratch) {
 	blocks := len(c.bias) / vec.FastScanBlock
 	v.masks, v.bias = grown(v.masks, blocks), grown(v.bias, len(c.bias))
 	clear(v.masks)
-	for i := 0; i < p.near || met < p.target; i++ {
+	for i := 0; i < p.near || !p.met(i, met); i++ {
 		if i == len(v.lists) {
 			if x.order(listStep, s); i == len(v.lists) {
 				break

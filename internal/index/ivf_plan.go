@@ -21,6 +21,8 @@ type plan struct {
 	more           float64  // how many times as many of these as by default, for the recall that is wanted
 	deep           float64  // how many times as many lists as for the ten nearest
 	near           int      // lists that would be read without a filter
+	amid           int      // lists read at least by a query amid allowed rows; 0: none are near one another
+	share          float64  // how many of a list are allowed at least then
 	doubt          float64  // see weighDoubt
 }
 
@@ -87,6 +89,7 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	}
 	if p.far = p.crowdTarget(x.crowdOfFilter(&p, s), x); p.far > 0 {
 		p.target = p.far
+		p.goAmid(x)
 		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
 	} else if p.marks == nil && x.fine.exists() && selected*lookSparse <= x.n {
 		p.few = true // a block of codes has four of them at most, mostly

@@ -115,15 +115,15 @@ func (x *ivf) forgetRows() {
 func (x *ivf) readAllowed(vector []float32, p *plan, s *Scratch) {
 	near := x.listDistances(s)
 	if x.byShort() {
-		p.target = int(shortRows * float64(p.target))
+		p.target, p.amid = int(shortRows*float64(p.target)), int(shortRows*float64(p.amid))
 	}
 	rows := p.rows
 	if rows == nil {
 		rows = x.allRows(p, s)
 	}
 	if p.target < len(rows) {
-		some := x.rowsNear(rows, near, p, s)
-		if len(some) < p.enough || len(some) < p.target/drawnLess || len(some) > p.target*drawnMore { // what is drawn can be wrong
+		some, amid := x.rowsNear(rows, near, p, s)
+		if len(some) < p.enough || len(some) < p.target/drawnLess || len(some) > p.target*drawnMore && !amid { // what is drawn can be wrong
 			some = x.rowsNearest(rows, near, p, s)
 		}
 		rows = some
@@ -132,8 +132,9 @@ func (x *ivf) readAllowed(vector []float32, p *plan, s *Scratch) {
 	x.coarsest(vector, rows, s)
 }
 
-// rowsNear are the rows of the lists below a limit which rows drawn by lot tell. It uses s.ivf.rows and s.ivf.by.
-func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uint32 {
+// rowsNear are the rows of the lists below a limit which rows drawn by lot tell, or, where the query is amid the allowed rows, of more of
+// those that would be read without a filter: nothing but their distances says then which lists are near it. It uses s.ivf.rows and s.ivf.by.
+func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) (some []uint32, amid bool) {
 	v := &s.ivf
 	drawn := v.drawn // of words that have few rows as often as of others, if rows were not listed then
 	if p.rows == nil || p.target*len(drawn) < drawnLeast*len(rows) {
@@ -144,6 +145,18 @@ func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uin
 		v.within = new([maxLists]byte)
 	}
 	lists := x.listsBelow(near, limit, s)
+	if len(lists) < p.amid {
+		reach, rowsOf := v.listReach(x.kern, near, p.amid), float64(len(rows))/float64(len(drawn))
+		met := 0
+		for _, l := range drawn {
+			if near[l] < reach {
+				met++
+			}
+		}
+		if amid = float64(met)*rowsOf >= p.share*float64(p.amid); amid {
+			lists = x.listsBelow(near, reach, s)
+		}
+	}
 	for _, l := range lists {
 		v.within[l] = 1
 	}
@@ -152,7 +165,7 @@ func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) []uin
 	for _, l := range lists {
 		v.within[l] = 0
 	}
-	return v.kept[:n]
+	return v.kept[:n], amid
 }
 
 // listsBelow are the lists whose distances are below a limit. They are in s.ivf.rows.
@@ -178,7 +191,7 @@ func (x *ivf) drawLists(rows []uint32, n int, of *rowList, s *Scratch) []uint16 
 	return s.ivf.drawn
 }
 
-// rowsNearest are the rows of the lists nearest to the query by the distances of all of them.
+// rowsNearest are the rows of the lists nearest to the query by the distances of all of them, or of more where it is amid them.
 func (x *ivf) rowsNearest(rows []uint32, near []float32, p *plan, s *Scratch) []uint32 {
 	v := &s.ivf
 	v.by, v.kept = grown(v.by, len(rows)), grown(v.kept, len(rows))
@@ -187,7 +200,19 @@ func (x *ivf) rowsNearest(rows []uint32, near []float32, p *plan, s *Scratch) []
 		by[i] = near[list[row]]
 	}
 	copy(v.kept, rows)
-	n := x.kern.Below(v.kept, by, v.reach(x.kern, by, p.target))
+	limit := v.reach(x.kern, by, p.target)
+	if p.amid > 0 {
+		reach, met := v.listReach(x.kern, near, p.amid), 0
+		for _, d := range by {
+			if d < reach {
+				met++
+			}
+		}
+		if float64(met) >= p.share*float64(p.amid) {
+			limit = max(limit, reach)
+		}
+	}
+	n := x.kern.Below(v.kept, by, limit)
 	if n < p.enough { // a sample can be wrong
 		return rows
 	}
@@ -287,6 +312,15 @@ func (v *ivfScratch) drawnReach(kern vec.Kernels, near []float32, drawn []uint16
 		v.near[i] = vec.Key(near[l], 0)
 	}
 	return v.limitOf(kern, want+1)
+}
+
+// listReach returns below which distance so many lists are.
+func (v *ivfScratch) listReach(kern vec.Kernels, near []float32, want int) float32 {
+	v.near = grown(v.near, len(near))
+	for l, d := range near {
+		v.near[l] = vec.Key(d, uint32(l))
+	}
+	return v.limitOf(kern, max(want, 1))
 }
 
 // limitOf returns what so many of the distances of the keys in v.near are below.

@@ -62,22 +62,7 @@ func TestRowsNearOneAnotherAreFoundByDefault(t *testing.T) {
 					least = 0.97
 				}
 				t.Run(fmt.Sprintf("%s/%s/wanted %g", m, name, q.Recall), func(t *testing.T) {
-					var s, exact Scratch
-					fresh, known := 0.0, 0.0
-					for v := range slices.Chunk(asked, dim) {
-						x.marks.forget()
-						for i := range x.marks.seen { // as if it had never been met
-							x.marks.seen[i].Store(0)
-						}
-						rows := x.Search(v, &q, &s)
-						wantSorted(t, rows, set)
-						fresh += recall(rows, f.Search(v, k, set, &exact))
-					}
-					for v := range slices.Chunk(asked, dim) { // used again and again, it is known after a while
-						rows := x.Search(v, &q, &s)
-						wantSorted(t, rows, set)
-						known += recall(rows, f.Search(v, k, set, &exact))
-					}
+					fresh, known := found(t, x, f, asked, &q)
 					if fresh < least*queries || known < least*queries {
 						t.Errorf("recall %.3f where the filter is new, %.3f where it was met before", fresh/queries, known/queries)
 					}
@@ -203,6 +188,66 @@ func TestListsOfAllowedRowsAreComparedByShortCodes(t *testing.T) {
 	if found < 0.9*queries || missed > queries*lists/100 {
 		t.Errorf("recall %.3f, %d distances of %d are far off", found/queries, missed, queries*lists)
 	}
+}
+
+// TestTheCategoryOfAQueryIsFound: a filter that allows the category which a query is of, alone or with some others, has it amid rows that
+// are as hard to tell apart as they are without a filter, and as many lists are to be read.
+func TestTheCategoryOfAQueryIsFound(t *testing.T) {
+	const dim, n, queries, categories, own = 24, 60_000, 100, 30, 3
+	r := rng(71)
+	centres := make([]float32, categories*dim)
+	for i := range centres {
+		centres[i] = 3 * float32(r.NormFloat64())
+	}
+	of := func(category int) []float32 {
+		v := slices.Clone(centres[category*dim:][:dim])
+		for d := range v {
+			v[d] += float32(r.NormFloat64())
+		}
+		return v
+	}
+	var base, asked []float32
+	for i := range n {
+		base = append(base, of(i%categories)...)
+	}
+	for range queries {
+		asked = append(asked, of(own)...)
+	}
+	f := newFlat(t, dim, L2, base)
+	for _, kind := range []Kind{KindScaNN, KindIVFSQ8} {
+		x := buildIVFFor(t, kind, L2, dim, 0, base)
+		for _, others := range []float64{0, 0.02, 0.05} {
+			set := filterOf(n, func(row int) bool { return row%categories == own || r.Float64() < others })
+			for _, q := range []Query{{K: 10, Allowed: set}, {K: 10, Recall: 0.95, Allowed: set}, {K: 50, Allowed: set}} {
+				t.Run(fmt.Sprintf("%s/and %g of the others/%d wanted at %g", kind, others, q.K, q.Recall), func(t *testing.T) {
+					fresh, known := found(t, x, f, asked, &q)
+					if least := 0.95 * queries; fresh < least || known < least {
+						t.Errorf("recall %.3f, %.3f where the filter is known", fresh/queries, known/queries)
+					}
+				})
+			}
+		}
+	}
+}
+
+// found sums up what is found of what is nearest to the queries, with a filter that was never met, and with it once it is used again
+// and again.
+func found(t *testing.T, x *ivf, f *Flat, asked []float32, q *Query) (fresh, known float64) {
+	var s, exact Scratch
+	for _, sum := range []*float64{&fresh, &known} {
+		for v := range slices.Chunk(asked, f.dim) {
+			if sum == &fresh {
+				x.marks.forget()
+				for i := range x.marks.seen { // as if it had never been met
+					x.marks.seen[i].Store(0)
+				}
+			}
+			rows := x.Search(v, q, &s)
+			wantSorted(t, rows, q.Allowed)
+			*sum += recall(rows, f.Search(v, q.K, q.Allowed, &exact))
+		}
+	}
+	return fresh, known
 }
 
 // TestASampleThatIsWrongLeavesTheDistancesOfLists as they were, for what is asked for all rows after it goes by these.

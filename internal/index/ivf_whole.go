@@ -53,7 +53,7 @@ func (x *ivf) packWhole(m *marks, stop func() bool) *whole {
 	w := &whole{rowCodes: newRowCodes(m.selected, x.lists.short.blockBytes())}
 	panels := x.gather(m, &w.rowCodes, stop)
 	x.encodeWhole(w, panels, stop)
-	if stop() || !x.proveWhole(w, panels, stop) {
+	if stop() || !x.proveWhole(w, panels, m.crowd, stop) {
 		return nil
 	}
 	return w
@@ -139,14 +139,32 @@ type wholeProof struct {
 }
 
 // proveWhole finds out how far a search has to go to find the nearest rows, by asking for those of some of the
-// index, and reports whether it is worth it: it is not if it is stopped.
-func (x *ivf) proveWhole(w *whole, panels []byte, stop func() bool) bool {
+// index, and of some that are allowed where these are near one another: queries with such a filter are often amid them, where codes tell least.
+// It reports whether it is worth it: it is not if it is stopped.
+func (x *ivf) proveWhole(w *whole, panels []byte, crowd float64, stop func() bool) bool {
+	l := lot(1)
+	if !x.proveBy(w, panels, func() int { return x.positionByLot(&l) }, stop) {
+		return false
+	}
+	if crowd <= crowdNone {
+		return true
+	}
+	amid := whole{rowCodes: w.rowCodes}
+	if !x.proveBy(&amid, panels, func() int { return int(w.at[l.below(len(w.at))]) }, stop) {
+		return false
+	}
+	w.doubt, w.rank = max(w.doubt, amid.doubt), max(w.rank, amid.rank)
+	return true
+}
+
+// proveBy is proveWhole by rows at positions that are drawn.
+func (x *ivf) proveBy(w *whole, panels []byte, draw func() int, stop func() bool) bool {
 	var s Scratch
 	s.ivf.sums, s.dist = make([]int32, queriesRoom*len(w.bias)), make([]float32, len(w.at))
-	proofs, doubts, l := make([]wholeProof, wholeProofs), make([]float64, 0, wholeProofs*wholeNear), lot(1)
+	proofs, doubts := make([]wholeProof, wholeProofs), make([]float64, 0, wholeProofs*wholeNear)
 	for i := range proofs {
 		o := &proofs[i]
-		if stop() || !x.proveOne(w, panels, x.positionByLot(&l), o, &s) {
+		if stop() || !x.proveOne(w, panels, draw(), o, &s) {
 			return false
 		}
 		for _, key := range o.near {
