@@ -127,8 +127,11 @@ func gatherVectors(dst, src *schema.Column, rows []uint32, null func(row uint32)
 			dst.Valid = append(dst.Valid, true)
 		}
 		dst.Valid[at] = false
-		if dst.Type == schema.FloatVector { // another row's, see nullSlots
+		switch dst.Type { // another row's, see nullSlots
+		case schema.FloatVector:
 			clear(dst.Float[at*dst.Dim:])
+		case schema.Float16Vector, schema.BFloat16Vector, schema.Int8Vector:
+			clear(dst.Raw[at*dst.Type.RowBytes(dst.Dim):])
 		}
 	}
 }
