@@ -40,6 +40,7 @@ type sqGraph struct {
 	filters   *filterCache[knownFilter]
 	shares    shareTable // what walks find, and how many lists do in place of one
 	usual     usualEffort
+	glanced   bool   // first lines of records tell which rows are worth more; false: that is not known, too
 	start     uint32 // row where walks begin
 	top       int    // level of start; -1: there are no rows
 	bytes     int64

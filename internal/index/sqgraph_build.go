@@ -460,6 +460,9 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 	if err == nil {
 		err = out.g.measureShares(ctx, workers, b.held)
 	}
+	if err == nil {
+		err = out.learnGlance(ctx, workers)
+	}
 	if err != nil {
 		return nil, errors.CombineErrors(err, out.Close())
 	}

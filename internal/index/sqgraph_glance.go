@@ -49,7 +49,7 @@ func (f *glanceScratch) bytes() int {
 // glances reports whether first lines tell which of so many rows are compared, if no more than a part of the k nearest may be
 // missing (0: it is not known).
 func (g *sqGraph) glances(rows, k int, missing float64) bool {
-	return missing >= glanceMissing && g.kern.FirstLinesFast() && rows >= max(glanceLeast, 4*glanceWant(k))
+	return g.glanced && missing >= glanceMissing && g.kern.FirstLinesFast() && rows >= max(glanceLeast, 4*glanceWant(k))
 }
 
 // glanceDeviations is how many deviations rows are followed if no more than a part of the nearest may be missing.

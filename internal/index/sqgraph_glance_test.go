@@ -1,6 +1,8 @@
 package index
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -27,6 +29,7 @@ func TestAScanByFirstLinesFindsTheNearest(t *testing.T) {
 		queries := base[n*dim:]
 		for _, m := range []Metric{L2, IP, Cosine} {
 			g, _ := buildCodes(t, m, dim, base[:n*dim])
+			g.glanced = true // so few rows are not measured
 			f := newFlat(t, dim, m, base[:n*dim])
 			for shape, allowed := range selections(f, 0.4) {
 				var s, exact Scratch
@@ -51,6 +54,67 @@ func TestAScanByFirstLinesFindsTheNearest(t *testing.T) {
 				if found[0.2] < 0.85 || found[0.01] < 0.97 || found[glanceMissing] < 0.98 {
 					t.Errorf("%s, %s, %s: found %v, compared %v", name, m, shape, found, compared)
 				}
+			}
+		}
+	}
+}
+
+// oneOfMany are rows of noise, which the first line of a record is full of, and behind it one large value of many: rows that have the same
+// are near to one another, and no first line says so.
+func oneOfMany(n, noise, groups int, seed uint64) []float32 {
+	r, dim := rng(seed), noise+groups
+	base := gauss(seed+1, n, dim)
+	for i := range n {
+		v := base[i*dim:][:dim]
+		for d := noise; d < dim; d++ {
+			v[d] *= 0.3
+		}
+		v[noise+r.IntN(groups)] += 8
+	}
+	return base
+}
+
+// Scans go by first lines where these were found to tell, and only there, also once the graph is opened.
+func TestScansGoByFirstLinesWhereTheseTell(t *testing.T) {
+	const n, asked, k = 8000, 40, 10
+	for name, c := range map[string]struct {
+		base []float32
+		dim  int
+		tell bool
+	}{
+		"few directions": {flattish(rng(68), n+asked, 200, 60), 200, true},
+		"one of many":    {oneOfMany(n+asked, 80, 150, 69), 230, false},
+	} {
+		for _, m := range []Metric{L2, Cosine} {
+			base, queries := c.base[:n*c.dim], c.base[n*c.dim:]
+			built, b := buildCodes(t, m, c.dim, base)
+			var out bytes.Buffer
+			if _, err := b.WriteTo(&out); err != nil {
+				t.Fatal(err)
+			}
+			image := alignedCopy(out.Bytes())
+			x, err := Open(image, base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := x.(*sqGraph)
+			if want := c.tell && g.kern.FirstLinesFast(); built.glanced != want || g.glanced != want {
+				t.Fatalf("%s, %s: by first lines %v, opened %v", name, m, built.glanced, g.glanced)
+			}
+			f := newFlat(t, c.dim, m, base)
+			for shape, allowed := range selections(f, 0.2) {
+				var s, exact Scratch
+				found := 0.0
+				for v := range slices.Chunk(queries, c.dim) {
+					found += recall(scanned(g, v, k, 0.05, nonNil(allowed.Words()), &s), f.Search(v, k, allowed, &exact)) / asked
+				}
+				if found < 0.95 {
+					t.Errorf("%s, %s, %s: %.3f", name, m, shape, found)
+				}
+			}
+			binary.LittleEndian.PutUint32(image[120:], 0) // of a build that did not look
+			if x, err := Open(withChecksum(image), base); err != nil || x.(*sqGraph).glanced {
+				t.Errorf("%s, %s: an image that nobody measured: %v", name, m, err)
 			}
 		}
 	}
@@ -99,6 +163,7 @@ func TestAScanByFirstLinesOfNumbersThatTellNothing(t *testing.T) {
 		"one huge": append(slices.Repeat([]float32{1}, (n-1)*dim), slices.Repeat([]float32{2e38}, dim)...),
 	} {
 		g, _ := buildCodes(t, L2, dim, base)
+		g.glanced = true
 		var s Scratch
 		if got := scanned(g, base[:dim], k, 0.05, nil, &s); len(got) != k {
 			t.Errorf("%s: %d rows", name, len(got))

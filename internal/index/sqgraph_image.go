@@ -44,6 +44,7 @@ import (
 //	110 u16 where it is 16 times that
 //	112 f32 what distances are compared with, mostly; finite, not negative
 //	116 u32 numbers in the table of shares, 0 if there is none; 0 before version 4
+//	120 u32 1 if first lines of records tell which rows are worth more, see glance; else 0, as where nobody has looked
 //	124 u32 CRC-32C of the bytes before
 //
 //	coder       dim f32 mean, then a f32 for each code: turned mean, low, step; if turned
@@ -85,7 +86,7 @@ type sqHeader struct {
 	flags, head, stride    uint32
 	reason, wide, fine     uint32
 	lists, listDims        uint32
-	shares                 uint32
+	shares, glanced        uint32
 	rows, blocks, seed     uint64
 	ending                 ending
 }
@@ -152,6 +153,7 @@ func (hd *sqHeader) encode(b []byte) {
 	}
 	hd.ending.put(b)
 	le.PutUint32(b[116:], hd.shares)
+	le.PutUint32(b[120:], hd.glanced)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 }
 
@@ -181,7 +183,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 	}
 	if version >= 4 {
 		hd.ending = endingOf(b)
-		hd.shares = le.Uint32(b[116:])
+		hd.shares, hd.glanced = le.Uint32(b[116:]), le.Uint32(b[120:])
 	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
@@ -249,7 +251,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		space: space{kern: k, metric: c.metric, dim: c.dim, base: base},
 		code:  c, m: int(hd.m), m0: int(hd.m0), ef: int(hd.ef), seed: hd.seed, rows: int(hd.rows),
 		records: part[3], links0: as[uint32](part[4]), upperOff: as[uint32](part[5]), upper: as[uint32](part[6]),
-		exact: hd.flags&sqExact != 0, ending: hd.ending, seeded: hd.flags&sqSeeded != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
+		exact: hd.flags&sqExact != 0, glanced: hd.glanced == 1, ending: hd.ending, seeded: hd.flags&sqSeeded != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
 	}
 	if g.metric == Cosine {
 		g.inv = as[float32](part[7])
