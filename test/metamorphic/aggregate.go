@@ -177,7 +177,7 @@ func (l *lane) aggregate(ctx context.Context, a *asking, req *qnpb.QueryRequest)
 		}
 	}
 	if sums := slices.ContainsFunc(ag.funcs, func(fn function) bool { return fn.name == "sum" }); sums && status.Code(err) == codes.InvalidArgument &&
-		(a.m.unclear(a.q) || !a.whole(rows)) {
+		(a.m.unclear(a.q) || !a.whole(rows)) && !a.m.mayRefuse(a.f, time.Now()) {
 		return nil // of the rows that are there one may be too large
 	}
 	if err != nil || !a.m.loaded || a.m.unclear(a.q) || !a.whole(rows) {
