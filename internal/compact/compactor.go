@@ -153,9 +153,12 @@ func (c *Compactor) background(ctx context.Context, ch Channel) {
 	if c.o.Now().Before(f.retryAt) {
 		return
 	}
-	_, err := c.channel(ctx, ch, false)
+	done, err := c.channel(ctx, ch, false)
 	if ctx.Err() != nil {
 		return
+	}
+	if len(done) > 0 {
+		f.wait = 0 // it gets on
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +172,8 @@ func (c *Compactor) background(ctx context.Context, ch Channel) {
 }
 
 // Run compacts channels now, whatever of them gets better by it, and returns what
-// was done when nothing is left to do.
+// was done when nothing is left to do. A channel that fails does not hold up the others;
+// the error tells of each.
 func (c *Compactor) Run(ctx context.Context, channels []Channel) (done []Done, err error) {
 	if c.group.Context().Err() != nil {
 		return nil, errclass.New(errclass.Closed, "compact: closing")
@@ -178,21 +182,25 @@ func (c *Compactor) Run(ctx context.Context, channels []Channel) (done []Done, e
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.group.Context(), cancel)()
+	var failed []error
 	for _, ch := range channels {
 		some, err := c.channel(ctx, ch, true)
 		done = append(done, some...)
 		if err != nil {
-			return done, errors.Wrapf(err, "compact channel %s", ch.Name())
+			failed = append(failed, errors.Wrapf(err, "compact channel %s", ch.Name()))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return done, nil
+	return done, errors.Join(failed...)
 }
 
 // channel does jobs on a channel until none is left. If that was without files that
-// were set aside, the error says so.
+// were set aside, or jobs that had no room, the error says so.
 func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []Done, err error) {
 	var without error
-	asides, same := 0, map[int64]bool{}
+	asides, out := 0, newLeftOut()
 	for {
 		var d *Done
 		select {
@@ -205,7 +213,7 @@ func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []D
 			return done, errclass.Wrap(err, errclass.Retryable, "compaction ended")
 		}
 		err := lifecycle.Call("compact "+ch.Name(), func() (err error) {
-			d, err = c.next(ctx, ch, all, same)
+			d, err = c.next(ctx, ch, all, out)
 			return err
 		})
 		<-c.turn
@@ -215,7 +223,7 @@ func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []D
 			c.mu.stats.Failed++
 		}
 		c.mu.Unlock()
-		if errors.Is(err, errSame) {
+		if errors.Is(err, errSame) || errors.Is(err, errNoRoom) {
 			continue
 		}
 		if errors.Is(err, errAside) && asides < maxAsides {
@@ -224,7 +232,7 @@ func (c *Compactor) channel(ctx context.Context, ch Channel, all bool) (done []D
 			continue
 		}
 		if err != nil || d == nil {
-			return done, errors.CombineErrors(err, without)
+			return done, errors.CombineErrors(err, errors.CombineErrors(out.err(), without))
 		}
 		c.note(*d)
 		done = append(done, *d)

@@ -27,7 +27,7 @@ const maxMergedDeletes = 1 << 20
 func (c *Compactor) readDelta(ctx context.Context, ledger *segments.Ledger, vchannel string, pk schema.Type, d catalog.Delta) (b *segments.DeleteBatch, free func(), err error) {
 	room, err := ledger.Reserve(segments.KindCompaction, 4*d.Bytes)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, noRoom(err)
 	}
 	defer func() {
 		if err != nil {
@@ -83,8 +83,8 @@ func (c *Compactor) applyDeltas(ctx context.Context, pk schema.Type, entry *cata
 }
 
 // freeDeltas takes files of deletes out of the catalog that nobody needs, and
-// makes many of them one. It returns the channel as it is then.
-func (c *Compactor) freeDeltas(ctx context.Context, ch Channel, entry *catalog.Channel) (*catalog.Channel, error) {
+// makes many of them one, unless that is left out. It returns the channel as it is then.
+func (c *Compactor) freeDeltas(ctx context.Context, ch Channel, entry *catalog.Channel, out *leftOut) (*catalog.Channel, error) {
 	if dead := deadDeltas(entry); len(dead) > 0 {
 		next, err := c.commitDeltas(ctx, ch, entry, catalog.FlushCommit{Term: ch.Term, RemoveDeltas: dead})
 		if err != nil {
@@ -92,7 +92,7 @@ func (c *Compactor) freeDeltas(ctx context.Context, ch Channel, entry *catalog.C
 		}
 		entry = next
 	}
-	if len(entry.Deltas) <= c.o.Policy.MaxDeltas {
+	if out.deltas || len(entry.Deltas) <= c.o.Policy.MaxDeltas {
 		return entry, nil
 	}
 	byPartition := map[int64][]catalog.Delta{}
@@ -107,7 +107,11 @@ func (c *Compactor) freeDeltas(ctx context.Context, ch Channel, entry *catalog.C
 		}
 		commit, err := c.mergeDeltas(ctx, ch, entry, part, list)
 		if err != nil {
-			return nil, errors.Wrap(err, "merge files of deletes")
+			err = errors.Wrap(err, "merge files of deletes")
+			if errors.Is(err, errNoRoom) {
+				out.leaveDeltas(err)
+			}
+			return nil, err
 		}
 		if entry, err = c.commitDeltas(ctx, ch, entry, commit); err != nil {
 			return nil, errors.Wrap(err, "merge files of deletes")

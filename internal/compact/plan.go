@@ -75,6 +75,7 @@ type situation struct {
 	usable     func(*catalog.Segment) bool // nil = all segments
 	all        bool                        // an operator asks: whatever gets better is worth it
 	same       map[int64]bool              // segments of which a rewrite would drop nothing
+	noRoom     map[int64]bool              // segments that are left out
 }
 
 // plan returns the next job, nil if nothing is worth one.
@@ -85,7 +86,7 @@ func (p *Policy) plan(s *situation) *job {
 			return &job{partition: seg.PartitionID, why: whyDropped, drop: true, inputs: slices.DeleteFunc(slices.Clone(s.channel.Segments),
 				func(o catalog.Segment) bool { return o.PartitionID != seg.PartitionID })}
 		}
-		if seg.MaxTimestamp <= s.channel.CheckpointTimestamp && (s.usable == nil || s.usable(&seg)) {
+		if seg.MaxTimestamp <= s.channel.CheckpointTimestamp && !s.noRoom[seg.ID] && (s.usable == nil || s.usable(&seg)) {
 			byPartition[seg.PartitionID] = append(byPartition[seg.PartitionID], seg)
 		}
 	}

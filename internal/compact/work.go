@@ -35,21 +35,31 @@ func (j *job) bytes() (n int64) {
 	return n
 }
 
-// next does one thing on the channel; nil, nil if nothing is worth it. Segments whose
-// rewrite would drop nothing are noted in same, and left alone.
-func (c *Compactor) next(ctx context.Context, ch Channel, all bool, same map[int64]bool) (*Done, error) {
+// rows is how many rows the inputs have, and about how many of them reads can still see.
+func (j *job) rows(garbage map[int64]segments.Garbage) (all, left int64) {
+	for _, s := range j.inputs {
+		all += s.Rows
+		left += max(0, s.Rows-int64(garbage[s.ID].Gone))
+	}
+	return all, left
+}
+
+// next does one thing on the channel; nil, nil if nothing is worth it. What would change
+// nothing and what has no room is noted in out, and left alone: errSame, errNoRoom.
+func (c *Compactor) next(ctx context.Context, ch Channel, all bool, out *leftOut) (*Done, error) {
 	entry, partitions, err := c.look(ctx, ch)
 	if err != nil {
 		return nil, err
 	}
 	c.putBack(entry)
-	if entry, err = c.freeDeltas(ctx, ch, entry); err != nil {
+	if entry, err = c.freeDeltas(ctx, ch, entry, out); err != nil {
 		return nil, err
 	}
 	horizon, expired := c.horizon(ch.Collection().Info())
 	// Deletes behind the checkpoint are all there is to apply.
 	horizon = min(horizon, entry.CheckpointTimestamp)
-	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: ch.Collection().Garbage(horizon, expired), usable: c.usable(entry), all: all, same: same})
+	garbage := ch.Collection().Garbage(horizon, expired)
+	j := c.o.Policy.plan(&situation{channel: entry, partitions: partitions, garbage: garbage, usable: c.usable(entry), all: all, same: out.same, noRoom: out.noRoom})
 	if j == nil {
 		return nil, nil
 	}
@@ -61,13 +71,17 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool, same map[int
 	}
 	commit := catalog.FlushCommit{Term: ch.Term, RemoveSegments: j.ids(), Replace: true}
 	if !j.drop {
-		made, err := c.rewrite(ctx, ch, entry, j, horizon, expired)
+		made, err := c.rewrite(ctx, ch, entry, j, garbage, horizon, expired)
 		if errors.Is(err, errSame) {
-			same[j.inputs[0].ID] = true
+			out.same[j.inputs[0].ID] = true
 			return nil, err
 		}
 		if err != nil {
-			return nil, errors.Wrapf(err, "rewrite segments %v", j.ids())
+			err = errors.Wrapf(err, "rewrite segments %v", j.ids())
+			if errors.Is(err, errNoRoom) {
+				out.leave(j, err)
+			}
+			return nil, err
 		}
 		if made != nil {
 			commit.AddSegments = []catalog.Segment{*made}
@@ -124,10 +138,24 @@ func (c *Compactor) horizon(info segments.CollectionInfo) (horizon, expired uint
 
 // rewrite makes and uploads the segment that takes the place of the inputs; nil
 // if no row is left.
-func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Channel, j *job, horizon, expired uint64) (_ *catalog.Segment, err error) {
+func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Channel, j *job, garbage map[int64]segments.Garbage, horizon, expired uint64) (_ *catalog.Segment, err error) {
+	// All room is taken before anything is fetched; the disk's last, for which files of others have to go.
+	info, ledger := ch.Collection().Info(), ch.Collection().Ledger()
+	rows, left := j.rows(garbage)
+	room, err := ledger.Reserve(segments.KindCompaction, rows*bytesPerRow)
+	if err != nil {
+		return nil, noRoom(err)
+	}
+	defer room.Release()
+	reckoned := segments.BuildBytes(info, int(left))
+	building, err := ledger.Reserve(segments.KindBuild, reckoned)
+	if err != nil {
+		return nil, noRoom(err)
+	}
+	defer building.Release()
 	disk, err := ch.Collection().ReserveDisk(2 * j.bytes()) // what comes in, and what is made of it
 	if err != nil {
-		return nil, err
+		return nil, noRoom(err)
 	}
 	defer disk.Release()
 	dir, err := os.MkdirTemp(c.o.Dir, "job-")
@@ -145,19 +173,9 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 	if err != nil {
 		return nil, err
 	}
-	if err := c.applyDeltas(ctx, ch.Collection().Info().Schema.Primary().Type, entry, j, sources); err != nil {
+	if err := c.applyDeltas(ctx, info.Schema.Primary().Type, entry, j, sources); err != nil {
 		return nil, err
 	}
-	rows := 0
-	for _, s := range sources {
-		rows += s.Rows()
-	}
-	info := ch.Collection().Info()
-	room, err := ch.Collection().Ledger().Reserve(segments.KindCompaction, int64(rows)*bytesPerRow)
-	if err != nil {
-		return nil, err
-	}
-	defer room.Release()
 	merged, err := segments.Merge(info, sources, horizon, expired)
 	if err != nil || merged.Rows() == 0 {
 		return nil, err
@@ -166,21 +184,21 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 		return nil, errSame // rather than rewrite it for ever
 	}
 	c.phase(ch, j, "index")
+	// Now it is known how many rows are left.
+	if err := building.Grow(segments.BuildBytes(info, merged.Rows()) - reckoned); err != nil {
+		return nil, noRoom(err)
+	}
 	id, err := c.newID(ctx)
 	if err != nil {
 		return nil, err
 	}
-	building, err := ch.Collection().Ledger().Reserve(segments.KindBuild, segments.BuildBytes(info, merged.Rows()))
-	if err != nil {
-		return nil, err
-	}
-	defer building.Release()
 	out := filepath.Join(dir, "out")
 	meta := segments.Meta{ID: id, CollectionID: info.ID, PartitionID: j.partition, VChannel: entry.VChannel}
 	m, err := segments.Build(ctx, segments.BuildOptions{Dir: out, Meta: meta, Info: info, Workers: c.o.Workers, Deletes: merged.Deletes()}, merged.Next)
 	if err != nil {
 		return nil, err
 	}
+	building.Release() // an upload takes long, and none of it
 	c.phase(ch, j, "upload")
 	prefix := path.Join(catalog.SegmentFolder(info.ID), strconv.FormatInt(id, 10)) // an id of this try alone
 	if err := flush.Upload(ctx, c.o.Bucket, out, prefix, m, c.o.StepTimeout, nil); err != nil {
@@ -212,7 +230,7 @@ func (c *Compactor) open(ctx context.Context, ch Channel, j *job, dir string) (s
 		}
 		s, err := ch.Collection().OpenSource(ctx, to, in.MinTimestamp)
 		if err != nil {
-			return sources, c.segmentAside(in, err)
+			return sources, c.segmentAside(in, noRoom(err))
 		}
 		sources = append(sources, s)
 	}

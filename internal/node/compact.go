@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/compact"
 	"github.com/querynode/querynode/internal/errclass"
@@ -129,11 +131,8 @@ func (n *Node) Compact(ctx context.Context, collection string) ([]CompactionJob,
 		return nil, errclass.New(errclass.Conflict, "compact: this node owns no log of collection %q, or has not loaded it: call the owner", coll.Name)
 	}
 	done, err := n.compactor.Run(ctx, all)
-	if err != nil {
-		return done, err
-	}
-	if len(done) > 0 {
-		err = n.takeOver(ctx, coll)
+	if len(done) > 0 { // what was done is served, whatever failed
+		err = errors.CombineErrors(err, n.takeOver(ctx, coll))
 	}
 	return done, err
 }
