@@ -107,12 +107,12 @@ func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 	return out, analyze.Fill(out, s)
 }
 
-// BuildBytes is about how much memory Build takes for so many rows, in bytes, besides the batches it is given: that of the field
+// BuildBytes is about how much memory Build takes for so many rows with so many workers (0 = 1), in bytes, besides the batches it is given: that of the field
 // whose index takes most, for they are built one after the other. What is mapped of files does not count.
-func BuildBytes(info CollectionInfo, rows int) (bytes int64) {
+func BuildBytes(info CollectionInfo, rows, workers int) (bytes int64) {
 	for _, f := range info.Schema.Fields {
 		if ix := info.index(f.ID); Indexable(f.Type) && ix.Type != indexFlat {
-			bytes = max(bytes, index.BuildBytes(ix.spec(f), rows))
+			bytes = max(bytes, index.BuildBytes(ix.spec(f), rows, workers))
 		}
 	}
 	return bytes

@@ -354,7 +354,7 @@ func TestAnIndexIsNotBuiltWithoutRoomForIt(t *testing.T) {
 	r := newRig(t, limit)
 	r.segment(11, 1, 2, 3, 4, 5, 6, 7, 8)
 	r.segment(12, 11, 12, 13, 14, 15, 16, 17)
-	step := segments.BuildBytes(r.ch.Collection().Info(), 15) / 2
+	step := segments.BuildBytes(r.ch.Collection().Info(), 15, r.c.o.Workers) / 2
 	taken, err := r.set.Ledger().Reserve(segments.KindGrowing, limit)
 	must(t, err)
 	defer taken.Release()

@@ -95,7 +95,7 @@ func TestFilesOfDeletesWithoutRoomDoNotHoldUpJobs(t *testing.T) {
 		r.deletes(keys...)
 	}
 	file := 4 * r.entry().Deltas[0].Bytes
-	job := segments.BuildBytes(r.ch.Collection().Info(), 32)
+	job := segments.BuildBytes(r.ch.Collection().Info(), 32, r.c.o.Workers)
 	if job > file {
 		t.Fatalf("a job takes %d bytes, a file %d", job, file)
 	}

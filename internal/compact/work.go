@@ -147,7 +147,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 		return nil, noRoom(err)
 	}
 	defer room.Release()
-	reckoned := segments.BuildBytes(info, int(left))
+	reckoned := segments.BuildBytes(info, int(left), c.o.Workers)
 	building, err := ledger.Reserve(segments.KindBuild, reckoned)
 	if err != nil {
 		return nil, noRoom(err)
@@ -185,7 +185,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 	}
 	c.phase(ch, j, "index")
 	// Now it is known how many rows are left.
-	if err := building.Grow(segments.BuildBytes(info, merged.Rows()) - reckoned); err != nil {
+	if err := building.Grow(segments.BuildBytes(info, merged.Rows(), c.o.Workers) - reckoned); err != nil {
 		return nil, noRoom(err)
 	}
 	id, err := c.newID(ctx)

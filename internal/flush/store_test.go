@@ -130,7 +130,7 @@ func TestTheLedgerHasWhatABuildTakes(t *testing.T) {
 	defer disk.Release()
 	m, err := r.f.build(t.Context(), r.ch, growing[0], filepath.Join(t.TempDir(), "1"), disk)
 	must(t, err)
-	if want := segments.BuildBytes(r.coll.Info(), rows); m.Rows != rows || want == 0 || during != want {
+	if want := segments.BuildBytes(r.coll.Info(), rows, r.f.o.Workers); m.Rows != rows || want == 0 || during != want {
 		t.Errorf("%d rows are built: the ledger has %d bytes for it, want %d", m.Rows, during, want)
 	}
 	if left := r.coll.Ledger().Used()[segments.KindBuild]; left != 0 {

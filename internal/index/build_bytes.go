@@ -2,18 +2,13 @@ package index
 
 import "github.com/querynode/querynode/internal/vec"
 
-// Of BuildBytes.
-const (
-	// buildWorkers is how many goroutines a build is taken to have: each has some rows at hand.
-	buildWorkers = 2
-	// garbageOf is one of how many bytes that a build takes from the heap is garbage that is still there.
-	garbageOf = 8
-)
+// garbageOf is one of how many bytes that a build takes from the heap is garbage that is still there.
+const garbageOf = 8
 
-// BuildBytes is about how much memory Build takes at most for so many rows, in bytes, besides the rows: what it trains on, and the
+// BuildBytes is about how much memory Build takes at most for so many rows with so many workers (0 = 1), in bytes, besides the rows: what it trains on, and the
 // index until it is closed. It is reckoned for rows that are told apart by a few hundred directions if they have many values, as embeddings are; of others
 // that a graph keeps in longer codes, or an inverted file in all their values, a build may take up to twice as much.
-func BuildBytes(spec Spec, rows int) int64 {
+func BuildBytes(spec Spec, rows, workers int) int64 {
 	if rows <= 0 || spec.Dim <= 0 {
 		return 0
 	}
@@ -30,11 +25,11 @@ func BuildBytes(spec Spec, rows int) int64 {
 		}
 		graph, lists := spec, spec
 		graph.Kind, lists.Kind = KindHNSWSQ, KindScaNN
-		return max(BuildBytes(graph, rows), BuildBytes(lists, rows))
+		return max(BuildBytes(graph, rows, workers), BuildBytes(lists, rows, workers))
 	case KindHNSW, KindHNSWSQ:
-		return graphBytes(sqDefaults(spec), rows)
+		return graphBytes(sqDefaults(spec), rows, workers)
 	case KindIVFFlat, KindIVFSQ8, KindScaNN:
-		return listsBytes(spec, rows)
+		return listsBytes(spec, rows, workers)
 	}
 	return 0
 }
@@ -51,7 +46,7 @@ func trainingBytes(dim, rows int, turned bool) int64 {
 }
 
 // graphBytes is what a graph takes.
-func graphBytes(spec Spec, rows int) int64 {
+func graphBytes(spec Spec, rows, workers int) int64 {
 	n, m := int64(rows), int64(spec.M)
 	links := HNSWOptions{Dim: spec.Dim, Metric: spec.Metric, M: spec.M, EfConstruction: spec.EfConstruction, Capacity: rows}.Bytes()
 	if spec.Kind == KindHNSW && spec.Dim < fineLeast {
@@ -62,7 +57,7 @@ func graphBytes(spec Spec, rows int) int64 {
 	if turned {
 		stride = min(stride, int64(vec.SQ8Stride(mostHead)))
 	}
-	heap := max(trainingBytes(spec.Dim, rows, turned), kmeansBytes(rows, listsFor(rows), min(spec.Dim, sqListDims))) // one after the other
+	heap := max(trainingBytes(spec.Dim, rows, turned), kmeansBytes(rows, listsFor(rows), min(spec.Dim, sqListDims), workers)) // one after the other
 	keep := 2 * int(m)
 	wide := 4*int64(keep+slackOf(keep)) + 3*stride + 8 + 4*sqListDims + 4 + 4 // links, a record, the row as a query and its terms; head, list and place
 	image := int64(0)
@@ -73,7 +68,7 @@ func graphBytes(spec Spec, rows int) int64 {
 }
 
 // listsBytes is what an inverted file takes.
-func listsBytes(spec Spec, rows int) int64 {
+func listsBytes(spec Spec, rows, workers int) int64 {
 	lists := spec.Lists
 	if lists == 0 {
 		lists = listsFor(rows)
@@ -87,7 +82,7 @@ func listsBytes(spec Spec, rows int) int64 {
 			width = mostHead
 		}
 	}
-	kmeans := kmeansBytes(rows, lists, int(width))
+	kmeans := kmeansBytes(rows, lists, int(width), workers)
 	if !codes && spec.Metric != Cosine && kmeansRows(rows, lists) == rows {
 		kmeans -= 4 * n * width // no sample is copied
 	}
@@ -106,7 +101,8 @@ func listsBytes(spec Spec, rows int) int64 {
 }
 
 // kmeansBytes is what k-means takes: vectors, centres and their codes, and what each goroutine sums up, in this round and the ones before.
-func kmeansBytes(rows, lists, dim int) int64 {
-	c, d := int64(lists), int64(dim)
-	return 4*int64(kmeansRows(rows, lists))*d + c*d*(4+4+1+3*buildWorkers*4) + 2*buildWorkers*4*assignBlock*(c+d)
+func kmeansBytes(rows, lists, dim, workers int) int64 {
+	c, d, n := int64(lists), int64(dim), kmeansRows(rows, lists)
+	w := int64(max(min(workers, (n+assignBlock-1)/assignBlock), 1)) // no more have something to do
+	return 4*int64(n)*d + c*d*(4+4+1+3*w*4) + 2*w*4*assignBlock*(c+d)
 }

@@ -36,7 +36,11 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	for _, c := range []struct{ n, dim, rank int }{{10_000, 16, 16}, {5000, 128, 128}, {4000, 768, 100}, {4000, 2048, 30}} {
 		base := spanned(c.n, c.dim, c.rank)
-		for _, kind := range []Kind{KindHNSW, KindHNSWSQ, KindScaNN, KindIVFFlat} {
+		for _, by := range []struct {
+			kind    Kind
+			workers int
+		}{{KindHNSW, 2}, {KindHNSWSQ, 8}, {KindScaNN, 2}, {KindScaNN, 8}, {KindIVFFlat, 2}, {KindIVFFlat, 8}} {
+			kind, workers := by.kind, by.workers
 			runtime.GC()
 			debug.FreeOSMemory()
 			before, peak, done := anonymous(), int64(0), make(chan struct{})
@@ -55,16 +59,16 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 				}
 			}()
 			spec := Spec{Kind: kind, Metric: L2, Dim: c.dim}
-			b, err := Build(context.Background(), spec, base, BuildOptions{Workers: buildWorkers})
+			b, err := Build(context.Background(), spec, base, BuildOptions{Workers: workers})
 			close(done)
 			<-looked
 			if err != nil {
 				t.Fatal(err)
 			}
-			reckoned := BuildBytes(spec, c.n)
-			t.Logf("%-9s %d x %-5d: %6.1f MB, reckoned %6.1f (%.2f)", kind, c.n, c.dim, float64(peak)/1e6, float64(reckoned)/1e6, float64(reckoned)/float64(peak))
+			reckoned := BuildBytes(spec, c.n, workers)
+			t.Logf("%-9s %d x %-5d by %d: %6.1f MB, reckoned %6.1f (%.2f)", kind, c.n, c.dim, workers, float64(peak)/1e6, float64(reckoned)/1e6, float64(reckoned)/float64(peak))
 			if peak > reckoned+slack || reckoned > 3*peak+slack {
-				t.Errorf("%s of %d x %d takes %d bytes, %d are reckoned", kind, c.n, c.dim, peak, reckoned)
+				t.Errorf("%s of %d x %d by %d takes %d bytes, %d are reckoned", kind, c.n, c.dim, workers, peak, reckoned)
 			}
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
