@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/analyze"
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
@@ -134,11 +135,21 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	if !Indexable(f.Type) || ix.Type == indexFlat {
 		return nil // searched exactly
 	}
+	spec := ix.spec(f)
+	if spec.Detached && !spec.Graph(w.Rows()) {
+		return nil // it would be for nothing that its vectors are widened
+	}
 	base, err := vectorsOf(ctx, w, f)
+	if spec.Detached {
+		if errclass.Is(err, errclass.Exhausted) {
+			return nil // of the disk, which segments that are stored make room on: it is searched exactly until it is compacted
+		}
+		defer func() { err = errors.CombineErrors(err, w.Narrow(f.ID)) }()
+	}
 	if err != nil {
 		return err
 	}
-	built, err := index.Build(ctx, ix.spec(f), base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
+	built, err := index.Build(ctx, spec, base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
 		return err
 	}

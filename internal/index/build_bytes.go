@@ -13,7 +13,7 @@ func BuildBytes(spec Spec, rows, workers int) int64 {
 		return 0
 	}
 	if spec.Detached {
-		if spec.Recall >= 1 || spec.Kind == KindAuto && rows <= flatBelow || fineBits(spec.Dim) == 0 {
+		if !spec.Graph(rows) {
 			return 0
 		}
 		spec.Kind = KindHNSWSQ

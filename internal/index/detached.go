@@ -6,6 +6,11 @@ import (
 	"math"
 )
 
+// Graph reports whether a graph may come of so many rows of a Detached index; false: KindFlat will, whatever they are.
+func (spec Spec) Graph(rows int) bool {
+	return spec.Kind != KindFlat && spec.Recall < 1 && (spec.Kind != KindAuto || rows > flatBelow) && fineBits(spec.Dim) > 0
+}
+
 // buildDetached builds a graph that ranks by its fine codes alone, or KindFlat if there
 // are none, or if they cannot tell.
 func buildDetached(ctx context.Context, spec Spec, base []float32, o BuildOptions) (Built, error) {

@@ -74,18 +74,30 @@ func oneOfMany(n, noise, groups int, seed uint64) []float32 {
 	return base
 }
 
+// byTurns puts the first 20 of each 125 rows in the place of those of others.
+func byTurns(rows, first []float32, dim int) []float32 {
+	for i := range len(rows) / dim {
+		if i%125 < 20 {
+			copy(rows[i*dim:][:dim], first[i*dim:][:dim])
+		}
+	}
+	return rows
+}
+
 // Scans go by first lines where these were found to tell, and only there, also once the graph is opened.
 func TestScansGoByFirstLinesWhereTheseTell(t *testing.T) {
 	const n, asked, k = 8000, 40, 10
 	for name, c := range map[string]struct {
-		base []float32
-		dim  int
-		tell bool
+		base    []float32
+		dim     int
+		metrics []Metric
+		tell    bool
 	}{
-		"few directions": {flattish(rng(68), n+asked, 200, 60), 200, true},
-		"one of many":    {oneOfMany(n+asked, 80, 150, 69), 230, false},
+		"few directions": {flattish(rng(68), n+asked, 200, 60), 200, []Metric{L2, Cosine}, true},
+		"one of many":    {oneOfMany(n+asked, 80, 150, 69), 230, []Metric{L2, Cosine}, false},
+		"by turns":       {byTurns(oneOfMany(n+asked, 80, 150, 70), flattish(rng(71), n+asked, 230, 60), 230), 230, []Metric{Cosine}, false},
 	} {
-		for _, m := range []Metric{L2, Cosine} {
+		for _, m := range c.metrics {
 			base, queries := c.base[:n*c.dim], c.base[n*c.dim:]
 			built, b := buildCodes(t, m, c.dim, base)
 			var out bytes.Buffer

@@ -52,7 +52,7 @@ func checkEffort(info segments.CollectionInfo, f schema.Field, q *Search) error 
 		return errclass.New(errclass.Invalid, "refine_k is %v, want 1 or more, or 0 to leave ranking to the index", e.Refine)
 	case e.Refine != 0 && float64(e.Refine)*float64(q.TopK+q.Offset) > MaxEF:
 		return errclass.New(errclass.Invalid, "refine_k * (top_k + offset) is %v * %d, at most %d", e.Refine, q.TopK+q.Offset, MaxEF)
-	case e.Refine != 0 && !of(catalog.IndexHNSWSQ, catalog.IndexIVFSQ8, catalog.IndexScaNN, catalog.IndexAuto):
+	case e.Refine != 0 && !of(catalog.IndexHNSWSQ, catalog.IndexIVFSQ8, catalog.IndexScaNN, catalog.IndexAuto) && (kind != catalog.IndexHNSW || f.Type == schema.FloatVector):
 		return errclass.New(errclass.Invalid, "refine_k is for HNSW_SQ, IVF_SQ8, SCANN and AUTOINDEX; field %q has %s, which ranks by the vectors", f.Name, kind)
 	}
 	return nil

@@ -144,11 +144,8 @@ func (v *vectorWriter) mapAll() (err error) {
 }
 
 func (v *vectorWriter) unmap() error {
-	if b := v.widened; b != nil {
-		v.widened = nil
-		if err := unmapFile(b); err != nil {
-			return err
-		}
+	if err := v.narrow(); err != nil {
+		return err
 	}
 	for _, a := range v.files {
 		if a.mapped == nil {

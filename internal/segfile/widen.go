@@ -17,7 +17,7 @@ const widenRows = 1024
 // Widened returns the vectors of a field of float16, bfloat16 or int8 that were written, as
 // float32 and row after row, so that an index can be built of them; widen writes the values of one, as it is stored, to dst. They are in a
 // file without a name, two or four times as large as theirs, whose memory the system can take back. No more rows can be
-// appended afterwards. The slice is gone when Finish or Abort returns.
+// appended afterwards. The slice is gone when Narrow, Finish or Abort returns.
 func (w *Writer) Widened(ctx context.Context, fieldID int64, widen func(dst []float32, raw []byte)) ([]float32, error) {
 	v, err := w.mapped(fieldID, func(f schema.Field) bool {
 		return f.Type == schema.Float16Vector || f.Type == schema.BFloat16Vector || f.Type == schema.Int8Vector
@@ -31,6 +31,26 @@ func (w *Writer) Widened(ctx context.Context, fieldID int64, widen func(dst []fl
 		}
 	}
 	return floats(v.widened), nil
+}
+
+// Narrow lets go of what Widened returned, whose slice is gone then.
+func (w *Writer) Narrow(fieldID int64) error {
+	for _, v := range w.vecs {
+		if v.field.ID == fieldID {
+			return v.narrow()
+		}
+	}
+	return nil
+}
+
+// narrow unmaps the vectors as float32, whose file is gone with that.
+func (v *vectorWriter) narrow() error {
+	b := v.widened
+	if b == nil {
+		return nil
+	}
+	v.widened = nil
+	return unmapFile(b)
 }
 
 // widen writes the vectors of v as float32 to a file without a name, and maps it.

@@ -164,6 +164,9 @@ func (w *Writer) Vectors(fieldID int64) ([]float32, error) {
 	return floats(v.files[0].mapped[vectorOffset:]), nil
 }
 
+// Rows is how many rows have been appended.
+func (w *Writer) Rows() int { return int(w.m.Rows) }
+
 // Sparse is Vectors for a sparse field.
 func (w *Writer) Sparse(fieldID int64) (Sparse, error) {
 	v, err := w.mapped(fieldID, func(f schema.Field) bool { return f.Type == schema.SparseFloatVector })
