@@ -7,8 +7,8 @@ import (
 )
 
 // Graph reports whether a graph may come of so many rows of a Detached index; false: KindFlat will, whatever they are.
-func (spec Spec) Graph(rows int) bool {
-	return spec.Kind != KindFlat && spec.Recall < 1 && (spec.Kind != KindAuto || rows > flatBelow) && fineBits(spec.Dim) > 0
+func (s Spec) Graph(rows int) bool {
+	return s.Kind != KindFlat && s.Recall < 1 && (s.Kind != KindAuto || rows > flatBelow) && fineBits(s.Dim) > 0
 }
 
 // buildDetached builds a graph that ranks by its fine codes alone, or KindFlat if there
