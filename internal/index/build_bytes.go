@@ -100,9 +100,9 @@ func listsBytes(spec Spec, rows, workers int) int64 {
 	return heap + first + (heap+first)/garbageOf
 }
 
-// kmeansBytes is what k-means takes: vectors, centres and their codes, and what each goroutine sums up, in this round and the ones before.
+// kmeansBytes is what k-means takes: vectors, centres and their codes, in this round and the one before, and what each goroutine sums up.
 func kmeansBytes(rows, lists, dim, workers int) int64 {
 	c, d, n := int64(lists), int64(dim), kmeansRows(rows, lists)
 	w := int64(max(min(workers, (n+assignBlock-1)/assignBlock), 1)) // no more have something to do
-	return 4*int64(n)*d + c*d*(4+4+1+3*w*4) + 2*w*4*assignBlock*(c+d)
+	return 4*int64(n)*d + c*d*(4+2*2+4*w) + w*assignBlock*(4*c+d)
 }

@@ -32,10 +32,11 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 	if anonymous() == 0 {
 		t.Skip("the system does not tell what memory a process has")
 	}
-	const slack = 6 << 20 // what the allocator keeps
-	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	const garbage = 10 // percent of the heap, the rows among it, before it is collected
+	defer debug.SetGCPercent(debug.SetGCPercent(garbage))
 	for _, c := range []struct{ n, dim, rank int }{{10_000, 16, 16}, {5000, 128, 128}, {4000, 768, 100}, {4000, 2048, 30}} {
 		base := spanned(c.n, c.dim, c.rank)
+		slack := int64(6<<20 + 4*len(base)*garbage/100) // what the allocator keeps
 		for _, by := range []struct {
 			kind    Kind
 			workers int

@@ -3,7 +3,7 @@ package index
 import (
 	"context"
 	"math/rand/v2"
-	"sync"
+	"sync/atomic"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -84,54 +84,69 @@ func kmeans(ctx context.Context, kern vec.Kernels, workers, n, dim int, sample [
 	for _, i := range r.Perm(total)[:n] {
 		c.vectors = append(c.vectors, sample[i*dim:][:dim]...)
 	}
+	c.pack(L2)
+	tallies := newTallies(c, kern, workers, total)
 	for round := range kmeansRounds {
-		c.pack(L2)
-		sums, err := sumUp(ctx, kern, workers, c, sample)
+		sums, err := sumUp(ctx, tallies, sample)
 		if err != nil {
 			return nil, err
 		}
 		c.move(sums, r, round == kmeansRounds-1)
+		c.pack(L2)
 		if tell != nil {
 			tell()
 		}
 	}
-	c.pack(L2)
 	return c, nil
 }
 
-// clusters are the sums of the vectors of each centre, and how many they are.
-type clusters struct {
-	sum   []float32
-	count []int
+// tally sums up the vectors of each centre, and how many they are. It belongs to one goroutine.
+type tally struct {
+	assigner *assigner
+	sum      []float32
+	count    []int
 }
 
-// sumUp assigns all vectors.
-func sumUp(ctx context.Context, kern vec.Kernels, workers int, c *centres, sample []float32) (*clusters, error) {
-	var mu sync.Mutex
-	var all []*clusters
-	err := parallel(ctx, workers, len(sample)/c.dim, assignBlock, func() func(from, to int) error {
-		a := newAssigner(c, kern)
-		s := &clusters{sum: make([]float32, c.n*c.dim), count: make([]int, c.n)}
-		mu.Lock()
-		all = append(all, s)
-		mu.Unlock()
+// newTallies makes one for each goroutine that has something to do with so many vectors. They are used again in each round: there are as many
+// as the goroutines, and not as many as there is garbage.
+func newTallies(c *centres, kern vec.Kernels, workers, vectors int) []*tally {
+	all := make([]*tally, max(min(workers, (vectors+assignBlock-1)/assignBlock), 1))
+	for i := range all {
+		all[i] = &tally{assigner: newAssigner(c, kern), sum: make([]float32, c.n*c.dim), count: make([]int, c.n)}
+	}
+	return all
+}
+
+func (t *tally) add(vectors []float32) {
+	dim := t.assigner.c.dim
+	t.assigner.assign(vectors, func(i, at int, _ []int32, _ vec.Affine) {
+		t.count[at]++
+		sum := t.sum[at*dim:][:dim]
+		for d, x := range vectors[i*dim:][:dim] {
+			sum[d] += x
+		}
+	})
+}
+
+// sumUp assigns all vectors, and returns what the tallies have together, which is their own.
+func sumUp(ctx context.Context, tallies []*tally, sample []float32) (*tally, error) {
+	for _, t := range tallies {
+		clear(t.sum)
+		clear(t.count)
+	}
+	dim, next := tallies[0].assigner.c.dim, atomic.Int64{}
+	err := parallel(ctx, len(tallies), len(sample)/dim, assignBlock, func() func(from, to int) error {
+		t := tallies[next.Add(1)-1]
 		return func(from, to int) error {
-			vectors := sample[from*c.dim : to*c.dim]
-			a.assign(vectors, func(i, at int, _ []int32, _ vec.Affine) {
-				s.count[at]++
-				sum := s.sum[at*c.dim:][:c.dim]
-				for d, x := range vectors[i*c.dim:][:c.dim] {
-					sum[d] += x
-				}
-			})
+			t.add(sample[from*dim : to*dim])
 			return nil
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := all[0]
-	for _, more := range all[1:] {
+	s := tallies[0]
+	for _, more := range tallies[1:] {
 		for i, x := range more.sum {
 			s.sum[i] += x
 		}
@@ -143,7 +158,7 @@ func sumUp(ctx context.Context, kern vec.Kernels, workers int, c *centres, sampl
 }
 
 // move puts the centres into the middle of their vectors.
-func (c *centres) move(s *clusters, r *rand.Rand, last bool) {
+func (c *centres) move(s *tally, r *rand.Rand, last bool) {
 	for i, count := range s.count {
 		if count == 0 {
 			continue
