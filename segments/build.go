@@ -29,6 +29,9 @@ type BuildOptions struct {
 	// Deletes are stored with the segment: keys of its rows, and since when they are
 	// hidden. Nil = none.
 	Deletes *DeleteBatch
+	// NoRoom is told of a field whose index has no room on the disk to be built, and which is stored without one, to be searched exactly
+	// until the segment is compacted. Nil = Build fails then.
+	NoRoom func(field string, err error)
 }
 
 // Build writes a sealed segment to o.Dir: the rows that next returns, until it
@@ -119,6 +122,21 @@ func BuildBytes(info CollectionInfo, rows, workers int) (bytes int64) {
 	return bytes
 }
 
+// BuildDisk is how many bytes Build needs on the disk for so many rows while it lasts, besides the files that it leaves: vectors that are not
+// of float32 are widened, those of one field at a time.
+func BuildDisk(info CollectionInfo, rows int) (bytes int64) {
+	for _, f := range info.Schema.Fields {
+		ix := info.index(f.ID)
+		if !Indexable(f.Type) || ix.Type == indexFlat {
+			continue
+		}
+		if spec := ix.spec(f); spec.Detached && spec.Graph(rows) {
+			bytes = max(bytes, 4*int64(f.Dim)*int64(rows))
+		}
+	}
+	return bytes
+}
+
 // spec is what index is built of the rows of a field.
 func (x *VectorIndex) spec(f schema.Field) index.Spec {
 	return index.Spec{
@@ -140,14 +158,11 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 		return nil // it would be for nothing that its vectors are widened
 	}
 	base, err := vectorsOf(ctx, w, f)
-	if spec.Detached {
-		if errclass.Is(err, errclass.Exhausted) {
-			return nil // of the disk, which segments that are stored make room on: it is searched exactly until it is compacted
-		}
-		defer func() { err = errors.CombineErrors(err, w.Narrow(f.ID)) }()
-	}
 	if err != nil {
-		return err
+		return o.without(f, err)
+	}
+	if spec.Detached {
+		defer func() { err = errors.CombineErrors(err, w.Narrow(f.ID)) }()
 	}
 	built, err := index.Build(ctx, spec, base, index.BuildOptions{Workers: o.Workers, Progress: o.Progress})
 	if err != nil {
@@ -167,6 +182,15 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 		_, err := built.WriteTo(out)
 		return err
 	})
+}
+
+// without tells NoRoom why a field is stored without an index, and returns the error if it is not.
+func (o *BuildOptions) without(f schema.Field, err error) error {
+	if o.NoRoom == nil || !errclass.Is(err, errclass.Exhausted) {
+		return err
+	}
+	o.NoRoom(f.Name, err)
+	return nil
 }
 
 // Indexable reports whether vectors of a dense type can have an index.

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cockroachdb/errors"
+
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/vec"
@@ -98,5 +101,33 @@ func TestNarrowVectorsHaveAGraph(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestWhatIsWidenedHasRoom on the disk while it is: of the widest field, if a graph may come of it. Where the disk has none after all
+// a field does without an index if somebody is told.
+func TestWhatIsWidenedHasRoom(t *testing.T) {
+	s := items()
+	s.Fields[3].Type, s.Fields[3].Dim = schema.Int8Vector, 64
+	s.Fields = append(s.Fields, schema.Field{ID: 900, Name: "wide", Type: schema.Float16Vector, Dim: 128}, schema.Field{ID: 901, Name: "float", Type: schema.FloatVector, Dim: 512})
+	info := CollectionInfo{Schema: s, Indexes: map[int64]VectorIndex{
+		s.Fields[3].ID: {Type: "HNSW", Metric: index.L2}, 900: {Type: "AUTOINDEX", Metric: index.L2}, 901: {Type: "HNSW", Metric: index.L2},
+	}}
+	for rows, want := range map[int]int64{0: 0, 1000: 4 * 64 * 1000, 100_000: 4 * 128 * 100_000} {
+		if got := BuildDisk(info, rows); got != want {
+			t.Errorf("%d rows: %d bytes, want %d", rows, got, want)
+		}
+	}
+	var told []string
+	o := BuildOptions{NoRoom: func(field string, _ error) { told = append(told, field) }}
+	full, other := errclass.New(errclass.Exhausted, "the disk is full"), errclass.New(errclass.Internal, "it is broken")
+	if err := o.without(s.Fields[3], full); err != nil || !slices.Equal(told, []string{s.Fields[3].Name}) {
+		t.Errorf("%v, told of %v", err, told)
+	}
+	if err := o.without(s.Fields[3], other); !errors.Is(err, other) || len(told) != 1 {
+		t.Errorf("%v, told of %v", err, told)
+	}
+	if err := (&BuildOptions{}).without(s.Fields[3], full); !errors.Is(err, full) {
+		t.Errorf("%v where nobody is told", err)
 	}
 }

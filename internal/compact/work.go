@@ -153,7 +153,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 		return nil, noRoom(err)
 	}
 	defer building.Release()
-	disk, err := ch.Collection().ReserveDisk(2 * j.bytes()) // what comes in, and what is made of it
+	disk, err := ch.Collection().ReserveDisk(2*j.bytes() + segments.BuildDisk(info, int(left))) // what comes in, and what is made of it
 	if err != nil {
 		return nil, noRoom(err)
 	}

@@ -103,7 +103,7 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 		return nil, errors.Wrap(ctx.Err(), "wait until another segment has been built")
 	}
 	// Whatever the limit: what is stored lets go of a part of the queue.
-	disk.Commit(g.Bytes())
+	disk.Commit(g.Bytes() + segments.BuildDisk(ch.Collection().Info(), g.Rows()))
 	meta, info, at, total := g.Meta(), ch.Collection().Info(), 0, g.Rows()
 	step := batchOf(total, g.Bytes())
 	// Nor is it refused memory: to store rows is what makes room.
@@ -113,6 +113,10 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
 		Progress: func(done, total int) {
 			f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "index", Done: int64(done), Total: int64(total)})
+		},
+		NoRoom: func(field string, err error) {
+			f.o.Logger.Warn("flush: a field is stored without its index, for which the disk has no room; it is scanned until the segment is compacted",
+				"segment", meta.ID, "vchannel", ch.Name(), "field", field, "error", err)
 		},
 	}, func() (*schema.Batch, error) {
 		if at == total {

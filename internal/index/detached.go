@@ -15,13 +15,8 @@ func (s Spec) Graph(rows int) bool {
 // are none, or if they cannot tell.
 func buildDetached(ctx context.Context, spec Spec, base []float32, o BuildOptions) (Built, error) {
 	rows, why := len(base)/spec.Dim, ""
-	switch {
-	case spec.Kind == KindFlat, spec.Recall >= 1:
-		return buildFlat(spec, base, "all of the nearest rows are wanted")
-	case spec.Kind == KindAuto && rows <= flatBelow:
-		return buildFlat(spec, base, "so few rows are scanned as fast as a graph is walked")
-	case fineBits(spec.Dim) == 0:
-		return buildFlat(spec, base, "vectors of so few values are scanned as fast as codes of them")
+	if !spec.Graph(rows) {
+		return buildFlat(spec, base, "all are wanted, or so few rows or values are scanned as fast as a graph is walked")
 	}
 	if spec.Kind == KindHNSW {
 		why = "HNSW of vectors that are not of float32"
