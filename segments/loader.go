@@ -34,7 +34,8 @@ type LoadRequest struct {
 	MinTimestamp uint64
 	// Admit is called when everything has been fetched and verified and no reader has
 	// seen a row yet; what it returns counts as MinTimestamp. After an error there is no
-	// segment. ctx ends with the load. Nil = not called.
+	// segment. ctx ends with the load. Numbers that are not finite are refused before, as
+	// those of rows that are written. Nil = not called: the catalog has the segment.
 	Admit    func(ctx context.Context) (minTimestamp uint64, err error)
 	Warmup   Warmup                  // "" = as the collection or the node is configured
 	Progress func(done, total int64) // nil = not called
@@ -123,9 +124,10 @@ func (s *Set) Loading() []int64 {
 // of its own.
 //
 // Errors: Corrupt (bytes that are not what the manifest says, a manifest that is
-// not of this segment), NotFound, Unimplemented (written by a newer version),
-// Exhausted (memory, disk), Retryable (storage, LoadTimeout), Conflict (channel
-// not watched, partition dropped), Closed. After an error nothing is left of it.
+// not of this segment), Invalid (numbers that are not finite, where there is Admit), NotFound,
+// Unimplemented (written by a newer version), Exhausted (memory, disk), Retryable (storage,
+// LoadTimeout), Conflict (channel not watched, partition dropped), Closed. After an error
+// nothing is left of it.
 func (c *Collection) Load(ctx context.Context, r LoadRequest) error {
 	if c.Loaded(r.SegmentID) {
 		return nil
@@ -293,6 +295,9 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	}
 	since := r.MinTimestamp
 	if r.Admit != nil {
+		if err := s.rows.CheckFinite(c.schema()); err != nil {
+			return nil, err
+		}
 		if since, err = r.Admit(ctx); err != nil {
 			return nil, err
 		}

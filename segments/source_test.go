@@ -3,10 +3,13 @@ package segments
 import (
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -292,6 +295,36 @@ func TestRowsOfASegmentThatWasAddedAreAsOldAsItsArrival(t *testing.T) {
 	r.coll.Release(10)
 	wantClass(t, r.coll.Load(t.Context(), refused), errclass.Conflict)
 	see(last)
+}
+
+// TestNumbersThatAreNotFiniteComeInWithNoSegment that is added; one that the catalog has already is served.
+func TestNumbersThatAreNotFiniteComeInWithNoSegment(t *testing.T) {
+	sc := items()
+	sc.Fields[2] = schema.Field{ID: colorField, Name: "ratio", Type: schema.Double}
+	r := newRig(t, rigOptions{schema: sc})
+	b := r.batch([]int64{1, 2}, 0)
+	b.Column(colorField).Str, b.Column(colorField).Valid, b.Column(colorField).Double = nil, nil, []float64{1, math.NaN()}
+	b.Timestamps = []uint64{1, 1}
+	rest := []*schema.Batch{b}
+	r.uploadRows(BuildOptions{Meta: Meta{ID: 10, CollectionID: 1, PartitionID: 7, VChannel: "v"}, Info: r.coll.Info()}, func() (*schema.Batch, error) {
+		if len(rest) == 0 {
+			return nil, io.EOF
+		}
+		b := rest[0]
+		rest = nil
+		return b, nil
+	})
+	load := LoadRequest{SegmentID: 10, VChannel: "v", Path: "segments/10", Admit: func(context.Context) (uint64, error) {
+		t.Error("it is in the catalog")
+		return 0, nil
+	}}
+	err := r.coll.Load(t.Context(), load)
+	wantClass(t, err, errclass.Invalid)
+	if !strings.Contains(err.Error(), `field "ratio": row 1 is NaN`) {
+		t.Errorf("got %v", err)
+	}
+	load.Admit = nil
+	must(t, r.coll.Load(t.Context(), load))
 }
 
 // TestRowsAreMergedByBytes: 4,096 of 4,096 values each would be 64 MiB that nobody has reserved.

@@ -264,9 +264,11 @@ func (s *segmentBuildCmd) build(ctx context.Context, out *console.Console, p *pl
 		if err != nil {
 			return nil, err
 		}
+		first := read
 		read += int64(b.Rows)
 		reading.Set(read)
-		return arrange(b, p, now)
+		b, err = arrange(b, p, now)
+		return b, errors.Wrapf(err, "rows from %d of the file", first)
 	})
 	if err != nil {
 		return nil, err
@@ -290,7 +292,10 @@ func arrange(b *schema.Batch, p *plan, ts uint64) (*schema.Batch, error) {
 		}
 		out.Columns = append(out.Columns, c)
 	}
-	return out, out.CheckGiven(p.info.Schema)
+	if err := out.CheckGiven(p.info.Schema); err != nil {
+		return nil, err
+	}
+	return out, out.CheckFinite(p.info.Schema)
 }
 
 // upload puts the segment into object storage and returns its folder there.

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 func TestASegmentBuiltHereIsLoadedThere(t *testing.T) {
@@ -42,6 +45,36 @@ func TestSegmentBuildRefusesWhatNoNodeCouldLoad(t *testing.T) {
 	}
 	sh.fails(exitError, []string{"is searched with L2"}, "segment", "build", "--out", filepath.Join(t.TempDir(), "s"), "--input", fvecs(t, 3), "--collection", "l2", "--metric", "IP")
 	sh.fails(exitUsage, []string{"go with --collection"}, "segment", "build", "--out", "x", "--input", fvecs(t, 3), "--storage", "file:///x")
+}
+
+// TestSegmentBuildRefusesNumbersThatAreNotFinite: by itself, and of a number that is too large for its field.
+func TestSegmentBuildRefusesNumbersThatAreNotFinite(t *testing.T) {
+	sh, _ := served(t)
+	sh.ok("collection", "create", "ratios", "--field", "id:int64:pk", "--field", "v:vector(2)", "--field", "ratio:float:nullable")
+	type row struct {
+		ID    int64     `parquet:"id"`
+		V     []float32 `parquet:"v"`
+		Ratio float64   `parquet:"ratio"`
+	}
+	rows := make([]row, buildRows+2)
+	for i := range rows {
+		rows[i] = row{int64(i), []float32{1, 2}, 0.5}
+	}
+	file := func(last float64) string {
+		rows[buildRows+1].Ratio = last
+		path := filepath.Join(t.TempDir(), "rows.parquet")
+		if err := parquet.WriteFile(path, rows); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for says, last := range map[string]float64{"NaN": math.NaN(), "+Inf": 1e39} {
+		path := file(last)
+		sh.fails(exitError, []string{"rows from 4096", `field "ratio": row 1 is ` + says}, "segment", "build", "--out", filepath.Join(t.TempDir(), "s"), "--input", path, "--collection", "ratios")
+		sh.fails(exitError, []string{`field "ratio": row 1 is ` + says}, "insert", "ratios", path, "--batch", strconv.Itoa(buildRows))
+	}
+	sh.fails(exitError, []string{"row 1 is +Inf"}, "segment", "build", "--out", filepath.Join(t.TempDir(), "s"), "--input", file(math.Inf(1)))
+	sh.ok("segment", "build", "--out", filepath.Join(t.TempDir(), "s"), "--input", file(0), "--collection", "ratios", "--index", "FLAT")
 }
 
 func TestVerifyNamesFileAndBlock(t *testing.T) {

@@ -112,7 +112,7 @@
 // that f == 1.1 finds what was stored as 1.1. Arithmetic on integers is 64-bit and / truncates;
 // with a float on either side it is 64-bit floating point; % is for integers;
 // ** gives a float (a folded constant stays an integer while it fits). NaN equals nothing,
-// and != holds for it.
+// and != holds for it; rows that are written now have none.
 //
 // # JSON
 //

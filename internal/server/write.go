@@ -91,6 +91,9 @@ func toBatch(sc *schema.Schema, rows int64, fields []*qnpb.FieldData, upsert boo
 			if err := checkJSON(f, c); err != nil {
 				return nil, err
 			}
+			if err := c.CheckFinite(f); err != nil {
+				return nil, err
+			}
 			if err := rowpb.CheckNorms(c, f); err != nil {
 				return nil, err
 			}

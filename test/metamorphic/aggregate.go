@@ -78,9 +78,9 @@ func (fn function) of(s *spec, rows []*row) any {
 	}
 	switch {
 	case fn.name == "min":
-		return slices.MinFunc(values, sortOrder)
+		return slices.MinFunc(values, order)
 	case fn.name == "max":
-		return slices.MaxFunc(values, sortOrder)
+		return slices.MaxFunc(values, order)
 	case s.fields[at].integer():
 		sum := new(big.Int)
 		for _, v := range values {
@@ -117,7 +117,7 @@ func (a aggregation) groups(s *spec, rows []*row) (out []shown) {
 	same := func(x, y *row) bool {
 		return !slices.ContainsFunc(at, func(i int) bool {
 			a, b := x.values[i], y.values[i]
-			return (a == nil) != (b == nil) || a != nil && sortOrder(a, b) != 0
+			return (a == nil) != (b == nil) || a != nil && order(a, b) != 0
 		})
 	}
 	for _, x := range rows {

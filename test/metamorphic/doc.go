@@ -9,8 +9,8 @@
 // random schema of scalars, times, arrays, JSON, dynamic fields and vectors of
 // every type, with nulls and defaults; a function may count the words of a text for
 // BM25, and the node may give the keys. Some fields and keys hold what is at the ends of their type: the
-// least and the greatest numbers, infinities, what is no number, the first and the last times, texts that are empty,
-// as long as may be, or of odd characters. In it there are inserts, upserts, deletes by key
+// least and the greatest numbers, the first and the last times, texts that are empty, as long as may be, or of
+// odd characters. In it there are inserts, upserts, deletes by key
 // and by filter, flushes, compactions, releases and loads, fields that are added, indexes
 // that are built, dropped and replaced, partitions and aliases that come and go, names and time zones
 // that change, segments that cannot be read, and requests that are wrong and have to be refused. Between them searches (ranges, groups by fields and paths, pages, fused ones with and without

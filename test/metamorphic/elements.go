@@ -68,7 +68,7 @@ func (d *draft) withElements(c condition) (joined condition, ok bool) {
 		return c, false
 	}
 	at := d.s.at(f)
-	e, holds := d.onElement(func() any { return finite(f.element(d.r)) })
+	e, holds := d.onElement(func() any { return f.element(d.r) })
 	last := given(fmt.Sprintf("%s(%s, %s)", d.one("element_filter", "ELEMENT_FILTER"), f.name, e.text), func(x *row) any { return x.values[at] },
 		func(v any) bool { return slices.ContainsFunc(v.(list), holds) })
 	if d.r.IntN(4) == 0 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"math/big"
@@ -14,8 +13,8 @@ import (
 )
 
 // Some fields, and some keys, hold what is at the ends of their type: the least and the
-// greatest number, what no float64 tells from its neighbour, infinities, what is no number,
-// times that only just have a year, texts that are empty, long, or of odd characters.
+// greatest number, what no float64 tells from its neighbour, times that
+// only just have a year, texts that are empty, long, or of odd characters.
 
 // integerEnds are of 64 bits, and of what is beyond the smaller types.
 var integerEnds = []int64{math.MinInt64, math.MinInt64 + 1, -1<<53 - 1, -1 << 53, math.MinInt32 - 1, math.MinInt32, -129, -128,
@@ -24,8 +23,8 @@ var integerEnds = []int64{math.MinInt64, math.MinInt64 + 1, -1<<53 - 1, -1 << 53
 // keyEnds are keys that no other row has.
 var keyEnds = slices.DeleteFunc(slices.Clone(integerEnds), func(k int64) bool { return 0 <= k && k < keySpace+mostCrowd })
 
-var doubleEnds = []float64{math.Inf(-1), -math.MaxFloat64, -1 << 63, -1 << 53, -math.MaxFloat32, -0.1, -math.SmallestNonzeroFloat64, math.Copysign(0, -1),
-	math.SmallestNonzeroFloat64, math.SmallestNonzeroFloat32, 0.1, 1<<24 + 1, 1 << 53, 1<<53 + 2, 1<<63 - 1024, 1 << 63, math.MaxFloat32, math.MaxFloat64, math.Inf(1), math.NaN()}
+var doubleEnds = []float64{-math.MaxFloat64, -1 << 63, -1 << 53, -math.MaxFloat32, -0.1, -math.SmallestNonzeroFloat64, math.Copysign(0, -1),
+	math.SmallestNonzeroFloat64, math.SmallestNonzeroFloat32, 0.1, 1<<24 + 1, 1 << 53, 1<<53 + 2, 1<<63 - 1024, 1 << 63, math.MaxFloat32, math.MaxFloat64}
 
 // textEnds fit a key of 64 bytes.
 var textEnds = []string{"", " ", "\x00", "a\x00", "A", "\\", "\"'", "%", "_", "e\u0301", "\u00e9", "\u00df", "\u0130", "\u05d0\u05d1", "\u200b", "\ufeff", "\ufffd", "\uffff",
@@ -49,7 +48,7 @@ func randomEnd(r *rand.Rand, t qnpb.DataType) any {
 	case qnpb.DataType_DATA_TYPE_INT32:
 		return one(math.MinInt32, math.MaxInt32)
 	case qnpb.DataType_DATA_TYPE_FLOAT:
-		return float32(doubleEnds[r.IntN(len(doubleEnds))]) // some are infinite now
+		return narrow(doubleEnds[r.IntN(len(doubleEnds))])
 	case qnpb.DataType_DATA_TYPE_DOUBLE:
 		return doubleEnds[r.IntN(len(doubleEnds))]
 	case qnpb.DataType_DATA_TYPE_VARCHAR:
@@ -63,23 +62,20 @@ func randomEnd(r *rand.Rand, t qnpb.DataType) any {
 	return integerEnds[r.IntN(len(integerEnds))]
 }
 
-// finite is v, or 1 if it is an infinity or no number, which filters, defaults and JSON do not have.
-func finite(v any) any {
-	switch f := v.(type) {
-	case float32:
-		return pick(f-f == 0, f, 1)
-	case float64:
-		return pick(f-f == 0, f, 1)
+// narrow is v in 32 bits, or 1 if it does not fit.
+func narrow(v float64) float32 {
+	if math.Abs(v) > math.MaxFloat32 {
+		return 1
 	}
-	return v
+	return float32(v)
 }
 
-// rounded is a constant as a field of 32 bits is compared with it; one that does not fit is left out.
+// rounded is a constant as a field of 32 bits is compared with it, or 1 if it does not fit.
 func rounded(f *field, v any) any {
 	if f.typ != qnpb.DataType_DATA_TYPE_FLOAT {
 		return v
 	}
-	return float64(finite(float32(number(v))).(float32))
+	return float64(narrow(number(v)))
 }
 
 // long reports whether a value is too long for the text of a filter.
@@ -112,34 +108,14 @@ func (s *spec) textOf(key int64) string {
 	return textKey(key)
 }
 
-// unordered is what order says of what is no number.
-const unordered = 2
-
-// exact is a bool or number without rounding; nil = it is no number.
+// exact is a bool or number without rounding.
 func exact(v any) *big.Float {
 	out := new(big.Float).SetPrec(64)
-	switch v := v.(type) {
-	case int64:
+	if v, ok := v.(int64); ok {
 		return out.SetInt64(v)
-	default:
-		f := number(v)
-		if f != f {
-			return nil
-		}
-		return out.SetFloat64(f)
 	}
+	return out.SetFloat64(number(v))
 }
-
-// sortOrder is order, in which what is no number is the largest.
-func sortOrder(a, b any) int {
-	if c := order(a, b); c != unordered {
-		return c
-	}
-	return cmp.Compare(numbers(b), numbers(a))
-}
-
-// numbers counts a number as 1, and what is none as 0.
-func numbers(v any) int { return pick(exact(v) == nil, 0, 1) }
 
 // same reports whether the node shows a value as it was written, to the last bit.
 func same(got, want any) bool {
@@ -149,10 +125,10 @@ func same(got, want any) bool {
 	switch g := got.(type) {
 	case float32:
 		w, ok := want.(float32)
-		return ok && (g != g && w != w || math.Float32bits(g) == math.Float32bits(w))
+		return ok && math.Float32bits(g) == math.Float32bits(w)
 	case float64:
 		w, ok := want.(float64)
-		return ok && (g != g && w != w || math.Float64bits(g) == math.Float64bits(w))
+		return ok && math.Float64bits(g) == math.Float64bits(w)
 	}
 	return got == want
 }

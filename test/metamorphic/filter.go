@@ -141,8 +141,7 @@ func (d *draft) condition(depth int) condition {
 // one draws one of some spellings.
 func (d *draft) one(of ...string) string { return of[d.r.IntN(len(of))] }
 
-// order says which of two values of a kind comes first: -1, 0 or 1; unordered if one is no number. Numbers of all
-// types are one kind, false comes before true.
+// order says which of two values of a kind comes first: -1, 0 or 1. Numbers of all types are one kind, false comes before true.
 func order(a, b any) int {
 	if x, ok := a.(string); ok {
 		y, _ := b.(string)
@@ -156,11 +155,7 @@ func order(a, b any) int {
 	if x, y := number(a), number(b); math.Abs(x) < 1<<53 && math.Abs(y) < 1<<53 { // so they are not rounded
 		return cmp.Compare(x, y)
 	}
-	x, y := exact(a), exact(b)
-	if x == nil || y == nil {
-		return unordered
-	}
-	return x.Cmp(y)
+	return exact(a).Cmp(exact(b))
 }
 
 // number is a value as a float64, the nearest one.
@@ -184,10 +179,6 @@ var operators = []string{"==", "!=", "<", "<=", ">", ">="}
 
 // holds says whether an operator holds for the outcome of a comparison.
 func holds(op string, c int) bool {
-	switch {
-	case c == unordered:
-		return op == "!="
-	}
 	switch op {
 	case "==":
 		return c == 0
@@ -352,7 +343,7 @@ func (d *draft) onInteger(name string, space int64, ends bool, get func(*row) an
 	case 4:
 		return d.against(name, get, func() any {
 			if ends && r.IntN(2) == 0 {
-				return finite(doubleEnds[r.IntN(len(doubleEnds))])
+				return doubleEnds[r.IntN(len(doubleEnds))]
 			}
 			return float64(r.Int64N(2*space)-space) + 0.5
 		})
@@ -397,7 +388,7 @@ func (d *draft) onNumber(f *field, parts int, get func(*row) any) condition {
 	name := f.name
 	draw := func() any {
 		if f.ends && d.r.IntN(2) == 0 {
-			return rounded(f, finite(doubleEnds[d.r.IntN(len(doubleEnds))]))
+			return rounded(f, doubleEnds[d.r.IntN(len(doubleEnds))])
 		}
 		return float64(d.r.IntN(81)-40) / float64(parts)
 	}

@@ -375,7 +375,7 @@ func inOrder(by *qnpb.OrderBy, a, b any) int {
 	case b == nil:
 		return pick(by.GetNullsFirst(), 1, -1)
 	}
-	return pick(by.GetDescending(), -1, 1) * sortOrder(a, b)
+	return pick(by.GetDescending(), -1, 1) * order(a, b)
 }
 
 // sort puts rows that are in order of their keys into another one.

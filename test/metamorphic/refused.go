@@ -80,7 +80,23 @@ func (f *field) spoil(r *rand.Rand, d *qnpb.FieldData) string {
 			v.Ints.Values[0] = wrong(lo)
 			return "a number out of range"
 		}
+	case *qnpb.FieldData_Floats:
+		v.Floats.Values[0] = float32(unfinite(r))
+		return "a number that is not finite"
+	case *qnpb.FieldData_Doubles:
+		v.Doubles.Values[0] = unfinite(r)
+		return "a number that is not finite"
 	case *qnpb.FieldData_Arrays:
+		switch f.elem {
+		case qnpb.DataType_DATA_TYPE_FLOAT:
+			v.Arrays.Lengths = []uint32{2}
+			v.Arrays.Elements = &qnpb.Arrays_Floats{Floats: &qnpb.FloatArray{Values: []float32{1, float32(unfinite(r))}}}
+			return "an element that is not finite"
+		case qnpb.DataType_DATA_TYPE_DOUBLE:
+			v.Arrays.Lengths = []uint32{2}
+			v.Arrays.Elements = &qnpb.Arrays_Doubles{Doubles: &qnpb.DoubleArray{Values: []float64{1, unfinite(r)}}}
+			return "an element that is not finite"
+		}
 		if lo, small := least[f.elem]; small {
 			v.Arrays.Lengths = []uint32{2}
 			v.Arrays.Elements = &qnpb.Arrays_Ints{Ints: &qnpb.Int64Array{Values: []int64{1, wrong(lo)}}}
@@ -97,6 +113,11 @@ func (f *field) spoil(r *rand.Rand, d *qnpb.FieldData) string {
 		return "one byte too many"
 	}
 	return ""
+}
+
+// unfinite is an infinity, or no number.
+func unfinite(r *rand.Rand) float64 {
+	return []float64{math.NaN(), math.Inf(1), math.Inf(-1)}[r.IntN(3)]
 }
 
 // vectorData puts a value into a vector that it cannot have.
@@ -140,7 +161,7 @@ func (l *lane) readWrong(ctx context.Context, o *op, r *rand.Rand) (what string,
 	name := s.called(o.Seed)
 	if r.IntN(2) == 0 {
 		req := &qnpb.QueryRequest{Collection: name, Filter: "id == {x}", OutputFields: []string{"id"}}
-		odd := []float64{math.NaN(), math.Inf(1), math.Inf(-1)}[r.IntN(3)]
+		odd := unfinite(r)
 		x := &qnpb.Value{Kind: &qnpb.Value_DoubleValue{DoubleValue: odd}}
 		what = "a filter's value that is not finite"
 		f := s.pick(r, func(f *field) bool { return f.integer() || f.floating() })
@@ -226,7 +247,7 @@ func (v *vector) spoilSearch(r *rand.Rand, req *qnpb.SearchRequest) string {
 		}
 	}
 	if f := req.GetVectors(); f != nil {
-		f.Values[r.IntN(len(f.Values))] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))}[r.IntN(3)]
+		f.Values[r.IntN(len(f.Values))] = float32(unfinite(r))
 		return "a vector that is not finite"
 	}
 	return ""

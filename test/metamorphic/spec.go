@@ -98,7 +98,7 @@ func newField(r *rand.Rand, number int) field {
 	}
 	f.ends = f.typ != qnpb.DataType_DATA_TYPE_BOOL && f.analyzer == "" && r.IntN(4) == 0
 	if f.single() && r.IntN(4) == 0 {
-		f.def = finite(f.random(r))
+		f.def = f.random(r)
 	}
 	return f
 }

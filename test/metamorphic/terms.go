@@ -148,7 +148,7 @@ func hasPhrase(text, phrase []string, begins []int, slop int) bool {
 }
 
 func (d *draft) onArray(f *field, get func(*row) any) condition {
-	draw := func() any { return finite(f.element(d.r)) }
+	draw := func() any { return f.element(d.r) }
 	some := func() (l list) {
 		for range 1 + d.r.IntN(3) {
 			l = append(l, draw())
@@ -326,7 +326,7 @@ func (d *draft) onNumberAt(path string, ends bool, get func(*row) any) condition
 	case 3:
 		return d.against(path, get, func() any {
 			if ends && d.r.IntN(2) == 0 {
-				return finite(doubleEnds[d.r.IntN(len(doubleEnds))])
+				return doubleEnds[d.r.IntN(len(doubleEnds))]
 			}
 			return float64(d.r.IntN(40)-20) / 2
 		})
