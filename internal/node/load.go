@@ -101,12 +101,12 @@ var errChannelFailed = errclass.New(errclass.Retryable, "a channel has to begin 
 // failedLook is how often loads look whether a channel has failed.
 const failedLook = 100 * time.Millisecond
 
-// failed reports whether the subscription of a channel has ended for good.
+// failed reports whether the subscription of a channel has ended for good, or lacks messages.
 func (n *Node) failed(s *serving) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, w := range s.channels {
-		if w.handle.State() == dispatcher.Failed {
+		if w.handle.State() == dispatcher.Failed || w.lost.Load() {
 			return true
 		}
 	}

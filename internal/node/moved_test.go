@@ -161,3 +161,30 @@ func TestAChannelWhosePlaceIsTrimmedBeforeEachReaderBeginsAnew(t *testing.T) {
 		t.Errorf("it is lost: %+v", lost)
 	}
 }
+
+// TestAChannelThatIsStoredForTheFirstTimeWhileItsReaderIsOpenedLacksNothing: a node that does not own the log has read
+// that a channel has no checkpoint, so that it is to be read from the oldest message. Before its reader is there the
+// owner stores all, for the first time, and lets go of it: what is the oldest then comes behind rows that the node
+// knows nowhere. No read does without them, also if the catalog is not looked at for an hour.
+func TestAChannelThatIsStoredForTheFirstTimeWhileItsReaderIsOpenedLacksNothing(t *testing.T) {
+	w := newWorld(t)
+	owner := w.open(func(o *Options) { dispatched(o); unstoredYet(o) })
+	owner.own()
+	owner.create()
+	owner.load()
+	owner.insert(between(0, 10)...)
+	q := movingLog{bounds: newHeld(), readers: newHeld()}
+	w.queue = func() mq.Queue { q.Queue = w.broker.Connect(); return q }
+	n := w.open(func(o *Options) { dispatched(o); o.RefreshInterval = time.Hour })
+	q.readers.left.Store(1)
+	n.load()
+	<-q.readers.asked
+	owner.movesOn(between(10, 20)...)
+	q.readers.goOn <- struct{}{}
+	n.has(20)
+	owner.insert(between(20, 30)...)
+	n.has(30)
+	if lost := n.LostTopics(); len(lost) > 0 {
+		t.Errorf("it is lost: %+v", lost)
+	}
+}

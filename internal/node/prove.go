@@ -11,6 +11,7 @@ import (
 	"github.com/querynode/querynode/dispatcher"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
+	"github.com/querynode/querynode/mq"
 )
 
 // prove finds out whether a channel without a checkpoint is read from where its log began. Such a
@@ -49,6 +50,44 @@ func (n *Node) prove(ctx context.Context, w *watch) {
 			n.o.Logger.Warn("node: a channel is not stored before it is known that all of its log is read, which cannot be found out", "vchannel", w.channel.Name(), "error", err)
 		}
 	}
+}
+
+// fromOldest is the sink of a channel that is read from the oldest message there is, as it had no checkpoint
+// when its manifest was read. Its reader is open when the first messages come, and nothing is
+// applied, so that no read goes by it, before look says that they are the oldest there ever were.
+type fromOldest struct {
+	dispatcher.Sink
+	look   func(ctx context.Context) error
+	looked bool // one goroutine at a time applies
+}
+
+// Apply applies messages. Errors of look are of class Retryable.
+func (f *fromOldest) Apply(ctx context.Context, msgs []mq.Message) error {
+	if !f.looked {
+		if err := f.look(ctx); err != nil {
+			return err
+		}
+		f.looked = true
+	}
+	return f.Sink.Apply(ctx, msgs)
+}
+
+// stillUnstored makes sure that a channel whose reader is open has no checkpoint. If it has, the owner of the log has
+// stored it for the first time since its manifest was read, and may have trimmed the log before the reader was
+// opened: what came before is in segments that are not known here. Then the channel begins anew, at the checkpoint.
+func (n *Node) stillUnstored(ctx context.Context, w *watch) error {
+	ctx, cancel := n.call(ctx)
+	defer cancel()
+	c, err := n.o.Catalog.Channel(ctx, w.channel.Name())
+	if err != nil {
+		return errclass.Wrap(err, errclass.Retryable, "find out whether channel %s is read from where its log began", w.channel.Name())
+	}
+	if c.Checkpoint == "" {
+		return nil
+	}
+	w.lost.Store(true)
+	n.Kick()
+	return errclass.New(errclass.Retryable, "channel %s was stored for the first time while its reader was opened: it begins anew", w.channel.Name())
 }
 
 // settle waits until it is known of the channels of a collection whether they read all of their logs.

@@ -148,16 +148,21 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 		return err
 	}
 	sink := ingest.NewSink(ch, ingest.Options{Logger: n.o.Logger, Refresh: n.refreshSchema, OnDropCollection: func(int64) { n.names.forget(); n.Kick() }})
-	h, err := n.o.Dispatcher.Subscribe(ctx, dispatcher.Subscription{PChannel: v.PChannel, VChannel: v.Name, From: from, Sink: sink})
+	watched, end := context.WithCancel(context.Background())
+	w := &watch{pchannel: v.PChannel, channel: ch, from: from.Timestamp, sink: sink, watched: watched, end: end, settled: make(chan struct{}), since: n.o.Now()}
+	_, private := n.o.Queue.(mq.Private)
+	w.proven.Store(!from.IsZero() || private || n.o.Sole)
+	to := dispatcher.Sink(sink)
+	if !w.proven.Load() {
+		to = &fromOldest{Sink: sink, look: func(ctx context.Context) error { return n.stillUnstored(ctx, w) }}
+	}
+	w.handle, err = n.o.Dispatcher.Subscribe(ctx, dispatcher.Subscription{PChannel: v.PChannel, VChannel: v.Name, From: from, Sink: to})
 	if err != nil {
+		end()
 		s.coll.Unwatch(v.Name)
 		n.expect(s, v.Name, nil)
 		return err
 	}
-	watched, end := context.WithCancel(context.Background())
-	w := &watch{pchannel: v.PChannel, channel: ch, handle: h, from: from.Timestamp, sink: sink, watched: watched, end: end, settled: make(chan struct{}), since: n.o.Now()}
-	_, private := n.o.Queue.(mq.Private)
-	w.proven.Store(!from.IsZero() || private || n.o.Sole)
 	prove := func(ctx context.Context) error {
 		defer close(w.settled)
 		n.prove(ctx, w)
