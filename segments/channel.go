@@ -31,7 +31,7 @@ type Channel struct {
 	mu struct {
 		sync.Mutex
 		growing map[int64]*holder
-		flushed map[int64]bool // sealed in the catalog: their rows come from there
+		flushed map[int64]uint64 // sealed in the catalog: their rows come from there; up to which timestamp, Latest = unknown
 		buffer  deleteBuffer
 		whole   uint64   // the buffer has every delete after this timestamp
 		applied Position // everything up to here is in growing segments or the buffer
@@ -42,13 +42,11 @@ type Channel struct {
 	bufferMemory *Reservation
 }
 
-func newChannel(c *Collection, name string, from Position, flushed []int64) *Channel {
+func newChannel(c *Collection, name string, from Position, flushed map[int64]uint64) *Channel {
 	ch := &Channel{coll: c, name: name, tsafe: newWatermark()}
 	ch.mu.growing = map[int64]*holder{}
-	ch.mu.flushed = map[int64]bool{}
-	for _, id := range flushed {
-		ch.mu.flushed[id] = true
-	}
+	ch.mu.flushed = map[int64]uint64{}
+	maps.Copy(ch.mu.flushed, flushed)
 	ch.mu.applied, ch.mu.whole = from, from.Timestamp
 	ch.bufferMemory = c.set.o.Ledger.Force(KindDeletes, 0)
 	ch.tsafe.advance(from.Timestamp)
@@ -85,9 +83,10 @@ func (ch *Channel) Watched() bool {
 }
 
 // ApplyRows takes rows at position at. Rows at or before Applied were applied
-// before and are dropped. On an error of class Exhausted nothing has changed and
-// the same call may be repeated; class Closed says that the channel is not
-// watched any more.
+// before and are dropped, as are those of segments that the catalog has. On an error of
+// class Exhausted nothing has changed and the same call may be repeated; class Closed
+// says that the channel is not watched any more; class Conflict that the rows came after the
+// end of their segment, which whoever wrote them must not do: they are nowhere.
 func (ch *Channel) ApplyRows(r Rows, at Position) error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -97,9 +96,15 @@ func (ch *Channel) ApplyRows(r Rows, at Position) error {
 	if ch.mu.closed {
 		return ch.unwatched()
 	}
-	if !ch.mu.flushed[r.SegmentID] && !ch.coll.isDropped(r.PartitionID) {
-		if err := ch.insertLocked(r, at); err != nil {
-			return err
+	if !ch.coll.isDropped(r.PartitionID) {
+		newest, flushed := ch.mu.flushed[r.SegmentID]
+		if flushed && at.Timestamp > newest {
+			return errclass.New(errclass.Conflict, "rows came at %d for segment %d, which is stored with rows up to %d", at.Timestamp, r.SegmentID, newest)
+		}
+		if !flushed {
+			if err := ch.insertLocked(r, at); err != nil {
+				return err
+			}
 		}
 	}
 	if r.Upsert {
@@ -256,12 +261,16 @@ func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 		}
 	}
 	for _, h := range add {
-		delete(ch.mu.growing, h.Meta().ID)
-		ch.mu.flushed[h.Meta().ID] = true
+		ch.flushedLocked(h.Meta().ID)
 	}
 	for _, id := range drop {
-		delete(ch.mu.growing, id)
-		ch.mu.flushed[id] = true
+		if h, ok := ch.mu.growing[id]; ok {
+			g := h.segment.(*Growing)
+			_, sealed := g.Sealed()
+			ch.coll.set.o.Logger.Info("segments: let go of a growing segment whose rows the catalog has in others, as far as any are left",
+				"segment", id, "vchannel", ch.name, "rows", g.Rows(), "first", g.First(), "sealed", sealed, "applied", ch.mu.applied.Timestamp, "instead", len(add))
+		}
+		ch.flushedLocked(id)
 	}
 	ch.coll.swap(add, func(h *holder) bool { m := h.Meta(); return m.VChannel == ch.name && slices.Contains(drop, m.ID) })
 	return nil
@@ -310,15 +319,36 @@ func (ch *Channel) MarkFlushed(ids ...int64) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	for _, id := range ids {
-		ch.mu.flushed[id] = true
+		ch.mu.flushed[id] = ch.endLocked(id)
 	}
+}
+
+// flushedLocked lets go of the growing copy of a segment that the catalog has, if there is one.
+func (ch *Channel) flushedLocked(id int64) {
+	ch.mu.flushed[id] = ch.endLocked(id)
+	delete(ch.mu.growing, id)
+}
+
+// endLocked is a timestamp after which no rows of a segment can come: that of its seal, if it has been applied, or what was
+// known before; else Latest.
+func (ch *Channel) endLocked(id int64) uint64 {
+	if h, ok := ch.mu.growing[id]; ok {
+		if at, sealed := h.segment.(*Growing).Sealed(); sealed {
+			return at
+		}
+	}
+	if end, ok := ch.mu.flushed[id]; ok {
+		return end
+	}
+	return Latest
 }
 
 // IsFlushed reports whether the catalog has the segment, as far as the channel was told.
 func (ch *Channel) IsFlushed(id int64) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.mu.flushed[id]
+	_, flushed := ch.mu.flushed[id]
+	return flushed
 }
 
 // Forget drops the growing copy of a segment that the catalog has, without
@@ -326,8 +356,7 @@ func (ch *Channel) IsFlushed(id int64) bool {
 func (ch *Channel) Forget(id int64) {
 	ch.mu.Lock()
 	_, ok := ch.mu.growing[id]
-	delete(ch.mu.growing, id)
-	ch.mu.flushed[id] = true
+	ch.flushedLocked(id)
 	ch.mu.Unlock()
 	if ok {
 		ch.coll.swap(nil, func(h *holder) bool { return h.growing && h.Meta().ID == id })
@@ -361,7 +390,7 @@ func (ch *Channel) Checkpoint() Position {
 	at := ch.mu.applied
 	for _, h := range ch.mu.growing {
 		g := h.segment.(*Growing)
-		if g.start.Timestamp < at.Timestamp && !ch.mu.flushed[g.meta.ID] {
+		if _, flushed := ch.mu.flushed[g.meta.ID]; g.start.Timestamp < at.Timestamp && !flushed {
 			at = g.start
 		}
 	}

@@ -143,10 +143,11 @@ func (c *Collection) appendChannels(out []*Channel) []*Channel {
 }
 
 // Watch adds a channel that starts right after from. flushed are the segments
-// that the catalog has as sealed: rows replayed for them are dropped. Sealed
+// that the catalog has as sealed, by id, with the timestamp of their newest row, Latest = it is not known:
+// rows replayed for them are dropped. Sealed
 // segments that stayed when the channel was unwatched are dropped if deletes
 // before from have passed them by.
-func (c *Collection) Watch(vchannel string, from Position, flushed []int64) (*Channel, error) {
+func (c *Collection) Watch(vchannel string, from Position, flushed map[int64]uint64) (*Channel, error) {
 	c.mu.Lock()
 	left, stayed := c.mu.left[vchannel]
 	c.mu.Unlock()

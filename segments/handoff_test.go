@@ -169,7 +169,7 @@ func TestALoadOfAChannelThatBeganAnewIsItsOwn(t *testing.T) {
 	<-stalled
 	r.coll.Unwatch("v")
 	var err error
-	r.ch, err = r.coll.Watch("v", Position{ID: "anew", Timestamp: r.now}, []int64{1})
+	r.ch, err = r.coll.Watch("v", Position{ID: "anew", Timestamp: r.now}, map[int64]uint64{1: Latest})
 	must(t, err)
 	waits, after := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -295,7 +295,7 @@ func TestSealedSegmentsOfAChannelThatWasLeft(t *testing.T) {
 		t.Fatalf("segments %v: the growing one goes with its channel", got)
 	}
 	t.Run("nothing missed", func(t *testing.T) {
-		_, err := r.coll.Watch("v", Position{Timestamp: r.now}, []int64{1})
+		_, err := r.coll.Watch("v", Position{Timestamp: r.now}, map[int64]uint64{1: Latest})
 		must(t, err)
 		if len(r.coll.Segments()) != 1 {
 			t.Fatal("it had seen all deletes and is gone")
@@ -303,7 +303,7 @@ func TestSealedSegmentsOfAChannelThatWasLeft(t *testing.T) {
 		r.coll.Unwatch("v")
 	})
 	t.Run("deletes passed by", func(t *testing.T) {
-		_, err := r.coll.Watch("v", Position{Timestamp: r.now + 1}, []int64{1})
+		_, err := r.coll.Watch("v", Position{Timestamp: r.now + 1}, map[int64]uint64{1: Latest})
 		must(t, err)
 		if len(r.coll.Segments()) != 0 {
 			t.Fatal("it has missed deletes and would show rows that are gone")

@@ -186,7 +186,7 @@ func TestRowsOfAFlushedSegmentAreDroppedInAReplay(t *testing.T) {
 	r.coll.Unwatch("v")
 	r.coll.Release(2)
 	var err error
-	r.ch, err = r.coll.Watch("v", Position{Timestamp: 1000}, []int64{2})
+	r.ch, err = r.coll.Watch("v", Position{Timestamp: 1000}, map[int64]uint64{2: Latest})
 	must(t, err)
 	replay := func(segment int64, ts uint64, version int64, upsert bool, keys ...int64) {
 		at := Position{Timestamp: ts}

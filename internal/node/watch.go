@@ -136,9 +136,9 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	if err != nil {
 		return err
 	}
-	var flushed []int64
+	flushed := map[int64]uint64{}
 	for _, seg := range c.Segments {
-		flushed = append(flushed, seg.ID)
+		flushed[seg.ID] = seg.MaxTimestamp
 	}
 	// Before a read can find the channel.
 	n.expect(s, v.Name, c.Segments)
