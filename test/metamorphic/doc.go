@@ -30,7 +30,11 @@
 // 0.97 by each kind of index, those that want more than 256 rows by themselves, of 0.99 those that ask for much work, and must not return anything that is not there or at
 // another distance.
 //
-// When an answer differs, the operations are cut down to a short script that still
+// With --slow the storage and the queue take their time, so that what runs beside each other meets in other orders than it
+// does where each call returns at once.
+//
+// When an answer differs, it is asked for again, at once and three seconds later, and what the node serves and the catalog lists is told
+// with it; the last of what the node has logged is in a file beside the script. The operations are cut down to a short script that still
 // shows it, which --replay runs again. The exit status is 0 if nothing differed, 1
 // if something did, 2 if it could not run.
 package main

@@ -115,9 +115,32 @@ func (l *lane) run(ctx context.Context, o *op) error {
 	}
 	var d *difference
 	if l.model != nil && errors.As(err, &d) {
-		d.What += "; the collection has " + l.model.spec.describe()
+		d.What += l.afterwards(ctx, o) + "; the collection has " + l.model.spec.describe() + "; " + l.rig.describe(ctx, l.model.spec.name)
 	}
 	return err
+}
+
+// afterwards says whether a read still differs a while later: what was not there for a moment is another matter than
+// what is gone.
+func (l *lane) afterwards(ctx context.Context, o *op) string {
+	if !slices.Contains([]string{opSearch, opHybrid, opQuery, opCount, opGet}, o.Do) || o.At != 0 {
+		return ""
+	}
+	text := ""
+	for _, wait := range []time.Duration{0, 3 * time.Second} {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return text
+		}
+		text += fmt.Sprintf("; %v later it ", wait)
+		if err := l.do(ctx, o); err == nil {
+			text += "does not differ"
+		} else {
+			text += "still differs"
+		}
+	}
+	return text
 }
 
 // kind is what an operation is counted as.
@@ -134,6 +157,9 @@ func (l *lane) do(ctx context.Context, o *op) error {
 	switch o.Do {
 	case opDrop:
 		l.model, l.marks, l.open = nil, nil, nil
+		if err := l.rig.complete(m.spec.name); err != nil {
+			return o.differs("%v", err)
+		}
 		if _, err := l.rig.catalog.DropCollection(ctx, &qnpb.DropCollectionRequest{Collection: m.spec.name}); err != nil {
 			return err
 		}

@@ -40,6 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&o.Shrink, "shrink", 5*time.Minute, "how long a failing script is cut down; 0 = not at all")
 	flags.StringVar(&o.Script, "script", "", "where a failing script is written; empty: metamorphic-<seed>.script")
 	flags.IntVar(&o.Crowds, "crowds", 25, "one in so many collections has thousands of rows, and an index that is walked")
+	flags.DurationVar(&o.Slow, "slow", 0, "how long a call of the storage or the queue takes at most: most take no longer, some a twentieth, a few all of it")
 	replayFile := flags.String("replay", "", "run this script instead of new operations")
 	verbose := flags.Bool("v", false, "show what the node logs")
 	profile := flags.String("cpuprofile", "", "write a CPU profile there")

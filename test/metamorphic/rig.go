@@ -37,6 +37,7 @@ type rig struct {
 	log    *slog.Logger
 	bucket *objstore.Mem
 	faults *faults // of the bucket
+	slow   slowness
 	runs   int
 	seal   int           // rows of a segment,
 	age    time.Duration // and how long it takes more
@@ -46,6 +47,7 @@ type rig struct {
 	stack   *lifecycle.Stack
 	set     *segments.Set
 	node    *node.Node
+	store   *catalog.Catalog
 	query   qnpb.QueryServiceClient
 	write   qnpb.WriteServiceClient
 	control qnpb.ControlServiceClient
@@ -74,12 +76,15 @@ const (
 	patience = 30 * time.Second
 )
 
-func newRig(dir string, log *slog.Logger) (*rig, error) {
+func newRig(dir string, log *slog.Logger, slow slowness) (*rig, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, errors.Wrap(err, "create the rig's folder")
 	}
-	g := &rig{dir: dir, log: log, bucket: objstore.NewMem(nil), faults: &faults{}, seal: 600, age: 2 * time.Second}
-	g.bucket.SetHook(g.faults.hook)
+	g := &rig{dir: dir, log: log, bucket: objstore.NewMem(nil), faults: &faults{}, slow: slow, seal: 600, age: 2 * time.Second}
+	g.bucket.SetHook(func(c objstore.Call) objstore.Fault {
+		slow.wait()
+		return g.faults.hook(c)
+	})
 	return g, nil
 }
 
@@ -104,13 +109,15 @@ func (g *rig) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	queue, err := embedded.Open(embedded.Options{Dir: filepath.Join(g.dir, "queue"), Sync: embedded.SyncNone, SegmentBytes: 1 << 20, Logger: g.log})
+	g.store = cat
+	files, err := embedded.Open(embedded.Options{Dir: filepath.Join(g.dir, "queue"), Sync: embedded.SyncNone, SegmentBytes: 1 << 20, Logger: g.log})
 	if err != nil {
 		return err
 	}
-	if err := push("queue", queue.Close); err != nil {
+	if err := push("queue", files.Close); err != nil {
 		return err
 	}
+	queue := slowQueue{files, g.slow}
 	p, err := pool.New(pool.Options{Name: "search", QueueLen: 4096, Logger: g.log})
 	if err != nil {
 		return err

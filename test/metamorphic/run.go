@@ -28,7 +28,8 @@ type Options struct {
 	Dir    string        // for the queue's files; "" = a temporary folder
 	Shrink time.Duration // how long a failing script is cut down; 0 = not at all
 	Script string        // where it is written; "" = metamorphic-<seed>.script
-	Log    *slog.Logger  // of the node; nil = discard
+	Slow   time.Duration // how long a call of the storage or the queue takes at most; 0 = not longer than it does
+	Log    *slog.Logger  // of the node; nil = nowhere but to the end of a script that fails
 	Note   io.Writer     // progress; nil = discard
 
 	lie bool // tests: the model is wrong
@@ -50,9 +51,6 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Script == "" {
 		o.Script = fmt.Sprintf("metamorphic-%d.script", o.Seed)
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Note == nil {
 		o.Note = io.Discard
@@ -90,6 +88,7 @@ const (
 // world is a node and its lanes.
 type world struct {
 	rig    *rig
+	log    *tail
 	lanes  []*lane
 	script []op // what was run before the section that runs now
 	kinds  map[string]int
@@ -97,11 +96,12 @@ type world struct {
 }
 
 func newWorld(ctx context.Context, o *Options, dir string) (*world, error) {
-	g, err := newRig(dir, o.Log)
+	log := &tail{}
+	g, err := newRig(dir, log.logger(o.Log), slowness(o.Slow))
 	if err != nil {
 		return nil, err
 	}
-	return &world{rig: g, kinds: map[string]int{}, lie: o.lie}, g.start(ctx)
+	return &world{rig: g, log: log, kinds: map[string]int{}, lie: o.lie}, g.start(ctx)
 }
 
 func (w *world) lane(number int) *lane {
@@ -145,7 +145,10 @@ func (w *world) section(ctx context.Context, step func(ctx context.Context, l *l
 func (w *world) barrier(ctx context.Context, o op) error {
 	w.script = append(w.script, o)
 	w.kinds[o.Do]++
-	var err error
+	err := w.rig.complete("")
+	if err != nil {
+		return o.differs("%v", err)
+	}
 	switch o.Do {
 	case opMeet:
 		return nil
@@ -210,6 +213,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	rep.Difference = d.Error()
 	fmt.Fprintf(o.Note, "difference: %v\n", d)
 	script := first.script
+	if err := first.log.save(o.Script + ".log"); err != nil {
+		return rep, err
+	}
 	if o.Shrink > 0 {
 		script, rep.Reproduced = shrink(ctx, &o, dir, script, d)
 	}
@@ -221,6 +227,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 type ended struct {
 	rep    *Report
 	script []op
+	log    *tail
 	err    error // nil in worlds that were stopped because of another
 }
 
@@ -270,7 +277,7 @@ func runWorld(ctx context.Context, o *Options, dir string, number uint64, progre
 		err = w.explore(ctx, o, number, progress)
 	}
 	err = errors.CombineErrors(err, w.rig.stop())
-	return ended{rep: w.report(), script: w.script, err: err}
+	return ended{rep: w.report(), script: w.script, log: w.log, err: err}
 }
 
 func workDir(dir string) (string, error) {
@@ -416,6 +423,7 @@ func Replay(ctx context.Context, o Options, script []op) (*Report, error) {
 	}
 	if d != nil {
 		rep.Difference = d.Error()
+		return rep, w.log.save(o.Script + ".log")
 	}
 	return rep, nil
 }

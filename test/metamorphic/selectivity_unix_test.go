@@ -122,7 +122,7 @@ func filled(b *testing.B, base [][]float32, rank []int) *rig {
 		}
 	}
 	ctx := b.Context()
-	g, err := newRig(b.TempDir(), slog.New(slog.DiscardHandler))
+	g, err := newRig(b.TempDir(), slog.New(slog.DiscardHandler), 0)
 	check(err)
 	g.seal, g.age = 2*len(base), time.Hour
 	check(g.start(ctx))
