@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +17,11 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	// A script that runs the tests in its background has them ignore SIGINT, which a node would inherit, and
+	// lose one that comes before it listens. What this process catches is not ignored in those that it starts.
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 	dir, err := os.MkdirTemp("", "querynode-test")
 	if err == nil {
 		binary = filepath.Join(dir, "querynode")
