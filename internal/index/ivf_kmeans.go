@@ -3,7 +3,8 @@ package index
 import (
 	"context"
 	"math/rand/v2"
-	"sync/atomic"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/vec"
 )
@@ -128,17 +129,22 @@ func (t *tally) add(vectors []float32) {
 	})
 }
 
-// sumUp assigns all vectors, and returns what the tallies have together, which is their own.
+// sumUp assigns all vectors, and returns what the tallies have together, which is their own. Each has a piece of its own, whoever is quicker:
+// what is summed up in another order is not the same, and as many workers make the same lists of the same rows each time.
 func sumUp(ctx context.Context, tallies []*tally, sample []float32) (*tally, error) {
-	for _, t := range tallies {
-		clear(t.sum)
-		clear(t.count)
-	}
-	dim, next := tallies[0].assigner.c.dim, atomic.Int64{}
-	err := parallel(ctx, len(tallies), len(sample)/dim, assignBlock, func() func(from, to int) error {
-		t := tallies[next.Add(1)-1]
-		return func(from, to int) error {
-			t.add(sample[from*dim : to*dim])
+	dim := tallies[0].assigner.c.dim
+	total := len(sample) / dim
+	err := parallel(ctx, len(tallies), len(tallies), 1, func() func(from, to int) error {
+		return func(i, _ int) error {
+			t := tallies[i]
+			clear(t.sum)
+			clear(t.count)
+			for from, end := i*total/len(tallies), (i+1)*total/len(tallies); from < end; from += assignBlock {
+				if err := ctx.Err(); err != nil {
+					return errors.Wrap(err, "build index")
+				}
+				t.add(sample[from*dim : min(from+assignBlock, end)*dim])
+			}
 			return nil
 		}
 	})
