@@ -3,6 +3,8 @@ package segments
 import (
 	"sync"
 	"time"
+
+	"github.com/querynode/querynode/internal/errclass"
 )
 
 // DiskRoom is room on the local disk for files that are not of a loaded segment: what
@@ -94,16 +96,25 @@ func (s *Set) ObserveQueue(measure func() int64) {
 // RoomInQueue takes room for n bytes of rows that are about to be written to a queue on
 // the local disk; written says that they have been, or will not be, and is called once. They
 // count until a look at the queue that begins after that. Vectors and indexes
-// leave the disk for them if need be. Class Exhausted, with the numbers, if that is
+// leave the disk for them if need be and it is theirs. Class Exhausted, with the numbers, if that is
 // not enough: what is growing is to be flushed then, see DiskShort.
 func (s *Set) RoomInQueue(n int64) (written func(), err error) {
 	d := s.disk
-	if err := d.takeNow(n, roomForQueue); err != nil {
+	if d.apart {
+		err = d.takeApart(n)
+	} else {
+		err = d.takeNow(n, roomForQueue)
+	}
+	if err != nil {
 		need := d.needs(n, roomForQueue)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		// Flushes help only where there would be room without the queue.
-		if d.freeLocked(need)+d.queueLocked() >= need {
+		free := d.queueLimit
+		if !d.apart {
+			free = d.freeLocked(need) + d.queueLocked()
+		}
+		if free >= need {
 			d.mu.refused = time.Now()
 		}
 		return nil, err
@@ -117,17 +128,45 @@ func (s *Set) RoomInQueue(n int64) (written func(), err error) {
 	}, nil
 }
 
+// takeApart takes room for rows on the volume of the queue, where nothing can leave for them.
+func (d *localDisk) takeApart(n int64) error {
+	if d.takeFree(n, roomForQueue) {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return errclass.With(errclass.New(errclass.Exhausted,
+		"no room for %d bytes on the volume of the queue: it has %d of %d bytes; flush, or give it more (disk.queue_limit)",
+		d.needs(n, roomForQueue), d.queueLocked(), d.queueLimit), errclass.QueueLimit)
+}
+
+// queueBudget is the limit that the queue is under: its own, or that of the disk.
+func (d *localDisk) queueBudget() int64 {
+	if d.apart {
+		return d.queueLimit
+	}
+	return d.limit.Load()
+}
+
 // queueLocked is what the queue has, or is about to have.
 func (d *localDisk) queueLocked() int64 { return d.mu.queue + d.mu.granted }
 
+// sharedLocked is what of that counts against the disk's limit.
+func (d *localDisk) sharedLocked() int64 {
+	if d.apart {
+		return 0
+	}
+	return d.queueLocked()
+}
+
 // DiskShort reports whether a growing segment of so many bytes is to be flushed, so
 // that the queue lets go of files: each of them if rows were refused a moment ago, large
-// ones if the queue has more than half of the disk.
+// ones if the queue has more than half of what it may have, be that the disk.
 func (s *Set) DiskShort(bytes int64) bool {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	limit := d.limit.Load()
+	limit := d.queueBudget()
 	if limit == 0 {
 		return false
 	}

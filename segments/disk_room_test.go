@@ -159,3 +159,40 @@ func TestRowsCountUntilTheQueueIsLookedAtWithThem(t *testing.T) {
 	}
 	look(5111, 5111)
 }
+
+// TestAQueueOnAVolumeOfItsOwn has its room there: what it has takes none of the segments', theirs takes none of its, and it
+// is told apart.
+func TestAQueueOnAVolumeOfItsOwn(t *testing.T) {
+	s := &Set{disk: newLocalDisk(1000, 1)}
+	d := s.disk
+	d.apart, d.queueLimit = true, 200
+	must(t, d.takeNow(1000, roomForRest))
+	written, err := s.RoomInQueue(150)
+	must(t, err)
+	written()
+	if _, err := s.RoomInQueue(41); errclass.DetailOf(err) != errclass.QueueLimit || !strings.Contains(err.Error(), "it has 150 of 200 bytes") {
+		t.Errorf("more than the volume has, and the reserve: %v", err)
+	}
+	if got := s.Disk(); got.Used != 1000 || got.Queue != 150 || !got.QueueApart || got.QueueLimit != 200 {
+		t.Errorf("%+v", got)
+	}
+	if !s.DiskShort(1) {
+		t.Error("rows were refused, and what is growing is not flushed")
+	}
+	if err := d.takeNow(1, roomForRest); errclass.DetailOf(err) != errclass.DiskLimit || strings.Contains(err.Error(), "queue") {
+		t.Errorf("more than the disk has: %v", err)
+	}
+	s.ObserveQueue(func() int64 { return 150 })
+	d.mu.refused = time.Time{}
+	if s.DiskShort(3) || !s.DiskShort(4) {
+		t.Error("the queue has more than half of its volume: segments of a fiftieth of that are large")
+	}
+	s.ObserveQueue(func() int64 { return 0 })
+	if _, err := s.RoomInQueue(191); err == nil || s.DiskShort(1) {
+		t.Error("rows that will never have room have what is growing flushed")
+	}
+	d.queueLimit = 0
+	written, err = s.RoomInQueue(1 << 40)
+	must(t, err)
+	written()
+}

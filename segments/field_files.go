@@ -213,7 +213,7 @@ func (f *fieldFiles) settle(ctx context.Context, touch bool, progress func(int64
 // settleLater is settle in the background; should it fail, a read will try again.
 func (f *fieldFiles) settleLater() {
 	f.disk.mu.Lock()
-	limit, used := f.disk.limit.Load(), f.disk.mu.used+f.disk.queueLocked()
+	limit, used := f.disk.limit.Load(), f.disk.mu.used+f.disk.sharedLocked()
 	f.disk.mu.Unlock()
 	if limit > 0 && f.bytes > limit-used {
 		return

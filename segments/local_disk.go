@@ -10,13 +10,18 @@ import (
 )
 
 // localDisk keeps what the node has on the local disk within a limit: the files of
-// sealed segments, those that are being made of others (see DiskRoom), and the queue.
+// sealed segments, those that are being made of others (see DiskRoom), and the queue. One on a
+// volume of its own has a limit of its own there, and is none of what this one bounds.
 // Vectors and indexes (see fieldFiles) leave when their room is needed, those that were
 // used the longest time ago first; the rest of a segment stays while it is loaded.
 type localDisk struct {
 	limit atomic.Int64  // 0 = none; tests change it
 	slots chan struct{} // fetches at a time
 	turn  chan struct{} // whoever waits for room; capacity 1
+
+	apart      bool  // the queue is on a volume of its own
+	queueLimit int64 // what it may have there; 0 = no limit
+
 	// waitedFor says that freed is not nil; changed with it, read without the lock.
 	waitedFor atomic.Bool
 
@@ -40,9 +45,11 @@ type localDisk struct {
 // storage.
 type DiskStats struct {
 	Limit        int64 // bytes; 0 = none
-	Used         int64 // bytes: segments, what is being made of them, and the queue
+	Used         int64 // bytes: segments, what is being made of them, and the queue unless it is apart
 	Making       int64 // of them by compactions and flushes under way
-	Queue        int64 // of them by the queue
+	Queue        int64 // bytes of the queue
+	QueueApart   bool  // which is on a volume of its own
+	QueueLimit   int64 // bytes it may have there; 0 = no limit, or it is not apart
 	Fields       int   // vector fields of segments whose files are on the local disk
 	Fetches      int64 // fields that were fetched because a read needed them, or in the background
 	FetchedBytes int64
@@ -56,7 +63,7 @@ func (s *Set) Disk() DiskStats {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.queueLocked(), Making: d.mu.making, Queue: d.queueLocked(), Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
+	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.sharedLocked(), Making: d.mu.making, Queue: d.queueLocked(), QueueApart: d.apart, QueueLimit: d.queueLimit, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
 		FetchErrors: d.failed.Load(), Evictions: d.evictions.Load(), EvictedBytes: d.evictedBytes.Load()}
 }
 
@@ -79,7 +86,7 @@ const (
 // needs is how many bytes must be free for n to be taken.
 func (d *localDisk) needs(n int64, of room) int64 {
 	if of == roomForQueue {
-		return n + d.limit.Load()/diskReserve
+		return n + d.queueBudget()/diskReserve
 	}
 	return n
 }
@@ -90,7 +97,14 @@ func (d *localDisk) takeFree(n int64, of room) bool {
 	need := d.needs(n, of)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if limit := d.limit.Load(); limit > 0 && need > limit-d.mu.used-d.queueLocked() && (of != roomForField || d.mu.fields > 0) {
+	if of == roomForQueue && d.apart {
+		if d.queueLimit > 0 && need > d.queueLimit-d.queueLocked() {
+			return false
+		}
+		d.mu.granted += n
+		return true
+	}
+	if limit := d.limit.Load(); limit > 0 && need > limit-d.mu.used-d.sharedLocked() && (of != roomForField || d.mu.fields > 0) {
 		return false
 	}
 	switch of {
@@ -169,7 +183,7 @@ func (d *localDisk) couldTake(n int64) bool {
 // freeLocked is how many bytes are free, with those of files that nobody uses where it
 // takes them to have enough.
 func (d *localDisk) freeLocked(enough int64) int64 {
-	free := d.limit.Load() - d.mu.used - d.queueLocked()
+	free := d.limit.Load() - d.mu.used - d.sharedLocked()
 	for f := range d.mu.local {
 		if free >= enough {
 			break
@@ -184,6 +198,10 @@ func (d *localDisk) freeLocked(enough int64) int64 {
 func (d *localDisk) noRoom(n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.apart {
+		return errclass.With(errclass.New(errclass.Exhausted,
+			"no room for %d bytes on the local disk: %d of %d bytes are in use; release segments, or give the node more (disk.limit)", n, d.mu.used, d.limit.Load()), errclass.DiskLimit)
+	}
 	return errclass.With(errclass.New(errclass.Exhausted,
 		"no room for %d bytes on the local disk: %d of %d bytes are in use, %d of them by the queue; release segments, flush, or give the node more (disk.limit)",
 		n, d.mu.used+d.queueLocked(), d.limit.Load(), d.queueLocked()), errclass.DiskLimit)

@@ -35,6 +35,11 @@ type Options struct {
 	// and indexes that were used the longest time ago leave, and are fetched again when
 	// a read needs them. 0 = no limit.
 	DiskBytes int64
+	// QueueApart says that the queue that RoomInQueue and ObserveQueue are about is on a volume
+	// of its own: DiskBytes does not bound it. False = it is where the segments are.
+	QueueApart bool
+	// QueueBytes is what it may take on that volume. 0 = no limit; without QueueApart it says nothing.
+	QueueBytes int64
 	// FetchConcurrency is how many vector fields are fetched at once for reads and in the
 	// background; loads are not counted. 0 = 4.
 	FetchConcurrency int
@@ -74,7 +79,7 @@ func (o *Options) Validate() error {
 		name string
 		n    int64
 	}{{"GrowingRows", int64(o.GrowingRows)}, {"LoadConcurrency", int64(o.LoadConcurrency)},
-		{"LoadTimeout", int64(o.LoadTimeout)}, {"DiskBytes", o.DiskBytes}, {"FetchConcurrency", int64(o.FetchConcurrency)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
+		{"LoadTimeout", int64(o.LoadTimeout)}, {"DiskBytes", o.DiskBytes}, {"QueueBytes", o.QueueBytes}, {"FetchConcurrency", int64(o.FetchConcurrency)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
 		if v.n < 0 {
 			errs = append(errs, errors.Newf("segments: %s is %d, want 0 (default) or more", v.name, v.n))
 		}

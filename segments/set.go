@@ -75,6 +75,7 @@ func New(o Options) (*Set, error) {
 	s.group = lifecycle.NewGroup(context.Background(), onExit)
 	s.late = lifecycle.NewGroup(context.Background(), onExit)
 	s.loads, s.disk = newLoads(o.LoadConcurrency), newLocalDisk(o.DiskBytes, o.FetchConcurrency)
+	s.disk.apart, s.disk.queueLimit = o.QueueApart, o.QueueBytes
 	s.builder, s.scalars = newListBuilder(s), newScalarBuilder(s)
 	s.pages.ledger = o.Ledger
 	if err := s.group.Go("memory tiers", s.tend); err != nil {

@@ -212,6 +212,8 @@ func nextOfExhausted(detail errclass.Detail) string {
 		return "" // the message says it
 	case errclass.DiskLimit:
 		return "release a collection, or raise disk.limit; where the queue has most of it, \"querynode status\" says why it is not flushed"
+	case errclass.QueueLimit:
+		return "raise disk.queue_limit; \"querynode status\" says why it is not flushed, if it is not"
 	case errclass.DiskFull:
 		return "make room on the node's disk; what was acknowledged is safe, and it goes on by itself"
 	case errclass.Memory:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -285,5 +286,50 @@ func TestAFullVolumeIsALimit(t *testing.T) {
 	stopAtEnd(t, r)
 	if got := r.set.Disk().Limit; got <= 0 {
 		t.Errorf("nothing is free, and the limit is %d, which is none", got)
+	}
+}
+
+// TestAQueueOnAnotherVolume has what is free there, and the segments what is free where the data folder is.
+func TestAQueueOnAnotherVolume(t *testing.T) {
+	const data, queue, batch = 100 << 20, 2 << 20, 200 // a batch is 100 KiB
+	cfg := testConfig(t, "disk.limit=0", "queue.pchannels=1", "queue.sync=none", "growing.build_workers=1", "queue.dir="+filepath.Join(t.TempDir(), "log", "queue"))
+	r, err := start(t.Context(), cfg, startOptions{version: "test", sameVolume: func(string, string) bool { return false }, free: func(dir string) (int64, error) {
+		if strings.HasPrefix(cfg.Queue.Dir, dir) {
+			return queue, nil
+		}
+		return data, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := serveCramped(t, stopAtEnd(t, r))
+	if got := r.set.Disk(); got.Limit != data/100*diskPercent || got.QueueLimit != queue/100*diskPercent || !got.QueueApart {
+		t.Errorf("of %d bytes and %d: %+v", data, queue, got)
+	}
+	var refusal error
+	rows := int64(0)
+	for ; rows < 200*batch && refusal == nil; rows += batch {
+		refusal = c.insert(numbers(rows, batch))
+	}
+	if status.Code(refusal) != codes.ResourceExhausted || !strings.Contains(refusal.Error(), "on the volume of the queue") {
+		t.Fatalf("%d rows: %v", rows, refusal)
+	}
+	c.eventually("insert", func() error { return c.insert(numbers(rows, batch)) }) // what is growing is flushed
+	_, text := get(t, r, "/metrics")
+	for _, want := range []string{fmt.Sprintf("querynode_queue_disk_limit_bytes %v", float64(queue/100*diskPercent)), fmt.Sprintf("querynode_disk_limit_bytes %v", float64(data/100*diskPercent))} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+}
+
+// TestVolumesAreToldApart also of folders that have yet to be made.
+func TestVolumesAreToldApart(t *testing.T) {
+	dir := t.TempDir()
+	if !sameVolume(dir, filepath.Join(dir, "a", "b")) {
+		t.Error("a folder in another one is on another volume")
+	}
+	if _, err := os.Stat("/proc/self"); err == nil && sameVolume(dir, "/proc") {
+		t.Error("/proc is on the volume of a temporary folder")
 	}
 }

@@ -48,28 +48,31 @@ type running struct {
 	parts   atomic.Pointer[admin.Parts] // nil until all are there
 	serving struct{ sync.Mutex }        // state and health service change together
 
-	dir      *dataDir
-	disk     int64 // bytes that the node may take on the local disk; 0 = no limit
-	grpcLis  net.Listener
-	adminLis net.Listener
-	registry *prometheus.Registry
-	bucket   objstore.Bucket
-	catalog  *catalog.Catalog
-	queue    mq.Queue
-	embedded *embedded.Queue // the queue, if that is its kind
-	pool     *pool.Pool
-	set      *segments.Set
-	dispatch *dispatcher.Manager
-	node     *node.Node
-	server   *server.Server
+	dir       *dataDir
+	disk      int64 // bytes that the node may take on the local disk; 0 = no limit
+	apart     bool  // its queue is on another one
+	queueDisk int64 // where it may take so many
+	grpcLis   net.Listener
+	adminLis  net.Listener
+	registry  *prometheus.Registry
+	bucket    objstore.Bucket
+	catalog   *catalog.Catalog
+	queue     mq.Queue
+	embedded  *embedded.Queue // the queue, if that is its kind
+	pool      *pool.Pool
+	set       *segments.Set
+	dispatch  *dispatcher.Manager
+	node      *node.Node
+	server    *server.Server
 }
 
 // startOptions are what is not configuration.
 type startOptions struct {
-	version string
-	log     *slog.Logger                    // nil = discard
-	level   *slog.LevelVar                  // what SetLogLevel changes; nil = nothing
-	free    func(dir string) (int64, error) // bytes free on a folder's disk, below 0 = nobody knows; nil = freeDisk
+	version    string
+	log        *slog.Logger                    // nil = discard
+	level      *slog.LevelVar                  // what SetLogLevel changes; nil = nothing
+	free       func(dir string) (int64, error) // bytes free on a folder's disk, below 0 = nobody knows; nil = freeDisk
+	sameVolume func(a, b string) bool          // whether two folders are on one; nil = sameVolume
 }
 
 // start builds the node part by part and returns when all run; the node then
@@ -78,6 +81,9 @@ type startOptions struct {
 func start(ctx context.Context, cfg *config.Config, o startOptions) (*running, error) {
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)
+	}
+	if o.sameVolume == nil {
+		o.sameVolume = sameVolume
 	}
 	if o.free == nil {
 		o.free = freeDisk
@@ -248,35 +254,21 @@ func (r *running) openStorage(ctx context.Context) (err error) {
 	return errors.Wrap(err, "catalog")
 }
 
-// lookAtDisk works out once what the node may take on the local disk, which its parts
-// share.
-func (r *running) lookAtDisk(context.Context) (err error) {
-	if r.disk = int64(r.cfg.Disk.Limit); r.disk > 0 {
-		return nil
-	}
-	free, err := r.o.free(r.dir.run)
-	if err != nil {
-		return errors.Wrap(err, "disk.limit: set it, since what is free cannot be found out")
-	}
-	queue := ""
-	if r.cfg.Queue.Kind != "pulsar" {
-		queue = r.cfg.Queue.Dir
-	}
-	r.disk = diskBudget(free, queue)
-	return nil
-}
-
 func (r *running) openQueue(ctx context.Context) (err error) {
 	q := &r.cfg.Queue
 	if q.Kind == "pulsar" {
 		return r.openPulsar(ctx)
+	}
+	room := r.disk
+	if r.apart {
+		room = r.queueDisk
 	}
 	sync, err := embedded.ParseSync(q.Sync)
 	if err != nil {
 		return errors.Wrap(err, "queue.sync")
 	}
 	r.embedded, err = embedded.Open(embedded.Options{
-		Dir: q.Dir, SegmentBytes: queueFile(int64(q.SegmentBytes), r.disk, q.PChannels), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
+		Dir: q.Dir, SegmentBytes: queueFile(int64(q.SegmentBytes), room, q.PChannels), MaxPayloadBytes: int(q.MaxMessageBytes), SyncInterval: q.SyncInterval, Logger: r.log,
 		Sync: sync,
 	})
 	if err != nil {
@@ -313,7 +305,7 @@ func (r *running) openSegments(context.Context) (err error) {
 		return err
 	}
 	r.set, err = segments.New(segments.Options{
-		DiskBytes: r.disk, FetchConcurrency: c.Disk.Fetches, Warmup: segments.Warmup(c.Load.Warmup),
+		DiskBytes: r.disk, QueueApart: r.apart, QueueBytes: r.queueDisk, FetchConcurrency: c.Disk.Fetches, Warmup: segments.Warmup(c.Load.Warmup),
 		Dir: filepath.Join(r.dir.run, "segments"), Pool: r.pool, Ledger: segments.NewLedger(int64(c.Memory.Limit)), Bucket: r.bucket,
 		GrowingRows: c.Growing.ReserveRows, LoadConcurrency: c.Load.Concurrency, LoadTimeout: c.Load.Timeout,
 		QuarantineAfter: c.Load.QuarantineAfter, Logger: r.log,

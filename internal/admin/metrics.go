@@ -46,6 +46,7 @@ type collector struct {
 	wait, taskTime                                               histogram
 	panics                                                       metric
 	disk, diskLimit, fetches, fetchedBytes, fetchErrors          metric
+	queueDisk, queueDiskLimit                                    metric
 	evictions, evictedBytes                                      metric
 	aside                                                        metric
 	broken, flushFailing, flushUnstored, logsAhead, lostTopics   metric
@@ -112,8 +113,10 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.reserved = gauge("reservation_bytes", "Memory in the ledger by kind; mapped does not count against the limit.", "kind")
 	c.reservedLimit = gauge("reservation_limit_bytes", "Limit of the ledger; 0 = none.")
 	c.refused = counter("reservation_refused_total", "Reservations that were refused for want of memory.")
-	c.disk = gauge("disk_bytes", "What the node has on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue.")
+	c.disk = gauge("disk_bytes", "What the node has on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue unless it is on a volume of its own.")
 	c.diskLimit = gauge("disk_limit_bytes", "What the node may have on the local disk (disk.limit); 0 = no limit.")
+	c.queueDisk = gauge("queue_disk_bytes", "What the embedded queue has on its disk.")
+	c.queueDiskLimit = gauge("queue_disk_limit_bytes", "What the embedded queue may have on a volume of its own (disk.queue_limit); 0 = no limit, or it shares disk_limit_bytes.")
 	c.fetches = counter("tier_fetches_total", "Vector fields of segments that were fetched from object storage because a read needed them, or in the background.")
 	c.fetchedBytes = counter("tier_fetched_bytes_total", "Bytes of vector fields that were fetched from object storage.")
 	c.fetchErrors = counter("tier_fetch_errors_total", "Fetches of vector fields from object storage that failed.")
@@ -260,6 +263,8 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 	d := set.Disk()
 	c.disk.emit(ch, float64(d.Used))
 	c.diskLimit.emit(ch, float64(d.Limit))
+	c.queueDisk.emit(ch, float64(d.Queue))
+	c.queueDiskLimit.emit(ch, float64(d.QueueLimit))
 	c.fetches.emit(ch, float64(d.Fetches))
 	c.fetchedBytes.emit(ch, float64(d.FetchedBytes))
 	c.fetchErrors.emit(ch, float64(d.FetchErrors))

@@ -122,7 +122,7 @@ type Queue struct {
 	Sync string `koanf:"sync" default:"always" allowed:"always,interval,none"`
 	// How often to sync when sync is interval.
 	SyncInterval time.Duration `koanf:"sync_interval" default:"100ms"`
-	// Size at which a new file is begun. Where disk.limit is small, files are smaller: those that are written have an eighth of it at most.
+	// Size at which a new file is begun. Where disk.limit, or disk.queue_limit, is small, files are smaller: those that are written have an eighth of it at most.
 	SegmentBytes Bytes `koanf:"segment_bytes" default:"64MiB"`
 	// Largest message.
 	MaxMessageBytes Bytes `koanf:"max_message_bytes" default:"16MiB"`
@@ -178,8 +178,10 @@ type Memory struct {
 
 // Disk configures the local disk as a tier below memory.
 type Disk struct {
-	// Bytes that the node may take on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue; not object storage in a folder. Beyond it vectors and indexes that were used the longest time ago leave the disk, and are fetched from object storage again when a read needs them. Where that is not enough, loads, compactions and inserts are refused; deletes pass. 0 = 80 % of what is free at the start.
+	// Bytes that the node may take on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue; not object storage in a folder. Beyond it vectors and indexes that were used the longest time ago leave the disk, and are fetched from object storage again when a read needs them. Where that is not enough, loads, compactions and inserts are refused; deletes pass. 0 = 80 % of what is free at the start. An embedded queue on a volume of its own does not count: see queue_limit.
 	Limit Bytes `koanf:"limit"`
+	// Bytes that an embedded queue may take where queue.dir is on another volume than the data folder: inserts are refused from 95 % on, growing segments are flushed. 0 = 80 % of what is free there at the start and of what the queue has. It says nothing where both are on one volume.
+	QueueLimit Bytes `koanf:"queue_limit"`
 	// Vector fields of segments that are fetched at once for reads and in the background.
 	Fetches int `koanf:"fetches" default:"4"`
 }

@@ -172,6 +172,7 @@ func (c *Config) spans() []span {
 	b("memory.limit", c.Memory.Limit, 16*mib, huge)
 	b("memory.go_limit", c.Memory.GoLimit, 16*mib, huge)
 	b("disk.limit", c.Disk.Limit, 0, huge)
+	b("disk.queue_limit", c.Disk.QueueLimit, 0, huge)
 	n("disk.fetches", c.Disk.Fetches, 1, 1024)
 	n("search.workers", c.Search.Workers, 0, 4096)
 	n("search.queue_len", c.Search.QueueLen, -1, 1<<24)

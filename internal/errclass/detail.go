@@ -34,6 +34,8 @@ const (
 	Memory Detail = "memory"
 	// DiskLimit: disk.limit is used up.
 	DiskLimit Detail = "disk_limit"
+	// QueueLimit: disk.queue_limit is used up.
+	QueueLimit Detail = "queue_limit"
 	// DiskFull: the disk itself is.
 	DiskFull Detail = "disk_full"
 	// Limit: a number that no retry changes has been reached.
