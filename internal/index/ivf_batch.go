@@ -43,6 +43,7 @@ type batchScratch struct {
 	order  []uint32     // queries in the order of the lists they want
 	bias   []float32    // of some blocks, where there is a filter
 	filter batchFilter
+	relay  relayScratch
 	start  []uint32 // of each list in order
 }
 
@@ -50,7 +51,7 @@ type batchScratch struct {
 type listUse struct{ list, query uint32 }
 
 func (b *batchScratch) bytes() int {
-	n := b.filter.bytes() + 4*(cap(b.units)+cap(b.order)+cap(b.start)+cap(b.bias)) + cap(b.z) + cap(b.run) + 8*(cap(b.aff)+cap(b.pairs[0])+cap(b.pairs[1]))
+	n := b.filter.bytes() + b.relay.bytes() + 4*(cap(b.units)+cap(b.order)+cap(b.start)+cap(b.bias)) + cap(b.z) + cap(b.run) + 8*(cap(b.aff)+cap(b.pairs[0])+cap(b.pairs[1]))
 	for i := range b.cands {
 		n += 8 * cap(b.cands[i].keys)
 	}
@@ -69,6 +70,10 @@ func (x *ivf) SearchBatch(vectors []float32, q *Query, s *Scratch, found func(i 
 	}
 	step := batchStep(x.byteRank(p.k))
 	gather := x.gathers(min(n, step), &p)
+	if !gather && !p.scan && x.relays(n, &p) {
+		x.relay(vectors, &p, q, s, found)
+		return
+	}
 	if !gather && (p.scan || !x.shares(min(n, step), &p)) {
 		one(x, x.dim, vectors, q, s, found)
 		return

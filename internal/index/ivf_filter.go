@@ -52,13 +52,15 @@ func (k *looker) begin(x *ivf, p *plan, s *Scratch) {
 	}
 }
 
-// look finds the allowed rows of a list, and asks for its codes if there are any.
-func (k *looker) look(turn int, l uint32) {
-	x := k.x
+// look finds the allowed rows of the i-th list, and asks for its codes if there are any.
+func (k *looker) look(i int, l uint32) {
+	x, turn := k.x, i%2
 	from, to := int(x.first[l]), int(x.first[l+1])
 	switch {
 	case k.p.allowed == nil:
-		x.ask(l, nil)
+		if i >= k.p.ahead {
+			x.ask(l, nil)
+		}
 		return
 	case k.p.dense:
 		k.count[turn] = (to - from) * k.p.selected / x.numBlocks()
@@ -115,7 +117,7 @@ func (k *looker) wants(i int, s *Scratch) (masks []uint32, ok bool) {
 		k.x.order(listStep, s)
 	}
 	if i+1 < len(v.lists) {
-		k.look((i+1)%2, v.lists[i+1])
+		k.look(i+1, v.lists[i+1])
 	}
 	if i+2 < len(v.lists) && p.looks() && p.marks == nil {
 		l := v.lists[i+2]

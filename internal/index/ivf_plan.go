@@ -24,6 +24,7 @@ type plan struct {
 	amid           int      // lists read at least by a query amid allowed rows; 0: none are near one another
 	share          float64  // how many of a list are allowed at least then
 	doubt          float64  // see weighDoubt
+	ahead          int      // of so many of the nearest lists the codes are asked for already
 }
 
 // How many codes of a list are read in the time of one row at random.

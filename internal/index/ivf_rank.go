@@ -34,23 +34,39 @@ func (x *ivf) doubtOf(lists int) float64 {
 // rank computes fine distances of the candidates, the most promising first,
 // until none of the others is likely to be among the k nearest.
 func (x *ivf) rank(vector []float32, p *plan, c *candidates, s *Scratch) []Neighbor {
-	scale, depth := x.scale(vector), min(len(c.keys), c.want)
+	return x.rankRest(vector, p, c, x.rankFirst(p, c, s), s)
+}
+
+// ranking is how far the ranking of candidates has come.
+type ranking struct {
+	step, next int // how many are weighed first, and after that
+	sorted     int // how many are the best, in order but for those that are weighed first
+}
+
+// rankFirst asks for the fine codes of the most promising candidates.
+func (x *ivf) rankFirst(p *plan, c *candidates, s *Scratch) ranking {
 	// By short codes, three times as many as wanted are always weighed.
-	step, next := p.k+weighStep, weighStep
+	r := ranking{step: p.k + weighStep, next: weighStep}
 	if p.short {
-		step, next = 2*p.k+3*weighStep, 2*weighStep
+		r.step, r.next = 2*p.k+3*weighStep, 2*weighStep
 	}
-	sorted := 0
-	if step+weighStep <= scanChunk {
+	if r.step+weighStep <= scanChunk {
 		// All of these are weighed, in whatever order.
-		step = firstFew(x.kern, c.keys, step)
-		x.askPlaces(c.keys[:step], s)
-		if sorted = step; step < depth {
+		r.step = firstFew(x.kern, c.keys, r.step)
+		x.askPlaces(c.keys[:r.step], s)
+		if r.sorted = r.step; r.step < min(len(c.keys), c.want) {
 			// While they are on their way, those that may be weighed next are put in order.
-			sorted = sortNext(x.kern, c.keys, sorted, step+next)
+			r.sorted = sortNext(x.kern, c.keys, r.sorted, r.step+r.next)
 		}
-		x.askRows(c.keys[:step], s)
+		x.askRows(c.keys[:r.step], s)
 	}
+	return r
+}
+
+// rankRest is rank for candidates with which rankFirst has begun.
+func (x *ivf) rankRest(vector []float32, p *plan, c *candidates, r ranking, s *Scratch) []Neighbor {
+	scale, depth := x.scale(vector), min(len(c.keys), c.want)
+	step, next, sorted := r.step, r.next, r.sorted
 	if x.fine.exists() {
 		x.fine.prepare(vector, &s.fine)
 	}

@@ -9,6 +9,36 @@ package vec
 //go:noescape
 func panels8AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
 
+// panels7AVX512 writes the dot products of 7 queries and the vectors of n panels to out. It needs VNNI.
+//
+//go:noescape
+func panels7AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
+
+// panels6AVX512 writes the dot products of 6 queries and the vectors of n panels to out. It needs VNNI.
+//
+//go:noescape
+func panels6AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
+
+// panels5AVX512 writes the dot products of 5 queries and the vectors of n panels to out. It needs VNNI.
+//
+//go:noescape
+func panels5AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
+
+// panels4AVX512 writes the dot products of 4 queries and the vectors of n panels to out. It needs VNNI.
+//
+//go:noescape
+func panels4AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
+
+// panels3AVX512 writes the dot products of 3 queries and the vectors of n panels to out. It needs VNNI.
+//
+//go:noescape
+func panels3AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
+
+// panels2AVX512 writes the dot products of 2 queries and the vectors of n panels to out. It needs VNNI.
+//
+//go:noescape
+func panels2AVX512(queries *int8, quads int, panels *byte, n int, out *int32)
+
 // panels1AVX512 writes the dot products of 1 queries and the vectors of n panels to out. It needs VNNI.
 //
 //go:noescape

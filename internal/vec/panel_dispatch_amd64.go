@@ -9,12 +9,8 @@ func (k Kernels) panels(queries []int8, nq, quads int, panels []byte, n int, out
 		conf := tileConfig(rows)
 		panelsAMX(&queries[0], (nq+panelTile-1)/panelTile, quads, &panels[0], n, &out[0], rows, &conf[0])
 	case k.level == AVX512 && cpu.X86.HasAVX512VNNI:
-		q := 0
-		for ; q+8 <= nq; q += 8 {
-			panels8AVX512(&queries[q*4*quads], quads, &panels[0], n, &out[q*n*PanelRows])
-		}
-		for ; q < nq; q++ {
-			panels1AVX512(&queries[q*4*quads], quads, &panels[0], n, &out[q*n*PanelRows])
+		for q := 0; q < nq; q += panelsMost {
+			panelsFew(&queries[q*4*quads], min(nq-q, panelsMost), quads, &panels[0], n, &out[q*n*PanelRows])
 		}
 	case k.level >= AVX2:
 		for q := range nq {
@@ -22,6 +18,32 @@ func (k Kernels) panels(queries []int8, nq, quads int, panels []byte, n int, out
 		}
 	default:
 		panelsPortable(queries, nq, quads, panels, n, out)
+	}
+}
+
+// panelsMost is how many queries are multiplied in one go at most.
+const panelsMost = 8
+
+// panelsFew multiplies panelsMost queries or fewer: what is left of a run is not multiplied one by one, for
+// panels then come from the cache as often.
+func panelsFew(queries *int8, nq, quads int, panels *byte, n int, out *int32) {
+	switch nq {
+	case 1:
+		panels1AVX512(queries, quads, panels, n, out)
+	case 2:
+		panels2AVX512(queries, quads, panels, n, out)
+	case 3:
+		panels3AVX512(queries, quads, panels, n, out)
+	case 4:
+		panels4AVX512(queries, quads, panels, n, out)
+	case 5:
+		panels5AVX512(queries, quads, panels, n, out)
+	case 6:
+		panels6AVX512(queries, quads, panels, n, out)
+	case 7:
+		panels7AVX512(queries, quads, panels, n, out)
+	default:
+		panels8AVX512(queries, quads, panels, n, out)
 	}
 }
 

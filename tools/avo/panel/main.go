@@ -12,7 +12,7 @@ import (
 
 func main() {
 	ConstraintExpr("amd64")
-	for _, queries := range []int{8, 1} {
+	for queries := panelsMost; queries > 0; queries-- {
 		emitPanels(queries)
 	}
 	emitPanels256()
@@ -21,6 +21,9 @@ func main() {
 	emitNearest()
 	Generate()
 }
+
+// panelsMost is how many queries are multiplied in one go at most: their sums fit the registers.
+const panelsMost = 8
 
 // emitPanels emits a kernel for a fixed number of queries. A panel's two
 // registers of a quad are multiplied with the quad of each query, broadcast.
@@ -39,7 +42,7 @@ func emitPanels(queries int) {
 	MOVQ(n, width)
 	SHLQ(Imm(7), width)
 	chains := 1
-	if queries == 1 {
+	if queries < 4 {
 		chains = 2 // else additions wait for one another
 	}
 	acc := make([][2]reg.VecVirtual, queries*chains)
@@ -68,12 +71,12 @@ func emitPanels(queries int) {
 				} else {
 					ADDQ(stride, row)
 				}
-				m = Mem{Base: row}
+				m = Mem{Base: row, Disp: 4 * chain}
 			}
 			b := ZMM()
 			VPBROADCASTD(m, b)
-			VPDPBUSD(b, lo, acc[i+chain][0])
-			VPDPBUSD(b, hi, acc[i+chain][1])
+			VPDPBUSD(b, lo, acc[i*chains+chain][0])
+			VPDPBUSD(b, hi, acc[i*chains+chain][1])
 		}
 	}
 	if chains == 2 {
@@ -97,14 +100,16 @@ func emitPanels(queries int) {
 	JMP(LabelRef("quad"))
 	Label("store")
 	if chains == 2 {
-		VPADDD(acc[1][0], acc[0][0], acc[0][0])
-		VPADDD(acc[1][1], acc[0][1], acc[0][1])
+		for i := range queries {
+			VPADDD(acc[2*i+1][0], acc[2*i][0], acc[2*i][0])
+			VPADDD(acc[2*i+1][1], acc[2*i][1], acc[2*i][1])
+		}
 	}
 	to := GP64()
 	MOVQ(out, to)
 	for i := range queries {
-		VMOVDQU32(acc[i][0], Mem{Base: to})
-		VMOVDQU32(acc[i][1], Mem{Base: to, Disp: 64})
+		VMOVDQU32(acc[i*chains][0], Mem{Base: to})
+		VMOVDQU32(acc[i*chains][1], Mem{Base: to, Disp: 64})
 		if i+1 < queries {
 			ADDQ(width, to)
 		}
