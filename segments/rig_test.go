@@ -134,7 +134,7 @@ func (r *rig) info() CollectionInfo {
 // close closes the set and fails the test if anything is left of it.
 func (r *rig) close() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hangs)
 	defer cancel()
 	if err := r.set.Close(ctx); err != nil {
 		r.t.Errorf("close: %v", err)

@@ -15,7 +15,7 @@ import (
 func (r *rig) untilIndexed(segment, field int64, kind, filter string) {
 	r.t.Helper()
 	p := r.plan(filter)
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(hangs); time.Now().Before(deadline); {
 		for range 50 {
 			r.sealed(segment).matched.forget() // else it is not run again
 			r.prices(QueryRequest{Read: Read{Plan: p}})

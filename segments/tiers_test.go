@@ -335,7 +335,7 @@ func TestAReadDoesNotFailForAFetchThatBeganBeforeIt(t *testing.T) {
 		return n
 	}
 	wait := func(ok func() bool) {
-		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(hangs); !ok(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				let()
 				t.Fatalf("%d claims, %d fetched", claims(), b.fetched.Load())

@@ -23,7 +23,7 @@ const topicName = "by-dev-rootcoord-dml_0"
 
 func testCtx(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute) // on a machine whose disk has much else to do
 	t.Cleanup(cancel)
 	return ctx
 }

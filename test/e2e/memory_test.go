@@ -102,7 +102,7 @@ func (n *testNode) checkWide(rows int64) {
 	}
 	l := n.set.Ledger()
 	// The growing ones give their memory back once nobody reads them any more.
-	for deadline := time.Now().Add(20 * time.Second); l.Total() > l.Limit() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(hang); l.Total() > l.Limit() && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if mapped < 4*l.Limit() || l.Total() > l.Limit() || l.Used()[segments.KindMapped] < mapped {

@@ -121,7 +121,7 @@ func (in *incarnation) ready(t *testing.T) {
 // close ends the incarnation; a killed one must end within its deadlines too.
 func (in *incarnation) close(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	rep := in.stack.Close(ctx)
 	if rep.Err() != nil && !in.fuse.blown.Load() {

@@ -143,10 +143,13 @@ func (p *program) output() string {
 	return "stdout:\n" + p.stdout.String() + "\nstderr:\n" + p.stderr.String() + "\nlog:\n" + string(raw)
 }
 
+// hangs is how long a test waits for what the program does in seconds, on a machine that has much else to do.
+const hangs = 3 * time.Minute
+
 // until waits for something that the program does, and fails if it ends first.
 func (p *program) until(what string, ok func() bool) {
 	p.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(hangs)
 	for !ok() {
 		select {
 		case <-p.done:
@@ -217,7 +220,7 @@ func (p *program) figures() (f figures) {
 func finish(t *testing.T, dir string) figures {
 	t.Helper()
 	p := begin(t, dir, "--exit", "--json")
-	if code := p.wait(2 * time.Minute); code != 0 {
+	if code := p.wait(hangs); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, p.output())
 	}
 	return p.figures()
@@ -238,7 +241,7 @@ func (p *program) nothingLeft() {
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	t.Cleanup(cancel)
 	return ctx
 }
