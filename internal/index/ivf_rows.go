@@ -172,10 +172,10 @@ func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) (some
 func (x *ivf) listsBelow(near []float32, limit float32, s *Scratch) []uint32 {
 	v := &s.ivf
 	v.by = append(v.by[:0], near...) // Below leaves none in its place, and rowsNearest may ask for them
-	lists := v.rows[:len(near)]
-	for l := range lists {
-		lists[l] = uint32(l)
+	for l := len(v.counted); l < len(near); l++ {
+		v.counted = append(v.counted, uint32(l))
 	}
+	lists := v.rows[:copy(v.rows, v.counted[:len(near)])]
 	return lists[:x.kern.Below(lists, v.by, limit)]
 }
 

@@ -12,35 +12,36 @@ import (
 
 // ivfScratch is what a search of an inverted file works in.
 type ivfScratch struct {
-	unit   []float32 // the query, at length 1 if the metric is Cosine; room for one more
-	tail   float32   // squared length of the query that unit has not
-	turned coded     // to make it by
-	length float32   // of the query if the metric is IP, or 1
-	z      []int8    // what stands for it in products with byteCodes
-	sums   []int32
-	near   []uint64 // keys of lists
-	rows   []uint32 // places of hits in a list
-	dist   []float32
-	lists  []uint32        // nearest first, the first of those in near
-	dots   []float32       // products with their centres
-	found  []uint32        // allowed rows
-	by     []float32       // distances of their lists
-	counts []uint16        // of some of them, by list
-	drawn  []uint16        // lists of rows drawn from those allowed
-	within *[maxLists]byte // of each list, whether its rows are compared: 1 or 0
-	kept   []uint32        // allowed rows of such lists
-	order  listOrder
-	masks  []uint32  // of packed codes, where they are read in one go
-	bias   []float32 // of these
-	values []float32 // of tables
-	lut    []byte
-	cands  candidates
-	look   looker
-	batch  batchScratch
+	unit    []float32 // the query, at length 1 if the metric is Cosine; room for one more
+	tail    float32   // squared length of the query that unit has not
+	turned  coded     // to make it by
+	length  float32   // of the query if the metric is IP, or 1
+	z       []int8    // what stands for it in products with byteCodes
+	sums    []int32
+	near    []uint64 // keys of lists
+	rows    []uint32 // places of hits in a list
+	dist    []float32
+	lists   []uint32        // nearest first, the first of those in near
+	dots    []float32       // products with their centres
+	found   []uint32        // allowed rows
+	by      []float32       // distances of their lists
+	counts  []uint16        // of some of them, by list
+	drawn   []uint16        // lists of rows drawn from those allowed
+	within  *[maxLists]byte // of each list, whether its rows are compared: 1 or 0
+	kept    []uint32        // allowed rows of such lists
+	counted []uint32        // 0, 1, 2 and so on, as many as there were lists
+	order   listOrder
+	masks   []uint32  // of packed codes, where they are read in one go
+	bias    []float32 // of these
+	values  []float32 // of tables
+	lut     []byte
+	cands   candidates
+	look    looker
+	batch   batchScratch
 }
 
 func (v *ivfScratch) bytes() int {
-	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*cap(v.kept) +
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*(cap(v.kept)+cap(v.counted)) +
 		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes() + v.turned.size()
 }
 

@@ -269,6 +269,7 @@ done:
 	RET
 
 // func keepListedAMD64(rows *uint32, n int, list *uint16, most uint32, in *byte, out *uint32) int
+// Requires: MMX+
 TEXT ·keepListedAMD64(SB), NOSPLIT, $0-56
 	MOVQ rows+0(FP), AX
 	MOVQ n+8(FP), CX
@@ -277,6 +278,49 @@ TEXT ·keepListedAMD64(SB), NOSPLIT, $0-56
 	MOVQ in+32(FP), SI
 	MOVQ out+40(FP), DI
 	MOVQ DI, R8
+
+asking:
+	CMPQ       CX, $+100
+	JL         some
+	MOVL       384(AX), R9
+	PREFETCHT0 (DX)(R9*2)
+	MOVL       (AX), R9
+	CMPL       R9, BX
+	JAE        bad
+	MOVWLZX    (DX)(R9*2), R10
+	MOVL       R9, (DI)
+	MOVBLZX    (SI)(R10*1), R10
+	LEAQ       (DI)(R10*4), DI
+	MOVL       388(AX), R9
+	PREFETCHT0 (DX)(R9*2)
+	MOVL       4(AX), R9
+	CMPL       R9, BX
+	JAE        bad
+	MOVWLZX    (DX)(R9*2), R10
+	MOVL       R9, (DI)
+	MOVBLZX    (SI)(R10*1), R10
+	LEAQ       (DI)(R10*4), DI
+	MOVL       392(AX), R9
+	PREFETCHT0 (DX)(R9*2)
+	MOVL       8(AX), R9
+	CMPL       R9, BX
+	JAE        bad
+	MOVWLZX    (DX)(R9*2), R10
+	MOVL       R9, (DI)
+	MOVBLZX    (SI)(R10*1), R10
+	LEAQ       (DI)(R10*4), DI
+	MOVL       396(AX), R9
+	PREFETCHT0 (DX)(R9*2)
+	MOVL       12(AX), R9
+	CMPL       R9, BX
+	JAE        bad
+	MOVWLZX    (DX)(R9*2), R10
+	MOVL       R9, (DI)
+	MOVBLZX    (SI)(R10*1), R10
+	LEAQ       (DI)(R10*4), DI
+	ADDQ       $0x10, AX
+	SUBQ       $0x04, CX
+	JMP        asking
 
 some:
 	CMPQ    CX, $0x04

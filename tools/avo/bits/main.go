@@ -247,7 +247,9 @@ func pick() {
 
 // listed keeps rows whose list is in, one by one: a gather takes as long.
 func listed() {
-	const unroll = 4
+	// ahead is how many rows ahead it is asked for their numbers: these are more than a second cache holds, and what
+	// a processor has under way by itself are a few dozen rows.
+	const unroll, ahead = 4, 96
 	TEXT("keepListedAMD64", NOSPLIT, "func(rows *uint32, n int, list *uint16, most uint32, in *byte, out *uint32) int")
 	Pragma("noescape")
 	Doc("keepListedAMD64 writes those of n rows to out for whose number in list in is 1, not 0, and returns how many these are; -1 if a row is not below most.")
@@ -269,6 +271,18 @@ func listed() {
 		MOVBLZX(Mem{Base: in, Index: l.As64(), Scale: 1}, l)
 		LEAQ(Mem{Base: out, Index: l.As64(), Scale: 4}, out)
 	}
+	Label("asking")
+	CMPQ(n, I32(ahead+unroll))
+	JL(LabelRef("some"))
+	for i := range unroll {
+		row := GP32()
+		MOVL(Mem{Base: rows, Disp: 4 * (ahead + i)}, row)
+		PREFETCHT0(Mem{Base: list, Index: row.As64(), Scale: 2})
+		one(i)
+	}
+	ADDQ(Imm(4*unroll), rows)
+	SUBQ(Imm(unroll), n)
+	JMP(LabelRef("asking"))
 	Label("some")
 	CMPQ(n, Imm(unroll))
 	JL(LabelRef("rest"))
