@@ -388,6 +388,34 @@ func TestADroppedPartitionLeavesTheCatalog(t *testing.T) {
 	}
 }
 
+// TestAPartitionThatIsCreatedMeanwhileStays: its first segment may be stored while files of deletes are made one, and is no segment of
+// a partition that was dropped because the collection was read before that.
+func TestAPartitionThatIsCreatedMeanwhileStays(t *testing.T) {
+	r := newRig(t, 0)
+	r.segment(11, 1, 2, 3, 4, 5, 6, 7, 8)
+	for k := range int64(5) {
+		r.deletes(k + 1)
+	}
+	created := false
+	r.bucket.SetHook(func(c objstore.Call) objstore.Fault {
+		if !created && strings.HasPrefix(c.Key, "deltas/") {
+			created = true
+			p, err := r.cat.CreatePartition(t.Context(), "items", "new", 1)
+			must(t, err)
+			r.commit(catalog.FlushCommit{AddSegments: []catalog.Segment{{ID: 20, CollectionID: r.coll.ID, PartitionID: p.ID, VChannel: r.vchannel(), Path: "segments/x"}}})
+		}
+		return objstore.Fault{}
+	})
+	done, err := r.run()
+	must(t, err)
+	if !created {
+		t.Fatal("no file of deletes was read")
+	}
+	if !slices.ContainsFunc(r.entry().Segments, func(s catalog.Segment) bool { return s.ID == 20 }) {
+		t.Errorf("the catalog has %+v after %+v", r.entry().Segments, done)
+	}
+}
+
 func TestTheLoopLooksWhenItIsKicked(t *testing.T) {
 	r := newRig(t, 0)
 	for id := int64(11); id < 15; id++ {

@@ -47,12 +47,18 @@ func (j *job) rows(garbage map[int64]segments.Garbage) (all, left int64) {
 // next does one thing on the channel; nil, nil if nothing is worth it. What would change
 // nothing and what has no room is noted in out, and left alone: errSame, errNoRoom.
 func (c *Compactor) next(ctx context.Context, ch Channel, all bool, out *leftOut) (*Done, error) {
-	entry, partitions, err := c.look(ctx, ch)
+	entry, err := c.entryOf(ctx, ch)
 	if err != nil {
 		return nil, err
 	}
 	c.putBack(entry)
 	if entry, err = c.freeDeltas(ctx, ch, entry, out); err != nil {
+		return nil, err
+	}
+	// After the newest manifest that the plan is made from: of a partition that came
+	// later it has no segment.
+	partitions, err := c.partitionsOf(ctx, entry.CollectionID)
+	if err != nil {
 		return nil, err
 	}
 	horizon, expired := c.horizon(ch.Collection().Info())
@@ -98,27 +104,31 @@ func (c *Compactor) next(ctx context.Context, ch Channel, all bool, out *leftOut
 	return done, nil
 }
 
-// look reads the channel, and after it the partitions that are left of the
-// collection: one that is in the second list was not dropped before the first.
-func (c *Compactor) look(ctx context.Context, ch Channel) (*catalog.Channel, []int64, error) {
+// entryOf reads the channel.
+func (c *Compactor) entryOf(ctx context.Context, ch Channel) (*catalog.Channel, error) {
 	ctx, cancel := c.o.step(ctx)
 	defer cancel()
-	entry, err := c.o.Catalog.Channel(ctx, ch.Name())
+	return c.o.Catalog.Channel(ctx, ch.Name())
+}
+
+// partitionsOf reads which partitions are left of a collection. One that is not in the list
+// was dropped, if a segment of it was in a manifest that was read before the call: a
+// partition is there before its rows.
+func (c *Compactor) partitionsOf(ctx context.Context, collection int64) ([]int64, error) {
+	ctx, cancel := c.o.step(ctx)
+	defer cancel()
+	coll, err := c.o.Catalog.CollectionByID(ctx, collection)
 	if err != nil {
-		return nil, nil, err
-	}
-	coll, err := c.o.Catalog.CollectionByID(ctx, entry.CollectionID)
-	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if coll.DroppedTimestamp != 0 {
-		return nil, nil, errclass.New(errclass.NotFound, "collection %d is dropped", coll.ID)
+		return nil, errclass.New(errclass.NotFound, "collection %d is dropped", coll.ID)
 	}
 	var parts []int64
 	for _, p := range coll.Partitions {
 		parts = append(parts, p.ID)
 	}
-	return entry, parts, nil
+	return parts, nil
 }
 
 // horizon returns the timestamp of the oldest read that must be right, and the
