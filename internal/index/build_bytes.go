@@ -25,7 +25,11 @@ func BuildBytes(spec Spec, rows, workers int) int64 {
 		}
 		graph, lists := spec, spec
 		graph.Kind, lists.Kind = KindHNSWSQ, KindScaNN
-		return max(BuildBytes(graph, rows, workers), BuildBytes(lists, rows, workers))
+		both := BuildBytes(lists, rows, workers) // beside a graph that may be slower
+		if spec.RowBytes <= 0 && hasCodes(KindScaNN, spec.Dim) {
+			both += graphImageBytes(sqDefaults(graph), rows)
+		}
+		return max(BuildBytes(graph, rows, workers), both)
 	case KindHNSW, KindHNSWSQ:
 		return graphBytes(sqDefaults(spec), rows, workers)
 	case KindIVFFlat, KindIVFSQ8, KindScaNN:
@@ -45,18 +49,35 @@ func trainingBytes(dim, rows int, turned bool) int64 {
 	return bytes + 4*d*d + 4*covarianceRows*d + 2*4*head*d + head*int64(vec.SQ8Stride(dim)) + n*int64(vec.SQ8Stride(int(head)))
 }
 
-// graphBytes is what a graph takes.
+// graphImageBytes is what a graph takes once it is built.
+func graphImageBytes(spec Spec, rows int) int64 {
+	links := HNSWOptions{Dim: spec.Dim, Metric: spec.Metric, M: spec.M, EfConstruction: spec.EfConstruction, Capacity: rows}.Bytes()
+	row := codeStride(spec.Dim, rows) + int64(fineStride(spec.Dim, fineBits(spec.Dim))) + 8 // its place in lists
+	return links + int64(rows)*row
+}
+
+// codeStride is about how long the record of a row in a graph is.
+func codeStride(dim, rows int) int64 {
+	stride := int64(vec.SQ8Stride(dim))
+	if mayTurn(dim, rows) {
+		stride = min(stride, int64(vec.SQ8Stride(mostHead)))
+	}
+	return stride
+}
+
+// mayTurn says whether a graph may be searched by values of turned vectors.
+func mayTurn(dim, rows int) bool {
+	return dim > vec.SQ8Line-vec.SQ8Bias && dim <= mostTurn && (dim <= longTurn || rows >= longLeast)
+}
+
+// graphBytes is what building a graph takes.
 func graphBytes(spec Spec, rows, workers int) int64 {
 	n, m := int64(rows), int64(spec.M)
 	links := HNSWOptions{Dim: spec.Dim, Metric: spec.Metric, M: spec.M, EfConstruction: spec.EfConstruction, Capacity: rows}.Bytes()
 	if spec.Kind == KindHNSW && spec.Dim < fineLeast {
 		return links + links/garbageOf
 	}
-	turned := spec.Dim > vec.SQ8Line-vec.SQ8Bias && spec.Dim <= mostTurn && (spec.Dim <= longTurn || rows >= longLeast)
-	stride := int64(vec.SQ8Stride(spec.Dim))
-	if turned {
-		stride = min(stride, int64(vec.SQ8Stride(mostHead)))
-	}
+	turned, stride := mayTurn(spec.Dim, rows), codeStride(spec.Dim, rows)
 	heap := max(trainingBytes(spec.Dim, rows, turned), kmeansBytes(rows, listsFor(rows), min(spec.Dim, sqListDims), workers)) // one after the other
 	keep := 2 * int(m)
 	wide := 4*int64(keep+slackOf(keep)) + 3*stride + 8 + 4*sqListDims + 4 + 4 // links, a record, the row as a query and its terms; head, list and place
@@ -89,8 +110,8 @@ func listsBytes(spec Spec, rows, workers int) int64 {
 	first = max(first, kmeans)                    // one after the other
 	positions := n + int64(lists)*vec.PanelRows/2 // lists end where a panel does
 	heap := 4*n + 4*positions                     // the list of each row, and where it is
-	if spec.Metric == Cosine {
-		heap += 4 * n
+	if spec.Metric == Cosine || spec.Metric == IP && codes {
+		heap += 4 * n // what makes a row's length 1, or its square
 	}
 	if codes {
 		first = max(first, 4*min(n, codeSample)*width)

@@ -40,7 +40,7 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 		for _, by := range []struct {
 			kind    Kind
 			workers int
-		}{{KindHNSW, 2}, {KindHNSWSQ, 8}, {KindScaNN, 2}, {KindScaNN, 8}, {KindIVFFlat, 2}, {KindIVFFlat, 8}} {
+		}{{KindHNSW, 2}, {KindHNSWSQ, 8}, {KindScaNN, 2}, {KindScaNN, 8}, {KindAuto, 2}, {KindIVFFlat, 2}, {KindIVFFlat, 8}} {
 			kind, workers := by.kind, by.workers
 			runtime.GC()
 			debug.FreeOSMemory()

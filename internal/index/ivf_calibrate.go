@@ -132,7 +132,51 @@ func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
 	if err := b.measureDoubt(share); err != nil {
 		return efforts{}, err
 	}
-	return measureEfforts(1, b.lists.n, share)
+	least, err := b.leastLists(vectors, each)
+	if err != nil {
+		return efforts{}, err
+	}
+	return measureEfforts(least, b.lists.n, share)
+}
+
+// Of the least number of lists that are read.
+const (
+	leastMost  = 32
+	leastShare = 0.95
+)
+
+// leastLists is how many lists have enough candidates for most of some vectors, leastMost at most. Where fewer are read a search begins anew with
+// four times as many, and again, which takes longer: long rows are in lists of a few.
+func (b *ivfBuilder) leastLists(vectors []float32, each func(do func(s *Scratch, from, to int)) error) (int, error) {
+	need := make([]int, len(vectors)/b.dim)
+	err := each(func(s *Scratch, from, to int) {
+		for i := from; i < to; i++ {
+			s.begin(0)
+			p := b.plan(&Query{K: calibrateK, Effort: leastMost}, s)
+			b.normalise(vectors[i*b.dim:][:b.dim], s)
+			b.nearestLists(&p, s)
+			b.order(p.lists, s)
+			rows := 0
+			for _, l := range s.ivf.lists {
+				if need[i]++; need[i] == leastMost {
+					break
+				}
+				for _, row := range b.ids[int(b.first[l])*vec.PanelRows : int(b.first[l+1])*vec.PanelRows] {
+					if row != noRow {
+						rows++
+					}
+				}
+				if rows >= p.enough {
+					break
+				}
+			}
+		}
+	})
+	if err != nil || len(need) == 0 {
+		return 1, err
+	}
+	slices.Sort(need)
+	return min(max(need[int(leastShare*float64(len(need)-1))], 1), b.lists.n), nil
 }
 
 // Of the measuring of doubt.

@@ -61,6 +61,8 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	selected := x.n
 	if q.Allowed != nil {
 		selected = p.allow(q.Allowed.Words(), x, s)
+	} else if least := x.efforts[0]; least <= leastMost && least == x.efforts[1] {
+		p.lists = max(p.lists, int(least)) // what was measured began there: fewer take longer, see leastLists
 	}
 	p.doubt = x.doubtOf(p.lists)
 	p.deep = math.Pow(max(float64(p.k)/calibrateK, 1), deepMany)
