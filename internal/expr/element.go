@@ -183,16 +183,38 @@ type subPlan struct {
 }
 
 func (pl *planner) match(n *node, neg bool) pred {
+	name, mode := n.kids[0], matchMode(n.op)
+	var some pred // the arrays with an element that meets the condition, where that is to equal a value
+	if list, ok := oneOf(n.kids[1]); ok && name.typ == kArray {
+		some = newArrayPred(pl.ref(name), arrayAny, list, neg && mode == matchAny)
+		if mode == matchAny {
+			return some
+		}
+	}
 	inner := &planner{}
 	sub := &subPlan{root: inner.plan(n.kids[1], false)}
 	sub.columns, sub.scans = inner.used(sub.root), inner.scans
 	pl.subs = append(pl.subs, sub)
-	name := n.kids[0]
-	p := matchPred{ref: pl.ref(name), sub: len(pl.subs) - 1, plan: sub, mode: matchMode(n.op), count: n.count, neg: neg}
+	p := matchPred{ref: pl.ref(name), sub: len(pl.subs) - 1, plan: sub, mode: mode, count: n.count, neg: neg, some: some}
 	if name.typ == kDyn {
 		return &jsonMatchPred{matchPred: p, path: name.path}
 	}
 	return &p
+}
+
+// oneOf returns the values of which a condition on elements wants one; !ok if it wants something else.
+func oneOf(n *node) (list []value, ok bool) {
+	if (n.kind != nCmp || cmpOp(n.op) != opEq) && n.kind != nIn || n.not {
+		return nil, false
+	}
+	l, r := n.kids[0], n.kids[1]
+	if l.kind != nName || len(l.path) > 0 || r.kind != nConst {
+		return nil, false
+	}
+	if n.kind == nIn {
+		return r.val.list, true
+	}
+	return []value{r.val}, true
 }
 
 // matchPred counts the elements that meet a condition; unknown for a null array.
@@ -203,6 +225,7 @@ type matchPred struct {
 	mode  matchMode
 	count int64
 	neg   bool
+	some  pred // of which an index finds the arrays that may hold; nil = no index does
 }
 
 func (p *matchPred) eval(s *scratch, b block, in, out []uint64) {

@@ -356,6 +356,20 @@ func (p *phrasePred) lookup(ix Indexes, n int) *lookup {
 	return l
 }
 
+// lookup asks the index of elements for the arrays that have one which meets the condition. If that
+// has to be so of more than one, they are looked at.
+func (p *matchPred) lookup(ix Indexes, n int) *lookup {
+	some, ok := p.some.(indexed)
+	if !ok || p.neg || p.mode != matchLeast && (p.mode != matchExact || p.count == 0) {
+		return nil
+	}
+	l := some.lookup(ix, n)
+	if l != nil {
+		l.exact = p.mode == matchLeast && p.count == 1
+	}
+	return l
+}
+
 func (p *arrayPred[T]) lookup(ix Indexes, n int) *lookup {
 	if p.test == arrayEqual {
 		return nil

@@ -116,6 +116,8 @@ func TestIndexesFindWhatColumnsHold(t *testing.T) {
 			`meta["a"] == 1`, `meta["a"] != 1`, `not (meta["a"] < 2)`, `0 < meta["a"] <= 2`, `meta["a"] > 0.5 and meta["a"] != 1`, `meta["a"] == "red"`,
 			`not (meta["a"] >= "b")`, `meta["a"] like "a%"`, `meta["a"] like "a_b%"`, `meta["a"] in [1, 2.5, "red"]`, `meta["a"] not in [1, "red"]`, `meta["a"] not in ["red"]`,
 			`meta["a"] == true`, `meta["a"] != true`, `exists meta["a"]`, `not exists meta["a"]`, `exists $meta["c"] or c == 1`, `c in [1] or meta["a"] in ["b", 2] or s == "red"`,
+			`match_any(ai, $ == 1)`, `not match_any(ai, $ in [1, 7])`, `match_any(ai, 2.5 == $)`, `match_least(ai, $ in [1, 2], threshold=2)`, `match_exact(ai, $ == 1, threshold=1) and j > 0`,
+			`match_exact(ai, $ == 1, threshold=0)`, `match_least(ai, $ == 2, threshold=1) or id == 3`, `not match_least(ai, $ == 1, threshold=1)`, `match_all(ai, $ == 1)`, `match_most(ai, $ in [1], threshold=1)`, `match_any(ai, $ not in [1])`,
 			`meta["a"] == 9007199254740993`, `meta["a"] in [9007199254740993, 1]`, `meta["nowhere"] == 1 or meta["nowhere"] == "a" or exists meta["nowhere"]`,
 		}
 		for range 60 {
@@ -150,11 +152,14 @@ func TestWants(t *testing.T) {
 	for text, want := range map[string]string{
 		`i > 1 and (s like "%abc%" or array_contains(ai, 1)) and meta["a"] == 1`: "[elements grams order path]",
 		`exists meta["a"]["b"]`: "[path]",
-		`meta["a"] like "%x" or meta == 1 or meta["a"] + 1 == 2 or json_contains(meta["a"], [1])`:                               "[]",
-		`json_contains_all(meta["a"], [1, "b", true]) and not json_contains(meta["b"], 2)`:                                      "[path path]",
-		`match_any(meta["a"], $ == 1) and match_least(meta["b"], $ in [1, "a"], threshold=2)`:                                   "[path path]",
-		`match_any(meta["a"], $ > 1) or match_all(meta["a"], $ == 1) or match_most(meta["a"], $ == 1, threshold=2)`:             "[]",
-		`not match_least(meta["a"], $ == 1, threshold=1) or match_any(meta["a"], $ != 1) or match_any(meta["a"], $ not in [1])`: "[]",
+		`meta["a"] like "%x" or meta == 1 or meta["a"] + 1 == 2 or json_contains(meta["a"], [1])`:                                                          "[]",
+		`json_contains_all(meta["a"], [1, "b", true]) and not json_contains(meta["b"], 2)`:                                                                 "[path path]",
+		`match_any(meta["a"], $ == 1) and match_least(meta["b"], $ in [1, "a"], threshold=2)`:                                                              "[path path]",
+		`match_any(meta["a"], $ > 1) or match_all(meta["a"], $ == 1) or match_most(meta["a"], $ == 1, threshold=2)`:                                        "[]",
+		`not match_least(meta["a"], $ == 1, threshold=1) or match_any(meta["a"], $ != 1) or match_any(meta["a"], $ not in [1])`:                            "[]",
+		`match_any(ai, $ == 1) and match_least(ai, $ in [1, 2], threshold=2) and match_exact(ai, 2 == $, threshold=1)`:                                     "[elements elements elements]",
+		`match_any(ai, $ > 1) or match_all(ai, $ == 1) or match_most(ai, $ == 1, threshold=2) or match_exact(ai, $ == 1, threshold=0)`:                     "[]",
+		`match_any(ai, $ > 1 and $ != 3) and match_any(ai, $ != 1) and match_any(ai, $ not in [1]) and not match_least(ai, $ == 1, threshold=2) and i > 0`: "[order]",
 		`text_match(s, "a")`:    "[words]",
 		`ai[0] == 1`:            "[]",
 		`i is null`:             "[]",
