@@ -142,8 +142,8 @@ func (w countWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// applyDelta fetches one file of deletes and hides the rows of s that it names.
-func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta) error {
+// applyDelta fetches one file of deletes and hides the rows of s, which is segment id, that it names.
+func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta, id int64) error {
 	if d.MaxTimestamp <= s.oldest {
 		return nil // older than every row
 	}
@@ -152,7 +152,7 @@ func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta) error {
 		return errors.Wrapf(err, "get deletes %s", d.Path)
 	}
 	// The file and what it holds, which compresses well.
-	room, err := c.set.o.Ledger.Reserve(KindDownload, 4*info.Size)
+	room, err := c.roomFor(KindDownload, id, 4*info.Size, s.fixedBytes())
 	if err != nil {
 		return errors.Wrapf(err, "get deletes %s", d.Path)
 	}

@@ -270,7 +270,7 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 		return nil, err
 	}
 	// What the scalars take in memory is in the manifest; the keys' order is put right below.
-	heap, err := c.roomFor(r.SegmentID, emptyBytes(m)+m.ScalarBytes+4*m.Rows)
+	heap, err := c.roomFor(KindSealed, r.SegmentID, emptyBytes(m)+m.ScalarBytes+4*m.Rows, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -304,7 +304,7 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 	}
 	s.writtenSince(since)
 	for _, d := range r.Deltas {
-		if err := c.applyDelta(ctx, s, d); err != nil {
+		if err := c.applyDelta(ctx, s, d, r.SegmentID); err != nil {
 			return nil, err
 		}
 	}
@@ -439,15 +439,15 @@ func (f *fetcher) warmUp(ctx context.Context, s *Sealed) error {
 	return nil
 }
 
-// roomFor reserves the heap of a segment that is to be loaded. One that takes the
-// place of a growing segment gets it in any case: it frees more than it takes.
-func (c *Collection) roomFor(id, bytes int64) (*Reservation, error) {
+// roomFor reserves memory for a segment that is to be loaded and has taken some already. One that
+// takes the place of a growing segment gets it in any case: it frees more than it takes.
+func (c *Collection) roomFor(kind Kind, id, bytes, taken int64) (*Reservation, error) {
 	snap := c.Acquire()
 	defer snap.Release()
-	if h, ok := snap.view.find(id); ok && h.growing && h.bytes() > bytes {
-		return c.set.o.Ledger.Force(KindSealed, bytes), nil
+	if h, ok := snap.view.find(id); ok && h.growing && h.bytes() > taken+bytes {
+		return c.set.o.Ledger.Force(kind, bytes), nil
 	}
-	return c.set.o.Ledger.Reserve(KindSealed, bytes)
+	return c.set.o.Ledger.Reserve(kind, bytes)
 }
 
 // Loaded reports whether the sealed segment is searchable.
