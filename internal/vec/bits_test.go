@@ -1,6 +1,7 @@
 package vec
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -97,7 +98,7 @@ func TestRowsOfSomeListsAreKept(t *testing.T) {
 		in[l] = byte(r.IntN(2))
 	}
 	for _, k := range levels(t) {
-		for _, count := range []int{0, 1, 3, 4, 5, 400} {
+		for _, count := range []int{0, 1, 3, 4, 5, 99, 100, 101, 104, 400} {
 			rows, want := make([]uint32, count), []uint32{}
 			for i := range rows {
 				rows[i] = uint32(r.IntN(n))
@@ -113,7 +114,10 @@ func TestRowsOfSomeListsAreKept(t *testing.T) {
 			}
 		}
 		for what, f := range map[string]func(){
-			"a row that has no list":             func() { k.KeepListed([]uint32{1, 2, 3, 4, n, 5}, list, in, make([]uint32, 6)) },
+			"a row that has no list": func() { k.KeepListed([]uint32{1, 2, 3, 4, n, 5}, list, in, make([]uint32, 6)) },
+			"a row among many that has none": func() {
+				k.KeepListed(append(slices.Repeat([]uint32{1}, 50), append([]uint32{math.MaxUint32}, make([]uint32, 400)...)...), list, in, make([]uint32, 451))
+			},
 			"a row among a few that has none":    func() { k.KeepListed([]uint32{1, n}, list, in, make([]uint32, 6)) },
 			"no lists":                           func() { k.KeepListed([]uint32{0}, nil, in, make([]uint32, 6)) },
 			"too little room":                    func() { k.KeepListed([]uint32{1, 2, 3}, list, in, make([]uint32, 2)) },
@@ -145,6 +149,38 @@ func FuzzBits(f *testing.F) {
 		}
 		for _, k := range levels(t) {
 			checkBits(t, k, set)
+		}
+	})
+}
+
+// FuzzKeepListed takes rows that have lists, and now and then one that has none.
+func FuzzKeepListed(f *testing.F) {
+	f.Add(uint64(1), uint16(230), uint16(700), false)
+	f.Add(uint64(2), uint16(101), uint16(1), true)
+	f.Fuzz(func(t *testing.T, seed uint64, count, known uint16, odd bool) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		list, in, rows := make([]uint16, int(known)+1), new([1 << 16]byte), make([]uint32, count)
+		for i := range list {
+			list[i] = uint16(r.Uint32())
+			in[list[i]] = byte(r.IntN(2))
+		}
+		for i := range rows {
+			rows[i] = uint32(r.IntN(len(list)))
+		}
+		if odd && count > 0 {
+			rows[r.IntN(len(rows))] = uint32(len(list)) + r.Uint32()>>1
+		}
+		want := make([]uint32, count)
+		n := keepListedPortable(rows, list, in, want)
+		for _, k := range levels(t) {
+			got := make([]uint32, count)
+			if n < 0 {
+				if !panics(func() { k.KeepListed(rows, list, in, got) }) {
+					t.Errorf("%s: a row that has no list is taken", k.Level())
+				}
+			} else if m := k.KeepListed(rows, list, in, got); !slices.Equal(got[:m], want[:n]) {
+				t.Errorf("%s: %d rows, want %d, or others", k.Level(), m, n)
+			}
 		}
 	})
 }
