@@ -247,6 +247,9 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 		return nil
 	}
 	deletes := ch.DeletesUpTo(last.timestamp, to.Timestamp)
+	if !ch.Watched() {
+		return nil // it has let go of its rows and deletes: to and deletes are of nothing
+	}
 	if !flushed && !f.tooManyDeletes(ch) && time.Since(last.at) < f.o.CheckpointInterval {
 		return nil
 	}

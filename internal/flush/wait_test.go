@@ -232,3 +232,16 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
+
+// TestAChannelThatIsNotWatchedAnyMoreHasNoCheckpoint: it has let go of rows that are not stored, and would put it behind them.
+func TestAChannelThatIsNotWatchedAnyMoreHasNoCheckpoint(t *testing.T) {
+	r := newRig(t)
+	r.f.mu.saved["v"] = saved{timestamp: r.ts}
+	r.grow(7, 1)
+	r.ch.Advance(segments.Position{ID: "9", Timestamp: r.ts + 5})
+	r.coll.Unwatch("v")
+	if to := r.ch.Checkpoint(); to.Timestamp != r.ts+5 {
+		t.Fatalf("the channel is at %+v: the test has nothing to show", to)
+	}
+	must(t, r.f.checkpoint(t.Context(), r.ch, nil, true)) // there is no log to commit with
+}
