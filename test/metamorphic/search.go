@@ -101,7 +101,13 @@ func (l *lane) search(ctx context.Context, a *asking) error {
 	if err != nil || !m.loaded || m.unclear(a.q) {
 		return err
 	}
-	return f.compare(l, queries, rows, res)
+	if err := f.compare(l, queries, rows, res); err != nil {
+		return err
+	}
+	if m.crowd == crowdServed && v == &m.spec.vectors[0] && !v.exact() && v.index != "FLAT" && a.At == 0 && r.IntN(2) == 0 {
+		return l.worth(ctx, a, v, r)
+	}
+	return nil
 }
 
 // found is what a search has to be compared with.
