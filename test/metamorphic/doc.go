@@ -29,7 +29,7 @@
 // have to find what is near with a recall of at least 0.95 over the run, in crowds of
 // 0.97 by each kind of index, those that want more than 256 rows by themselves, of 0.99 those that ask for much work, and must not return anything that is not there or at
 // another distance. Some searches of crowds are asked twice, with little and with much of ef, nprobe, reorder_k or
-// recall: in segments where an index did the little, much has to be more work, as explain tells.
+// recall: in segments where an index did the little, much has to be more work in most, as explain tells.
 //
 // With --slow the storage and the queue take their time, so that what runs beside each other meets in other orders than it
 // does where each call returns at once.

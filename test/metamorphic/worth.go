@@ -74,8 +74,8 @@ func (l *lane) worth(ctx context.Context, a *asking, v *vector, r *rand.Rand) er
 			continue
 		}
 		c.Wanted += worthOf
-		if work(much[i]) > work(s) {
-			c.Found += worthOf
+		if work(much[i]) > work(s) { // a few are not: each that is makes up for one of them
+			c.Found = min(c.Wanted, c.Found+2*worthOf)
 		}
 	}
 	return nil
