@@ -16,9 +16,10 @@ import (
 // kinds are all kinds that Build knows by name: each has to pass every test here.
 var kinds = []Kind{KindFlat, KindHNSW, KindHNSWSQ, KindIVFFlat, KindIVFSQ8, KindScaNN, KindAuto}
 
+// build has one worker: what that makes is the same each time, whatever else the machine does, and so is what is found in it.
 func build(tb testing.TB, spec Spec, base []float32) Built {
 	tb.Helper()
-	b, err := Build(context.Background(), spec, base, BuildOptions{Workers: 2})
+	b, err := Build(context.Background(), spec, base, BuildOptions{Workers: 1})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -184,6 +185,48 @@ func TestBuildRefusesNonsense(t *testing.T) {
 	} {
 		if b, err := Build(context.Background(), c.spec, make([]float32, 400), BuildOptions{}); errclass.Of(err) != c.class {
 			t.Errorf("%+v: %v, %v: want class %v", c.spec, b, err, c.class)
+		}
+	}
+}
+
+// TestOneWorkerMakesTheSameIndexEachTime, which most tests here go by.
+func TestOneWorkerMakesTheSameIndexEachTime(t *testing.T) {
+	const n, dim = 3000, 24
+	base := clustered(rng(105), n, dim)
+	for _, kind := range kinds {
+		for _, m := range []Metric{L2, IP, Cosine} {
+			var images [2]bytes.Buffer
+			for i := range images {
+				if _, err := build(t, Spec{Kind: kind, Metric: m, Dim: dim}, base).WriteTo(&images[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(images[0].Bytes(), images[1].Bytes()) {
+				t.Errorf("%s, %s: the same rows make another index", kind, m)
+			}
+		}
+	}
+}
+
+// TestSeveralWorkersMakeAsGoodAnIndex, which is not the same each time.
+func TestSeveralWorkersMakeAsGoodAnIndex(t *testing.T) {
+	const n, dim, queries = 5000, 24, 100
+	all := clustered(rng(106), n+queries, dim)
+	base, asked := all[:n*dim], all[n*dim:]
+	for _, m := range []Metric{L2, IP, Cosine} {
+		f := newFlat(t, dim, m, base)
+		for _, kind := range []Kind{KindHNSW, KindHNSWSQ, KindScaNN} {
+			for _, workers := range []int{2, 5} {
+				b, err := Build(context.Background(), Spec{Kind: kind, Metric: m, Dim: dim}, base, BuildOptions{Workers: workers})
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantRecall(t, b.Searcher(), f, asked, Query{K: 10, Effort: 64}, 0.9)
+				wantRecall(t, b.Searcher(), f, base[:queries*dim], Query{K: 1, Effort: 64}, 0.9) // rows are reached
+				if err := b.Close(); err != nil {
+					t.Error(err)
+				}
+			}
 		}
 	}
 }

@@ -84,6 +84,9 @@ func TestFineCodesLeaveWhatTheyCannotTellToTheVectors(t *testing.T) {
 			sp.byID(q, sp.scale(q), ids, want)
 			for i := range ids {
 				off := math.Abs(float64(got[i] - want[i]))
+				if m == Cosine && off <= 1e-6 { // what a float32 near to 1 tells, of which either is left
+					continue
+				}
 				if got[i] != want[i] && !(off <= 1e-3*math.Abs(float64(want[i])) || m == IP && off <= 1e-3*float64(sp.kern.Dot(q, q)) || math.IsNaN(float64(want[i]))) {
 					t.Errorf("%s, row %d: %v, exactly %v", m, ids[i], got[i], want[i])
 				}

@@ -284,7 +284,11 @@ func TestTheLongestRowsAreNotCutOff(t *testing.T) {
 		found := make([][]Neighbor, queries)
 		var s Scratch
 		x.SearchBatch(vectors, &Query{K: 10, Effort: 50}, &s, func(i int, rows []Neighbor) { found[i] = slices.Clone(rows) })
-		if recall := recallOf(f, vectors, found, 10); recall < 0.98 {
+		least := 0.98
+		if kind == KindScaNN && x.kern.Level() != vec.AVX512 {
+			least = 0.95 // batches are compared by codes of four bits there
+		}
+		if recall := recallOf(f, vectors, found, 10); recall < least {
 			t.Errorf("%s finds %.3f of the largest products with all lists", kind, recall)
 		}
 	}
