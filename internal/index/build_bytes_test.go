@@ -3,9 +3,11 @@ package index
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,13 @@ func anonymous() (bytes int64) {
 	return 0
 }
 
+// goMemory is what the limit of the collector is about.
+func goMemory() int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
+}
+
 // TestABuildTakesNoMoreMemoryThanIsReckoned, and not far less, which would refuse what there is room for.
 func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 	if raceEnabled {
@@ -34,6 +43,9 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 	}
 	const garbage = 10 // percent of the heap, the rows among it, before it is collected
 	defer debug.SetGCPercent(debug.SetGCPercent(garbage))
+	// On a busy machine there is more before the collector is done. It is not what the build needs: as on a node, the limit has it
+	// collected in time, and what is needed beyond it is taken all the same.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
 	for _, c := range []struct{ n, dim, rank int }{{10_000, 16, 16}, {5000, 128, 128}, {4000, 768, 100}, {4000, 2048, 30}} {
 		base := spanned(c.n, c.dim, c.rank)
 		slack := int64(6<<20 + 4*len(base)*garbage/100) // what the allocator keeps
@@ -42,8 +54,12 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 			workers int
 		}{{KindHNSW, 2}, {KindHNSWSQ, 8}, {KindScaNN, 2}, {KindScaNN, 8}, {KindAuto, 2}, {KindIVFFlat, 2}, {KindIVFFlat, 8}} {
 			kind, workers := by.kind, by.workers
+			spec := Spec{Kind: kind, Metric: L2, Dim: c.dim}
+			reckoned := BuildBytes(spec, c.n, workers)
+			debug.SetMemoryLimit(math.MaxInt64)
 			runtime.GC()
 			debug.FreeOSMemory()
+			debug.SetMemoryLimit(goMemory() + reckoned + slack/2)
 			before, peak, done := anonymous(), int64(0), make(chan struct{})
 			looked := make(chan struct{})
 			go func() {
@@ -59,14 +75,12 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 					}
 				}
 			}()
-			spec := Spec{Kind: kind, Metric: L2, Dim: c.dim}
 			b, err := Build(context.Background(), spec, base, BuildOptions{Workers: workers})
 			close(done)
 			<-looked
 			if err != nil {
 				t.Fatal(err)
 			}
-			reckoned := BuildBytes(spec, c.n, workers)
 			t.Logf("%-9s %d x %-5d by %d: %6.1f MB, reckoned %6.1f (%.2f)", kind, c.n, c.dim, workers, float64(peak)/1e6, float64(reckoned)/1e6, float64(reckoned)/float64(peak))
 			if peak > reckoned+slack || reckoned > 3*peak+slack {
 				t.Errorf("%s of %d x %d by %d takes %d bytes, %d are reckoned", kind, c.n, c.dim, workers, peak, reckoned)
