@@ -385,18 +385,11 @@ func (h *hostile) alive() {
 // answersAgain wants large reads and inserts to pass, now that nobody attacks.
 func (h *hostile) answersAgain() {
 	h.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
+	h.onceThereIsRoom(func() error {
 		_, err := h.query.Search(h.within(), &qnpb.SearchRequest{Collection: "items", TopK: 1000, Vectors: hostileVectors(1), OutputFields: []string{"v"}})
 		if err == nil {
 			err = h.insert(idsFrom(strange(), 500))
 		}
-		if err == nil {
-			return
-		}
-		if c := status.Code(err); c != codes.ResourceExhausted && c != codes.Unavailable || time.Now().After(deadline) {
-			h.t.Fatal(err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return err
+	})
 }
