@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -255,39 +254,47 @@ func TestManyReadsShareAFetch(t *testing.T) {
 	}
 }
 
+// endsAt is a context that tells of a deadline, and does not end by it.
+type endsAt struct {
+	context.Context
+	at time.Time
+}
+
+// Deadline is what is told.
+func (c endsAt) Deadline() (time.Time, bool) { return c.at, true }
+
 // TestAFetchThatTakesTooLong fails the read in time, with an error that may pass; or it
 // is answered without, if it allows that. The fetch goes on.
 func TestAFetchThatTakesTooLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // so that what is left of the time is enough, however busy the machine
-		r, b := tierRig(t, rigOptions{})
-		r.shrink(3)
-		gone := r.remote()
-		r.set.disk.limit.Store(0) // so that nothing has to leave for them
-		let := b.hold()
-		defer let()
-		ask := func(partial bool) (*SearchResult, error) {
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			return r.coll.Search(ctx, &SearchRequest{Read: Read{AllowPartial: partial}, FieldID: vectorField, Vectors: vectorOf(1, 0), NQ: 1, TopK: 2000, Metric: index.L2})
+	r, b := tierRig(t, rigOptions{})
+	r.shrink(3)
+	gone := r.remote()
+	r.set.disk.limit.Store(0) // so that nothing has to leave for them
+	let := b.hold()
+	defer let()
+	ask := func(partial bool) (*SearchResult, error) {
+		long, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ctx := endsAt{long, time.Now().Add(500 * time.Millisecond)} // what is left of that is little on a busy machine
+		return r.coll.Search(ctx, &SearchRequest{Read: Read{AllowPartial: partial}, FieldID: vectorField, Vectors: vectorOf(1, 0), NQ: 1, TopK: 2000, Metric: index.L2})
+	}
+	_, err := ask(false)
+	wantClass(t, err, errclass.Retryable)
+	if !strings.Contains(err.Error(), fmt.Sprintf("field %d of segment %d", vectorField, gone[0])) {
+		t.Errorf("%v does not say what was waited for", err)
+	}
+	res, err := ask(true)
+	must(t, err)
+	if st := res.Stats; len(st.Failures) != 3 || len(st.Sealed) != 3 || st.SearchedShare != 0.5 || len(res.Keys.Int) != 1500 {
+		t.Errorf("%d hits, %+v", len(res.Keys.Int), st)
+	}
+	let()
+	r.checkSearch(1234)
+	for _, st := range r.coll.Segments() {
+		if st.State != "loaded" {
+			t.Errorf("%+v", st)
 		}
-		_, err := ask(false)
-		wantClass(t, err, errclass.Retryable)
-		if !strings.Contains(err.Error(), fmt.Sprintf("field %d of segment %d", vectorField, gone[0])) {
-			t.Errorf("%v does not say what was waited for", err)
-		}
-		res, err := ask(true)
-		must(t, err)
-		if st := res.Stats; len(st.Failures) != 3 || len(st.Sealed) != 3 || st.SearchedShare != 0.5 || len(res.Keys.Int) != 1500 {
-			t.Errorf("%d hits, %+v", len(res.Keys.Int), st)
-		}
-		let()
-		r.checkSearch(1234)
-		for _, st := range r.coll.Segments() {
-			if st.State != "loaded" {
-				t.Errorf("%+v", st)
-			}
-		}
-	})
+	}
 }
 
 // TestAFetchThatFails is an error that may pass, and is tried again.
