@@ -37,6 +37,7 @@ type lane struct {
 	crowd  recalls // the same of collections with a crowd
 	crowds int     // one in how many collections has one
 	lie    bool    // tests: the model forgets some deletes
+	brief  bool    // nobody asks whether a difference lasts
 }
 
 // recall sums up what graphs found of what there was.
@@ -123,7 +124,7 @@ func (l *lane) run(ctx context.Context, o *op) error {
 // afterwards says whether a read still differs a while later: what was not there for a moment is another matter than
 // what is gone.
 func (l *lane) afterwards(ctx context.Context, o *op) string {
-	if !slices.Contains([]string{opSearch, opHybrid, opQuery, opCount, opGet}, o.Do) || o.At != 0 {
+	if l.brief || !slices.Contains([]string{opSearch, opHybrid, opQuery, opCount, opGet}, o.Do) || o.At != 0 {
 		return ""
 	}
 	text := ""

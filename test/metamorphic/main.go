@@ -117,6 +117,9 @@ func start(ctx context.Context, o Options, script string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Script == "" {
+		o.Script = script // the log is beside it
+	}
 	return Replay(ctx, o, ops)
 }
 
@@ -139,6 +142,9 @@ func (r *Report) write(w io.Writer) error {
 		fmt.Fprintf(&b, "DIFFERS: %s\nscript: %s, %d operations; reproduced: %v\n", r.Difference, r.Script, r.ScriptLines, r.Reproduced)
 	default:
 		fmt.Fprintf(&b, "DIFFERS: %s\n", r.Difference)
+	}
+	if r.Log != "" {
+		fmt.Fprintf(&b, "log: %s\n", r.Log)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

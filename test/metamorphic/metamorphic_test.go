@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/errors"
 	"go.uber.org/goleak"
 )
 
@@ -65,6 +66,10 @@ func TestADifferenceIsFoundCutDownAndReplayed(t *testing.T) {
 	if len(ops) != rep.ScriptLines || len(ops) > all {
 		t.Errorf("%d operations in the script, the report says %d", len(ops), rep.ScriptLines)
 	}
+	found, err := os.ReadFile(rep.Log)
+	if err != nil || len(found) == 0 {
+		t.Fatalf("the log %q of the node: %v", rep.Log, err)
+	}
 	again, err := Replay(t.Context(), o, ops)
 	if err != nil {
 		t.Fatalf("%+v", err)
@@ -72,9 +77,61 @@ func TestADifferenceIsFoundCutDownAndReplayed(t *testing.T) {
 	if again.Difference == "" {
 		t.Errorf("the script shows nothing when it is replayed")
 	}
+	if logged, err := os.ReadFile(rep.Log); err != nil || !bytes.Equal(logged, found) || again.Log == "" {
+		t.Errorf("the log of the run, %q, is not what it was after a replay, whose log is %q: %v", rep.Log, again.Log, err)
+	}
+	var text strings.Builder
+	if err := again.write(&text); err != nil || !strings.Contains(text.String(), again.Log) {
+		t.Errorf("the report does not name the log %s: %v\n%s", again.Log, err, text.String())
+	}
 	o.lie = false
 	if right, err := Replay(t.Context(), o, ops); err != nil || right.Difference != "" {
 		t.Errorf("with the right model the script shows %v, %v", right, err)
+	}
+}
+
+// TestAScriptIsSavedWithoutItsLog, if that cannot be.
+func TestAScriptIsSavedWithoutItsLog(t *testing.T) {
+	t.Parallel()
+	o := Options{Script: filepath.Join(t.TempDir(), "script")}
+	o.EnsureDefaults()
+	if err := os.Mkdir(o.Script+logSuffix, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	e := ended{script: []op{{ID: 1, Lane: 1, Do: opCreate}}, log: &tail{}}
+	e.err = e.script[0].differs("it is not there")
+	rep := &Report{}
+	if err := e.tell(t.Context(), &o, t.TempDir(), rep); err == nil || rep.Log != "" {
+		t.Errorf("a folder was taken for a log: %q", rep.Log)
+	}
+	if raw, err := os.ReadFile(o.Script); err != nil || len(raw) == 0 || rep.Script != o.Script {
+		t.Errorf("the script %q: %q, %v", rep.Script, raw, err)
+	}
+}
+
+// TestTheLogOfAnErrorIsSaved also where the error is no difference.
+func TestTheLogOfAnErrorIsSaved(t *testing.T) {
+	t.Parallel()
+	o := Options{Script: filepath.Join(t.TempDir(), "script"), Dir: t.TempDir()}
+	o.EnsureDefaults()
+	rep, err := Replay(t.Context(), o, []op{{ID: 1, Lane: 1, Do: opCreate}, {ID: 2, Lane: 1, Do: "nonsense"}})
+	wantLog(t, rep, err, o.Script+replayLogSuffix)
+
+	e := ended{log: &tail{}, err: errors.New("no room")}
+	if _, err := e.log.Write([]byte("a line\n")); err != nil {
+		t.Fatal(err)
+	}
+	rep = &Report{}
+	wantLog(t, rep, e.tell(t.Context(), &o, t.TempDir(), rep), o.Script+logSuffix)
+}
+
+func wantLog(t *testing.T, rep *Report, err error, name string) {
+	t.Helper()
+	if err == nil || rep == nil || rep.Log != name || rep.Difference != "" || !strings.Contains(err.Error(), name) {
+		t.Fatalf("the error does not say where the log is: %v", err)
+	}
+	if raw, err := os.ReadFile(name); err != nil || len(raw) == 0 {
+		t.Errorf("the log has %d bytes: %v", len(raw), err)
 	}
 }
 

@@ -32,7 +32,8 @@ type Options struct {
 	Log    *slog.Logger  // of the node; nil = nowhere but to the end of a script that fails
 	Note   io.Writer     // progress; nil = discard
 
-	lie bool // tests: the model is wrong
+	lie   bool // tests: the model is wrong
+	brief bool // shrinking: whether there is a difference matters, not whether it lasts
 }
 
 // EnsureDefaults fills what was left zero.
@@ -74,6 +75,7 @@ type Report struct {
 	Difference  string                   `json:"difference,omitempty"`
 	Script      string                   `json:"script,omitempty"`
 	ScriptLines int                      `json:"script_lines,omitempty"`
+	Log         string                   `json:"log,omitempty"` // what the node that differs has logged, its end
 	Reproduced  bool                     `json:"reproduced,omitempty"`
 }
 
@@ -93,6 +95,7 @@ type world struct {
 	script []op // what was run before the section that runs now
 	kinds  map[string]int
 	lie    bool
+	brief  bool
 }
 
 func newWorld(ctx context.Context, o *Options, dir string) (*world, error) {
@@ -101,12 +104,12 @@ func newWorld(ctx context.Context, o *Options, dir string) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &world{rig: g, log: log, kinds: map[string]int{}, lie: o.lie}, g.start(ctx)
+	return &world{rig: g, log: log, kinds: map[string]int{}, lie: o.lie, brief: o.brief}, g.start(ctx)
 }
 
 func (w *world) lane(number int) *lane {
 	for len(w.lanes) < number {
-		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, spent: map[string]time.Duration{}, crowd: recalls{}, lie: w.lie})
+		w.lanes = append(w.lanes, &lane{number: len(w.lanes) + 1, rig: w.rig, tally: map[string]int{}, spent: map[string]time.Duration{}, crowd: recalls{}, lie: w.lie, brief: w.brief})
 	}
 	return w.lanes[number-1]
 }
@@ -206,21 +209,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 		return rep, nil
 	}
-	var d *difference
-	if !errors.As(first.err, &d) {
-		return rep, first.err
-	}
-	rep.Difference = d.Error()
-	fmt.Fprintf(o.Note, "difference: %v\n", d)
-	script := first.script
-	if err := first.log.save(o.Script + ".log"); err != nil {
-		return rep, err
-	}
-	if o.Shrink > 0 {
-		script, rep.Reproduced = shrink(ctx, &o, dir, script, d)
-	}
-	rep.Script, rep.ScriptLines = o.Script, len(script)
-	return rep, save(o.Script, script)
+	return rep, first.tell(ctx, &o, dir, rep)
 }
 
 // ended is what came of a world.
@@ -229,6 +218,56 @@ type ended struct {
 	script []op
 	log    *tail
 	err    error // nil in worlds that were stopped because of another
+}
+
+// tell puts what a world ended with into the report, and saves its script and its log. Each is saved whatever
+// becomes of the other.
+func (e *ended) tell(ctx context.Context, o *Options, dir string, rep *Report) error {
+	var d *difference
+	if !errors.As(e.err, &d) {
+		return rep.failed(e.err, e.log, o.Script+logSuffix)
+	}
+	rep.Difference = d.Error()
+	fmt.Fprintf(o.Note, "difference: %v\n", d)
+	err := errors.CombineErrors(rep.saveScript(o.Script, e.script), rep.saveLog(e.log, o.Script+logSuffix))
+	if o.Shrink > 0 {
+		var small []op
+		small, rep.Reproduced = shrink(ctx, o, dir, e.script, d)
+		err = errors.CombineErrors(err, rep.saveScript(o.Script, small))
+	}
+	return err
+}
+
+// What is appended to the name of the script for that of the log: a replay leaves the log of the run that found
+// the difference.
+const (
+	logSuffix       = ".log"
+	replayLogSuffix = ".replay.log"
+)
+
+func (r *Report) saveScript(name string, script []op) error {
+	r.Script, r.ScriptLines = name, len(script)
+	return save(name, script)
+}
+
+// saveLog saves what a node has logged; nil = there was none.
+func (r *Report) saveLog(log *tail, name string) error {
+	if log == nil {
+		return nil
+	}
+	if err := log.save(name); err != nil {
+		return err
+	}
+	r.Log = name
+	return nil
+}
+
+// failed is the error that a world ended with, which is no difference, and says where the log is.
+func (r *Report) failed(err error, log *tail, name string) error {
+	if failed := r.saveLog(log, name); failed != nil || r.Log == "" {
+		return errors.CombineErrors(err, failed)
+	}
+	return errors.Wrapf(err, "what the node has logged is in %s", r.Log)
 }
 
 // runWorlds runs worlds beside each other, until one shows a difference.
@@ -400,69 +439,3 @@ func (r *Report) add(o *Report) {
 	r.Compacted.DeltasFreed += o.Compacted.DeltasFreed
 	r.Compacted.Failed += o.Compacted.Failed
 }
-
-// Replay runs a script on a new node and returns its first difference.
-func Replay(ctx context.Context, o Options, script []op) (*Report, error) {
-	o.EnsureDefaults()
-	dir, err := workDir(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	began := time.Now()
-	w, failed := replay(ctx, &o, filepath.Join(dir, "run"), script)
-	if w == nil {
-		return nil, failed
-	}
-	rep := w.report()
-	rep.Seed, rep.Seconds = o.Seed, time.Since(began).Seconds()
-	rep.OpsPerSec = float64(rep.Ops) / rep.Seconds
-	var d *difference
-	if failed != nil && !errors.As(failed, &d) {
-		return rep, failed
-	}
-	if d != nil {
-		rep.Difference = d.Error()
-		return rep, w.log.save(o.Script + ".log")
-	}
-	return rep, nil
-}
-
-func replay(ctx context.Context, o *Options, dir string, script []op) (*world, error) {
-	w, err := newWorld(ctx, o, dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, x := range script {
-		if x.Lane > 0 && x.Lane <= maxLanes {
-			w.lane(x.Lane)
-		}
-	}
-	for len(script) > 0 && err == nil {
-		n := slices.IndexFunc(script, func(x op) bool { return x.Lane == 0 })
-		if n < 0 {
-			n = len(script)
-		}
-		part := script[:n]
-		err = w.section(ctx, func(ctx context.Context, l *lane) error {
-			for i := range part {
-				if part[i].Lane != l.number {
-					continue
-				}
-				if err := l.run(ctx, &part[i]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		script = script[n:]
-		if err == nil && len(script) > 0 {
-			err = w.barrier(ctx, script[0])
-			script = script[1:]
-		}
-	}
-	return w, errors.CombineErrors(err, w.rig.stop())
-}
-
-// maxLanes bounds what a script can ask for.
-const maxLanes = 64

@@ -16,7 +16,9 @@ import (
 // shows it once in a few runs counts. It reports whether any did.
 func shrink(ctx context.Context, o *Options, dir string, script []op, d *difference) ([]op, bool) {
 	// Whether it can be shown again does not depend on how fast the machine is.
-	s := &shrinker{ctx: ctx, o: o, dir: dir, patient: true}
+	own := *o
+	own.brief = true
+	s := &shrinker{ctx: ctx, o: &own, dir: dir, patient: true}
 	// The collection that differs, without what was dropped before it.
 	small := ofLane(script, d.Op.Lane)
 	if !s.fails(small, 5) {
