@@ -1,13 +1,17 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/objstore"
 	"github.com/querynode/querynode/mq"
 )
 
@@ -153,5 +157,48 @@ func TestAStartReadsWhatIsAfterTheCheckpoint(t *testing.T) {
 		if rows != c.after || messages < c.after || messages > c.after+few {
 			t.Errorf("%d rows before the checkpoint and %d after it: %d rows were replayed, %d messages read", c.before, c.after, rows, messages)
 		}
+	}
+}
+
+// TestReplayedRowsOfASegmentOfUnknownAgeAreInIt: the catalog has no newest timestamp of a segment, and its rows
+// are not taken for some that came after its end.
+func TestReplayedRowsOfASegmentOfUnknownAgeAreInIt(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(unstoredYet).ready()
+	r.create()
+	r.insert(between(0, 10)...)
+	r.flush()
+	r.kill()
+	w.ageless(t)
+	r = w.open(unstoredYet).ready()
+	if st := r.Channels()[0]; st.Quarantined != 0 || r.Logs()[0].Replay.Rows != 10 {
+		t.Errorf("%d messages are set aside, of %d rows that were replayed", st.Quarantined, r.Logs()[0].Replay.Rows)
+	}
+	r.has(10)
+}
+
+// ageless takes the timestamps of segments out of the catalog.
+func (w *world) ageless(t *testing.T) {
+	t.Helper()
+	changed := 0
+	must(t, w.bucket.List(within(t), "", "", func(info objstore.Info) error {
+		if !strings.Contains(info.Key, "/channels/") {
+			return nil
+		}
+		raw, err := objstore.ReadAll(within(t), w.bucket, info.Key, 1<<20)
+		must(t, err)
+		var c catalog.Channel
+		must(t, json.Unmarshal(raw, &c))
+		for i := range c.Segments {
+			c.Segments[i].MinTimestamp, c.Segments[i].MaxTimestamp = 0, 0
+			changed++
+		}
+		raw, err = json.Marshal(c)
+		must(t, err)
+		_, err = w.bucket.Put(within(t), info.Key, bytes.NewReader(raw), int64(len(raw)), objstore.PutOptions{})
+		return err
+	}))
+	if changed == 0 {
+		t.Fatal("no segment is stored")
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync/atomic"
@@ -138,7 +139,7 @@ func (n *Node) watchOne(ctx context.Context, s *serving, coll *catalog.Collectio
 	}
 	flushed := map[int64]uint64{}
 	for _, seg := range c.Segments {
-		flushed[seg.ID] = seg.MaxTimestamp
+		flushed[seg.ID] = cmp.Or(seg.MaxTimestamp, segments.Latest) // 0 = whoever wrote the catalog did not know
 	}
 	// Before a read can find the channel.
 	n.expect(s, v.Name, c.Segments)
