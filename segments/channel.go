@@ -86,7 +86,8 @@ func (ch *Channel) Watched() bool {
 // before and are dropped, as are those of segments that the catalog has. On an error of
 // class Exhausted nothing has changed and the same call may be repeated; class Closed
 // says that the channel is not watched any more; class Conflict that the rows came after the
-// end of their segment, which whoever wrote them must not do: they are nowhere.
+// end of their segment, which whoever wrote them must not do: they are nowhere, and what an
+// upsert among them would have replaced stays.
 func (ch *Channel) ApplyRows(r Rows, at Position) error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
