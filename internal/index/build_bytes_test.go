@@ -52,9 +52,10 @@ func TestABuildTakesNoMoreMemoryThanIsReckoned(t *testing.T) {
 		for _, by := range []struct {
 			kind    Kind
 			workers int
-		}{{KindHNSW, 2}, {KindHNSWSQ, 8}, {KindScaNN, 2}, {KindScaNN, 8}, {KindAuto, 2}, {KindIVFFlat, 2}, {KindIVFFlat, 8}} {
+			metric  Metric
+		}{{KindHNSW, 2, L2}, {KindHNSWSQ, 8, L2}, {KindScaNN, 2, IP}, {KindScaNN, 8, L2}, {KindAuto, 2, L2}, {KindIVFFlat, 2, L2}, {KindIVFFlat, 8, L2}} {
 			kind, workers := by.kind, by.workers
-			spec := Spec{Kind: kind, Metric: L2, Dim: c.dim}
+			spec := Spec{Kind: kind, Metric: by.metric, Dim: c.dim}
 			reckoned := BuildBytes(spec, c.n, workers)
 			debug.SetMemoryLimit(math.MaxInt64)
 			runtime.GC()

@@ -111,8 +111,13 @@ func buildChosen(ctx context.Context, spec Spec, base []float32, o BuildOptions)
 		if err != nil {
 			return nil, err
 		}
-		if g, ok := b.Searcher().(*sqGraph); ok {
-			return buildDoubted(ctx, spec, base, o, b, g)
+		switch x := b.Searcher().(type) {
+		case *sqGraph:
+			return buildDoubted(ctx, spec, base, o, b, x)
+		case *ivf:
+			if !x.finds(usualRecall) {
+				return buildInstead(ctx, spec, base, o, b, x)
+			}
 		}
 		return b, nil
 	}
@@ -148,28 +153,38 @@ func buildChosen(ctx context.Context, spec Spec, base []float32, o BuildOptions)
 
 // buildDoubted returns b, a graph, or an inverted file in place of it that is faster.
 func buildDoubted(ctx context.Context, spec Spec, base []float32, o BuildOptions, b Built, g *sqGraph) (Built, error) {
-	spec.Kind = KindScaNN
-	if effort := g.shares.effort(calibrateK, usualRecall); walksTooFar(g.rows, effort) {
-		if err := b.Close(); err != nil {
-			return nil, err
-		}
-		return buildKind(ctx, spec, base, o, fmt.Sprintf("a graph would walk %d candidates for a recall of %v", effort, usualRecall))
-	}
-	if !g.doubtful() {
+	effort := g.shares.effort(calibrateK, usualRecall)
+	far := walksTooFar(g.rows, effort)
+	if !far && !g.doubtful() {
 		return b, nil
 	}
+	spec.Kind = KindScaNN
 	x, err := buildIVF(ctx, spec, base, o)
 	if err != nil {
 		return nil, errors.CombineErrors(err, b.Close())
 	}
-	why, faster := listsFaster(g, x)
-	if !faster {
+	why, better := listsFaster(g, x)
+	if far {
+		why, better = fmt.Sprintf("a graph would walk %d candidates for a recall of %v", effort, usualRecall), x.finds(usualRecall)
+	}
+	if !better {
 		return b, nil
 	}
 	if err := b.Close(); err != nil {
 		return nil, err
 	}
 	return &built{x: x, why: why, write: x.WriteTo}, nil
+}
+
+// buildInstead returns a graph in place of b, an inverted file that finds too little however many lists are read: of rows of very
+// unlike lengths, which lie in all directions, the longest are near to everything, or nothing is near to the short ones.
+func buildInstead(ctx context.Context, spec Spec, base []float32, o BuildOptions, b Built, x *ivf) (Built, error) {
+	found := x.found
+	if err := b.Close(); err != nil {
+		return nil, err
+	}
+	spec.Kind = KindHNSWSQ
+	return buildKind(ctx, spec, base, o, fmt.Sprintf("all lists of an inverted file find %.3g of the nearest", found))
 }
 
 // usualLinks are the bytes of a row's links in a graph whose M was not chosen.

@@ -32,7 +32,7 @@ func rankCost(rows, stride int) float64 {
 	return float64(rows) * (costRank + costRankByte*float64(stride))
 }
 
-// cost is what a search takes for a wanted recall; 0: it is not known.
+// cost is what a search takes for a wanted recall.
 func (g *sqGraph) cost(recall float64) float64 {
 	lines := float64(g.code.stride) / 64
 	return float64(g.shares.effort(calibrateK, recall))*(costKept+costKeptLine*lines) + g.costRest()
@@ -59,10 +59,13 @@ func (g *sqGraph) doubtful() bool {
 	return g.cost(usualRecall) > costWorth*listsCost(g.rows, min(g.dim, mostHead), g.rankStride(), listsFor(g.rows), costFew)
 }
 
+// finds reports whether reading lists found as much as that of the nearest rows when it was built, however many it took; true if it was not measured.
+func (x *ivf) finds(recall float64) bool { return x.found == 0 || x.found >= recall }
+
 // listsFaster says whether an inverted file is faster than a graph of the same rows, and why.
 func listsFaster(g *sqGraph, x *ivf) (why string, faster bool) {
 	effort, lists := g.shares.effort(calibrateK, usualRecall), x.efforts.of(usualRecall)
-	if lists == 0 || x.cost(usualRecall) > costSure*g.cost(usualRecall) || x.cost(costMost) > g.cost(costMost) {
+	if lists == 0 || !x.finds(costMost) || x.cost(usualRecall) > costSure*g.cost(usualRecall) || x.cost(costMost) > g.cost(costMost) {
 		return "", false
 	}
 	return fmt.Sprintf("%d lists are sooner read than a graph is walked for %d candidates, for a recall of %v", lists, effort, usualRecall), true

@@ -152,3 +152,36 @@ func TestShortListsAreNotReadAnew(t *testing.T) {
 		t.Errorf("%d lists are read of %d asked for", p.lists, leastMost+1)
 	}
 }
+
+// TestListsThatFindTooLittleAreNotTaken: among rows of very unlike lengths what is near to a row is in no lists near to it, or codes do not
+// tell it apart, and reading all of them does not help.
+func TestListsThatFindTooLittleAreNotTaken(t *testing.T) {
+	const n, dim = 10_000, 48
+	for _, c := range []struct {
+		metric Metric
+		spread float64
+		flat   float64 // values are alike in all directions with 0
+	}{{IP, 5, 0.25}, {L2, 1, 0}} {
+		r := rng(76)
+		rows := func(n int) []float32 {
+			base := make([]float32, n*dim)
+			for row := range n {
+				by := math.Exp(c.spread * r.NormFloat64())
+				for d := range dim {
+					base[row*dim+d] = float32(by * r.NormFloat64() / (1 + float64(d)*c.flat))
+				}
+			}
+			return base
+		}
+		base, queries := rows(n), rows(200)
+		spec := Spec{Kind: KindAuto, Metric: c.metric, Dim: dim}
+		if kind, why := Choose(spec, base); kind.Kind != KindScaNN {
+			t.Fatalf("%s is not looked for in lists: %s, %s", c.metric, kind.Kind, why)
+		}
+		b := build(t, spec, base)
+		if i := b.Info(); i.Kind == KindScaNN || !strings.Contains(i.Why, "all lists of an inverted file find") {
+			t.Errorf("%s: %s, %s", c.metric, i.Kind, i.Why)
+		}
+		wantRecall(t, b.Searcher(), newFlat(t, dim, c.metric, base), queries, Query{K: 10}, 0.95)
+	}
+}

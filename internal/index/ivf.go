@@ -39,6 +39,7 @@ type ivf struct {
 	n       int     // rows
 	effort  int     // lists that a search reads which does not say how many
 	efforts efforts // lists for a wanted recall
+	found   float64 // what the largest effort found of the nearest, only after a build; 0: not known
 	doubt   float64 // of a search that wants to miss little, see weighDoubt; 0: not known
 	turn    *coder  // what codes and centres are of is turned and cut by it; nil: the vectors
 	lists   *centres

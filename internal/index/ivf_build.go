@@ -154,16 +154,19 @@ func (b *ivfBuilder) codeSample(count int) ([]float32, error) {
 	if !(total > 0 && total <= math.MaxFloat64) {
 		return b.sample(count, 2), nil
 	}
-	usual, width := b.sample((count+1)/2, 2), b.width()
-	long, w := make([]float32, 0, count/2*width), b.newTurned()
-	passed, step := 0.0, total/float64(max(count/2, 1))
+	usual, all, width, w := (count+1)/2, make([]float32, 0, count*b.width()), b.width(), b.newTurned()
+	add := func(row uint32) {
+		all = all[:len(all)+width]
+		b.unit(all[len(all)-width:], row, w)
+	}
+	b.pick(usual, 2, func(_ int, row uint32) { add(row) })
+	passed, step := 0.0, total/float64(max(count-usual, 1))
 	for row, x := range squares {
-		for passed += float64(x); len(long) < cap(long) && passed > step*(float64(len(long)/width)+0.5); {
-			long = long[:len(long)+width]
-			b.unit(long[len(long)-width:], uint32(row), w)
+		for passed += float64(x); len(all) < cap(all) && passed > step*(float64(len(all)/width-usual)+0.5); {
+			add(uint32(row))
 		}
 	}
-	return append(usual, long...), nil
+	return all, nil
 }
 
 // pick picks count rows by lot.

@@ -136,7 +136,9 @@ func (b *ivfBuilder) measure(vectors []float32) (efforts, error) {
 	if err != nil {
 		return efforts{}, err
 	}
-	return measureEfforts(least, b.lists.n, share)
+	e, found, err := measureEfforts(least, b.lists.n, share)
+	b.found = found
+	return e, err
 }
 
 // Of the least number of lists that are read.

@@ -61,7 +61,7 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	selected := x.n
 	if q.Allowed != nil {
 		selected = p.allow(q.Allowed.Words(), x, s)
-	} else if least := x.efforts[0]; least <= leastMost && least == x.efforts[1] {
+	} else if least := x.efforts[0]; x.pq != nil && least <= leastMost && least == x.efforts[1] && least == x.efforts[3] {
 		p.lists = max(p.lists, int(least)) // what was measured began there: fewer take longer, see leastLists
 	}
 	p.doubt = x.doubtOf(p.lists)

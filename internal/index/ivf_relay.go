@@ -33,7 +33,8 @@ func (r *relayScratch) bytes() int {
 
 // relays reports whether n queries are searched for one behind the other, rather than by reading lists together.
 func (x *ivf) relays(n int, p *plan) bool {
-	return x.pq != nil && p.allowed == nil && n >= batchLeast && float64(n*p.lists) <= relayTakers*float64(x.lists.n)
+	// Where so few lists have too few rows each search begins anew, and that is not what this is for.
+	return x.pq != nil && p.allowed == nil && n >= batchLeast && p.lists*x.size() >= p.enough && float64(n*p.lists) <= relayTakers*float64(x.lists.n)
 }
 
 // relay searches for each of the vectors.

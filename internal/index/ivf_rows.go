@@ -175,7 +175,8 @@ func (x *ivf) listsBelow(near []float32, limit float32, s *Scratch) []uint32 {
 	for l := len(v.counted); l < len(near); l++ {
 		v.counted = append(v.counted, uint32(l))
 	}
-	lists := v.rows[:copy(v.rows, v.counted[:len(near)])]
+	lists := v.rows[:len(near)]
+	copy(lists, v.counted)
 	return lists[:x.kern.Below(lists, v.by, limit)]
 }
 

@@ -25,8 +25,8 @@ const (
 	effortGain = 0.001
 )
 
-// measureEfforts finds the efforts from what shares efforts from least to most find.
-func measureEfforts(least, most int, recallAt func(effort int) (float64, error)) (e efforts, err error) {
+// measureEfforts finds the efforts from what shares efforts from least to most find, and the share that the most that was tried finds.
+func measureEfforts(least, most int, recallAt func(effort int) (float64, error)) (e efforts, found float64, err error) {
 	type point struct{ effort, recall float64 }
 	var seen []point
 	wanted := wantedRecalls()
@@ -35,7 +35,7 @@ func measureEfforts(least, most int, recallAt func(effort int) (float64, error))
 		effort := min(int(next), most)
 		recall, err := recallAt(effort)
 		if err != nil {
-			return efforts{}, err
+			return efforts{}, 0, err
 		}
 		seen = append(seen, point{float64(effort), recall})
 		if effort == most || recall >= last {
@@ -51,6 +51,7 @@ func measureEfforts(least, most int, recallAt func(effort int) (float64, error))
 			}
 		}
 	}
+	found = seen[len(seen)-1].recall
 	// More work may find less: a search that finds too little with few lists reads many
 	// more. What a share takes is from where on nothing finds less than it.
 	for i := len(seen) - 2; i >= 0; i-- {
@@ -73,7 +74,7 @@ func measureEfforts(least, most int, recallAt func(effort int) (float64, error))
 			e[i] = uint32(min(math.Ceil(a.effort*math.Pow(b.effort/a.effort, part)), b.effort))
 		}
 	}
-	return e, nil
+	return e, found, nil
 }
 
 func withMargin(recall float64) float64 { return recall + effortMargin*(1-recall) }

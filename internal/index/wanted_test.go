@@ -10,7 +10,7 @@ import (
 
 func TestEffortsFollowWhatIsWanted(t *testing.T) {
 	// Twice the work leaves half as much out.
-	e, err := measureEfforts(1, 1000, func(effort int) (float64, error) { return 1 - 1/float64(1+effort), nil })
+	e, _, err := measureEfforts(1, 1000, func(effort int) (float64, error) { return 1 - 1/float64(1+effort), nil })
 	if err != nil || !e.valid(1000) {
 		t.Fatalf("%v, %v", e, err)
 	}
@@ -31,16 +31,16 @@ func TestEffortsFollowWhatIsWanted(t *testing.T) {
 	}
 	// What never finds enough takes the most that was tried, without trying all.
 	tried := 0
-	e, err = measureEfforts(1, 1<<20, func(int) (float64, error) { tried++; return 0.93, nil })
-	if err != nil || e.of(0.9) != 1 || e.of(0.99) == 0 || tried > 20 {
-		t.Errorf("%v after %d tries, %v", e, tried, err)
+	e, found, err := measureEfforts(1, 1<<20, func(int) (float64, error) { tried++; return 0.93, nil })
+	if err != nil || e.of(0.9) != 1 || e.of(0.99) == 0 || tried > 20 || found != 0.93 {
+		t.Errorf("%v after %d tries, %v, %v", e, tried, found, err)
 	}
 }
 
 // TestLittleWorkThatFindsMuchIsNotAllThereIs: a search that finds too few rows in few lists
 // reads many more, and finds more than one that finds just enough of them.
 func TestLittleWorkThatFindsMuchIsNotAllThereIs(t *testing.T) {
-	e, err := measureEfforts(1, 1000, func(effort int) (float64, error) {
+	e, _, err := measureEfforts(1, 1000, func(effort int) (float64, error) {
 		if effort < 6 {
 			return 0.976, nil
 		}
@@ -131,7 +131,7 @@ func TestMoreIsDoneForMoreThatIsWanted(t *testing.T) {
 func TestEffortsOfTiesAreValid(t *testing.T) {
 	for most := 2; most < 600; most++ {
 		for _, w := range wantedRecalls() {
-			e, err := measureEfforts(1, most, func(effort int) (float64, error) {
+			e, _, err := measureEfforts(1, most, func(effort int) (float64, error) {
 				if effort == most {
 					return withMargin(w), nil
 				}
