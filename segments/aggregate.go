@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
+	"math/big"
 	"math/bits"
 	"slices"
 
@@ -429,8 +430,17 @@ func (a *acc) result(f Func, t schema.Type) (value, error) {
 		return value{i: int64(a.lo)}, nil
 	case float:
 		return floatValue(a.total() / float64(a.n)), nil
-	case a.hi == int64(a.lo)>>63:
-		return floatValue(float64(int64(a.lo)) / float64(a.n)), nil
 	}
-	return floatValue((float64(a.hi)*(1<<64) + float64(a.lo)) / float64(a.n)), nil
+	return floatValue(a.mean()), nil
+}
+
+// mean is the number nearest to the mean of integers: means of other groups compare with it as they are.
+func (a *acc) mean() float64 {
+	const whole = 1 << 53 // up to here a float64 is every integer
+	if sum := int64(a.lo); a.hi == sum>>63 && sum >= -whole && sum <= whole {
+		return float64(sum) / float64(a.n)
+	}
+	sum := new(big.Int).Lsh(big.NewInt(a.hi), 64)
+	mean, _ := new(big.Rat).SetFrac(sum.Add(sum, new(big.Int).SetUint64(a.lo)), big.NewInt(a.n)).Float64()
+	return mean
 }

@@ -423,6 +423,16 @@ func TestAggregatesOfExtremes(t *testing.T) {
 	if v, _ := a.result(Avg, schema.Int64); math.Float64frombits(uint64(v.i)) != math.MaxInt64 {
 		t.Errorf("avg %v, want %v", math.Float64frombits(uint64(v.i)), float64(math.MaxInt64))
 	}
+	for _, v := range []int64{-1<<53 - 1, 1<<53 + 1, math.MinInt64, math.MaxInt64 - 511} { // what they round to, not what their sum does
+		a = acc{}
+		for range 3 {
+			a.n++
+			a.plusInt(v>>63, uint64(v))
+		}
+		if mean, _ := a.result(Avg, schema.Int64); math.Float64frombits(uint64(mean.i)) != float64(v) {
+			t.Errorf("avg of %d is %f, want %f", v, math.Float64frombits(uint64(mean.i)), float64(v))
+		}
+	}
 	a = acc{}
 	for _, v := range []float64{1e100, 1, -1e100, 1} {
 		a.n++
