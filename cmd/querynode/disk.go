@@ -66,7 +66,8 @@ func diskBudget(free int64, queue string) int64 {
 	return max(free/100*diskPercent, 1)
 }
 
-// watchDisk tells what shares the disk's budget with the queue how large that is.
+// watchDisk tells the segments how large the queue is: it shares the disk's budget with them,
+// or has one of its own on another volume.
 func watchDisk(ctx context.Context, set *segments.Set, dir string) error {
 	tick := time.NewTicker(diskInterval)
 	defer tick.Stop()

@@ -110,6 +110,21 @@ func (c *cramped) eventually(what string, do func() error) (refused int) {
 	}
 }
 
+// untilRefused inserts until there is no room, and says how many rows were taken before. Flushes may
+// keep up with a machine that is slow at inserts, for a while.
+func (c *cramped) untilRefused(batch int64) (rows int64, refusal error) {
+	c.t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); rows += batch {
+		if err := c.insert(numbers(rows, batch)); status.Code(err) == codes.ResourceExhausted {
+			return rows, err
+		} else if err != nil {
+			c.t.Fatalf("after %d rows: %v", rows, err)
+		}
+	}
+	c.t.Fatalf("%d rows were taken, and none was refused", rows)
+	return 0, nil
+}
+
 // check wants each of some rows to be the nearest to itself, with its own vector, and
 // all of them to be counted.
 func (c *cramped) check(rows int64, deleted ...int64) {
@@ -203,16 +218,7 @@ func TestADatasetLargerThanTheDisk(t *testing.T) {
 func TestAFullDiskRefusesRows(t *testing.T) {
 	const limit, batch = 1 << 20, 200
 	c := startCramped(t, limit, "compaction.enabled=false")
-	var refusal error
-	rows := int64(0)
-	for ; rows < 200*batch; rows += batch {
-		if refusal = c.insert(numbers(rows, batch)); refusal != nil {
-			break
-		}
-	}
-	if status.Code(refusal) != codes.ResourceExhausted {
-		t.Fatalf("%d rows: %v", rows, refusal)
-	}
+	rows, refusal := c.untilRefused(batch)
 	for _, want := range []string{"no room for", "on the local disk", fmt.Sprintf("of %d bytes are in use", limit), "by the queue", "disk.limit", "try again"} {
 		if !strings.Contains(refusal.Error(), want) {
 			t.Errorf("%v does not say %q", refusal, want)
@@ -306,12 +312,8 @@ func TestAQueueOnAnotherVolume(t *testing.T) {
 	if got := r.set.Disk(); got.Limit != data/100*diskPercent || got.QueueLimit != queue/100*diskPercent || !got.QueueApart {
 		t.Errorf("of %d bytes and %d: %+v", data, queue, got)
 	}
-	var refusal error
-	rows := int64(0)
-	for ; rows < 200*batch && refusal == nil; rows += batch {
-		refusal = c.insert(numbers(rows, batch))
-	}
-	if status.Code(refusal) != codes.ResourceExhausted || !strings.Contains(refusal.Error(), "on the volume of the queue") {
+	rows, refusal := c.untilRefused(batch)
+	if !strings.Contains(refusal.Error(), "on the volume of the queue") {
 		t.Fatalf("%d rows: %v", rows, refusal)
 	}
 	c.eventually("insert", func() error { return c.insert(numbers(rows, batch)) }) // what is growing is flushed
