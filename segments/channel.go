@@ -3,6 +3,7 @@ package segments
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -245,6 +246,13 @@ func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 			h.applyDeletes(d)
 		}
 	}
+	var left []slog.Attr // growing segments that nothing of the same id takes the place of
+	defer func() {       // once the channel is unlocked
+		for _, g := range left {
+			ch.coll.set.o.Logger.Info("segments: let go of a growing segment whose rows the catalog has in others, as far as any are left",
+				"vchannel", ch.name, g, "instead", len(add))
+		}
+	}()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	switch {
@@ -266,10 +274,8 @@ func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 	}
 	for _, id := range drop {
 		if h, ok := ch.mu.growing[id]; ok {
-			g := h.segment.(*Growing)
-			_, sealed := g.Sealed()
-			ch.coll.set.o.Logger.Info("segments: let go of a growing segment whose rows the catalog has in others, as far as any are left",
-				"segment", id, "vchannel", ch.name, "rows", g.Rows(), "first", g.First(), "sealed", sealed, "applied", ch.mu.applied.Timestamp, "instead", len(add))
+			_, sealed := h.segment.(*Growing).Sealed()
+			left = append(left, slog.Group("growing", "segment", id, "rows", h.visible(Latest), "sealed", sealed, "applied", ch.mu.applied.Timestamp))
 		}
 		ch.flushedLocked(id)
 	}
