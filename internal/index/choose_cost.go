@@ -35,10 +35,8 @@ func rankCost(rows, stride int) float64 {
 // cost is what a search takes for a wanted recall.
 func (g *sqGraph) cost(recall float64) float64 {
 	lines := float64(g.code.stride) / 64
-	return float64(g.shares.effort(calibrateK, recall))*(costKept+costKeptLine*lines) + g.costRest()
+	return float64(g.shares.effort(calibrateK, recall))*(costKept+costKeptLine*lines) + costAny + rankCost(costWalkRanks, g.rankStride())
 }
-
-func (g *sqGraph) costRest() float64 { return costAny + rankCost(costWalkRanks, g.rankStride()) }
 
 // cost is the same of an inverted file.
 func (x *ivf) cost(recall float64) float64 {

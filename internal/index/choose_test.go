@@ -87,7 +87,7 @@ func TestAGraphIsKeptUnlessListsAreSurelyFaster(t *testing.T) {
 		return g
 	}
 	lists := func(lists95, lists99 uint32) *ivf {
-		x := &ivf{space: space{dim: 64}, n: 100_000, lists: &centres{n: listsFor(100_000)}}
+		x := &ivf{space: space{dim: 64}, n: 100_000, lists: &centres{n: listsFor(100_000)}, found: 0.995}
 		for i, w := range wantedRecalls() {
 			if x.efforts[i] = lists95; w > usualRecall {
 				x.efforts[i] = lists99
@@ -95,6 +95,8 @@ func TestAGraphIsKeptUnlessListsAreSurelyFaster(t *testing.T) {
 		}
 		return x
 	}
+	short := lists(20, 60)
+	short.found = 0.985 // with as many lists as were tried
 	for _, c := range []struct {
 		name     string
 		g        *sqGraph
@@ -104,6 +106,7 @@ func TestAGraphIsKeptUnlessListsAreSurelyFaster(t *testing.T) {
 	}{
 		{"a short walk", at(15, 40), lists(5, 10), false, false},
 		{"a long walk, few lists", at(100, 300), lists(20, 60), true, true},
+		{"a long walk, lists that never find as much", at(100, 300), short, true, false},
 		{"a long walk, as many lists", at(100, 300), lists(350, 900), true, false},
 		{"what codes do not tell apart", at(100, 300), lists(20, 1562), true, false},
 		{"lists of which nothing is known", at(100, 300), lists(0, 0), true, false},
