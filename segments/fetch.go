@@ -14,6 +14,7 @@ import (
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/internal/segfile"
 )
 
@@ -142,32 +143,94 @@ func (w countWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// applyDelta fetches one file of deletes and hides the rows of s, which is segment id, that it names.
+// deltaBytes is what reading a file of deletes takes at most: pages of two columns, packed and unpacked, and the footer.
+const deltaBytes = 4 << 20
+
+// applyDelta fetches one file of deletes and hides the rows of s, which is segment id, that it names. The file may be larger
+// than all memory: it goes to the local disk and is read piece by piece.
 func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta, id int64) error {
-	if d.MaxTimestamp <= s.oldest {
-		return nil // older than every row
+	if d.MaxTimestamp <= s.oldest || d.PartitionID != 0 && d.PartitionID != s.meta.PartitionID {
+		return nil // older than every row, or of others
 	}
 	info, err := c.set.o.Bucket.Head(ctx, d.Path)
 	if err != nil {
 		return errors.Wrapf(err, "get deletes %s", d.Path)
 	}
-	// The file and what it holds, which compresses well.
-	room, err := c.roomFor(KindDownload, id, 4*info.Size, s.fixedBytes())
+	if info.Size > segfile.MaxDeletesBytes {
+		return errclass.New(errclass.Corrupt, "deletes %s: %d bytes, want at most %d", d.Path, info.Size, segfile.MaxDeletesBytes)
+	}
+	free, err := c.roomForDelta(id, info.Size)
 	if err != nil {
 		return errors.Wrapf(err, "get deletes %s", d.Path)
 	}
-	defer room.Release()
-	raw, err := objstore.ReadAll(ctx, c.set.o.Bucket, d.Path, segfile.MaxDeletesBytes)
+	defer free()
+	name := filepath.Join(s.dir, "deletes.tmp")
+	err = c.copyDelta(ctx, d.Path, name, info.Size)
+	if err == nil {
+		err = s.applyFile(ctx, name, info.Size, d.PartitionID)
+	}
+	if e := os.Remove(name); !errors.Is(e, os.ErrNotExist) {
+		err = errors.CombineErrors(err, e)
+	}
+	return errors.Wrapf(err, "deletes %s", d.Path)
+}
+
+// roomForDelta takes memory and room on the local disk to read a file of deletes for a segment that is to be loaded; free
+// gives it back. One that takes the place of a growing segment gets it in any case, as there may be nothing else that frees
+// any.
+func (c *Collection) roomForDelta(id, size int64) (free func(), err error) {
+	var memory *Reservation
+	disk, need := c.set.disk, min(4*size, deltaBytes)
+	if c.grows(id) {
+		memory = c.set.o.Ledger.Force(KindDownload, need)
+		disk.force(size)
+	} else {
+		if memory, err = c.set.o.Ledger.Reserve(KindDownload, need); err != nil {
+			return nil, err
+		}
+		if err := disk.takeNow(size, roomForRest); err != nil {
+			memory.Release()
+			return nil, err
+		}
+	}
+	return func() {
+		memory.Release()
+		disk.give(size, roomForRest)
+	}, nil
+}
+
+func (c *Collection) copyDelta(ctx context.Context, key, name string, size int64) (err error) {
+	in, err := c.set.o.Bucket.Get(ctx, key, 0, -1)
 	if err != nil {
-		return errors.Wrapf(err, "get deletes %s", d.Path)
+		return err
 	}
-	keys, ts, err := segfile.DecodeDeletes(raw)
+	defer func() { err = errors.CombineErrors(err, in.Close()) }()
+	return c.writeFile(name, io.LimitReader(in, size))
+}
+
+// applyFile hides the rows that a file of deletes on the local disk names.
+func (s *Sealed) applyFile(ctx context.Context, name string, size, partition int64) (err error) {
+	in, err := os.Open(name)
 	if err != nil {
-		return errors.Wrapf(err, "deletes %s", d.Path)
+		return diskError(err, "open %s", name)
 	}
-	if keys.Type != s.pk.Type {
-		return errclass.New(errclass.Corrupt, "deletes %s: keys of type %s, want %s", d.Path, keys.Type, s.pk.Type)
+	defer func() { err = errors.CombineErrors(err, in.Close()) }()
+	deletes, err := segfile.OpenDeletes(in, size)
+	if err != nil {
+		return err
 	}
-	s.applyDeletes(&DeleteBatch{Partition: d.PartitionID, Keys: keys, Timestamps: ts})
-	return nil
+	if deletes.KeyType() != s.pk.Type {
+		return errclass.New(errclass.Corrupt, "keys of type %s, want %s", deletes.KeyType(), s.pk.Type)
+	}
+	var hide []hiddenRow
+	err = deletes.Each(func(keys *schema.Column, ts []uint64) error {
+		hide = s.named(&DeleteBatch{Partition: partition, Keys: keys, Timestamps: ts}, hide)
+		if len(hide) > 2*s.rows.Rows { // a row may be deleted many times
+			s.deletes.apply(hide)
+			hide = hide[:0]
+		}
+		return ctx.Err()
+	})
+	s.deletes.apply(hide)
+	return err
 }

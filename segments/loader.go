@@ -450,6 +450,14 @@ func (c *Collection) roomFor(kind Kind, id, bytes, taken int64) (*Reservation, e
 	return c.set.o.Ledger.Reserve(kind, bytes)
 }
 
+// grows reports whether the segment is a growing one.
+func (c *Collection) grows(id int64) bool {
+	snap := c.Acquire()
+	defer snap.Release()
+	h, ok := snap.view.find(id)
+	return ok && h.growing
+}
+
 // Loaded reports whether the sealed segment is searchable.
 func (c *Collection) Loaded(id int64) bool {
 	snap := c.Acquire()

@@ -323,10 +323,13 @@ func (s *Sealed) Meta() Meta { return s.meta }
 
 // applyDeletes hides the rows of keys that are older than their delete.
 func (s *Sealed) applyDeletes(d *DeleteBatch) {
-	if d.Partition != 0 && d.Partition != s.meta.PartitionID {
-		return
+	if d.Partition == 0 || d.Partition == s.meta.PartitionID {
+		s.deletes.apply(s.named(d, nil))
 	}
-	var hide []hiddenRow
+}
+
+// named appends the rows that deletes of the segment's partition hide to hide.
+func (s *Sealed) named(d *DeleteBatch, hide []hiddenRow) []hiddenRow {
 	for _, i := range s.mayHave(d.Keys) {
 		ts := d.Timestamps[i]
 		for at := s.find(d.Keys, i); at < s.rows.Rows; at++ {
@@ -339,7 +342,7 @@ func (s *Sealed) applyDeletes(d *DeleteBatch) {
 			}
 		}
 	}
-	s.deletes.apply(hide)
+	return hide
 }
 
 // mayHave returns the numbers of those keys that the segment may hold.

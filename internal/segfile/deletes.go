@@ -82,16 +82,16 @@ func findDeletesMark(b []byte) (version, digits int, err error) {
 	tail := max(0, len(b)-deletesFooter)
 	i := bytes.LastIndex(b[tail:], []byte(deletesMark))
 	if i < 0 {
-		return 0, 0, errclass.New(errclass.Corrupt, "deletes: no checksum in the last %d bytes", len(b)-tail)
+		return 0, 0, errclass.New(errclass.Corrupt, "no checksum in the last %d bytes", len(b)-tail)
 	}
 	at := tail + i + len(deletesMark)
 	n := bytes.IndexByte(b[at:min(len(b), at+8)], '/')
 	if n < 0 || at+n+1+len(noDigits) > len(b) {
-		return 0, 0, errclass.New(errclass.Corrupt, "deletes: bad checksum entry at byte %d", at)
+		return 0, 0, errclass.New(errclass.Corrupt, "bad checksum entry at byte %d", at)
 	}
 	version, err = strconv.Atoi(string(b[at : at+n]))
 	if err != nil || version < 1 {
-		return 0, 0, errclass.New(errclass.Corrupt, "deletes: bad version %q at byte %d", b[at:at+n], at)
+		return 0, 0, errclass.New(errclass.Corrupt, "bad version %q at byte %d", b[at:at+n], at)
 	}
 	return version, at + n + 1, nil
 }
@@ -100,53 +100,130 @@ func findDeletesMark(b []byte) (version, digits int, err error) {
 // is looked for: two columns of at most MaxDeletes / 128 Ki row groups.
 const deletesFooter = 1 << 20
 
-// DecodeDeletes reads what EncodeDeletes wrote. Errors are of class Corrupt, or
-// Unimplemented for a newer version. keys shares no memory with b.
-func DecodeDeletes(b []byte) (keys *schema.Column, timestamps []uint64, err error) {
-	if len(b) > MaxDeletesBytes {
-		return nil, nil, errclass.New(errclass.Corrupt, "deletes: %d bytes, want at most %d", len(b), MaxDeletesBytes)
-	}
-	version, digits, err := findDeletesMark(b)
-	if err != nil {
-		return nil, nil, err
-	}
-	got := crc32.Checksum(b[:digits], castagnoli)
-	got = crc32.Update(got, castagnoli, []byte(noDigits))
-	got = crc32.Update(got, castagnoli, b[digits+len(noDigits):])
-	if string(b[digits:digits+len(noDigits)]) != CRC(got).String() {
-		return nil, nil, errclass.New(errclass.Corrupt, "deletes: crc32c is %s, want %q", CRC(got), b[digits:digits+len(noDigits)])
-	}
-	if version > deletesVersion {
-		return nil, nil, errclass.New(errclass.Unimplemented,
-			"the deletes are of format version %d, this build reads up to version %d: upgrade querynode to read them", version, deletesVersion)
-	}
-	keys, timestamps, err = decodeDeletes(b)
-	return keys, timestamps, errors.Wrap(err, "deletes")
+// Deletes is a file of deletes that is read piece by piece: no more than a few pages of it are in memory. Not safe for
+// concurrent use.
+type Deletes struct {
+	table *flatparquet.File
+	keys  flatparquet.Column
 }
 
-func decodeDeletes(b []byte) (*schema.Column, []uint64, error) {
-	table, err := flatparquet.Open(bytes.NewReader(b), int64(len(b)), flatparquet.Limits{
+// OpenDeletes reads what EncodeDeletes wrote from r, which has size bytes and is read as long as the Deletes is used. All of
+// it is read once here, for its checksum. Errors are of class Corrupt, Unimplemented for a newer version, or of whatever
+// class a failed read carries.
+func OpenDeletes(r io.ReaderAt, size int64) (*Deletes, error) {
+	d, err := openDeletes(r, size)
+	return d, errors.Wrap(err, "deletes")
+}
+
+func openDeletes(r io.ReaderAt, size int64) (*Deletes, error) {
+	if size > MaxDeletesBytes {
+		return nil, errclass.New(errclass.Corrupt, "%d bytes, want at most %d", size, MaxDeletesBytes)
+	}
+	version, err := checkDeletes(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if version > deletesVersion {
+		return nil, errclass.New(errclass.Unimplemented,
+			"the format is version %d, this build reads up to version %d: upgrade querynode to read them", version, deletesVersion)
+	}
+	table, err := flatparquet.Open(r, size, flatparquet.Limits{
 		Footer: deletesFooter, Page: 64 << 20, Total: 2 * MaxDeletesBytes, Rows: MaxDeletes, Columns: 3, Strict: true,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cols := table.Columns()
 	if len(cols) != 2 || cols[0].Name != keyName || cols[1].Name != timestampName || cols[1].Type != schema.Int64 ||
 		cols[0].Type != schema.Int64 && cols[0].Type != schema.VarChar || cols[0].Nullable || cols[1].Nullable || cols[0].List || cols[1].List {
-		return nil, nil, errclass.New(errclass.Corrupt, "want the columns %s and %s", keyName, timestampName)
+		return nil, errclass.New(errclass.Corrupt, "want the columns %s and %s", keyName, timestampName)
 	}
-	keys := &schema.Column{FieldID: int64(cols[0].FieldID), Type: cols[0].Type}
-	ts := &schema.Column{Type: schema.Int64}
+	return &Deletes{table, cols[0]}, nil
+}
+
+// checkDeletes compares a file with its checksum and returns the version of its format.
+func checkDeletes(r io.ReaderAt, size int64) (version int, err error) {
+	tail := make([]byte, min(size, deletesFooter))
+	before := size - int64(len(tail))
+	if _, err := io.ReadFull(io.NewSectionReader(r, before, int64(len(tail))), tail); err != nil {
+		return 0, err
+	}
+	version, digits, err := findDeletesMark(tail)
+	if err != nil {
+		return 0, err
+	}
+	want := string(tail[digits : digits+len(noDigits)])
+	copy(tail[digits:], noDigits)
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.MultiReader(io.NewSectionReader(r, 0, before), bytes.NewReader(tail))); err != nil {
+		return 0, err
+	}
+	if got := CRC(sum.Sum32()); want != got.String() {
+		return 0, errclass.New(errclass.Corrupt, "crc32c is %s, want %q", got, want)
+	}
+	return version, nil
+}
+
+// KeyType is the type of the primary keys, Int64 or VarChar.
+func (d *Deletes) KeyType() schema.Type { return d.keys.Type }
+
+// deletesPerRead bounds what Each has in memory: keys of text are up to schema.MaxVarChar bytes long.
+const deletesPerRead = 1 << 10
+
+// Each calls fn with the keys, a column without nulls, and the timestamps of a few deletes at a time, in the order of the file,
+// until fn fails. fn must not keep them. Errors but fn's are of class Corrupt or of whatever class a failed read carries.
+func (d *Deletes) Each(fn func(keys *schema.Column, timestamps []uint64) error) error {
+	keys, ts := d.columns()
+	dst, from := []*schema.Column{keys, ts}, [2]*flatparquet.Cursor{}
+	for i := range dst {
+		cur, err := d.table.Cursor(i, true)
+		if err != nil {
+			return errors.Wrap(err, "deletes")
+		}
+		defer cur.Close()
+		from[i] = cur
+	}
+	for at := int64(0); at < d.table.Rows(); at += int64(ts.Rows()) {
+		keys.Int, keys.Str, ts.Int = keys.Int[:0], keys.Str[:0], ts.Int[:0]
+		for i, c := range dst {
+			if _, err := from[i].Read(c, deletesPerRead); err != nil && err != io.EOF {
+				return errors.Wrap(err, "deletes")
+			}
+			if want := min(deletesPerRead, d.table.Rows()-at); int64(c.Rows()) != want || c.Valid != nil {
+				return errclass.New(errclass.Corrupt, "deletes: %d rows or nulls at row %d of column %d, want %d", c.Rows(), at, i, want)
+			}
+		}
+		if err := fn(keys, unsigned(ts.Int)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Deletes) columns() (keys, ts *schema.Column) {
+	return &schema.Column{FieldID: int64(d.keys.FieldID), Type: d.keys.Type}, &schema.Column{Type: schema.Int64}
+}
+
+func unsigned(ts []int64) []uint64 {
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(ts))), len(ts))
+}
+
+// DecodeDeletes is OpenDeletes for all of a file at once. keys shares no memory with b.
+func DecodeDeletes(b []byte) (keys *schema.Column, timestamps []uint64, err error) {
+	d, err := OpenDeletes(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, ts := d.columns()
 	for i, dst := range []*schema.Column{keys, ts} {
-		if err := readAll(table, i, dst); err != nil {
-			return nil, nil, err
+		if err := readAll(d.table, i, dst); err != nil {
+			return nil, nil, errors.Wrap(err, "deletes")
 		}
-		if int64(dst.Rows()) != table.Rows() || dst.Valid != nil {
-			return nil, nil, errclass.New(errclass.Corrupt, "column %q has %d rows or nulls, want %d", cols[i].Name, dst.Rows(), table.Rows())
+		if int64(dst.Rows()) != d.table.Rows() || dst.Valid != nil {
+			return nil, nil, errclass.New(errclass.Corrupt, "deletes: column %d has %d rows or nulls, want %d", i, dst.Rows(), d.table.Rows())
 		}
 	}
-	return keys, unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(ts.Int))), len(ts.Int)), nil
+	return keys, unsigned(ts.Int), nil
 }
 
 func readAll(table *flatparquet.File, i int, dst *schema.Column) error {

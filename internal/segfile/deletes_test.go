@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/errors"
 	"pgregory.net/rapid"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -34,9 +35,55 @@ func TestDeletesComeBack(t *testing.T) {
 		if err != nil || !sameColumn(k, keys) || !slices.Equal(got, ts) {
 			rt.Fatalf("%+v, %v, %v", k, got, err)
 		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if k, got, err := inPieces(b); err != nil || !sameColumn(k, keys) || !slices.Equal(got, ts) {
+			rt.Fatalf("in pieces: %+v, %v, %v", k, got, err)
+		}
 	})
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
 		t.Fatalf("left behind: %v", entries)
+	}
+}
+
+// inPieces reads a file of deletes as loads do.
+func inPieces(b []byte) (keys *schema.Column, timestamps []uint64, err error) {
+	d, err := OpenDeletes(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return nil, nil, err
+	}
+	keys = &schema.Column{Type: d.KeyType()}
+	err = d.Each(func(k *schema.Column, ts []uint64) error {
+		keys.FieldID, keys.Int, keys.Str, timestamps = k.FieldID, append(keys.Int, k.Int...), append(keys.Str, k.Str...), append(timestamps, ts...)
+		return nil
+	})
+	return keys, timestamps, err
+}
+
+// TestReadingDeletesStopsWhereItIsTold, with the error as it is.
+func TestReadingDeletesStopsWhereItIsTold(t *testing.T) {
+	b, err := EncodeDeletes(&schema.Column{FieldID: 100, Type: schema.Int64, Int: make([]int64, 3*deletesPerRead)}, make([]uint64, 3*deletesPerRead))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDeletes(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, enough := 0, errors.New("enough")
+	err = d.Each(func(keys *schema.Column, ts []uint64) error {
+		if calls++; keys.Rows() != deletesPerRead || len(ts) != deletesPerRead {
+			t.Errorf("%d keys and %d timestamps at once", keys.Rows(), len(ts))
+		}
+		if calls == 2 {
+			return enough
+		}
+		return nil
+	})
+	if calls != 2 || !errors.Is(err, enough) {
+		t.Errorf("%d calls, %v", calls, err)
 	}
 }
 
@@ -121,9 +168,11 @@ func TestLongKeysLeaveTheFooterSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := DecodeDeletes(b)
-	if err != nil || !slices.Equal(got.Str, keys.Str) {
-		t.Fatal(err)
+	for _, read := range []func([]byte) (*schema.Column, []uint64, error){DecodeDeletes, inPieces} {
+		got, ts, err := read(b)
+		if err != nil || !slices.Equal(got.Str, keys.Str) || len(ts) != len(keys.Str) {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -142,6 +191,10 @@ func FuzzDeletes(f *testing.F) {
 			}
 			if class := errclass.Of(err); err != nil && class != errclass.Corrupt && class != errclass.Unimplemented {
 				t.Fatalf("class %v: %v", class, err)
+			}
+			k, at, perr := inPieces(b)
+			if (perr == nil) != (err == nil) || err == nil && (!sameColumn(k, keys) || !slices.Equal(at, ts)) {
+				t.Fatalf("in pieces: %v, at once: %v", perr, err)
 			}
 		}
 	})
