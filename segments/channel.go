@@ -98,7 +98,7 @@ func (ch *Channel) ApplyRows(r Rows, at Position) error {
 	if ch.mu.closed {
 		return ch.unwatched()
 	}
-	if !ch.coll.isDropped(r.PartitionID) {
+	if !ch.coll.Dropped(r.PartitionID) {
 		newest, flushed := ch.mu.flushed[r.SegmentID]
 		if flushed && at.Timestamp > newest {
 			return errclass.New(errclass.Conflict, "rows came at %d for segment %d, which is stored with rows up to %d", at.Timestamp, r.SegmentID, newest)
@@ -262,7 +262,7 @@ func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 		return errclass.New(errclass.Retryable, "deletes after %d are in files that the load has not seen: read the catalog again", deltas)
 	}
 	for _, h := range add {
-		if p := h.Meta().PartitionID; ch.coll.isDropped(p) {
+		if p := h.Meta().PartitionID; ch.coll.Dropped(p) {
 			return errclass.New(errclass.Conflict, "partition %d is dropped", p)
 		}
 		for _, d := range ch.mu.buffer.batches[len(first):] {

@@ -248,7 +248,8 @@ func (c *Collection) DropPartition(partitionID int64) {
 	c.swap(nil, func(h *holder) bool { return h.Meta().PartitionID == partitionID })
 }
 
-func (c *Collection) isDropped(partitionID int64) bool {
+// Dropped reports whether DropPartition was called for the partition.
+func (c *Collection) Dropped(partitionID int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.dropped[partitionID]

@@ -122,14 +122,14 @@ func (n *Node) mendLocked(s *serving, forget func(Broken) bool) {
 	}
 }
 
-// prune forgets broken segments that the catalog does not list any more for a channel.
-func (n *Node) prune(s *serving, coll *catalog.Collection, c *catalog.Channel) {
+// prune forgets broken segments that the catalog does not list any more for a channel, and those of dropped partitions. It
+// needs s.coll.
+func (n *Node) prune(s *serving, c *catalog.Channel) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mendLocked(s, func(b Broken) bool {
-		listed := slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == b.SegmentID }) &&
-			slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == b.PartitionID })
-		return b.VChannel == c.VChannel && !listed
+		listed := slices.ContainsFunc(c.Segments, func(seg catalog.Segment) bool { return seg.ID == b.SegmentID })
+		return b.VChannel == c.VChannel && (!listed || s.coll.Dropped(b.PartitionID))
 	})
 	n.replaceAbsentLocked(s, c)
 }

@@ -15,7 +15,7 @@ import (
 // What it knows of the collection may be older than a partition whose rows are here, so
 // the catalog is asked again once they have been seen: a partition is there before its rows.
 func (n *Node) letGoOfDropped(ctx context.Context, s *serving, coll *catalog.Collection) error {
-	missing := missingPartitions(s, coll)
+	missing := n.missingPartitions(s, coll)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -37,13 +37,19 @@ func (n *Node) letGoOfDropped(ctx context.Context, s *serving, coll *catalog.Col
 	return nil
 }
 
-// missingPartitions returns those that segments here are of, and coll does not have.
-func missingPartitions(s *serving, coll *catalog.Collection) (ids []int64) {
-	for _, st := range s.coll.Segments() {
-		known := slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == st.PartitionID })
-		if !known && !slices.Contains(ids, st.PartitionID) {
-			ids = append(ids, st.PartitionID)
+// missingPartitions returns those that segments are of that are here, or should be, and coll does not have.
+func (n *Node) missingPartitions(s *serving, coll *catalog.Collection) (ids []int64) {
+	add := func(id int64) {
+		known := slices.ContainsFunc(coll.Partitions, func(p catalog.Partition) bool { return p.ID == id })
+		if !known && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
+	}
+	for _, st := range s.coll.Segments() {
+		add(st.PartitionID)
+	}
+	for _, b := range n.Broken(coll.ID) {
+		add(b.PartitionID)
 	}
 	return ids
 }

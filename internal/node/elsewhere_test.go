@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"path"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/schema"
+	"github.com/querynode/querynode/internal/segfile"
 )
 
 // insertInto writes rows to a partition.
@@ -44,6 +47,52 @@ func TestAPartitionThatWasDroppedElsewhere(t *testing.T) {
 			w.open(nil).ready().becomes(2)
 		})
 	}
+}
+
+// A segment is broken until its partition is dropped, elsewhere perhaps: not because whoever loads had heard of the collection
+// before there was the partition.
+func TestABrokenSegmentIsOneUntilItsPartitionIsDropped(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(nil).ready()
+	r.create()
+	before, err := r.Collection(within(t), things)
+	must(t, err)
+	_, err = r.CreatePartition(within(t), things, "p")
+	must(t, err)
+	r.insertInto("p", 1, 2, 3)
+	r.insert(4, 5)
+	r.flush()
+	r.kill()
+	now, err := r.o.Catalog.CollectionByID(within(t), before.ID)
+	must(t, err)
+	c, err := r.o.Catalog.Channel(within(t), now.VChannels[0].Name)
+	must(t, err)
+	at := slices.IndexFunc(c.Segments, func(s catalog.Segment) bool { return s.Rows == 3 })
+	must(t, w.bucket.Delete(t.Context(), path.Join(c.Segments[at].Path, segfile.ManifestName)))
+
+	r = w.open(nil)
+	r.own()
+	if _, err := r.LoadCollection(within(t), things); !errclass.Is(err, errclass.NotFound) {
+		t.Fatalf("load: %v", err)
+	}
+	look := func() {
+		must(t, r.letGoOfDropped(within(t), r.servingOf(before.ID), before))
+		r.prune(r.servingOf(before.ID), c)
+	}
+	look()
+	if b := r.Broken(before.ID); len(b) != 1 || b[0].SegmentID != c.Segments[at].ID {
+		t.Fatalf("broken are %+v", b)
+	}
+	_, err = r.o.Catalog.DropPartition(within(t), things, "p")
+	must(t, err)
+	r.names.forget() // readers know by now
+	if look(); len(r.Broken(before.ID)) > 0 {
+		t.Errorf("broken are %+v", r.Broken(before.ID))
+	}
+	eventually(t, "reads miss nothing", func() bool {
+		got, _, err := r.count(within(t), false)
+		return err == nil && got == 2
+	})
 }
 
 // becomes waits until there are so many rows.

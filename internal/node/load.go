@@ -269,7 +269,7 @@ func (n *Node) wanted(ctx context.Context, s *serving, coll *catalog.Collection,
 		unpin()
 		return nil, nil, nil, err
 	}
-	n.prune(s, coll, c)
+	n.prune(s, c)
 	// Put off until the load has let go of its pin: what is trimmed is in files then
 	// that every later load reads.
 	ch.TrimDeletes(c.CheckpointTimestamp)
