@@ -161,7 +161,10 @@ var errSent = errors.New("rows were sent")
 
 // stopped says how far an interrupted insert came.
 func stopped(err error, addr string, done int64) error {
-	sent := errors.Is(err, errSent)
+	sent, counted := errors.Is(err, errSent), ""
+	if sent && done > 0 && status.Code(errors.UnwrapAll(err)) == codes.InvalidArgument {
+		counted = fmt.Sprintf("; rows are counted from row %d of the file on, the first that was not written", done)
+	}
 	switch status.Code(errors.UnwrapAll(err)) {
 	case codes.InvalidArgument, codes.NotFound, codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated:
 		sent = false // it was refused as a whole
@@ -179,7 +182,7 @@ func stopped(err error, addr string, done int64) error {
 	case done == 0:
 		out.text += " (it is not known whether the first rows were written)"
 	default:
-		out.text += fmt.Sprintf(" (%s written before, and safe)", console.Several(done, "row"))
+		out.text += fmt.Sprintf(" (%s written before, and safe%s)", console.Several(done, "row"), counted)
 	}
 	hint := "repeat with --upsert: rows that are there already are not doubled"
 	out.next = strings.TrimPrefix(out.next+"; then "+hint, "; then ")

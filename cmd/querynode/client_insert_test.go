@@ -23,6 +23,7 @@ func TestWhatIsSaidOfAnInsertThatStopped(t *testing.T) {
 		{sent(codes.DeadlineExceeded), 0, "(it is not known whether the first rows were written)", "repeat with --upsert"},
 		{sent(codes.Unavailable), 0, "(it is not known whether the first rows were written)", "repeat with --upsert"},
 		{sent(codes.Canceled), 7, "(7 rows written before, and safe)", "repeat with --upsert"},
+		{sent(codes.InvalidArgument), 7, "(7 rows written before, and safe; rows are counted from row 7 of the file on, the first that was not written)", "repeat with --upsert"},
 		{errors.New("line 8"), 7, "(7 rows written before, and safe)", "repeat with --upsert"},
 	} {
 		var p *problem
