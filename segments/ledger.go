@@ -53,6 +53,7 @@ type Ledger struct {
 		ceiling int64 // what it may be
 		since   int64 // taken after that, less what was given back
 		taken   int64 // taken after that
+		starved bool  // something had room under the limit and was refused for what the process has
 	}
 }
 
@@ -82,6 +83,17 @@ func (l *Ledger) Observed() (process, ceiling int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.process, l.mu.ceiling
+}
+
+// Starved reports whether, since it was asked last, something was refused for which
+// there was room under the limit: what the process has besides is garbage, or is not in
+// the ledger.
+func (l *Ledger) Starved() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	starved := l.mu.starved
+	l.mu.starved = false
+	return starved
 }
 
 // ceilingAt is the share of the ceiling, in percent, below which the process is never short:
@@ -155,8 +167,8 @@ func (l *Ledger) Force(kind Kind, n int64) *Reservation {
 const muchTaken = 32
 
 // Moved gets a value when so much has been taken that what Observe was told last may
-// be far from what is: what has been given back since may be garbage that is still
-// there.
+// be far from what is, since what has been given back may be garbage that is still
+// there; and when the ledger is Starved.
 func (l *Ledger) Moved() <-chan struct{} { return l.moved }
 
 // addLocked adds n bytes to what a reservation has.
@@ -172,10 +184,15 @@ func (l *Ledger) addLocked(r *Reservation, n int64) {
 	l.mu.since += n
 	l.mu.taken += max(n, 0)
 	if l.mu.ceiling > 0 && l.mu.taken > l.mu.ceiling/muchTaken {
-		select {
-		case l.moved <- struct{}{}:
-		default:
-		}
+		l.lookAgain()
+	}
+}
+
+// lookAgain has the process looked at.
+func (l *Ledger) lookAgain() {
+	select {
+	case l.moved <- struct{}{}:
+	default:
 	}
 }
 
@@ -257,6 +274,10 @@ func (r *Reservation) grow(n, free, most, over int64) error {
 			l.mu.refuse++
 			l.wantLocked(r.kind, n)
 			l.runsShort()
+			if r.lacksLocked(n, over) == lacksMemory {
+				l.mu.starved = true
+				l.lookAgain()
+			}
 			return err
 		}
 		r.beyond += n

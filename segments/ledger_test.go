@@ -321,3 +321,23 @@ func TestTheLedgerSaysWhenMuchHasMoved(t *testing.T) {
 		t.Error("what was taken before the look counts")
 	}
 }
+
+// TestTheLedgerIsStarvedByTheProcess alone: what the limit has no room for is no sign of garbage.
+func TestTheLedgerIsStarvedByTheProcess(t *testing.T) {
+	l := NewLedger(1000)
+	l.Observe(1900, 2000)
+	if _, err := l.Reserve(KindScratch, 1001); err == nil || l.Starved() {
+		t.Errorf("of more than the limit: %v", err)
+	}
+	if _, err := l.Reserve(KindScratch, 200); err == nil || !l.Starved() || l.Starved() {
+		t.Errorf("of more than the process may have: %v", err)
+	}
+	select {
+	case <-l.Moved():
+	default:
+		t.Error("the process is not looked at")
+	}
+	if _, err := l.Reserve(KindScratch, 50); err != nil || l.Starved() {
+		t.Errorf("of what there is: %v", err)
+	}
+}

@@ -18,18 +18,24 @@ const (
 	memoryPause    = 20 * time.Millisecond
 )
 
-// watchMemory reconciles the ledger with the memory of the process, and leaves the
-// Go heap what others do not take: growing vectors are outside of it.
-func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
+// watchMemory reconciles the ledger with the memory of the process, leaves the
+// Go heap what others do not take, since growing vectors are outside of it, and has
+// garbage swept before it is taken for memory that is in use.
+func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweeper) error {
 	own := os.Getenv("GOMEMLIMIT") == "" // else somebody else has set it
 	pace := os.Getenv("GOGC") == ""
 	collector := newCollector()
+	rest, swept := unaccounted{left: math.MaxInt64}, false
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
 	for {
 		goBytes := goMemory()
 		process := max(anonymousMemory(), goBytes)
 		l.Observe(process, limit)
+		if rest.observe(process, l.Total(), swept); rest.sweepable(process, limit, l.Starved()) {
+			s.ask()
+		}
+		swept = false
 		if own {
 			collector.keepBelow(heapLimit(limit, process-goBytes))
 		}
@@ -40,6 +46,9 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			continue
+		case <-s.swept:
+			swept = true
 			continue
 		case <-l.Moved():
 		}

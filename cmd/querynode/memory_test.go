@@ -1,9 +1,17 @@
 package main
 
 import (
+	"context"
 	"math"
+	"runtime"
+	"runtime/debug"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/querynode/querynode/segments"
 )
 
 // TestWhatIsInForceIsNotSetAgain: the node looks each second, and each setting
@@ -28,5 +36,102 @@ func TestWhatIsInForceIsNotSetAgain(t *testing.T) {
 	}
 	if want := []int64{6400, 6000, 6400}; !slices.Equal(limits, want) {
 		t.Errorf("limits %v, want %v", limits, want)
+	}
+}
+
+// TestGarbageIsSweptOnceThereIsMuch: what the process has besides the ledger is swept when it is much more than a sweep left, and the process
+// has most of what it may have or something was refused because of it.
+func TestGarbageIsSweptOnceThereIsMuch(t *testing.T) {
+	const limit = 1600
+	u := unaccounted{left: math.MaxInt64}
+	for i, c := range []struct {
+		process, ledger int64
+		swept, starved  bool
+		want            bool
+	}{
+		{process: 300, ledger: 200},                                         // 100 are the program's own
+		{process: 1400, ledger: 1250},                                       // hardly more
+		{process: 1400, ledger: 1150, want: true},                           //
+		{process: 1200, ledger: 700, want: false},                           // nobody is short
+		{process: 1200, ledger: 700, starved: true, want: true},             //
+		{process: 1400, ledger: 1100, swept: true, starved: true},           // it was no garbage
+		{process: 1500, ledger: 1150, starved: true},                        //
+		{process: 1500, ledger: 1050, want: true},                           //
+		{process: 300, ledger: 200},                                         //
+		{process: 1400, ledger: 1150, starved: true, want: true},            // of the 300 much had been garbage
+		{process: 1400, ledger: 1150, swept: true, starved: true},           //
+		{process: math.MaxInt64 / 2, ledger: 0, starved: true, want: true},  //
+		{process: 0, ledger: math.MaxInt64 / 2, starved: true, want: false}, //
+	} {
+		u.observe(c.process, c.ledger, c.swept)
+		if got := u.sweepable(c.process, limit, c.starved); got != c.want {
+			t.Errorf("look %d at %d of %d, %d in the ledger: %v", i, c.process, limit, c.ledger, got)
+		}
+	}
+	if (&unaccounted{now: 100}).sweepable(100, 0, true) {
+		t.Error("without a limit there is nothing to sweep for")
+	}
+}
+
+// TestSweepsRest: who asks again and again gets a sweep, and the next one when the first has long been over.
+func TestSweepsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sweeps := newSweeper(), 0
+		s.sweep = func() { sweeps++; time.Sleep(time.Second) }
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { _ = s.run(ctx) })
+		for range 10_000 { // a hundred seconds
+			s.ask()
+			time.Sleep(10 * time.Millisecond)
+		}
+		if sweeps != 5 {
+			t.Errorf("%d sweeps of a second in a hundred", sweeps)
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+// TestGarbageIsNotInTheWay: what was let go of is still with the process, and the collector has no reason to look for it, for nobody allocates
+// anything. What is refused because of it finds room.
+func TestGarbageIsNotInTheWay(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "off") // nothing is set that would have garbage collected
+	t.Setenv("GOGC", "100")
+	const most = 64 << 20
+	debug.FreeOSMemory()
+	heap := make([]byte, most)
+	for i := range heap {
+		heap[i] = 1
+	}
+	runtime.GC() // heap is live, for all that the collector knows
+	l := segments.NewLedger(0)
+	held := l.Force(segments.KindGrowing, most)
+	limit := max(anonymousMemory(), goMemory()) + most/4
+	s := newSweeper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() { _ = s.run(ctx) })
+	all.Go(func() { _ = watchMemory(ctx, l, limit, s) })
+	defer all.Wait()
+	defer cancel()
+	for process, _ := l.Observed(); process == 0; process, _ = l.Observed() {
+		runtime.Gosched()
+	}
+	if _, err := l.Reserve(segments.KindScratch, most/2); err == nil {
+		t.Fatal("there is room while all is in use")
+	}
+	runtime.KeepAlive(heap)
+	heap = nil
+	held.Release()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		l.Observe(max(anonymousMemory(), goMemory()), limit) // else what was given back counts as gone
+		_, err := l.Reserve(segments.KindScratch, most/2)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }

@@ -321,7 +321,13 @@ func (r *running) openSegments(context.Context) (err error) {
 			return err
 		}
 	}
-	return r.group.Go("memory", func(ctx context.Context) error { return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit)) })
+	sweeps := newSweeper()
+	if err := r.group.Go("garbage", sweeps.run); err != nil {
+		return err
+	}
+	return r.group.Go("memory", func(ctx context.Context) error {
+		return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit), sweeps)
+	})
 }
 
 func (r *running) openDispatcher(context.Context) (err error) {
