@@ -50,6 +50,9 @@ func TestReadForms(t *testing.T) {
 	if out := sh.ok("query", "points", "--output-fields", "count(*),sum(id),avg(id)", "--consistency", "strong", "--json"); out != "{\"avg(id)\":149.5,\"count(*)\":300,\"sum(id)\":44850}\n" {
 		t.Errorf("aggregates: %q", out)
 	}
+	if out := sh.ok("query", "points", "--output-fields", "COUNT( * )", "--filter", "id < 7", "--consistency", "strong"); out != "7\n" {
+		t.Errorf("a count as it is written elsewhere: %q", out)
+	}
 	contains(t, sh.ok("query", "points", "--group-by", "id", "--filter", "id < 3", "--consistency", "strong"), "COUNT(*)")
 	if out := sh.ok("query", "points", "--limit", "70", "--all", "--consistency", "strong", "--json"); strings.Count(out, "\n") != 300 {
 		t.Errorf("%d rows in pages", strings.Count(out, "\n"))

@@ -223,6 +223,12 @@ func TestCellsOfATable(t *testing.T) {
 	if got := (fieldTypes{"when": qnpb.DataType_DATA_TYPE_TIMESTAMPTZ}).row([]*qnpb.FieldData{when}, 0)["when"]; got != "1970-01-01T00:00:01.5Z" {
 		t.Errorf("a time is shown as %v", got)
 	}
+	for name, want := range map[string]any{"max(when)": "1970-01-01T00:00:01.5Z", "MIN( when )": "1970-01-01T00:00:01.5Z", "count(when)": int64(1_500_000), "max(id)": int64(1_500_000)} {
+		when.Field = name
+		if got := (fieldTypes{"when": qnpb.DataType_DATA_TYPE_TIMESTAMPTZ}).cell(when, 0); got != want {
+			t.Errorf("%s of times is shown as %v, want %v", name, got, want)
+		}
+	}
 	d := &qnpb.FieldData{Values: &qnpb.FieldData_Ints{Ints: &qnpb.Int64Array{Values: []int64{1, 2}}}, Valid: []bool{true, false}}
 	if cell(d, 0) != int64(1) || cell(d, 1) != nil || cell(d, 2) != nil {
 		t.Error("nulls and missing values are wrong")

@@ -62,7 +62,7 @@ func (q *queryCmd) Run(a *app) error {
 		req := &qnpb.QueryRequest{FilterValues: values, Collection: q.Collection, Partitions: q.Partition, Filter: q.Filter, OutputFields: q.fields(coll),
 			Limit: q.Limit, Offset: q.Offset, Freshness: q.freshness(), OrderBy: order, GroupByFields: q.GroupBy, Iterate: q.paged(), Token: q.Token,
 			IgnoreGrowing: q.IgnoreGrowing, AllowPartial: q.AllowPartial, Explain: q.Explain}
-		if q.Count {
+		if q.Count = q.Count || q.countsOnly(); q.Count {
 			req.Limit, req.Offset = 0, 0
 		}
 		for page := 1; ; page++ {
@@ -110,6 +110,12 @@ func (q *queryCmd) orders() ([]*qnpb.OrderBy, error) {
 		out = append(out, o)
 	}
 	return out, nil
+}
+
+// countsOnly reports whether --output-fields asks for the number of rows, and nothing else: that is --count, which knows no limit.
+func (q *queryCmd) countsOnly() bool {
+	return len(q.OutputFields) == 1 && len(q.GroupBy) == 0 && len(q.OrderBy) == 0 &&
+		strings.EqualFold(strings.Join(strings.Fields(q.OutputFields[0]), ""), "count(*)")
 }
 
 func (q *queryCmd) fields(coll *qnpb.Collection) []string {

@@ -176,10 +176,21 @@ func (t fieldTypes) json(name string) bool {
 	return typ == qnpb.DataType_DATA_TYPE_JSON
 }
 
+// time reports whether the numbers of a column are times: those of a field, or the first or last of them.
+func (t fieldTypes) time(name string) bool {
+	typ, known := t[name]
+	if fn, arg, found := strings.Cut(strings.TrimSuffix(name, ")"), "("); found && !known {
+		if fn = strings.ToLower(strings.TrimSpace(fn)); fn == "min" || fn == "max" {
+			typ = t[strings.TrimSpace(arg)]
+		}
+	}
+	return typ == qnpb.DataType_DATA_TYPE_TIMESTAMPTZ
+}
+
 // cell is cell with times as RFC 3339.
 func (t fieldTypes) cell(d *qnpb.FieldData, i int) any {
 	v := cell(d, i)
-	if n, ok := v.(int64); ok && t[d.GetField()] == qnpb.DataType_DATA_TYPE_TIMESTAMPTZ {
+	if n, ok := v.(int64); ok && t.time(d.GetField()) {
 		return schema.FormatTime(n)
 	}
 	raw, ok := d.GetValues().(*qnpb.FieldData_ByteVectors)
