@@ -25,14 +25,15 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweepe
 	own := os.Getenv("GOMEMLIMIT") == "" // else somebody else has set it
 	pace := os.Getenv("GOGC") == ""
 	collector := newCollector()
-	rest, swept := unaccounted{left: math.MaxInt64}, false
+	rest, swept := unaccounted{left: math.MaxInt64, at: time.Now()}, false
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
 	for {
 		goBytes := goMemory()
 		process := max(anonymousMemory(), goBytes)
 		l.Observe(process, limit)
-		if rest.observe(process, l.Total(), swept); rest.sweepable(process, limit, l.Starved()) {
+		now := time.Now()
+		if rest.observe(now, process, l.Total(), swept); rest.sweepable(now, process, limit, l.Starved()) {
 			s.ask()
 		}
 		swept = false

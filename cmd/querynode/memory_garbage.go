@@ -7,12 +7,19 @@ import (
 )
 
 // sweepAt is the share of what the process may have, in percent, from which on garbage is swept: below those at which growing segments are
-// sealed and inserts are refused, which would make room where there is some. sweepPart is the part of it, 1/sweepPart, that garbage has to be,
-// and sweepShare how many times as long as a sweep took no other is begun: each looks at all that is live.
+// sealed and inserts are refused, which would make room where there is some. sweepPart is the part of it, 1/sweepPart, that garbage has to be.
 const (
-	sweepAt    = 80
-	sweepPart  = 16
+	sweepAt   = 80
+	sweepPart = 16
+)
+
+// sweepShare is how many times as long as a sweep took no other is begun, for each looks at all that is live; but no longer than
+// sweepRest, since on a busy machine it takes long and costs no more. sweepAgain is when what a sweep has left is looked through again:
+// much of it may have been in use at that time only.
+const (
 	sweepShare = 20
+	sweepRest  = 10 * time.Second
+	sweepAgain = 30 * time.Second
 )
 
 // sweeper collects garbage and gives the memory back to the system, where the collector's own pace would leave it for minutes: it goes by how
@@ -52,7 +59,7 @@ func (s *sweeper) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(memoryInterval, sweepShare*time.Since(began))):
+		case <-time.After(max(memoryInterval, min(sweepRest, sweepShare*time.Since(began)))):
 		}
 		select {
 		case <-s.asked: // meanwhile; who still wants it asks again
@@ -64,19 +71,21 @@ func (s *sweeper) run(ctx context.Context) error {
 // unaccounted is what a process has besides what is in its ledger. Some of it is no garbage: what a sweep leaves.
 type unaccounted struct {
 	now  int64
-	left int64 // by the last sweep, or the least since
+	left int64     // by the last sweep, or the least since
+	at   time.Time // of the last sweep
 }
 
 // observe takes another look; swept = garbage has been collected since the last one.
-func (u *unaccounted) observe(process, ledger int64, swept bool) {
+func (u *unaccounted) observe(at time.Time, process, ledger int64, swept bool) {
 	u.now = process - ledger
 	if u.left = min(u.left, u.now); swept {
-		u.left = u.now
+		u.left, u.at = u.now, at
 	}
 }
 
 // sweepable reports whether garbage is to be swept: there may be much, and the process has most of what it may have, or something was
 // refused because of what it has.
-func (u *unaccounted) sweepable(process, limit int64, starved bool) bool {
-	return limit > 0 && u.now-u.left > limit/sweepPart && (starved || process > limit/100*sweepAt)
+func (u *unaccounted) sweepable(at time.Time, process, limit int64, starved bool) bool {
+	much := u.now-u.left > limit/sweepPart || u.now > 2*limit/sweepPart && at.Sub(u.at) >= sweepAgain
+	return limit > 0 && much && (starved || process > limit/100*sweepAt)
 }

@@ -43,32 +43,38 @@ func TestWhatIsInForceIsNotSetAgain(t *testing.T) {
 // has most of what it may have or something was refused because of it.
 func TestGarbageIsSweptOnceThereIsMuch(t *testing.T) {
 	const limit = 1600
-	u := unaccounted{left: math.MaxInt64}
+	start := time.Now()
+	u := unaccounted{left: math.MaxInt64, at: start}
 	for i, c := range []struct {
+		second          int
 		process, ledger int64
 		swept, starved  bool
 		want            bool
 	}{
-		{process: 300, ledger: 200},                                         // 100 are the program's own
-		{process: 1400, ledger: 1250},                                       // hardly more
-		{process: 1400, ledger: 1150, want: true},                           //
-		{process: 1200, ledger: 700, want: false},                           // nobody is short
-		{process: 1200, ledger: 700, starved: true, want: true},             //
-		{process: 1400, ledger: 1100, swept: true, starved: true},           // it was no garbage
-		{process: 1500, ledger: 1150, starved: true},                        //
-		{process: 1500, ledger: 1050, want: true},                           //
-		{process: 300, ledger: 200},                                         //
-		{process: 1400, ledger: 1150, starved: true, want: true},            // of the 300 much had been garbage
-		{process: 1400, ledger: 1150, swept: true, starved: true},           //
-		{process: math.MaxInt64 / 2, ledger: 0, starved: true, want: true},  //
-		{process: 0, ledger: math.MaxInt64 / 2, starved: true, want: false}, //
+		{process: 300, ledger: 200},   // 100 are the program's own
+		{process: 1400, ledger: 1250}, // hardly more
+		{process: 1400, ledger: 1150, want: true},
+		{process: 1200, ledger: 700}, // nobody is short
+		{process: 1200, ledger: 700, starved: true, want: true},
+		{second: 1, process: 1400, ledger: 1100, swept: true, starved: true}, // it was no garbage
+		{second: 2, process: 1500, ledger: 1150, starved: true},
+		{second: 2, process: 1500, ledger: 1050, want: true},
+		{second: 3, process: 300, ledger: 200},
+		{second: 4, process: 1400, ledger: 1150, starved: true, want: true}, // of the 300 much had been garbage
+		{second: 5, process: 1400, ledger: 1150, swept: true, starved: true},
+		{second: 34, process: 1400, ledger: 1150, starved: true},
+		{second: 35, process: 1400, ledger: 1150, starved: true, want: true}, // by now it may be garbage
+		{second: 35, process: 1400, ledger: 1250, starved: true},             // what there is is little
+		{second: 36, process: math.MaxInt64 / 2, starved: true, want: true},
+		{second: 36, ledger: math.MaxInt64 / 2, starved: true},
 	} {
-		u.observe(c.process, c.ledger, c.swept)
-		if got := u.sweepable(c.process, limit, c.starved); got != c.want {
+		at := start.Add(time.Duration(c.second) * time.Second)
+		u.observe(at, c.process, c.ledger, c.swept)
+		if got := u.sweepable(at, c.process, limit, c.starved); got != c.want {
 			t.Errorf("look %d at %d of %d, %d in the ledger: %v", i, c.process, limit, c.ledger, got)
 		}
 	}
-	if (&unaccounted{now: 100}).sweepable(100, 0, true) {
+	if (&unaccounted{now: 100}).sweepable(start, 100, 0, true) {
 		t.Error("without a limit there is nothing to sweep for")
 	}
 }
@@ -76,17 +82,26 @@ func TestGarbageIsSweptOnceThereIsMuch(t *testing.T) {
 // TestSweepsRest: who asks again and again gets a sweep, and the next one when the first has long been over.
 func TestSweepsRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, sweeps := newSweeper(), 0
-		s.sweep = func() { sweeps++; time.Sleep(time.Second) }
+		s, sweeps, long := newSweeper(), 0, 200*time.Millisecond
+		s.sweep = func() { sweeps++; time.Sleep(long) }
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() { _ = s.run(ctx) })
-		for range 10_000 { // a hundred seconds
-			s.ask()
-			time.Sleep(10 * time.Millisecond)
+		insist := func() (n int) {
+			before := sweeps
+			for range 1000 { // a hundred seconds
+				s.ask()
+				time.Sleep(100 * time.Millisecond)
+			}
+			synctest.Wait()
+			return sweeps - before
 		}
-		if sweeps != 5 {
-			t.Errorf("%d sweeps of a second in a hundred", sweeps)
+		if n := insist(); n < 20 || n > 25 {
+			t.Errorf("%d sweeps of a fifth of a second in a hundred", n)
+		}
+		long = 5 * time.Second
+		if n := insist(); n < 6 || n > 7 {
+			t.Errorf("%d sweeps of five seconds in a hundred", n)
 		}
 		cancel()
 		all.Wait()
