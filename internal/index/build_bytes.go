@@ -115,7 +115,7 @@ func listsBytes(spec Spec, rows, workers int) int64 {
 	}
 	if codes {
 		first = max(first, 4*min(n, codeSample)*width)
-		row := 4 + 4 + width + width/pqDims/2 + 8 // biases, a byte for each value, 4 bits for each part
+		row := 4 + 4 + width + width/int64(partDims(int(width)))/2 + 8 // biases, a byte for each value, 4 bits for each part
 		heap += positions*row + n*int64(fineStride(spec.Dim, fineBits(spec.Dim)))
 	}
 	return heap + first + (heap+first)/garbageOf

@@ -197,7 +197,7 @@ func leastBytes(kind Kind, dim int) int {
 	case kind == KindHNSWSQ && fine > 0:
 		return fine + vec.SQ8Line + usualLinks // a record, and links
 	case kind == KindScaNN && fine > 0:
-		return fine + dim/4 + 4
+		return fine + dim/partDims(dim)/2 + 4
 	case kind == KindHNSWSQ:
 		return usualLinks
 	}

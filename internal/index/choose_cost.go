@@ -40,8 +40,11 @@ func (g *sqGraph) cost(recall float64) float64 {
 
 // cost is the same of an inverted file.
 func (x *ivf) cost(recall float64) float64 {
-	return listsCost(x.n, x.width(), x.fine.stride, x.lists.n, x.efforts.of(recall))
+	return listsCost(x.n, readValues(x.width()), x.fine.stride, x.lists.n, x.efforts.of(recall))
 }
+
+// readValues is how many values take as long to read as those of a row of so many do: codes of few have twice the bits.
+func readValues(width int) int { return pqDims * numParts(width, partDims(width)) }
 
 // listsCost is what reading some of all lists takes.
 func listsCost(rows, values, stride, all, lists int) float64 {
@@ -54,7 +57,7 @@ func (g *sqGraph) doubtful() bool {
 	if g.shares.effort(calibrateK, usualRecall) == 0 || !hasCodes(KindScaNN, g.dim) {
 		return false // of the graph nothing is known, or lists are read whole
 	}
-	return g.cost(usualRecall) > costWorth*listsCost(g.rows, min(g.dim, mostHead), g.rankStride(), listsFor(g.rows), costFew)
+	return g.cost(usualRecall) > costWorth*listsCost(g.rows, readValues(min(g.dim, mostHead)), g.rankStride(), listsFor(g.rows), costFew)
 }
 
 // finds reports whether reading lists found as much as that of the nearest rows when it was built, however many it took; true if it was not measured.

@@ -102,6 +102,9 @@ func TestImagesWithoutFineCodesAreRead(t *testing.T) {
 	base, queries := base[:n*dim], base[n*dim:]
 	for _, kind := range []Kind{KindHNSWSQ, KindScaNN} {
 		b := build(t, Spec{Kind: kind, Metric: L2, Dim: dim, EfConstruction: testEf}, base)
+		if x, ok := b.Searcher().(*ivf); ok {
+			inPairs(t, x)
+		}
 		var out bytes.Buffer
 		if _, err := b.WriteTo(&out); err != nil {
 			t.Fatal(err)

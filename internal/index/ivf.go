@@ -13,7 +13,7 @@ const (
 	// KindIVFSQ8 is an inverted file of codes of a byte for each dimension; the
 	// best rows by them are looked at.
 	KindIVFSQ8 Kind = "IVF_SQ8"
-	// KindScaNN is KindIVFSQ8 with codes of two bits for each dimension beside,
+	// KindScaNN is KindIVFSQ8 with codes of two bits for each dimension beside, or four of few,
 	// which a search for one vector reads in their place (Guo et al.,
 	// "Accelerating Large-Scale Inference with Anisotropic Vector Quantization",
 	// arXiv:1908.10396).

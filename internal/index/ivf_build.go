@@ -268,7 +268,7 @@ func (b *ivfBuilder) encode(int) error {
 	b.bytes.bias = make([]float32, len(b.ids))
 	if b.kind == KindScaNN {
 		b.residuals(sample)
-		b.pq = newProducts(b.width())
+		b.pq = newProducts(b.width(), partDims(b.width()))
 		if err := b.pq.train(b.ctx, b.o.Workers, sample); err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ import (
 //	    each dimension, as up to version 3. It then stands for the dimension in the sections up to fine
 //	68  8 u32 lists to read for shares of the nearest rows, see efforts; 0 if they are not known, as up to version 4
 //	100 u32 hundredths of standard deviations of doubt, see weighDoubt; 0 if not known, as up to version 5
+//	104 u32 1 if each value is a part of its own in product quantisation of rows; 0 if two are, as up to version 7
 //	124 u32 CRC-32C of the bytes before
 //
 //	centres     lists * dimension, f32
@@ -44,7 +45,7 @@ import (
 //	ids         blocks * 32, u32 row, or all ones where a list has none
 //	norms       rows, f32 inverse norm; Cosine only
 //	bytes       as the codes of the centres; not IVF_FLAT, nor below 16 dimensions
-//	points      32 f32 for each two dimensions, of product quantisation; of these, SCANN only
+//	points      32 f32 for each part of one or two dimensions, of product quantisation; of these, SCANN only
 //	            its codes, blocks for fast-scan (see package vec); biases, f32, L2 only
 //	fine        dimension f32 mean; rows, see fine; only if there are any
 //	directions  dimension f32 mean; lowest value and step of each, f32; records as those of rows
@@ -52,8 +53,8 @@ import (
 const (
 	ivfMagic = "QNIVF1\r\n"
 	// Version 1 had no fine codes, version 2 no short codes of centres, version 3 no directions, version 4 no efforts, version 5 no doubt,
-	// version 6 no fine codes or directions where tooLong.
-	ivfVersion = 7
+	// version 6 no fine codes or directions where tooLong, version 7 no parts of one value.
+	ivfVersion = 8
 )
 
 var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
@@ -62,7 +63,7 @@ var ivfKinds = [...]Kind{1: KindIVFFlat, 2: KindIVFSQ8, 3: KindScaNN}
 type ivfHeader struct {
 	dim, metric, kind, lists, effort, fine uint32
 	rows, blocks                           uint64
-	version, head, doubt                   uint32
+	version, head, doubt, alone            uint32
 	efforts                                efforts
 }
 
@@ -104,9 +105,8 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 	s[ivfCentreLo], s[ivfCentreStep] = dim*4, dim*4
 	s[ivfCentrePanels] = uint64(numPanels(int(h.lists))) * panel
 	s[ivfCentreBias] = uint64(numPanels(int(h.lists))) * vec.PanelRows * 4
-	parts := (dim + pqDims - 1) / pqDims
-	points, block := parts*pqDims*pqCodes*4, uint64(vec.FastScanQuads(int(parts)))*vec.FastScanQuad
 	if h.version >= 3 && hasShort(ivfKinds[h.kind], int(h.dim), int(h.lists)) {
+		points, block := productBytes(int(dim), pqDims)
 		s[ivfCentrePoints] = points
 		s[ivfCentreBlocks] = uint64(numPanels(int(h.lists))) * block
 		s[ivfCentreShortBias] = uint64(numPanels(int(h.lists))) * vec.FastScanBlock * 4
@@ -122,6 +122,7 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 		s[ivfPanels] = h.blocks * panel
 		s[ivfBias] = positions * 4
 		if kind == KindScaNN {
+			points, block := productBytes(int(dim), h.each())
 			s[ivfPoints] = points
 			s[ivfBlocks] = h.blocks * block
 			if Metric(h.metric) == L2 {
@@ -138,6 +139,20 @@ func (h *ivfHeader) sections() (s [ivfSections]uint64) {
 		s[ivfTurnCodes] = head * uint64(vec.SQ8Stride(int(h.dim)))
 	}
 	return s
+}
+
+// productBytes are the lengths of the points of product quantisation, and of a block of codes.
+func productBytes(dim, each int) (points, block uint64) {
+	parts := numParts(dim, each)
+	return uint64(parts) * pqDims * pqCodes * 4, uint64(vec.FastScanQuads(parts)) * vec.FastScanQuad
+}
+
+// each is how many values a part of the codes of rows has.
+func (h *ivfHeader) each() int {
+	if h.alone != 0 {
+		return 1
+	}
+	return pqDims
 }
 
 // width is the number of values that codes and centres are of.
@@ -171,6 +186,7 @@ func (h *ivfHeader) encode() []byte {
 		le.PutUint32(b[68+4*i:], x)
 	}
 	le.PutUint32(b[100:], h.doubt)
+	le.PutUint32(b[104:], h.alone)
 	le.PutUint32(b[124:], castagnoli(b[:124]))
 	return b
 }
@@ -207,6 +223,9 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 	if version >= 6 {
 		h.doubt = le.Uint32(b[100:])
 	}
+	if version >= 8 {
+		h.alone = le.Uint32(b[104:])
+	}
 	switch {
 	case le.Uint32(b[12:]) != headerBytes:
 		return corrupt("header of %d bytes", le.Uint32(b[12:]))
@@ -221,6 +240,8 @@ func decodeIVF(b []byte) (*ivfHeader, error) {
 		return corrupt("lists to read of %d: %v", h.lists, h.efforts)
 	case h.doubt != 0 && (h.doubt < 100*weighDoubt || h.doubt > 100*mostDoubt):
 		return corrupt("doubt of %d hundredths", h.doubt)
+	case h.alone > 1 || h.alone == 1 && ivfKinds[h.kind] != KindScaNN:
+		return corrupt("parts of one value: %d, in an image of kind %d", h.alone, h.kind)
 	case h.fine != 0 && (version < 2 || int(h.fine) != fineBits(int(h.dim))):
 		return corrupt("fine codes of %d bits", h.fine)
 	case le.Uint64(b[56:]) != h.size() || uint64(len(b)) < h.size():
@@ -241,7 +262,10 @@ func (x *ivf) WriteTo(w io.Writer) (int64, error) {
 	case x.lists.short == nil && hasShort(x.kind, x.dim, x.lists.n):
 		h.version = 2
 	case tooLong(x.dim) && (x.fine.bits != 0 || x.turn != nil):
-		h.version = ivfVersion
+		h.version = 7
+	}
+	if x.pq != nil && x.pq.each < pqDims {
+		h.version, h.alone = ivfVersion, 1
 	}
 	if x.turn != nil {
 		h.head = uint32(x.turn.head)
@@ -336,7 +360,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 	}
 	if blocks := parts[ivfCentreBlocks]; len(blocks) > 0 {
 		x.lists.short = &shortCentres{
-			pq: openProducts(width, parts[ivfCentrePoints]), blocks: blocks,
+			pq: openProducts(width, pqDims, parts[ivfCentrePoints]), blocks: blocks,
 			bias: asFloats(parts[ivfCentreShortBias]), exact: asFloats(parts[ivfCentreExact]),
 		}
 	}
@@ -356,7 +380,7 @@ func openIVF(image []byte, base []float32) (*ivf, error) {
 	}
 	x.bytes = codes(ivfLo)
 	if x.kind == KindScaNN {
-		x.pq = openProducts(width, parts[ivfPoints])
+		x.pq = openProducts(width, h.each(), parts[ivfPoints])
 		x.blocks, x.pqBias = parts[ivfBlocks], x.bytes.bias
 		if x.metric == L2 {
 			x.pqBias = asFloats(parts[ivfPQBias])
@@ -373,6 +397,6 @@ func asFloats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
-func openProducts(dim int, points []byte) *products {
-	return &products{dim: dim, parts: (dim + pqDims - 1) / pqDims, points: asFloats(points)}
+func openProducts(dim, each int, points []byte) *products {
+	return &products{dim: dim, parts: numParts(dim, each), each: each, points: asFloats(points)}
 }

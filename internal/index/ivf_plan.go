@@ -47,6 +47,8 @@ const (
 const (
 	rankLeast = 48
 	rankEach  = 8 // for each row wanted
+	// rankAlone is one of how many of these are worth it where each value has four bits.
+	rankAlone = 2
 )
 
 // plan decides on the work for a query. What it learns meanwhile may take longer than that: then it ends when s is stopped.
@@ -79,6 +81,9 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 	if x.pq != nil {
 		least := rankLeast + rankEach*p.k
 		p.short = true
+		if x.pq.each < pqDims {
+			least /= rankAlone
+		}
 		p.rank = least + min(p.lists/2, least)
 	}
 	p.enough, p.selected = min((p.k+p.rank)/2, selected), selected

@@ -16,7 +16,7 @@ func gauss(seed uint64, n, dim int) []float32 {
 }
 
 func TestASearchOfManyListsDoubtsItsCodesMore(t *testing.T) {
-	const n, dim, queries, lists = 4000, 64, 150, 40
+	const n, dim, queries, lists = 4000, 80, 150, 40 // in pairs
 	base, asked := gauss(81, n, dim), gauss(82, queries, dim)
 	f := newFlat(t, dim, IP, base)
 	x := buildIVFFor(t, KindScaNN, IP, dim, lists, base)

@@ -33,6 +33,7 @@ type ivfScratch struct {
 	order   listOrder
 	masks   []uint32  // of packed codes, where they are read in one go
 	bias    []float32 // of these
+	parts   []float32 // the query as parts of one value have it, each with a 0 behind
 	values  []float32 // of tables
 	lut     []byte
 	cands   candidates
@@ -41,7 +42,7 @@ type ivfScratch struct {
 }
 
 func (v *ivfScratch) bytes() int {
-	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*(cap(v.kept)+cap(v.counted)) +
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.parts)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*(cap(v.kept)+cap(v.counted)) +
 		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes() + v.turned.size()
 }
 

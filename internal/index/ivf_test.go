@@ -370,7 +370,7 @@ func TestTheEncoderWeighsErrorsAlongTheVector(t *testing.T) {
 	for i := range vectors {
 		vectors[i] = float32(r.NormFloat64())
 	}
-	pq := newProducts(dim)
+	pq := newProducts(dim, pqDims)
 	if err := pq.train(context.Background(), 1, vectors); err != nil {
 		t.Fatal(err)
 	}
@@ -537,7 +537,8 @@ func TestListsAreFoundByShortCodes(t *testing.T) {
 			x.order(want, &s)
 			by := slices.Clone(s.ivf.lists)
 			x.lists.short = short
-			x.nearestLists(&plan{lists: want}, &s)
+			x.roomForLists(&s)
+			x.nearestByShort(want, want+want/shortMore+shortSlack, &s)
 			x.order(want, &s)
 			if len(s.ivf.lists) != want || len(s.ivf.dots) != want {
 				t.Fatalf("%s: %d lists, %d products, want %d", m, len(s.ivf.lists), len(s.ivf.dots), want)
@@ -565,6 +566,7 @@ func TestAnImageOfTheVersionBeforeIsSearched(t *testing.T) {
 	const dim, n = 20, 4000
 	x, base := manyLists(t, Cosine, dim, n)
 	f := newFlat(t, dim, Cosine, base[:n*dim])
+	inPairs(t, x)
 	x.lists.short = nil
 	var out bytes.Buffer
 	if _, err := x.WriteTo(&out); err != nil {

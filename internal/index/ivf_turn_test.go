@@ -137,6 +137,7 @@ func TestWhatASampleDoesNotTellIsProven(t *testing.T) {
 func TestAnImageWithoutDirectionsIsSearched(t *testing.T) {
 	const dim, n = 20, 4000
 	x, base := manyLists(t, Cosine, dim, n)
+	inPairs(t, x)
 	var out bytes.Buffer
 	if _, err := x.WriteTo(&out); err != nil {
 		t.Fatal(err)

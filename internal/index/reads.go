@@ -64,7 +64,7 @@ func (f *fine) reads(sp *space, t Stats) []Reads {
 func (x *ivf) reads(searches int, t Stats) []Reads {
 	c := x.lists.codes
 	centres := Reads{What: "centres", Count: searches, Size: len(c.panels) + 4*len(c.bias)}
-	if s := x.lists.short; s != nil && t.Hops < searches*x.lists.n/2 { // as nearestLists decides, or nearly
+	if s := x.lists.short; t.Hops < searches*x.lists.n/2 && x.shortFirst(t.Hops/max(searches, 1)) { // as nearestLists decides, or nearly
 		centres.Size = len(s.blocks) + 4*len(s.bias)
 	}
 	centres.Area = int64(centres.Size)
