@@ -39,6 +39,8 @@ type Channel struct {
 		pins    int      // loads under way: the buffer is not trimmed
 		trimTo  uint64   // asked for while it was pinned
 		closed  bool
+
+		builders int // workers that build indexes of growing segments here; 0 = none do
 	}
 	bufferMemory *Reservation
 }
@@ -162,7 +164,21 @@ func (ch *Channel) newGrowing(r Rows) (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.toBuild(ch.mu.builders)
 	return set.hold(g, true), nil
+}
+
+// ToBuild says with how many workers this node will build the indexes of the channel's growing segments, so that the ledger has room for
+// it; 0 = it will not.
+func (ch *Channel) ToBuild(workers int) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.mu.builders = workers
+	for id, h := range ch.mu.growing {
+		if _, flushed := ch.mu.flushed[id]; !flushed {
+			h.segment.(*Growing).toBuild(workers)
+		}
+	}
 }
 
 // ApplyDeletes takes deletes at position at, all with its timestamp.

@@ -35,6 +35,7 @@ type Growing struct {
 	sealedAt atomic.Uint64 // timestamp of the seal
 	end      atomic.Pointer[Position]
 	used     atomic.Int64 // bytes of memory, for readers
+	builders atomic.Int32 // workers that will build its index on this node; 0 = none will
 }
 
 // growingOptions say what growing segment to make.
@@ -153,7 +154,28 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 	}
 	g.rows.Store(int64(first + b.Rows))
 	g.linkKeys(first, b.Rows, ts)
+	if workers := g.builders.Load(); workers > 0 {
+		g.expectBuild(int(workers))
+	}
 	return nil
+}
+
+// Built tells the ledger that the index of the segment has been built.
+func (g *Growing) Built() { g.toBuild(0) }
+
+// toBuild has the ledger know from now on what building the index of the segment will take with so many workers; 0 = nothing.
+func (g *Growing) toBuild(workers int) {
+	if before := g.builders.Swap(int32(workers)); before != int32(workers) {
+		g.expectBuild(workers)
+	}
+}
+
+func (g *Growing) expectBuild(workers int) {
+	var bytes int64
+	if workers > 0 {
+		bytes = BuildBytes(g.latest(), g.Rows(), workers)
+	}
+	g.ledger.expect(g, bytes)
 }
 
 // reserve takes the memory for the rows of b from the ledger and makes room for
@@ -314,6 +336,7 @@ func (g *Growing) applyDeletes(d *DeleteBatch) {
 
 // close gives memory back. No reader may be left.
 func (g *Growing) close() error {
+	g.Built()
 	g.memory.Release()
 	g.removed.Release()
 	var first error

@@ -54,6 +54,9 @@ type Ledger struct {
 		since   int64 // taken after that, less what was given back
 		taken   int64 // taken after that
 		starved bool  // something had room under the limit and was refused for what the process has
+
+		ahead map[*Growing]int64 // what building the indexes of growing segments will take
+		most  int64              // the most of these: they are built one after the other
 	}
 }
 
@@ -61,7 +64,7 @@ type Ledger struct {
 func NewLedger(limit int64) *Ledger {
 	l := &Ledger{short: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	l.limit.Store(limit)
-	l.mu.used, l.mu.beyond = map[Kind]*int64{}, map[Kind]int64{}
+	l.mu.used, l.mu.beyond, l.mu.ahead = map[Kind]*int64{}, map[Kind]int64{}, map[*Growing]int64{}
 	return l
 }
 
@@ -100,8 +103,8 @@ func (l *Ledger) Starved() bool {
 // garbage that has not been collected yet comes and goes below it.
 const ceilingAt = 90
 
-// Above reports whether more than so many percent of the limit are in use, or of
-// the ceiling by the process.
+// Above reports whether more than so many percent of the limit are in use, or will be
+// once the indexes of growing segments are built, or of the ceiling by the process.
 func (l *Ledger) Above(percent int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,9 +112,40 @@ func (l *Ledger) Above(percent int64) bool {
 }
 
 func (l *Ledger) aboveLocked(percent int64) bool {
-	return l.limit.Load() > 0 && l.mu.total > l.limit.Load()/100*percent ||
+	return l.limit.Load() > 0 && l.mu.total+l.aheadLocked() > l.limit.Load()/100*percent ||
 		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, ceilingAt)
 }
+
+// expect says that building the index of a growing segment will take n bytes; 0 = no more. Rows take what they need to be stored with them:
+// where vectors are short a build takes several times what the rows do, and it cannot be refused.
+func (l *Ledger) expect(g *Growing, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.mu.ahead[g]
+	if n > 0 {
+		l.mu.ahead[g] = n
+	} else {
+		delete(l.mu.ahead, g)
+	}
+	switch {
+	case n >= l.mu.most:
+		l.mu.most = n
+	case before == l.mu.most:
+		l.mu.most = 0
+		for _, n := range l.mu.ahead {
+			l.mu.most = max(l.mu.most, n)
+		}
+	}
+}
+
+// Ahead is what the next build of an index will take besides what is taken for builds already.
+func (l *Ledger) Ahead() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.aheadLocked()
+}
+
+func (l *Ledger) aheadLocked() int64 { return max(0, l.mu.most-*l.usedLocked(KindBuild)) }
 
 // Short is Above with what was refused a moment ago: a request of a client that comes
 // again must find room in the end, however large a part of the limit it is.

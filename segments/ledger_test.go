@@ -341,3 +341,37 @@ func TestTheLedgerIsStarvedByTheProcess(t *testing.T) {
 		t.Errorf("of what there is: %v", err)
 	}
 }
+
+// TestWhatABuildWillTakeCountsAsInUse for what makes room and for inserts, and is refused to nobody: the largest one, since they are built one
+// after the other, besides what is taken for builds already.
+func TestWhatABuildWillTakeCountsAsInUse(t *testing.T) {
+	l, a, b := NewLedger(1000), &Growing{}, &Growing{}
+	held := l.Force(KindGrowing, 300)
+	check := func(what string, ahead int64, above80 bool) {
+		t.Helper()
+		if got := l.Ahead(); got != ahead || l.Above(80) != above80 || l.Short(80) != above80 {
+			t.Errorf("%s: %d ahead, want %d; above 80 %%: %v, short: %v", what, got, ahead, l.Above(80), l.Short(80))
+		}
+	}
+	check("nothing", 0, false)
+	l.expect(a, 200)
+	l.expect(b, 400)
+	check("two", 400, false)
+	l.expect(b, 501)
+	check("more rows", 501, true)
+	read, err := l.Reserve(KindScratch, 700)
+	if err != nil || l.Total() != 1000 {
+		t.Errorf("what is only expected is in nobody's way: %d bytes are in use, %v", l.Total(), err)
+	}
+	read.Release()
+	building := l.Force(KindBuild, 450)
+	check("one of them is built", 51, true)
+	l.expect(b, 0)
+	check("it has been built", 0, false)
+	building.Release()
+	check("and has ended", 200, false)
+	l.expect(a, 0)
+	l.expect(a, 0)
+	held.Release()
+	check("all are gone", 0, false)
+}

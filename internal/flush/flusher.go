@@ -224,8 +224,10 @@ func (f *Flusher) Kick() {
 func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	w, err := f.o.WAL(ch.PChannel)
 	if err != nil || w.State() != wal.Ready {
+		ch.ToBuild(0)
 		return nil // not the owner, or not yet: nothing is due here
 	}
+	ch.ToBuild(f.o.Workers)
 	c, err := f.claim(ctx, ch, w)
 	if err != nil {
 		return err

@@ -109,6 +109,7 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 	// Nor is it refused memory: to store rows is what makes room.
 	building := ch.Collection().Ledger().Force(segments.KindBuild, segments.BuildBytes(info, total, f.o.Workers))
 	defer building.Release()
+	defer g.Built()
 	return segments.Build(ctx, segments.BuildOptions{
 		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
 		Progress: func(done, total int) {

@@ -122,8 +122,8 @@ func (n *Node) roomForRows() error {
 	if l.Above(100 - 100/memoryReserve) {
 		process, ceiling := l.Observed()
 		return errclass.With(errclass.New(errclass.Exhausted,
-			"memory is nearly used up: %d of %d bytes, and %d of the %d that the process may have; growing rows are being stored: try again, release segments, or give the node more memory",
-			l.Total(), l.Limit(), process, ceiling), errclass.Memory)
+			"memory is nearly used up: %d of %d bytes, to which storing growing rows will add %d, and %d of the %d that the process may have; growing rows are being stored: try again, release segments, or give the node more memory",
+			l.Total(), l.Limit(), l.Ahead(), process, ceiling), errclass.Memory)
 	}
 	return nil
 }

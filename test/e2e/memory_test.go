@@ -140,6 +140,53 @@ func (n *testNode) checkWide(rows int64) {
 	}
 }
 
+// TestRowsOfShortVectorsAreStoredWithinTheLimit: an index over them takes several times what the rows do, and what stores them cannot be
+// refused memory. They are stored while there is enough.
+func TestRowsOfShortVectorsAreStoredWithinTheLimit(t *testing.T) {
+	t.Parallel()
+	const limit, rows, batch, short = 16 << 20, 100_000, 1000, 4
+	n := start(t, t.TempDir(), options{memory: limit, flush: flush.Options{Interval: 10 * time.Millisecond, Workers: 1}})
+	must2(t)(n.catalog.CreateCollection(within(t), &qnpb.CreateCollectionRequest{Name: "items", Schema: &qnpb.CollectionSchema{
+		Fields: []*qnpb.FieldSchema{
+			{Name: "id", Type: qnpb.DataType_DATA_TYPE_INT64, PrimaryKey: true},
+			{Name: "v", Type: qnpb.DataType_DATA_TYPE_FLOAT_VECTOR, Dim: short},
+		}}, Indexes: []*qnpb.IndexSpec{{Field: "v", Type: "HNSW_SQ", Metric: "L2", Params: map[string]string{"M": "8", "efConstruction": "40"}}}}))
+	r, highest, taken := rand.New(rand.NewPCG(7, 7)), int64(0), time.Now()
+	for from := int64(0); from < rows; {
+		var vs []float32
+		for range batch * short {
+			vs = append(vs, r.Float32())
+		}
+		_, err := n.write.Append(within(t), insertOf("items", batch, ints("id", seq(from, from+batch)...),
+			&qnpb.FieldData{Field: "v", Values: &qnpb.FieldData_Vectors{Vectors: &qnpb.FloatVectors{Dim: short, Values: vs}}}))
+		highest = max(highest, n.set.Ledger().Total())
+		switch status.Code(err) {
+		case codes.OK:
+			from, taken = from+batch, time.Now()
+		case codes.ResourceExhausted:
+			if time.Since(taken) > hang {
+				t.Fatalf("no row is taken any more: %v; the ledger says %v", err, n.set.Ledger().Used())
+			}
+			_, changed := n.set.Version()
+			select {
+			case <-changed:
+			case <-time.After(20 * time.Millisecond):
+			}
+		default:
+			t.Fatalf("%v", err)
+		}
+	}
+	n.flush("items")
+	highest = max(highest, n.set.Ledger().Total())
+	t.Logf("at most %d of %d bytes in use; %d segments", highest, limit, len(n.set.Collections()[0].Segments()))
+	if highest > limit*5/4 {
+		t.Errorf("%d bytes were in use, the limit is %d", highest, limit)
+	}
+	if ahead := n.set.Ledger().Ahead(); ahead != 0 {
+		t.Errorf("%d bytes are expected for a build, and nothing is growing", ahead)
+	}
+}
+
 // TestDeletesInMemoryAreBounded: rows that are not stored keep the checkpoint where
 // it is, and the deletes after it in memory. Too many of these have the rows stored.
 func TestDeletesInMemoryAreBounded(t *testing.T) {
