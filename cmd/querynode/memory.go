@@ -34,7 +34,7 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweepe
 		l.Observe(process, limit)
 		now := time.Now()
 		if rest.observe(now, process, l.Total(), swept); rest.sweepable(now, process, limit, l.Starved()) {
-			s.ask()
+			s.ask(process > limit)
 		}
 		swept = false
 		if own {

@@ -26,19 +26,26 @@ const (
 // much is allocated, and while everything is refused nothing is.
 type sweeper struct {
 	asked chan struct{} // capacity 1
+	haste chan struct{} // capacity 1: the process has more than it may
 	swept chan struct{} // capacity 1: there may be more room now
 	sweep func()
 }
 
 func newSweeper() *sweeper {
-	return &sweeper{asked: make(chan struct{}, 1), swept: make(chan struct{}, 1), sweep: debug.FreeOSMemory}
+	return &sweeper{asked: make(chan struct{}, 1), haste: make(chan struct{}, 1), swept: make(chan struct{}, 1), sweep: debug.FreeOSMemory}
 }
 
-// ask has garbage swept, unless that was done a moment ago.
-func (s *sweeper) ask() {
+// ask has garbage swept, unless that was done a moment ago; hasty = a second ago.
+func (s *sweeper) ask(hasty bool) {
 	select {
 	case s.asked <- struct{}{}:
 	default:
+	}
+	if hasty {
+		select {
+		case s.haste <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -56,10 +63,21 @@ func (s *sweeper) run(ctx context.Context) error {
 		case s.swept <- struct{}{}:
 		default:
 		}
+		rest := min(sweepRest, sweepShare*time.Since(began))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(memoryInterval, min(sweepRest, sweepShare*time.Since(began)))):
+		case <-time.After(memoryInterval):
+		}
+		select {
+		case <-s.haste: // of before
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.haste:
+		case <-time.After(rest - memoryInterval):
 		}
 		select {
 		case <-s.asked: // meanwhile; who still wants it asks again

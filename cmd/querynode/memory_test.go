@@ -87,21 +87,24 @@ func TestSweepsRest(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() { _ = s.run(ctx) })
-		insist := func() (n int) {
+		insist := func(hasty bool) (n int) {
 			before := sweeps
 			for range 1000 { // a hundred seconds
-				s.ask()
+				s.ask(hasty)
 				time.Sleep(100 * time.Millisecond)
 			}
 			synctest.Wait()
 			return sweeps - before
 		}
-		if n := insist(); n < 20 || n > 25 {
+		if n := insist(false); n < 20 || n > 25 {
 			t.Errorf("%d sweeps of a fifth of a second in a hundred", n)
 		}
 		long = 5 * time.Second
-		if n := insist(); n < 6 || n > 7 {
+		if n := insist(false); n < 6 || n > 7 {
 			t.Errorf("%d sweeps of five seconds in a hundred", n)
+		}
+		if n := insist(true); n < 15 || n > 18 {
+			t.Errorf("%d hasty sweeps of five seconds in a hundred", n)
 		}
 		cancel()
 		all.Wait()
