@@ -158,10 +158,12 @@ type fineQuery struct {
 	add     float64 // what all distances have in common
 	square  float64 // |v|²
 	usable  bool
+	half    vec.HalfQuery // of the upper halves of weights, if halved
+	halved  bool
 }
 
 func (q *fineQuery) size() int {
-	return 4*(cap(q.flat)+cap(q.a)+cap(q.b)+cap(q.c)) + cap(q.halves) + cap(q.high) + cap(q.low) + cap(q.rows) + 4*cap(q.sums) + q.weights.Bytes()
+	return 4*(cap(q.flat)+cap(q.a)+cap(q.b)+cap(q.c)) + cap(q.halves) + cap(q.high) + cap(q.low) + cap(q.rows) + 4*cap(q.sums) + q.weights.Bytes() + q.half.Bytes()
 }
 
 // prepare readies q for a vector.
@@ -187,6 +189,7 @@ func (f *fine) prepare(vector []float32, q *fineQuery) {
 	q.halves = grown(q.halves, 2*half)
 	q.scale = float64(sp.kern.SetSQ8(q.halves, q.flat))
 	// Without a direction or with numbers too large, only vectors tell.
+	q.halved = false
 	q.usable = scale != 0 && q.scale > 0 && square <= math.MaxFloat32
 	high, low := q.halves[vec.SQ8Bias:][:n], q.halves[half+vec.SQ8Bias:][:n]
 	q.high, q.low = grown(q.high, f.stride), grown(q.low, f.stride)

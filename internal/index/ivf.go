@@ -50,8 +50,9 @@ type ivf struct {
 	blocks  []byte              // codes of pq, for fast-scan
 	pqBias  []float32           // as the bias of bytes
 	fine    fine                // to rank by; none where there are no codes
-	marks   *filterCache[marks] // these two change
+	marks   *filterCache[marks] // these three change
 	listed  rowLists
+	halves  halfRows
 }
 
 // hasCodes says whether an inverted file has codes of its rows.

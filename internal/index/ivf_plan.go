@@ -1,30 +1,35 @@
 package index
 
-import "math"
+import (
+	"math"
+
+	"github.com/querynode/querynode/internal/vec"
+)
 
 // plan is how a search goes about.
 type plan struct {
 	k, lists, rank int
-	selected       int      // rows that are allowed
-	enough         int      // candidates that are worth ranking; fewer, and more lists are read
-	allowed        []uint64 // nil: all
-	short          bool     // candidates are by short codes
-	scan           bool     // look at all allowed rows
-	dense          bool     // nearly all rows are allowed: hits are looked up, lists are not
-	least, target  int      // with a filter: lists read at least, allowed rows met at least
-	marks          *marks   // of the filter, if it is known
-	expect         int      // allowed rows that the least lists have if they are spread evenly
-	few            bool     // so few rows are allowed that those met are compared one by one, not codes of lists
-	of             *rowList // allowed rows are put to their lists by it; nil: they are looked up in these
-	rows           []uint32 // that are allowed, if they are listed already; the lists of some are in the scratch then
-	far            int      // allowed rows met at least where they are near one another; 0: not known
-	more           float64  // how many times as many of these as by default, for the recall that is wanted
-	deep           float64  // how many times as many lists as for the ten nearest
-	near           int      // lists that would be read without a filter
-	amid           int      // lists read at least by a query amid allowed rows; 0: none are near one another
-	share          float64  // how many of a list are allowed at least then
-	doubt          float64  // see weighDoubt
-	ahead          int      // of so many of the nearest lists the codes are asked for already
+	selected       int           // rows that are allowed
+	enough         int           // candidates that are worth ranking; fewer, and more lists are read
+	allowed        []uint64      // nil: all
+	short          bool          // candidates are by short codes
+	scan           bool          // look at all allowed rows
+	dense          bool          // nearly all rows are allowed: hits are looked up, lists are not
+	least, target  int           // with a filter: lists read at least, allowed rows met at least
+	marks          *marks        // of the filter, if it is known
+	expect         int           // allowed rows that the least lists have if they are spread evenly
+	few            bool          // so few rows are allowed that those met are compared one by one, not codes of lists
+	halves         *vec.HalfRows // what rows that are compared one by one are compared by first; nil: fine codes
+	of             *rowList      // allowed rows are put to their lists by it; nil: they are looked up in these
+	rows           []uint32      // that are allowed, if they are listed already; the lists of some are in the scratch then
+	far            int           // allowed rows met at least where they are near one another; 0: not known
+	more           float64       // how many times as many of these as by default, for the recall that is wanted
+	deep           float64       // how many times as many lists as for the ten nearest
+	near           int           // lists that would be read without a filter
+	amid           int           // lists read at least by a query amid allowed rows; 0: none are near one another
+	share          float64       // how many of a list are allowed at least then
+	doubt          float64       // see weighDoubt
+	ahead          int           // of so many of the nearest lists the codes are asked for already
 }
 
 // How many codes of a list are read in the time of one row at random.
@@ -92,15 +97,19 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 		p.scan = selected*rowFine <= min(p.lists, m.lists)*listPacked
 	}
 	p.look(selected, x)
-	if !p.looks() || p.scan && selected < marksLeast {
+	if p.halves = x.halves.existing(); !p.looks() || p.scan && selected < marksLeast {
 		return p
+	}
+	if p.marks == nil && selected*lookSparse <= x.n {
+		p.halves = x.halvesOf(s)
 	}
 	if p.far = p.crowdTarget(x.crowdOfFilter(&p, s), x); p.far > 0 {
 		p.target = p.far
 		p.goAmid(x)
 		p.lists = min(max(p.lists, 2*p.target*x.lists.n/max(selected, 1)), x.lists.n)
-	} else if p.marks == nil && x.fine.exists() && selected*lookSparse <= x.n {
-		p.few = true // a block of codes has four of them at most, mostly
+	}
+	if p.marks == nil && x.fine.exists() && selected*lookSparse <= x.n && (p.far == 0 || p.halves != nil) {
+		p.few = true // a block of codes has four of them at most, mostly, and by half a byte more of them are compared in that time
 	}
 	if !p.whole() && p.byRows(x) {
 		p.of = x.listOf(s)

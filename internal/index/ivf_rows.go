@@ -26,9 +26,9 @@ const (
 
 // What searches with a filter that is new cost, in nanoseconds: for each list that there is where all are
 // compared, for each word of the filter, for each allowed row that is put to its list; for each list whose rows are looked up, or are known;
-// for each line of a fine code that is compared, and of the codes of a list.
+// for each line of a fine code that is compared, of a code of half a byte, and of the codes of a list.
 const (
-	costCentre, costWord, costPut, costLookUp, costKnown, costFine, costLine = 1.3, 0.5, 0.8, 220, 75, 2.5, 3.0
+	costCentre, costWord, costPut, costLookUp, costKnown, costFine, costHalf, costLine = 1.3, 0.5, 0.8, 220, 75, 2.5, 4.5, 3.0
 )
 
 // byRows reports whether rows are sooner put to their lists than they are all compared, or lists are read.
@@ -37,6 +37,9 @@ func (p *plan) byRows(x *ivf) bool {
 		return false
 	}
 	row := costFine * float64(x.fine.stride/coarseLine+1)
+	if p.halves != nil {
+		row = costHalf * float64(vec.HalfBytes(x.dim)/coarseLine)
+	}
 	put := costCentre*float64(x.lists.n) + costWord*float64(x.n)/64 + costPut*float64(p.selected) + row*float64(p.target)
 	if m := p.marks; m != nil {
 		return !p.scan && put < costKnown*float64(min(p.target*m.lists/max(p.selected, 1), m.lists))
@@ -128,12 +131,12 @@ func (x *ivf) readAllowed(vector []float32, p *plan, s *Scratch) {
 		}
 		rows = some
 	}
-	s.ivf.cands.reset(coarseRows(p.k))
-	x.coarsest(vector, rows, s)
+	s.ivf.cands.reset(p.coarseRows(&s.fine))
+	x.coarsest(vector, rows, p, s)
 }
 
 // rowsNear are the rows of the lists below a limit which rows drawn by lot tell, or, where the query is amid the allowed rows, of more of
-// those that would be read without a filter: nothing but their distances says then which lists are near it. It uses s.ivf.rows and s.ivf.by.
+// those that would be read without a filter: nothing but their distances says then which lists are near it. It uses s.ivf.places.
 func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) (some []uint32, amid bool) {
 	v := &s.ivf
 	drawn := v.drawn // of words that have few rows as often as of others, if rows were not listed then
@@ -168,16 +171,11 @@ func (x *ivf) rowsNear(rows []uint32, near []float32, p *plan, s *Scratch) (some
 	return v.kept[:n], amid
 }
 
-// listsBelow are the lists whose distances are below a limit. They are in s.ivf.rows.
+// listsBelow are the lists whose distances are below a limit. They are in s.ivf.places.
 func (x *ivf) listsBelow(near []float32, limit float32, s *Scratch) []uint32 {
 	v := &s.ivf
-	v.by = append(v.by[:0], near...) // Below leaves none in its place, and rowsNearest may ask for them
-	for l := len(v.counted); l < len(near); l++ {
-		v.counted = append(v.counted, uint32(l))
-	}
-	lists := v.rows[:len(near)]
-	copy(lists, v.counted)
-	return lists[:x.kern.Below(lists, v.by, limit)]
+	v.places = grown(v.places, len(near)+vec.PlacesRoom)
+	return v.places[:x.kern.PlacesBelow(near, limit, v.places)]
 }
 
 // drawLists leaves the lists of so many of the rows in s.ivf.drawn, one by lot of each run of them, for rows of several kinds
@@ -242,14 +240,18 @@ func (x *ivf) rowsOf(words []uint64, first, most int, s *Scratch) []uint32 {
 	return s.ivf.found[:n]
 }
 
-// coarsest adds rows to the candidates by the upper halves of their fine codes.
-func (x *ivf) coarsest(vector []float32, rows []uint32, s *Scratch) {
-	c := &s.ivf.cands
+// coarsest adds rows to the candidates by codes of half a byte, or the upper halves of their fine codes.
+func (x *ivf) coarsest(vector []float32, rows []uint32, p *plan, s *Scratch) {
+	c, halves := &s.ivf.cands, p.halvesFor(&s.fine)
 	for len(rows) > 0 && !s.stopped() {
 		ids := rows[:min(len(rows), scanChunk)]
 		rows = rows[len(ids):]
 		s.stats.Distances += len(ids)
-		x.fine.coarse(&x.space, vector, x.scale(vector), ids, s.dist, s)
+		if halves != nil {
+			x.fine.byHalves(halves, ids, s.dist, &s.fine)
+		} else {
+			x.fine.coarse(&x.space, vector, x.scale(vector), ids, s.dist, s)
+		}
 		n := len(ids)
 		if c.limit < math.MaxFloat32 {
 			n = x.kern.Below(ids, s.dist, c.limit)

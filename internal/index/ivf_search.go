@@ -12,37 +12,37 @@ import (
 
 // ivfScratch is what a search of an inverted file works in.
 type ivfScratch struct {
-	unit    []float32 // the query, at length 1 if the metric is Cosine; room for one more
-	tail    float32   // squared length of the query that unit has not
-	turned  coded     // to make it by
-	length  float32   // of the query if the metric is IP, or 1
-	z       []int8    // what stands for it in products with byteCodes
-	sums    []int32
-	near    []uint64 // keys of lists
-	rows    []uint32 // places of hits in a list
-	dist    []float32
-	lists   []uint32        // nearest first, the first of those in near
-	dots    []float32       // products with their centres
-	found   []uint32        // allowed rows
-	by      []float32       // distances of their lists
-	counts  []uint16        // of some of them, by list
-	drawn   []uint16        // lists of rows drawn from those allowed
-	within  *[maxLists]byte // of each list, whether its rows are compared: 1 or 0
-	kept    []uint32        // allowed rows of such lists
-	counted []uint32        // 0, 1, 2 and so on, as many as there were lists
-	order   listOrder
-	masks   []uint32  // of packed codes, where they are read in one go
-	bias    []float32 // of these
-	parts   []float32 // the query as parts of one value have it, each with a 0 behind
-	values  []float32 // of tables
-	lut     []byte
-	cands   candidates
-	look    looker
-	batch   batchScratch
+	unit   []float32 // the query, at length 1 if the metric is Cosine; room for one more
+	tail   float32   // squared length of the query that unit has not
+	turned coded     // to make it by
+	length float32   // of the query if the metric is IP, or 1
+	z      []int8    // what stands for it in products with byteCodes
+	sums   []int32
+	near   []uint64 // keys of lists
+	rows   []uint32 // places of hits in a list
+	dist   []float32
+	lists  []uint32        // nearest first, the first of those in near
+	dots   []float32       // products with their centres
+	found  []uint32        // allowed rows
+	by     []float32       // distances of their lists
+	counts []uint16        // of some of them, by list
+	drawn  []uint16        // lists of rows drawn from those allowed
+	within *[maxLists]byte // of each list, whether its rows are compared: 1 or 0
+	kept   []uint32        // allowed rows of such lists
+	places []uint32        // lists near the query
+	order  listOrder
+	masks  []uint32  // of packed codes, where they are read in one go
+	bias   []float32 // of these
+	parts  []float32 // the query as parts of one value have it, each with a 0 behind
+	values []float32 // of tables
+	lut    []byte
+	cands  candidates
+	look   looker
+	batch  batchScratch
 }
 
 func (v *ivfScratch) bytes() int {
-	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.parts)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*(cap(v.kept)+cap(v.counted)) +
+	return 4*(cap(v.unit)+cap(v.sums)+cap(v.rows)+cap(v.dist)+cap(v.lists)+cap(v.dots)+cap(v.parts)+cap(v.values)+cap(v.order.ids)+cap(v.order.dots)+cap(v.masks)+cap(v.bias)+cap(v.found)+cap(v.by)) + 2*(cap(v.counts)+cap(v.drawn)) + v.withinBytes() + 4*(cap(v.kept)+cap(v.places)) +
 		cap(v.z) + cap(v.lut) + 8*(cap(v.near)+cap(v.cands.keys)) + 4*(cap(v.look.own[0])+cap(v.look.own[1])) + v.batch.bytes() + v.turned.size()
 }
 
@@ -165,23 +165,19 @@ func (x *ivf) scanAll(vector []float32, p *plan, s *Scratch) []Neighbor {
 	return s.out
 }
 
-// scanFine looks at every allowed row by the upper half of its fine code, and at
+// scanFine looks at every allowed row by the upper half of its fine code, or a code of half a byte, and at
 // the best by all of it.
 func (x *ivf) scanFine(vector []float32, p *plan, s *Scratch) []Neighbor {
-	s.ivf.cands.reset(coarseRows(p.k))
+	s.ivf.cands.reset(p.coarseRows(&s.fine))
 	words := p.allowed[:min((x.n+63)/64, len(p.allowed))]
 	for first := 0; first < len(words) && !s.stopped(); first += scanWords {
 		some := words[first:min(first+scanWords, len(words))]
-		x.coarsest(vector, x.rowsOf(some, first, x.kern.CountBits(some), s), s)
+		x.coarsest(vector, x.rowsOf(some, first, x.kern.CountBits(some), s), p, s)
 	}
 	x.refined(vector, p, s)
 	s.out = s.top.AppendSorted(s.out[:0])
 	return s.out
 }
-
-// coarseRows is how many of the best rows by the upper halves of fine codes are looked at
-// for k.
-func coarseRows(k int) int { return max(4*k, k+64) }
 
 // refined leaves the best of the candidates, which are rows, in s.top, by all of their fine codes.
 func (x *ivf) refined(vector []float32, p *plan, s *Scratch) {
@@ -199,22 +195,22 @@ func (x *ivf) refined(vector []float32, p *plan, s *Scratch) {
 	}
 }
 
-// readFew adds the allowed rows of lists to the candidates by the upper halves of their fine
+// readFew adds the allowed rows of lists to the candidates by codes of half a byte, or the upper halves of their fine
 // codes, and returns how many these are.
 func (x *ivf) readFew(vector []float32, p *plan, s *Scratch) (found int) {
-	s.ivf.cands.reset(coarseRows(p.k))
-	ids, look := s.ids[:0], &s.ivf.look
+	s.ivf.cands.reset(p.coarseRows(&s.fine))
+	ids, look, halves := s.ids[:0], &s.ivf.look, p.halvesFor(&s.fine)
 	look.begin(x, p, s)
 	for i := 0; ; i++ {
 		masks, ok := look.wants(i, s)
 		if !ok {
 			break
 		}
-		first := x.first[s.ivf.lists[i]]
+		first, asked := x.first[s.ivf.lists[i]], len(ids)
 		for b, mask := range masks {
 			if len(ids) > scanChunk-vec.PanelRows {
-				x.coarsest(vector, ids, s)
-				found, ids = found+len(ids), ids[:0]
+				x.coarsest(vector, ids, p, s)
+				found, ids, asked = found+len(ids), ids[:0], 0
 			}
 			for ; mask != 0; mask &= mask - 1 {
 				if row := x.ids[(int(first)+b)*vec.PanelRows+bits.TrailingZeros32(mask)]; int(row) < x.n {
@@ -222,11 +218,14 @@ func (x *ivf) readFew(vector []float32, p *plan, s *Scratch) (found int) {
 				}
 			}
 		}
+		if halves != nil { // they are on their way while the next list is looked at
+			x.kern.PrefetchHalves(halves, ids[asked:])
+		}
 		if s.stats.Hops++; s.stopped() {
 			break
 		}
 	}
-	x.coarsest(vector, ids, s)
+	x.coarsest(vector, ids, p, s)
 	return found + len(ids)
 }
 

@@ -32,4 +32,5 @@ func (x *ivf) LearnWithin(m Memory) { x.marks.within(m) }
 func (x *ivf) Forget() {
 	x.marks.forget()
 	x.forgetRows()
+	x.forgetHalves()
 }

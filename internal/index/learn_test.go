@@ -28,6 +28,11 @@ func sizeOf(x Learner) (bytes int64) {
 		if of := x.listed.of.Load(); of != nil {
 			bytes += 2 * int64(len(of.list))
 		}
+		for _, of := range []*vec.HalfRows{x.halves.of.Load(), &x.halves.part} {
+			if of != nil {
+				bytes += int64(of.Len()) * int64(vec.HalfBytes(x.dim))
+			}
+		}
 		for i := range x.marks.known {
 			if k := x.marks.known[i].Load(); k != nil {
 				m := k.is
