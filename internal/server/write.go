@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/expr"
 	"github.com/querynode/querynode/internal/node"
 	"github.com/querynode/querynode/internal/rowpb"
 	"github.com/querynode/querynode/internal/schema"
@@ -115,7 +116,7 @@ func isMade(sc *schema.Schema, f schema.Field) bool {
 	return made
 }
 
-// checkJSON refuses text that is not JSON; filters could only pass over it. Keys
+// checkJSON refuses text that is not JSON, or is nested deeper than filters read; they could only pass over it. Keys
 // of the dynamic field need an object to be in.
 func checkJSON(f schema.Field, c *schema.Column) error {
 	if f.Type != schema.JSON {
@@ -124,6 +125,8 @@ func checkJSON(f schema.Field, c *schema.Column) error {
 	for i, text := range c.Str {
 		switch {
 		case c.Null(i):
+		case deeper(text, expr.MaxJSONDepth):
+			return errclass.New(errclass.Invalid, "field %q: row %d is nested more than %d levels deep: %.40q", f.Name, i, expr.MaxJSONDepth, text)
 		case !json.Valid([]byte(text)):
 			return errclass.New(errclass.Invalid, "field %q: row %d is not JSON: %.40q", f.Name, i, text)
 		case f.ID == schema.DynamicFieldID && text[strings.IndexFunc(text, notSpace)] != '{':
@@ -131,6 +134,30 @@ func checkJSON(f schema.Field, c *schema.Column) error {
 		}
 	}
 	return nil
+}
+
+// deeper reports whether JSON text has more than so many levels of objects and arrays.
+func deeper(text string, most int) bool {
+	if len(text) <= 2*most {
+		return false // each of them is closed
+	}
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > most {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 func notSpace(r rune) bool { return !strings.ContainsRune(" \t\r\n", r) }

@@ -72,7 +72,9 @@ func TestRowsThatDoNotFitAreRefused(t *testing.T) {
 		{"too few validity flags", insertOf("rich", 2, twice(nulls(texts("note", "a", "b"), true))...), bad, "1 validity flags for 2 rows"},
 		{"too many validity flags", row(nulls(texts("note", "a"), true, true)), bad, "2 validity flags for 1 rows"},
 		{"not JSON", row(texts("doc", `{"a":`)), bad, "not JSON"},
-		{"JSON nested too deep", row(texts("doc", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000))), bad, "not JSON"},
+		{"JSON nested too deep", row(texts("doc", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000))), bad, `"doc": row 0 is nested more than 512 levels deep`},
+		{"JSON nested deeper than filters read", row(texts("doc", `{"a\"[":"[{",`+strings.Repeat(`"a":{`, 512)+`"b":1`+strings.Repeat("}", 513))), bad, "more than 512 levels"},
+		{"dynamic field nested too deep", row(texts("$meta", `{"a":`+strings.Repeat("[", 512)+strings.Repeat("]", 512)+"}")), bad, "more than 512 levels"},
 		{"dynamic field not an object", row(texts("$meta", "[1]")), bad, "want an object"},
 		{"dynamic field empty", row(texts("$meta", "")), bad, "not JSON"},
 		{"NaN", row(vectors("v", 2, 1, nan)), bad, "row 0, dimension 1 is NaN"},
@@ -104,6 +106,12 @@ func TestRowsThatDoNotFitAreRefused(t *testing.T) {
 	}
 	_, err := n.write.Flush(within(t), &qnpb.FlushRequest{Collection: "nope"})
 	n.refuses(t, err, codes.NotFound, `"nope"`)
+
+	// What is as deep as may be is read, and what stands behind it.
+	must2(t)(n.write.Append(within(t), row(texts("doc", `{"a":`+strings.Repeat("[", 511)+strings.Repeat("]", 511)+`,"b":7}`))))
+	if got := n.column(&qnpb.QueryRequest{Collection: "rich", Filter: `doc["b"] == 7`, OutputFields: []string{"id"}, Freshness: strong}, 0); len(got) != 1 || got[0] != 100 {
+		t.Errorf("behind 512 levels: %v", got)
+	}
 }
 
 // twice is two rows of rich.
