@@ -5,6 +5,8 @@ import (
 	"context"
 	"slices"
 	"testing"
+
+	"github.com/querynode/querynode/internal/bitset"
 )
 
 // inPairs makes product quantisation of x what it was before version 8: two values are a part, however few a row has.
@@ -81,5 +83,26 @@ func TestRowsOfFewValuesAreToldApart(t *testing.T) {
 				t.Errorf("%s, %d values: %d rows are ranked, in pairs %d", m, dim, alone, ranked())
 			}
 		}
+	}
+}
+
+// TestASearchOfMostListsRanksMore: where so much is read, codes tell little.
+func TestASearchOfMostListsRanksMore(t *testing.T) {
+	const n, dim, lists = 3000, 80, 200
+	x := buildIVFFor(t, KindScaNN, L2, dim, lists, gauss(85, n, dim))
+	rank := func(lists int, allowed *bitset.Set) int {
+		p := x.plan(&Query{K: 10, Effort: lists, Allowed: allowed}, new(Scratch))
+		return p.rank
+	}
+	half, all := rank(lists/2, nil), rank(lists, nil)
+	if all < half+lists/2 {
+		t.Errorf("%d candidates of half of the lists, %d of all", half, all)
+	}
+	most := bitset.New(n)
+	for row := range n - 1 {
+		most.Add(row)
+	}
+	if got := rank(lists, most); got >= all {
+		t.Errorf("%d candidates with a filter, which has its own measure of enough, %d without", got, all)
 	}
 }

@@ -52,6 +52,9 @@ const (
 const (
 	rankLeast = 48
 	rankEach  = 8 // for each row wanted
+	// rankMost is how many times as many are added where more than half of the lists are read, one for each of those: of rows that tell nothing
+	// of one another (100,000 x 128, Gaussian) 0.99 of the nearest are not among 250 candidates, whatever is read.
+	rankMost = 3
 	// rankAlone is one of how many of these are worth it where each value has four bits.
 	rankAlone = 2
 )
@@ -90,6 +93,9 @@ func (x *ivf) plan(q *Query, s *Scratch) plan {
 			least /= rankAlone
 		}
 		p.rank = least + min(p.lists/2, least)
+		if p.allowed == nil {
+			p.rank += min(max(p.lists-x.lists.n/2, 0), rankMost*least)
+		}
 	}
 	p.enough, p.selected = min((p.k+p.rank)/2, selected), selected
 	p.scan = x.n == 0 || selected*p.rowCost(x) <= p.lists*x.size()+x.lists.n
