@@ -215,7 +215,8 @@ func (s *Sealed) openAll() error {
 // open maps the field's files, and reads them into memory if touch. After an error
 // the caller shuts the field.
 func (v *sealedVectors) open(of *segfile.Segment, touch bool) (err error) {
-	if v.file, err = of.OpenField(v.fieldID, segfile.Options{WillNeed: true, HugePages: true, Populate: touch}); err != nil {
+	few := index.RanksByCodes(v.info.Kind, v.dim)
+	if v.file, err = of.OpenField(v.fieldID, segfile.Options{WillNeed: true, HugePages: true, Populate: touch, Scattered: few}); err != nil {
 		return err
 	}
 	if v.typ == schema.SparseFloatVector {

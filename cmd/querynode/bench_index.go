@@ -352,7 +352,8 @@ func (x *indexBench) buildIndex(ctx context.Context, w *segfile.Writer, f *schem
 // open maps the segment and asks for the first answer.
 func (x *indexBench) open(dir string) (err error) {
 	start := time.Now()
-	if x.seg, err = segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true}); err != nil {
+	few := index.RanksByCodes(index.Kind(x.fig.Kind), x.fig.Dim)
+	if x.seg, err = segfile.Open(dir, segfile.Options{WillNeed: true, HugePages: true, Scattered: few}); err != nil {
 		return err
 	}
 	x.base = &matrix{values: x.seg.Vectors(x.field), dim: x.fig.Dim}

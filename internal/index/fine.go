@@ -29,8 +29,8 @@ const (
 
 // fine are the vectors of an index in 12 or 16 bits a value, to rank by what a
 // search has found. They stay in memory, and the float32 vectors, two or three times
-// the size, need not: those are looked at only where a row is so near that
-// distances by code are not good to three digits.
+// the size, need not: those are looked at only where a row is so near by L2 that
+// its codes do not tell its distance to two digits, see nearRow.
 //
 // A vector at unit length (Cosine), less the mean, is c*step, with a step for each
 // row, as in LVQ (Aguerrebere et al., arXiv:2304.04759). c is the sum of a high byte
@@ -146,20 +146,23 @@ func (f *fine) put(row uint32, v, flat []float32) {
 
 // fineQuery is a query for fine codes, and room for distances.
 type fineQuery struct {
-	flat    []float32
-	halves  []int8
-	high    []byte // as long as a row: the upper halves of the weights for high bytes
-	low     []byte // the lower halves for high bytes, for low bytes of 16 bits the upper ones
-	rows    []byte // low halves of bytes, unpacked
-	a, b, c []float32
-	weights vec.FineWeights // in place of high, low and rows, where there is a kernel for it
-	sums    []int32
-	scale   float64
-	add     float64 // what all distances have in common
-	square  float64 // |v|²
-	usable  bool
-	half    vec.HalfQuery // of the upper halves of weights, if halved
-	halved  bool
+	flat     []float32
+	halves   []int8
+	high     []byte // as long as a row: the upper halves of the weights for high bytes
+	low      []byte // the lower halves for high bytes, for low bytes of 16 bits the upper ones
+	rows     []byte // low halves of bytes, unpacked
+	a, b, c  []float32
+	weights  vec.FineWeights // in place of high, low and rows, where there is a kernel for it
+	sums     []int32
+	scale    float64
+	add      float64 // what all distances have in common
+	square   float64 // |v|²
+	own      float64 // see ownSquare, once ownKnown
+	lowest   [1]float32
+	ownKnown bool
+	usable   bool
+	half     vec.HalfQuery // of the upper halves of weights, if halved
+	halved   bool
 }
 
 func (q *fineQuery) size() int {
@@ -169,7 +172,7 @@ func (q *fineQuery) size() int {
 // prepare readies q for a vector.
 func (f *fine) prepare(vector []float32, q *fineQuery) {
 	sp, n := f.space, len(vector)
-	q.flat = grown(q.flat, n)
+	q.flat, q.ownKnown = grown(q.flat, n), false
 	scale := sp.scale(vector)
 	if sp.metric == IP {
 		copy(q.flat, vector)
@@ -219,17 +222,24 @@ func (f *fine) distances(q *fineQuery, ids []uint32, out []float32) {
 		f.unpack(q, ids)
 	}
 	for i, id := range ids {
-		tail := f.bytes[int(id)*f.stride+f.stride-fineTail:][:fineTail]
-		step := math.Float32frombits(binary.LittleEndian.Uint32(tail))
-		bias := math.Float32frombits(binary.LittleEndian.Uint32(tail[4:]))
-		var sum float64
-		if f.bits == 12 {
-			sum = 16*(128*float64(q.a[i])+float64(q.b[i])) + 128*float64(q.c[i])
-		} else {
-			sum = 128 * (256*float64(q.a[i]) + float64(q.b[i]))
-		}
-		out[i] = f.distance(q, step, bias, sum)
+		step, bias := f.tail(id)
+		out[i] = f.distance(q, step, bias, f.sumOf(q, i))
 	}
+}
+
+// sumOf is the product of the query's weights and the i-th row's codes but for that of the lows of both.
+func (f *fine) sumOf(q *fineQuery, i int) float64 {
+	switch {
+	case f.space.kern.FineFast():
+		high, rest := float64(q.sums[2*i]), float64(q.sums[2*i+1])
+		if f.bits == 16 {
+			return 128 * (256*high + rest)
+		}
+		return 16 * (128*high + rest)
+	case f.bits == 12:
+		return 16*(128*float64(q.a[i])+float64(q.b[i])) + 128*float64(q.c[i])
+	}
+	return 128 * (256*float64(q.a[i]) + float64(q.b[i]))
 }
 
 // distance makes a distance of the product of a row and the query's weights.
@@ -249,15 +259,8 @@ func (f *fine) distancesAtOnce(q *fineQuery, ids []uint32, out []float32) {
 	q.sums = grown(q.sums, 2*len(ids))
 	f.space.kern.FineIDs(&q.weights, f.bytes, f.stride, ids, q.sums)
 	for i, id := range ids {
-		tail := f.bytes[int(id)*f.stride+f.stride-fineTail:][:fineTail]
-		step := math.Float32frombits(binary.LittleEndian.Uint32(tail))
-		bias := math.Float32frombits(binary.LittleEndian.Uint32(tail[4:]))
-		high, rest := float64(q.sums[2*i]), float64(q.sums[2*i+1])
-		sum := 16 * (128*high + rest)
-		if f.bits == 16 {
-			sum = 128 * (256*high + rest)
-		}
-		out[i] = f.distance(q, step, bias, sum)
+		step, bias := f.tail(id)
+		out[i] = f.distance(q, step, bias, f.sumOf(q, i))
 	}
 }
 
@@ -305,19 +308,21 @@ func (f *fine) unpack(q *fineQuery, ids []uint32) {
 	packed := (n + 1) / 2
 	q.rows, q.c = grown(q.rows, len(ids)*n+16), grown(q.c, len(ids))
 	for i, id := range ids {
-		from, to := f.bytes[int(id)*f.stride+n:][:packed], q.rows[i*n:]
-		j := 0
-		for ; j+8 <= packed; j += 8 {
-			x := binary.LittleEndian.Uint64(from[j:])
-			binary.LittleEndian.PutUint64(to[2*j:], spread(uint32(x)))
-			binary.LittleEndian.PutUint64(to[2*j+8:], spread(uint32(x>>32)))
-		}
-		for ; j < packed; j++ {
-			b := from[j]
-			to[2*j], to[2*j+1] = signed(b&15), signed(b>>4)
-		}
+		spreadRow(q.rows[i*n:], f.bytes[int(id)*f.stride+n:][:packed])
 	}
 	f.short.Rows(q.high[:n], q.rows[:len(ids)*n], q.c)
+}
+
+// spreadRow makes signed bytes of the halves of the bytes of a row.
+func spreadRow(to, from []byte) {
+	for ; len(from) >= 8; from, to = from[8:], to[16:] {
+		x := binary.LittleEndian.Uint64(from)
+		binary.LittleEndian.PutUint64(to, spread(uint32(x)))
+		binary.LittleEndian.PutUint64(to[8:], spread(uint32(x>>32)))
+	}
+	for j, b := range from {
+		to[2*j], to[2*j+1] = signed(b&15), signed(b>>4)
+	}
 }
 
 // bytesOf views signed bytes as bytes.
@@ -379,7 +384,14 @@ func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, 
 		limit = float32(q.square * f.near / 2)
 	}
 	for i, d := range out[:len(ids)] {
-		if !(d >= limit) {
+		if d >= limit {
+			continue
+		}
+		good := false
+		if sp.metric != IP {
+			out[i], good = f.nearRow(q, i, ids[i])
+		}
+		if !good {
 			s.stats.Exact++
 			sp.byID(vector, scale, ids[i:i+1], out[i:i+1])
 		}

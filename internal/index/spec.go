@@ -105,13 +105,20 @@ type Query struct {
 	Radius  float32
 }
 
+// RanksByCodes reports whether an index of the kind has codes that tell nearly all distances, so that searches read few
+// of the vectors, here and there.
+func RanksByCodes(k Kind, dim int) bool {
+	return (k == KindHNSWSQ || k == KindScaNN || k == KindIVFSQ8) && fineBits(dim) > 0
+}
+
 // Searcher searches an index that does not change. Its methods may be called by
 // any number of goroutines at once, each with its own Scratch. Rows at a
 // distance that is not a number are found last or not at all.
 type Searcher interface {
 	// Search returns the rows nearest to vector, nearest first. Distances are exact,
 	// but for those that codes of 12 or 16 bits a value tell (see fine): these are
-	// good to three digits, mostly to four or five. There are fewer than K only if
+	// good to three digits, mostly to four or five, by Cosine to four places at least
+	// where that is less, and by L2 to two digits of rows that are very near. There are fewer than K only if
 	// fewer are allowed (or within the radius), or if s.Stop cut the search. The
 	// result belongs to s and is good until its next use.
 	Search(vector []float32, q *Query, s *Scratch) []Neighbor

@@ -2,8 +2,9 @@
 
 package segfile
 
-// Neither wish exists here.
+// None of these wishes exists here.
 const (
-	mapPopulate  = 0
-	madvHugePage = -1
+	mapPopulate    = 0
+	madvHugePage   = -1
+	madvNoHugePage = -1
 )

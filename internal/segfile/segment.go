@@ -24,6 +24,7 @@ type Options struct {
 	Populate  bool // read everything while opening (Linux)
 	WillNeed  bool // start to read everything in the background
 	HugePages bool // map with huge pages where the file system has them (Linux)
+	Scattered bool // of vectors few rows will be read, here and there: map them in small pages, whatever HugePages says
 	Apart     bool // leave the files of FieldFiles alone, which need not be there: see Segment.OpenField
 }
 
@@ -137,7 +138,7 @@ func (s *Segment) openFile(f *File, o Options) error {
 	if err != nil {
 		return errors.Wrapf(err, "file %s", f.Name)
 	}
-	b, err := mapFile(in, f.Size, o)
+	b, err := mapFile(in, f.Size, o.of(f.Kind))
 	if err != nil {
 		return err
 	}
@@ -156,6 +157,13 @@ func (s *Segment) openFile(f *File, o Options) error {
 	case KindRows, KindDeletes:
 	}
 	return nil
+}
+
+// of is what o says of files of a kind.
+func (o Options) of(kind Kind) Options {
+	o.Scattered = o.Scattered && kind == KindVector
+	o.HugePages = o.HugePages && !o.Scattered
+	return o
 }
 
 // checkHeader compares the header of a .npy with what the manifest says. It reads
