@@ -20,8 +20,8 @@ const (
 
 // watchMemory reconciles the ledger with the memory of the process, leaves the
 // Go heap what others do not take, since growing vectors are outside of it, and has
-// garbage swept before it is taken for memory that is in use.
-func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweeper) error {
+// garbage swept before it is taken for memory that is in use. used is memoryInUse.
+func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweeper, used func() (process, goBytes int64)) error {
 	own := os.Getenv("GOMEMLIMIT") == "" // else somebody else has set it
 	pace := os.Getenv("GOGC") == ""
 	collector := newCollector()
@@ -29,8 +29,7 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweepe
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
 	for {
-		goBytes := goMemory()
-		process := max(anonymousMemory(), goBytes)
+		process, goBytes := used()
 		l.Observe(process, limit)
 		now := time.Now()
 		if rest.observe(now, process, l.Total(), swept); rest.sweepable(now, process, limit, l.Starved()) {
@@ -59,6 +58,12 @@ func watchMemory(ctx context.Context, l *segments.Ledger, limit int64, s *sweepe
 		case <-time.After(memoryPause):
 		}
 	}
+}
+
+// memoryInUse is what the process has, and what of it Go has.
+func memoryInUse() (process, goBytes int64) {
+	goBytes = goMemory()
+	return max(anonymousMemory(), goBytes), goBytes
 }
 
 // collector sets what the collector of garbage goes by. Each setting stops all

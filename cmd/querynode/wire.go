@@ -326,7 +326,7 @@ func (r *running) openSegments(context.Context) (err error) {
 		return err
 	}
 	return r.group.Go("memory", func(ctx context.Context) error {
-		return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit), sweeps)
+		return watchMemory(ctx, r.set.Ledger(), int64(c.Memory.GoLimit), sweeps, memoryInUse)
 	})
 }
 

@@ -12,9 +12,9 @@ const (
 	// nearOff is the part of a squared distance that rounding may take in the mean for codes to tell it, by L2. It takes as
 	// much where the distance is a hundredth of the query's length or so, a tenth of that part at a tenth of it.
 	nearOff = 1e-2
-	// nearFloat is the part of a query's square that a squared distance must be, for a row's bias is a float32 of about
-	// that square. Rows nearer than that may be equal, which only vectors tell.
-	nearFloat = 1.0 / (1 << 20)
+	// nearFloat is the part of a query's square that a squared distance must be: a row's bias is a float32 of about that square and off
+	// by 2^-24 of it, which is then 1/256 of the distance. Near duplicates closer than that only vectors tell.
+	nearFloat = 1.0 / (1 << 16)
 )
 
 // nearRow returns the distance of a query and row id, the i-th of those that distances has just been asked for, and whether it is

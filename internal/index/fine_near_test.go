@@ -3,6 +3,7 @@ package index
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/querynode/querynode/internal/vec"
@@ -95,6 +96,43 @@ func TestNearRowsAreToldByTheirCodes(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestNearDuplicatesAreFound: rows that are so much nearer to one another than they are long that float32 hardly has their distances from
+// codes are told by their vectors.
+func TestNearDuplicatesAreFound(t *testing.T) {
+	const points, copies, dim, k = 300, 20, 50, 10
+	r := rng(12)
+	var base, queries []float32
+	for range points {
+		at := gauss(r.Uint64(), 1, dim)
+		for c := range copies + 1 {
+			for _, x := range at {
+				v := x + float32(1e-3*r.NormFloat64())
+				if c < copies {
+					base = append(base, v)
+				} else {
+					queries = append(queries, v)
+				}
+			}
+		}
+	}
+	f := newFlat(t, dim, L2, base)
+	x := buildIVFFor(t, KindScaNN, L2, dim, 20, base)
+	var s Scratch
+	found := 0
+	for i := range points {
+		q := queries[i*dim:][:dim]
+		got := slices.Clone(x.Search(q, &Query{K: k, Effort: 20}, &s))
+		for _, want := range f.Search(q, k, nil, &s) { // by their rows: distances are what may be wrong
+			if slices.ContainsFunc(got, func(n Neighbor) bool { return n.Row == want.Row }) {
+				found++
+			}
+		}
+	}
+	if most := points * k; found < most*995/1000 {
+		t.Errorf("%d of the %d nearest are found in all lists", found, most)
 	}
 }
 

@@ -32,7 +32,7 @@ type halfRows struct {
 	making    atomic.Bool                  // a search is, now: what follows is its own
 	part      vec.HalfRows                 // of which so many rows are made
 	made      int
-	forgotten atomic.Bool // the part is to be dropped
+	forgotten atomic.Bool // the part, and the codes, are to be dropped
 }
 
 // existing returns the codes if they were made; nil if not.
@@ -92,17 +92,17 @@ func (x *ivf) halfBytes() int64 { return int64(x.n) * int64(vec.HalfBytes(x.dim)
 func (x *ivf) forgetHalves() {
 	x.halves.forgotten.Store(true)
 	x.dropForgotten()
-	if of := x.halves.of.Swap(nil); of != nil && of.Exist() {
-		x.marks.take(-x.halfBytes())
-	}
 }
 
-// dropForgotten drops the part that is made if it is to be; a search that is making one does when it is done with it.
+// dropForgotten drops what is made if it is to be; a search that is making some does when it is done with it, which may have been the last of it.
 func (x *ivf) dropForgotten() {
 	h := &x.halves
 	for h.forgotten.Load() && h.making.CompareAndSwap(false, true) {
 		if h.forgotten.Swap(false) {
 			x.dropPart()
+			if of := h.of.Swap(nil); of != nil && of.Exist() {
+				x.marks.take(-x.halfBytes())
+			}
 		}
 		h.making.Store(false)
 	}

@@ -235,6 +235,34 @@ func TestHalvesAreKeptWithinMemory(t *testing.T) {
 	}
 }
 
+// forgetful is memory of which the index is told to give back what it has just while it takes some.
+type forgetful struct {
+	taken int64
+	x     *ivf
+}
+
+func (m *forgetful) Take(n int64) bool {
+	if m.taken += n; n > 0 {
+		m.x.Forget()
+	}
+	return true
+}
+
+// TestHalvesThatAreForgottenWhileTheyAreMadeAreDropped: by the search that makes the last of them, if that is so.
+func TestHalvesThatAreForgottenWhileTheyAreMadeAreDropped(t *testing.T) {
+	const dim, n = 80, 4000
+	x := buildIVFFor(t, KindScaNN, L2, dim, 20, clustered(rng(106), n, dim))
+	if !x.kern.HalfFast() {
+		t.Skip("no kernel is fast with codes of half a byte here, so there are none")
+	}
+	m := &forgetful{x: x}
+	x.LearnWithin(m)
+	x.halvesOf(new(Scratch))
+	if x.halves.existing() != nil || sizeOf(x) != 0 || m.taken != 0 {
+		t.Errorf("codes are there, and %d bytes of memory are taken", m.taken)
+	}
+}
+
 // TestASearchMakesHalvesForItsFilter if that is new and allows few rows, but more than are scanned in no time.
 func TestASearchMakesHalvesForItsFilter(t *testing.T) {
 	const dim, n = 96, 30_000
