@@ -159,7 +159,7 @@ func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta, id int6
 	if info.Size > segfile.MaxDeletesBytes {
 		return errclass.New(errclass.Corrupt, "deletes %s: %d bytes, want at most %d", d.Path, info.Size, segfile.MaxDeletesBytes)
 	}
-	free, err := c.roomForDelta(id, info.Size)
+	free, err := c.roomForDelta(id, info.Size, s.pk.Type)
 	if err != nil {
 		return errors.Wrapf(err, "get deletes %s", d.Path)
 	}
@@ -178,9 +178,13 @@ func (c *Collection) applyDelta(ctx context.Context, s *Sealed, d Delta, id int6
 // roomForDelta takes memory and room on the local disk to read a file of deletes for a segment that is to be loaded; free
 // gives it back. One that takes the place of a growing segment gets it in any case, as there may be nothing else that frees
 // any.
-func (c *Collection) roomForDelta(id, size int64) (free func(), err error) {
+func (c *Collection) roomForDelta(id, size int64, keys schema.Type) (free func(), err error) {
 	var memory *Reservation
-	disk, need := c.set.disk, min(4*size, deltaBytes)
+	unpacked := 4 * size
+	if keys == schema.VarChar { // long ones may be much alike
+		unpacked *= 16
+	}
+	disk, need := c.set.disk, min(unpacked, deltaBytes)
 	if c.grows(id) {
 		memory = c.set.o.Ledger.Force(KindDownload, need)
 		disk.force(size)

@@ -167,14 +167,20 @@ func checkDeletes(r io.ReaderAt, size int64) (version int, err error) {
 // KeyType is the type of the primary keys, Int64 or VarChar.
 func (d *Deletes) KeyType() schema.Type { return d.keys.Type }
 
-// deletesPerRead bounds what Each has in memory: keys of text are up to schema.MaxVarChar bytes long.
-const deletesPerRead = 1 << 10
+// How many deletes Each has in memory at a time. Keys of text are up to schema.MaxVarChar bytes long.
+const (
+	deletesPerRead      = 1 << 10
+	deletesPerReadTexts = 1 << 5
+)
 
 // Each calls fn with the keys, a column without nulls, and the timestamps of a few deletes at a time, in the order of the file,
 // until fn fails. fn must not keep them. Errors but fn's are of class Corrupt or of whatever class a failed read carries.
 func (d *Deletes) Each(fn func(keys *schema.Column, timestamps []uint64) error) error {
 	keys, ts := d.columns()
-	dst, from := []*schema.Column{keys, ts}, [2]*flatparquet.Cursor{}
+	dst, from, piece := []*schema.Column{keys, ts}, [2]*flatparquet.Cursor{}, deletesPerRead
+	if keys.Type == schema.VarChar {
+		piece = deletesPerReadTexts
+	}
 	for i := range dst {
 		cur, err := d.table.Cursor(i, true)
 		if err != nil {
@@ -186,10 +192,10 @@ func (d *Deletes) Each(fn func(keys *schema.Column, timestamps []uint64) error) 
 	for at := int64(0); at < d.table.Rows(); at += int64(ts.Rows()) {
 		keys.Int, keys.Str, ts.Int = keys.Int[:0], keys.Str[:0], ts.Int[:0]
 		for i, c := range dst {
-			if _, err := from[i].Read(c, deletesPerRead); err != nil && err != io.EOF {
+			if _, err := from[i].Read(c, piece); err != nil && err != io.EOF {
 				return errors.Wrap(err, "deletes")
 			}
-			if want := min(deletesPerRead, d.table.Rows()-at); int64(c.Rows()) != want || c.Valid != nil {
+			if want := min(int64(piece), d.table.Rows()-at); int64(c.Rows()) != want || c.Valid != nil {
 				return errclass.New(errclass.Corrupt, "deletes: %d rows or nulls at row %d of column %d, want %d", c.Rows(), at, i, want)
 			}
 		}

@@ -87,6 +87,36 @@ func TestReadingDeletesStopsWhereItIsTold(t *testing.T) {
 	}
 }
 
+// TestFewLongKeysAreReadAtOnce, of a file that is small because they are alike.
+func TestFewLongKeysAreReadAtOnce(t *testing.T) {
+	keys := &schema.Column{FieldID: 100, Type: schema.VarChar}
+	for i := range 300 {
+		keys.Str = append(keys.Str, strings.Repeat("x", schema.MaxVarChar-3)+fmt.Sprintf("%03d", i))
+	}
+	b, err := EncodeDeletes(keys, make([]uint64, len(keys.Str)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDeletes(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	err = d.Each(func(k *schema.Column, _ []uint64) error {
+		if !slices.Equal(k.Str, keys.Str[at:at+k.Rows()]) {
+			t.Errorf("keys from %d on are not those of the file", at)
+		}
+		if bytes := k.Rows() * schema.MaxVarChar; bytes > 2<<20 {
+			t.Errorf("%d bytes of keys at once", bytes)
+		}
+		at += k.Rows()
+		return nil
+	})
+	if err != nil || at != len(keys.Str) {
+		t.Errorf("%d keys, %v", at, err)
+	}
+}
+
 func someDeletes(t testing.TB) []byte {
 	t.Helper()
 	b, err := EncodeDeletes(&schema.Column{FieldID: 100, Type: schema.VarChar, Str: []string{"a", "querynode-deletes/1/00000000", ""}}, []uint64{3, 1 << 63, 2})
