@@ -40,6 +40,7 @@ type Ledger struct {
 	limit atomic.Int64  // tests change it
 	short chan struct{} // capacity 1: something was refused, or nearly
 	moved chan struct{} // capacity 1: much was taken since the process was observed
+	read  atomic.Int64  // bytes of mapped files that searches read all over: see readable
 	mu    struct {
 		sync.Mutex
 		used   map[Kind]*int64

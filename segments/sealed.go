@@ -63,6 +63,8 @@ type sealedVectors struct {
 	sparse  *sealedSparse  // of a sparse field; then there is neither of these, nor an index
 	index   index.Searcher // nil = searched exactly
 	mapped  *Reservation
+	ledger  *Ledger
+	read    int64        // bytes of the files that searches read all over
 	built   *Reservation // what the index takes besides
 	learned learned
 
@@ -163,7 +165,7 @@ func (s *Sealed) openVectors(info CollectionInfo) error {
 			continue
 		}
 		v := &sealedVectors{fieldID: f.ID, typ: f.Type, texts: ofTexts(info.Schema, f.ID), dim: f.Dim, rows: s.rows.Rows, memory: s.ledger.Force(KindSealed, 0),
-			mapped: s.ledger.Force(KindMapped, 0), built: s.ledger.Force(KindSealed, 0)}
+			ledger: s.ledger, mapped: s.ledger.Force(KindMapped, 0), built: s.ledger.Force(KindSealed, 0)}
 		v.learned.memory = s.ledger.Force(KindSealed, 0)
 		s.vectors = append(s.vectors, v)
 		if err := s.describeField(v); err != nil {
@@ -205,28 +207,11 @@ func (s *Sealed) describeField(v *sealedVectors) error {
 // openAll maps the vectors and indexes of a segment whose files are all in its folder.
 func (s *Sealed) openAll() error {
 	for _, v := range s.vectors {
-		if err := v.open(s.file, false); err != nil {
+		if err := v.openAs(s.file, segfile.Options{WillNeed: true, HugePages: true, Scattered: v.ranksByCodes()}); err != nil {
 			return errors.Wrapf(err, "segment %d: field %d", s.meta.ID, v.fieldID)
 		}
 	}
 	return nil
-}
-
-// open maps the field's files, and reads them into memory if touch. After an error
-// the caller shuts the field.
-func (v *sealedVectors) open(of *segfile.Segment, touch bool) (err error) {
-	few := index.RanksByCodes(v.info.Kind, v.dim)
-	if v.file, err = of.OpenField(v.fieldID, segfile.Options{WillNeed: true, HugePages: true, Populate: touch, Scattered: few}); err != nil {
-		return err
-	}
-	if v.typ == schema.SparseFloatVector {
-		err = v.openSparse()
-	} else {
-		err = v.openDense()
-	}
-	bytes, _ := v.file.Bytes()
-	v.mapped.Commit(bytes)
-	return errclass.Wrap(err, errclass.Corrupt, "open vectors")
 }
 
 func (v *sealedVectors) openDense() error {
@@ -254,19 +239,6 @@ func (v *sealedVectors) openDense() error {
 	v.index = x
 	v.learned.begin(x)
 	return nil
-}
-
-// shut unmaps the field's files.
-func (v *sealedVectors) shut() error {
-	file := v.file
-	v.file, v.base, v.raw, v.sparse, v.index = nil, nil, nil, nil, nil
-	v.mapped.Release()
-	v.built.Release()
-	v.learned.end()
-	if file == nil {
-		return nil
-	}
-	return file.Close()
 }
 
 // sortKeys finds out the order of the keys (often the rows are in it already),

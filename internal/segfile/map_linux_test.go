@@ -9,7 +9,7 @@ import (
 )
 
 // pageFlags are the flags that the kernel has for the mapping of a file in this process, see proc(5): "hg" huge pages are
-// wanted, "nh" they are not.
+// wanted, "nh" they are not, "rr" nothing is read ahead.
 func pageFlags(tb testing.TB, path string) []string {
 	tb.Helper()
 	raw, err := os.ReadFile("/proc/self/smaps")
@@ -62,6 +62,33 @@ func TestVectorsReadHereAndThereAreMappedInSmallPages(t *testing.T) {
 			t.Fatal("the segment has no vectors")
 		}
 		t.Logf("scattered %v: %d files of vectors, %d of indexes", scattered, vectors, indexes)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestWhatMemoryDoesNotHoldIsReadByThePage: reading ahead, or huge pages, would push out what other searches have read.
+func TestWhatMemoryDoesNotHoldIsReadByThePage(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "7")
+	meta := fullMeta()
+	m := write(t, dir, meta, batch(&meta.Schema, 0, 500))
+	for _, paged := range []bool{false, true} {
+		s, err := Open(dir, Options{WillNeed: true, HugePages: true, Populate: true, Paged: paged})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range m.Files {
+			f := &m.Files[i]
+			if f.Kind == KindRows || f.Kind == KindDeletes {
+				continue // not mapped
+			}
+			want := paged && (f.Kind == KindVector || f.Kind == KindIndex)
+			flags := pageFlags(t, filepath.Join(dir, f.Name))
+			if slices.Contains(flags, "rr") != want || slices.Contains(flags, "nh") != want || want && slices.Contains(flags, "hg") {
+				t.Errorf("paged %v: %s is mapped with %v", paged, f.Name, flags)
+			}
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

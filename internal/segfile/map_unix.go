@@ -28,8 +28,11 @@ func mapFile(f *os.File, size int64, o Options) ([]byte, error) {
 // advise passes the wishes on. The kernel may refuse them (huge pages need a
 // file system that has them): a wish not granted is slower, not wrong.
 func advise(b []byte, o Options) {
-	if o.Scattered && madvNoHugePage >= 0 {
+	if (o.Scattered || o.Paged) && madvNoHugePage >= 0 {
 		_ = unix.Madvise(b, madvNoHugePage)
+	}
+	if o.Paged {
+		_ = unix.Madvise(b, unix.MADV_RANDOM)
 	}
 	if o.HugePages && madvHugePage >= 0 {
 		_ = unix.Madvise(b, madvHugePage)

@@ -25,6 +25,7 @@ type Options struct {
 	WillNeed  bool // start to read everything in the background
 	HugePages bool // map with huge pages where the file system has them (Linux)
 	Scattered bool // of vectors few rows will be read, here and there: map them in small pages, whatever HugePages says
+	Paged     bool // of vectors and indexes more will be read, here and there, than memory holds: read pages one by one and nothing ahead, whatever the others say (Unix)
 	Apart     bool // leave the files of FieldFiles alone, which need not be there: see Segment.OpenField
 }
 
@@ -162,7 +163,10 @@ func (s *Segment) openFile(f *File, o Options) error {
 // of is what o says of files of a kind.
 func (o Options) of(kind Kind) Options {
 	o.Scattered = o.Scattered && kind == KindVector
-	o.HugePages = o.HugePages && !o.Scattered
+	o.Paged = o.Paged && (kind == KindVector || kind == KindIndex)
+	o.HugePages = o.HugePages && !o.Scattered && !o.Paged
+	o.Populate = o.Populate && !o.Paged
+	o.WillNeed = o.WillNeed && !o.Paged
 	return o
 }
 
