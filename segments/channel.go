@@ -342,13 +342,21 @@ func (ch *Channel) MarkFlushed(ids ...int64) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	for _, id := range ids {
-		ch.mu.flushed[id] = ch.endLocked(id)
+		ch.storedLocked(id)
+	}
+}
+
+// storedLocked notes that the catalog has a segment: nobody builds its index here any more.
+func (ch *Channel) storedLocked(id int64) {
+	ch.mu.flushed[id] = ch.endLocked(id)
+	if h, ok := ch.mu.growing[id]; ok {
+		h.segment.(*Growing).toBuild(0)
 	}
 }
 
 // flushedLocked lets go of the growing copy of a segment that the catalog has, if there is one.
 func (ch *Channel) flushedLocked(id int64) {
-	ch.mu.flushed[id] = ch.endLocked(id)
+	ch.storedLocked(id)
 	delete(ch.mu.growing, id)
 }
 

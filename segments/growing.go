@@ -160,8 +160,15 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 	return nil
 }
 
-// Built tells the ledger that the index of the segment has been built.
-func (g *Growing) Built() { g.toBuild(0) }
+// Build takes memory for building the index of the segment with so many workers, whatever the limit: to store rows is what makes room.
+// The function that is returned gives it back, when the build has ended.
+func (g *Growing) Build(workers int) (end func()) {
+	r := g.ledger.forceBuild(BuildBytes(g.latest(), g.Rows(), workers))
+	return func() {
+		g.toBuild(0)
+		r.Release()
+	}
+}
 
 // toBuild has the ledger know from now on what building the index of the segment will take with so many workers; 0 = nothing.
 func (g *Growing) toBuild(workers int) {
@@ -336,7 +343,7 @@ func (g *Growing) applyDeletes(d *DeleteBatch) {
 
 // close gives memory back. No reader may be left.
 func (g *Growing) close() error {
-	g.Built()
+	g.toBuild(0)
 	g.memory.Release()
 	g.removed.Release()
 	var first error

@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,7 @@ type Ledger struct {
 
 		ahead map[*Growing]int64 // what building the indexes of growing segments will take
 		most  int64              // the most of these: they are built one after the other
+		build int64              // taken for such a build that is under way
 	}
 }
 
@@ -139,14 +141,22 @@ func (l *Ledger) expect(g *Growing, n int64) {
 	}
 }
 
-// Ahead is what the next build of an index will take besides what is taken for builds already.
+// forceBuild is Force for building the index of a growing segment: the next one takes its place, and so what it takes is not ahead any more.
+func (l *Ledger) forceBuild(n int64) *Reservation {
+	r := &Reservation{ledger: l, kind: KindBuild, ahead: true}
+	r.Commit(n)
+	return r
+}
+
+// Ahead is what the next build of the index of a growing segment will take besides what is taken for one already. What compactions have
+// for theirs is no part of that: they run beside it.
 func (l *Ledger) Ahead() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.aheadLocked()
 }
 
-func (l *Ledger) aheadLocked() int64 { return max(0, l.mu.most-*l.usedLocked(KindBuild)) }
+func (l *Ledger) aheadLocked() int64 { return max(0, l.mu.most-l.mu.build) }
 
 // Short is Above with what was refused a moment ago: a request of a client that comes
 // again must find room in the end, however large a part of the limit it is.
@@ -212,6 +222,9 @@ func (l *Ledger) addLocked(r *Reservation, n int64) {
 		r.used = l.usedLocked(r.kind)
 	}
 	*r.used += n
+	if r.ahead {
+		l.mu.build += n
+	}
 	if r.kind == KindMapped {
 		return
 	}
@@ -273,6 +286,7 @@ type Reservation struct {
 	used   *int64 // of the kind; guarded by ledger.mu, nil until something was taken
 	bytes  int64  // guarded by ledger.mu
 	beyond int64  // of them beyond the limit; guarded by ledger.mu
+	ahead  bool   // they were ahead: see Ledger.forceBuild
 }
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
@@ -367,7 +381,7 @@ func (r *Reservation) lacksLocked(n, over int64) lack {
 	switch {
 	case r.kind == KindMapped || n <= 0:
 		return lacksNothing
-	case l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total:
+	case l.limit.Load() > 0 && n > l.limit.Load()+over-l.mu.total-r.yieldsLocked():
 		return lacksRoom
 	case l.mu.ceiling > 0 && n > l.mu.ceiling-l.mu.process-l.mu.since:
 		return lacksMemory
@@ -375,14 +389,26 @@ func (r *Reservation) lacksLocked(n, over int64) lack {
 	return lacksNothing
 }
 
+// yieldsLocked is what the reservation leaves free besides: a compaction can wait, what is ahead cannot, and it would come on top.
+func (r *Reservation) yieldsLocked() int64 {
+	if r.kind == KindCompaction || r.kind == KindBuild {
+		return r.ledger.aheadLocked()
+	}
+	return 0
+}
+
 // refusalLocked says why there is no room for n more bytes; nil = there is.
 func (r *Reservation) refusalLocked(n, over int64) error {
 	l := r.ledger
 	switch r.lacksLocked(n, over) {
 	case lacksRoom:
+		ahead := ""
+		if n := r.yieldsLocked(); n > 0 {
+			ahead = fmt.Sprintf(", to which storing growing rows will add %d", n)
+		}
 		return errclass.With(errclass.New(errclass.Exhausted,
-			"no memory for %d bytes of %s: %d of %d bytes are in use; release segments, delete rows, or give the node more memory",
-			n, r.kind, l.mu.total, l.limit.Load()), errclass.Memory)
+			"no memory for %d bytes of %s: %d of %d bytes are in use%s; release segments, delete rows, or give the node more memory",
+			n, r.kind, l.mu.total, l.limit.Load(), ahead), errclass.Memory)
 	case lacksMemory:
 		return errclass.With(errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: the process has %d bytes and took %d since, of %d that it may have; release segments, delete rows, or give the node more memory",

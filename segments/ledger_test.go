@@ -364,7 +364,7 @@ func TestWhatABuildWillTakeCountsAsInUse(t *testing.T) {
 		t.Errorf("what is only expected is in nobody's way: %d bytes are in use, %v", l.Total(), err)
 	}
 	read.Release()
-	building := l.Force(KindBuild, 450)
+	building := l.forceBuild(450)
 	check("one of them is built", 51, true)
 	l.expect(b, 0)
 	check("it has been built", 0, false)
@@ -374,4 +374,68 @@ func TestWhatABuildWillTakeCountsAsInUse(t *testing.T) {
 	l.expect(a, 0)
 	held.Release()
 	check("all are gone", 0, false)
+}
+
+// TestACompactionIsNoPartOfWhatIsAhead: it runs beside the flush. It gets no room that the flush will need, which is never refused, and takes
+// none of that away from what inserts see.
+func TestACompactionIsNoPartOfWhatIsAhead(t *testing.T) {
+	l, g := NewLedger(1000), &Growing{}
+	held := l.Force(KindGrowing, 300)
+	l.expect(g, 500)
+	for _, kind := range []Kind{KindBuild, KindCompaction} {
+		if _, err := l.Reserve(kind, 201); !errclass.Is(err, errclass.Exhausted) || !strings.Contains(err.Error(), "will add 500") {
+			t.Errorf("%s of what the flush will take: %v", kind, err)
+		}
+	}
+	read, err := l.Reserve(KindScratch, 700)
+	must(t, err)
+	read.Release()
+	compaction, err := l.Reserve(KindBuild, 200)
+	must(t, err)
+	if l.Ahead() != 500 || !l.Above(95) {
+		t.Errorf("beside a compaction: %d bytes ahead, above 95 %%: %v", l.Ahead(), l.Above(95))
+	}
+	if err := compaction.Grow(1); !errclass.Is(err, errclass.Exhausted) {
+		t.Errorf("more for the compaction: %v", err)
+	}
+	building := l.forceBuild(500)
+	if l.Ahead() != 0 || l.Total() != 1000 {
+		t.Errorf("while the flush builds: %d bytes ahead, %d in use", l.Ahead(), l.Total())
+	}
+	building.Release()
+	compaction.Release()
+	l.expect(g, 0)
+	again, err := l.Reserve(KindBuild, 700)
+	must(t, err)
+	again.Release()
+	held.Release()
+	if l.Total() != 0 || l.Ahead() != 0 {
+		t.Errorf("at the end %d bytes are in use, %d ahead", l.Total(), l.Ahead())
+	}
+}
+
+// TestWhatIsAheadEndsOnceTheSegmentIsStored, whoever stored it: its index is not built here then, however long its growing copy serves reads.
+func TestWhatIsAheadEndsOnceTheSegmentIsStored(t *testing.T) {
+	r := newRig(t, rigOptions{index: VectorIndex{Type: "HNSW", Metric: index.L2}})
+	r.ch.ToBuild(1)
+	ahead := func(what string, rows int) {
+		t.Helper()
+		if got, want := r.set.Ledger().Ahead(), BuildBytes(r.coll.Info(), rows, 1); got != want {
+			t.Errorf("%s: %d bytes ahead, want %d", what, got, want)
+		}
+	}
+	r.insert(1, seq(0, 50)...)
+	r.insert(2, seq(50, 80)...)
+	ahead("two grow", 50)
+	list, release := r.ch.Growing() // a read
+	defer release()
+	r.ch.MarkFlushed(1)
+	ahead("an earlier owner had stored the larger", 30)
+	r.ch.ToBuild(1)
+	ahead("the next step of the flush", 30)
+	r.ch.Forget(2)
+	r.ch.ToBuild(1)
+	if len(list) != 2 || r.set.Ledger().Ahead() != 0 {
+		t.Errorf("%d bytes ahead once the other is let go, too", r.set.Ledger().Ahead())
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/objstore"
+	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/segments"
 )
 
@@ -108,6 +109,36 @@ func TestFilesOfDeletesWithoutRoomDoNotHoldUpJobs(t *testing.T) {
 	}
 	if len(done) != 1 || len(done[0].Inputs) != 4 {
 		t.Errorf("%+v", done)
+	}
+}
+
+// TestAMergeWaitsForWhatTheFlushWillTake, which is never refused: both at once would be more than there is. It is done once the flush has ended.
+func TestAMergeWaitsForWhatTheFlushWillTake(t *testing.T) {
+	const limit, rows = 1 << 20, 1000
+	r := newRig(t, limit)
+	for i := range int64(4) {
+		r.segment(11+i, span(10*i, 8)...)
+	}
+	vectors := make([]float32, 2*rows)
+	must(t, r.ch.ApplyRows(segments.Rows{SegmentID: 13, PartitionID: r.coll.Partitions[0].ID, Batch: &schema.Batch{Rows: rows, Columns: []*schema.Column{
+		{FieldID: keyField, Type: schema.Int64, Int: span(1000, rows)}, {FieldID: vecField, Type: schema.FloatVector, Dim: 2, Float: vectors}}}},
+		segments.Position{Timestamp: r.tick()}))
+	r.ch.ToBuild(1)
+	l := r.set.Ledger()
+	taken := l.Force(segments.KindGrowing, limit-l.Total()-segments.BuildBytes(r.ch.Collection().Info(), 32, r.c.o.Workers)-l.Ahead()+1)
+	defer taken.Release()
+	r.now = r.now.Add(100 * time.Hour)
+	r.c.round(t.Context())
+	if st := r.c.Status(); len(r.entry().Segments) != 4 || !strings.Contains(st.Failing[r.vchannel()], "storing growing rows will add") {
+		t.Fatalf("%d segments are left, %+v", len(r.entry().Segments), st)
+	}
+	growing, release := r.ch.Growing()
+	growing[0].Build(1)() // whatever is in use
+	release()
+	r.now = r.now.Add(time.Second)
+	r.c.round(t.Context())
+	if st := r.c.Status(); len(r.entry().Segments) != 1 || len(st.Failing) != 0 {
+		t.Errorf("%d segments are left, %+v", len(r.entry().Segments), st)
 	}
 }
 

@@ -106,10 +106,7 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 	disk.Commit(g.Bytes() + segments.BuildDisk(ch.Collection().Info(), g.Rows()))
 	meta, info, at, total := g.Meta(), ch.Collection().Info(), 0, g.Rows()
 	step := batchOf(total, g.Bytes())
-	// Nor is it refused memory: to store rows is what makes room.
-	building := ch.Collection().Ledger().Force(segments.KindBuild, segments.BuildBytes(info, total, f.o.Workers))
-	defer building.Release()
-	defer g.Built()
+	defer g.Build(f.o.Workers)() // whatever the limit, too
 	return segments.Build(ctx, segments.BuildOptions{
 		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
 		Progress: func(done, total int) {
