@@ -1,6 +1,8 @@
 package segments
 
 import (
+	"math"
+
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
@@ -16,19 +18,34 @@ func (v *sealedVectors) open(of *segfile.Segment, touch bool) error {
 			v.read += f.Size
 		}
 	}
-	fits := v.ledger.readable(v.read)
-	return v.openAs(of, segfile.Options{WillNeed: true, HugePages: true, Populate: touch, Scattered: few, Paged: v.info.Kind != "" && !fits})
+	all, room := v.ledger.readable(v.read)
+	return v.openAs(of, segfile.Options{WillNeed: true, HugePages: true, Populate: touch, Scattered: few, Paged: paged(v.info.Kind, all, room)})
 }
 
 // ranksByCodes reports whether searches read a vector now and then only.
 func (v *sealedVectors) ranksByCodes() bool { return index.RanksByCodes(v.info.Kind, v.dim) }
 
-// readable counts n more bytes of mapped files that searches read all over, or fewer, and reports
-// whether memory has room for all such, beside what the process has.
-func (l *Ledger) readable(n int64) bool {
-	all := l.read.Add(n)
+// paged reports whether files of an index, and what else searches read all over, are read by the page: where all such files have more bytes
+// than there is room for. Searches of lists read less of them, in longer pieces.
+func paged(kind index.Kind, all, room int64) bool {
+	switch kind {
+	case index.KindHNSW, index.KindHNSWSQ:
+		return all > room
+	case index.KindIVFFlat, index.KindIVFSQ8, index.KindScaNN:
+		return all/2 > room
+	}
+	return false // read from one end to the other
+}
+
+// readable counts n more bytes of mapped files that searches read all over, or fewer, and returns how many there are, and how many memory
+// has room for beside what the process has.
+func (l *Ledger) readable(n int64) (all, room int64) {
+	all = l.read.Add(n)
 	process, ceiling := l.Observed()
-	return ceiling == 0 || all <= ceiling-process
+	if ceiling == 0 {
+		return all, math.MaxInt64
+	}
+	return all, ceiling - process
 }
 
 func (v *sealedVectors) openAs(of *segfile.Segment, o segfile.Options) (err error) {

@@ -34,7 +34,7 @@ func (r *rig) readByThePage() (files []string) {
 // TestSegmentsThatMemoryDoesNotHoldAreReadByThePage: where what searches read all over does not fit beside what the process has, reading
 // ahead for one pushes out what another has read before.
 func TestSegmentsThatMemoryDoesNotHoldAreReadByThePage(t *testing.T) {
-	for _, kind := range []index.Kind{index.KindHNSW, index.KindHNSWSQ, index.KindFlat} {
+	for _, kind := range []index.Kind{index.KindHNSW, index.KindHNSWSQ, index.KindScaNN, index.KindFlat} {
 		t.Run(string(kind), func(t *testing.T) {
 			r := newRig(t, rigOptions{index: VectorIndex{Type: string(kind), Metric: index.L2}})
 			for s := range int64(2) {
@@ -52,7 +52,11 @@ func TestSegmentsThatMemoryDoesNotHoldAreReadByThePage(t *testing.T) {
 			if first == 0 {
 				t.Fatal("nothing counts as read")
 			}
-			l.Observe(1<<30, 1<<30+first) // there is room for one
+			room := first
+			if kind == index.KindScaNN {
+				room = first / 2
+			}
+			l.Observe(1<<30, 1<<30+room) // there is none for the second
 			must(t, r.load(1))
 			got := r.readByThePage()
 			if kind == index.KindFlat { // which is read from one end to the other
