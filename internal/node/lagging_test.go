@@ -76,10 +76,7 @@ func TestAReaderThatLagsIsToldThatItsTopicWasDeleted(t *testing.T) {
 			owner.has(20)
 			w.lose(t)
 			eventually(t, "the owner is told", func() bool { return owner.lostText() != "" })
-			if reader.lostText() != "" || len(reader.LostTopics()) != 0 {
-				t.Errorf("the reader is told before it finds out: %+v", reader.LostTopics())
-			}
-			close(shut)
+			close(shut) // the reader may know by now, from a look at the topic, or finds out as it reads on
 			at.shut.Store(nil)
 			eventually(t, "the reader is told", func() bool { return reader.lostText() != "" && len(reader.LostTopics()) == 1 })
 			if text := reader.lostText(); !strings.Contains(text, "leave it running") || strings.Contains(text, "what is written to it here would be lost") {
