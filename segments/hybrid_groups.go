@@ -179,15 +179,24 @@ func (h *hybrid) widen(ctx context.Context, s *searching, r *ranking, want int) 
 	if err != nil {
 		return err
 	}
-	return guard("add groups", func() error {
-		chosen := make([][]group, h.req.NQ)
+	chosen := make([][]group, h.req.NQ)
+	err = guard("choose groups", func() error {
 		for q := range chosen {
 			if lacks[q] {
 				chosen[q] = g.choose(q)
 			}
 		}
-		return r.add(ctx, s, chosen)
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if h.req.Group.Strict && g.size > 1 { // a row that was met on the way may be farther than one that was not
+		if err := g.fillAll(ctx, chosen); err != nil {
+			return err
+		}
+	}
+	return guard("add groups", func() error { return r.add(ctx, s, chosen) })
 }
 
 // fill adds the nearest rows by each search of the groups that come into the answer and are not full.

@@ -53,6 +53,30 @@ func (r *rig) compareGroupsOfOne(rt *rapid.T) {
 	}
 }
 
+// TestFullGroupsOfOneSearchHaveTheNearestRows, of several segments, too: what is met on the way while groups are looked for need not be
+// nearer than what is not.
+func TestFullGroupsOfOneSearchHaveTheNearestRows(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for s := range int64(4) {
+		r.insert(s, seq(s*40, s*40+40)...)
+		if s < 3 {
+			r.handOff(s)
+		}
+	}
+	for query := range int64(300) {
+		g := Grouping{FieldID: colorField, Size: 2, Strict: true}
+		read, v := Read{ReadTimestamp: r.now}, vectorOf(query, 77)
+		want, err := r.coll.Search(t.Context(), &SearchRequest{Read: read, FieldID: vectorField, Vectors: v, NQ: 1, TopK: 3, Metric: index.L2, Group: &g})
+		must(t, err)
+		one := SubSearch{FieldID: vectorField, Vectors: v, Metric: index.L2, TopK: 1, Groups: 3}
+		got, err := r.coll.HybridSearch(t.Context(), &HybridRequest{Read: read, Searches: []SubSearch{one}, NQ: 1, TopK: 3, Ranker: Ranker{RRF: 60}, Group: &g})
+		must(t, err)
+		if !slices.Equal(got.Keys.Int, want.Keys.Int) || !slices.Equal(got.GroupCounts, want.GroupCounts) {
+			t.Errorf("query %d: %v in groups of %v, want %v in groups of %v", query, got.Keys.Int, got.GroupCounts, want.Keys.Int, want.GroupCounts)
+		}
+	}
+}
+
 // TestGroupsOfSeveralSearchesAreFull if rows are there: those that neither search has ranked
 // are looked for, with the filter of each, and no row is there twice.
 func TestGroupsOfSeveralSearchesAreFull(t *testing.T) {
