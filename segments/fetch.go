@@ -185,7 +185,7 @@ func (c *Collection) roomForDelta(id, size int64, keys schema.Type) (free func()
 		unpacked *= 16
 	}
 	disk, need := c.set.disk, min(unpacked, deltaBytes)
-	if c.grows(id) {
+	if _, ok := c.grows(id); ok {
 		memory = c.set.o.Ledger.Force(KindDownload, need)
 		disk.force(size)
 	} else {

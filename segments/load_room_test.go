@@ -10,17 +10,25 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// TestALoadThatFreesMemoryHasRoomForItsDeletes: what is growing may be more than the memory there is, as rows from the log are
-// taken beyond it, and nothing else gives any back.
-func TestALoadThatFreesMemoryHasRoomForItsDeletes(t *testing.T) {
-	const limit = 1 << 20
-	r := newRig(t, rigOptions{memory: limit})
+const fullLimit = 1 << 20
+
+// fullOfGrowing is a rig with little memory and a growing segment that is stored.
+func fullOfGrowing(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t, rigOptions{memory: fullLimit})
 	r.insert(1, seq(0, 500)...)
 	r.seal(1)
 	r.upload(1)
+	return r
+}
+
+// TestALoadThatFreesMemoryHasRoomForItsDeletes: what is growing may be more than the memory there is, as rows from the log are
+// taken beyond it, and nothing else gives any back.
+func TestALoadThatFreesMemoryHasRoomForItsDeletes(t *testing.T) {
+	r := fullOfGrowing(t)
 	at := r.delete(1, 2, 3)
 	file := r.delta("deltas/1", deletesAt(0, &schema.Column{FieldID: idField, Type: schema.Int64, Int: []int64{1, 2, 3}}, at))
-	rest := r.set.Ledger().Force(KindGrowing, limit)
+	rest := r.set.Ledger().Force(KindGrowing, fullLimit)
 	defer rest.Release()
 	must(t, r.load(1, file))
 	rest.Release()
@@ -34,11 +42,7 @@ func TestALoadThatFreesMemoryHasRoomForItsDeletes(t *testing.T) {
 // TestALoadThatFreesMemoryHasRoomForManyDeletes, more than it frees and than there is memory: they are read from the local disk,
 // a few at a time.
 func TestALoadThatFreesMemoryHasRoomForManyDeletes(t *testing.T) {
-	const limit = 1 << 20
-	r := newRig(t, rigOptions{memory: limit})
-	r.insert(1, seq(0, 500)...)
-	r.seal(1)
-	r.upload(1)
+	r := fullOfGrowing(t)
 	at := r.delete(1, 2, 3)
 	rnd, keys := rand.New(rand.NewPCG(1, 2)), make([]int64, 300_000)
 	for i := range keys {
@@ -54,7 +58,7 @@ func TestALoadThatFreesMemoryHasRoomForManyDeletes(t *testing.T) {
 		}
 		return objstore.Fault{}
 	})
-	rest := r.set.Ledger().Force(KindGrowing, limit)
+	rest := r.set.Ledger().Force(KindGrowing, fullLimit)
 	defer rest.Release()
 	must(t, r.load(1, file))
 	rest.Release()

@@ -270,7 +270,7 @@ func (c *Collection) openLoaded(ctx context.Context, r LoadRequest) (_ *holder, 
 		return nil, err
 	}
 	// What the scalars take in memory is in the manifest; the keys' order is put right below.
-	heap, err := c.roomFor(KindSealed, r.SegmentID, emptyBytes(m)+m.ScalarBytes+4*m.Rows, 0)
+	heap, err := c.roomFor(r.SegmentID, emptyBytes(m)+m.ScalarBytes+4*m.Rows)
 	if err != nil {
 		return nil, err
 	}
@@ -439,23 +439,24 @@ func (f *fetcher) warmUp(ctx context.Context, s *Sealed) error {
 	return nil
 }
 
-// roomFor reserves memory for a segment that is to be loaded and has taken some already. One that
-// takes the place of a growing segment gets it in any case: it frees more than it takes.
-func (c *Collection) roomFor(kind Kind, id, bytes, taken int64) (*Reservation, error) {
-	snap := c.Acquire()
-	defer snap.Release()
-	if h, ok := snap.view.find(id); ok && h.growing && h.bytes() > taken+bytes {
-		return c.set.o.Ledger.Force(kind, bytes), nil
+// roomFor reserves memory for a segment that is to be loaded. One that takes the place of a growing
+// segment gets it in any case: it frees more than it takes.
+func (c *Collection) roomFor(id, bytes int64) (*Reservation, error) {
+	if freed, ok := c.grows(id); ok && freed > bytes {
+		return c.set.o.Ledger.Force(KindSealed, bytes), nil
 	}
-	return c.set.o.Ledger.Reserve(kind, bytes)
+	return c.set.o.Ledger.Reserve(KindSealed, bytes)
 }
 
-// grows reports whether the segment is a growing one.
-func (c *Collection) grows(id int64) bool {
+// grows reports whether the segment is a growing one, and what that takes.
+func (c *Collection) grows(id int64) (bytes int64, ok bool) {
 	snap := c.Acquire()
 	defer snap.Release()
 	h, ok := snap.view.find(id)
-	return ok && h.growing
+	if !ok || !h.growing {
+		return 0, false
+	}
+	return h.bytes(), true
 }
 
 // Loaded reports whether the sealed segment is searchable.
