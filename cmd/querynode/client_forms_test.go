@@ -44,8 +44,10 @@ func TestReadForms(t *testing.T) {
 	sh.fails(exitUsage, []string{"one --vector"}, with("--vector", "1,2,3,4", "--pages", "2")...)
 	sh.fails(exitError, []string{"token"}, with("--token", "nonsense")...)
 
-	if out := sh.ok("query", "points", "--order-by", "id:desc", "--limit", "2", "--consistency", "strong", "--json"); out != "{\"id\":299}\n{\"id\":298}\n" {
-		t.Errorf("the last two: %q", out)
+	for _, last := range []string{"id:desc", "id desc", "id DESC "} {
+		if out := sh.ok("query", "points", "--order-by", last, "--limit", "2", "--consistency", "strong", "--json"); out != "{\"id\":299}\n{\"id\":298}\n" {
+			t.Errorf("the last two by %q: %q", last, out)
+		}
 	}
 	if out := sh.ok("query", "points", "--output-fields", "count(*),sum(id),avg(id)", "--consistency", "strong", "--json"); out != "{\"avg(id)\":149.5,\"count(*)\":300,\"sum(id)\":44850}\n" {
 		t.Errorf("aggregates: %q", out)

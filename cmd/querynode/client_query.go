@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -90,11 +91,12 @@ func (q *queryCmd) call(ctx context.Context, c *client, coll *qnpb.Collection, r
 	return q.show(c, coll, stream.Recv)
 }
 
-// orders reads --order-by.
+// orders reads --order-by. A space before asc or desc does as well as a colon, for that is how SQL has it.
 func (q *queryCmd) orders() ([]*qnpb.OrderBy, error) {
 	var out []*qnpb.OrderBy
+	sqlOrder := regexp.MustCompile(`(?i)\s+(asc|desc)\s*$`)
 	for _, text := range q.OrderBy {
-		parts := strings.Split(text, ":")
+		parts := strings.Split(sqlOrder.ReplaceAllString(text, ":$1"), ":")
 		o := &qnpb.OrderBy{Field: parts[0]}
 		for _, word := range parts[1:] {
 			switch strings.ToLower(word) {
