@@ -51,7 +51,7 @@ func (w *WAL) Append(ctx context.Context, e Entry) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, errors.Wrapf(context.Cause(ctx), "wal %s: append", w.o.PChannel)
 	}
-	r := newRequest(m)
+	r := newRequest(m, e.Type)
 	if err := w.pending.add(r); err != nil {
 		w.count.refused.Add(1)
 		if errors.Is(err, errNoService) {

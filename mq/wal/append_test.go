@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -304,7 +305,7 @@ func TestPendingAppendsAreBoundedByNumberAndBytes(t *testing.T) {
 	for name, set := range map[string]func(*Options){
 		"entries": func(o *Options) { o.MaxPendingEntries, o.MaxWaiting = 10, 5 },
 		"bytes": func(o *Options) {
-			o.MaxPendingBytes, o.MaxWaiting = 10*newRequest(mustEncode(t, insert("a0"))).size, 5
+			o.MaxPendingBytes, o.MaxWaiting = 10*newRequest(mustEncode(t, insert("a0")), Insert).size, 5
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -332,6 +333,67 @@ func TestPendingAppendsAreBoundedByNumberAndBytes(t *testing.T) {
 				}
 				if s := w.Stats(); s.PendingEntries+s.WaitingEntries != 0 || s.PendingBytes+s.WaitingBytes != 0 {
 					t.Fatalf("stats: %+v", s)
+				}
+				mustClose(t, w)
+			})
+		})
+	}
+}
+
+// TestInsertsDoNotKeepDeletesOut: these may go a part beyond the bounds that inserts have filled, and no further.
+func TestInsertsDoNotKeepDeletesOut(t *testing.T) {
+	const each = 1000 // bytes
+	for name, set := range map[string]func(*Options){
+		"entries": func(o *Options) { o.MaxPendingEntries, o.MaxWaiting = 8, 8 },
+		"bytes":   func(o *Options) { o.MaxPendingBytes = 8*each + each/2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				q, gate := mqtest.NewMemory(mqtest.MemoryOptions{}), make(chan struct{})
+				q.SetHooks(mqtest.Hooks{BeforeAppend: func(context.Context, string, []mq.Message) error { <-gate; return nil }})
+				o := quiet(q)
+				set(&o)
+				w := openReady(t, o)
+				var inserts, deletes, refused atomic.Int64
+				var all sync.WaitGroup
+				send := func(typ Type, took *atomic.Int64) {
+					e := Entry{Type: typ, VChannel: "v1"}
+					e.Body = make([]byte, each-newRequest(mustEncode(t, e), typ).size)
+					all.Go(func() {
+						switch _, err := w.Append(context.Background(), e); {
+						case err == nil:
+							took.Add(1)
+						case errclass.Is(err, errclass.Exhausted):
+							refused.Add(1)
+						default:
+							t.Error(err)
+						}
+					})
+					synctest.Wait()
+				}
+				for range 20 {
+					send(Insert, &inserts)
+				}
+				if refused.Load() != 4 {
+					t.Fatalf("%d inserts refused, want 4: 8 have room and 8 wait for it", refused.Load())
+				}
+				for range 2 {
+					send(Delete, &deletes)
+				}
+				if refused.Load() != 4 {
+					t.Fatal("inserts keep deletes out")
+				}
+				for range 3 {
+					send(Delete, &deletes)
+				}
+				send(Insert, &inserts)
+				if refused.Load() != 4+3+1 {
+					t.Fatalf("%d refused: deletes are not bounded, or let inserts in", refused.Load())
+				}
+				close(gate)
+				all.Wait()
+				if inserts.Load() != 16 || deletes.Load() != 2 {
+					t.Fatalf("%d inserts and %d deletes written", inserts.Load(), deletes.Load())
 				}
 				mustClose(t, w)
 			})

@@ -65,7 +65,7 @@ type Options struct {
 	MaxPendingBytes   int64
 	// MaxWaiting bounds the appends that wait for room, and their bytes are
 	// bounded by MaxPendingBytes again; more are refused at once with class
-	// Exhausted. 0 = 8192, < 0 = nobody waits.
+	// Exhausted. Deletes may go a quarter beyond both. 0 = 8192, < 0 = nobody waits.
 	MaxWaiting int
 	// MaxBatchEntries and MaxBatchBytes bound what is written with one call. An
 	// entry larger than MaxBatchBytes goes alone. 0 = 1024 and 4 MiB.

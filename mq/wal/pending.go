@@ -11,8 +11,9 @@ import (
 
 // request is one append on its way.
 type request struct {
-	msg  mq.Message
-	size int64 // what it counts for in the bounds
+	msg     mq.Message
+	size    int64 // what it counts for in the bounds
+	deletes bool  // it makes room
 
 	// done is closed once receipt and err are set.
 	done    chan struct{}
@@ -36,8 +37,8 @@ const (
 // requestOverhead is about what a request costs beside key and payload.
 const requestOverhead = 256
 
-func newRequest(m mq.Message) *request {
-	return &request{msg: m, size: int64(len(m.Key) + len(m.Payload) + requestOverhead), done: make(chan struct{})}
+func newRequest(m mq.Message, t Type) *request {
+	return &request{msg: m, size: int64(len(m.Key) + len(m.Payload) + requestOverhead), deletes: t == Delete, done: make(chan struct{})}
 }
 
 // answer is called once, by whoever has taken r out of the lists.
@@ -133,7 +134,7 @@ func (p *pending) add(r *request) error {
 		return errNoService
 	case p.mu.waiting.n == 0 && p.fitsLocked(r):
 		p.admitLocked(r)
-	case p.mu.waiting.n < p.maxWaiting && p.mu.waiting.bytes+r.size <= p.maxBytes:
+	case p.mayWaitLocked(r):
 		r.stage = waiting
 		p.mu.waiting.push(r)
 	default:
@@ -141,6 +142,18 @@ func (p *pending) add(r *request) error {
 			p.mu.entries, p.mu.bytes, p.mu.waiting.n)
 	}
 	return nil
+}
+
+// deletesBeyond is the part, 1/deletesBeyond, of the bounds by which deletes may go beyond them to wait for room: inserts
+// that take all there is do not keep them out.
+const deletesBeyond = 4
+
+func (p *pending) mayWaitLocked(r *request) bool {
+	n, bytes := p.maxWaiting, p.maxBytes
+	if r.deletes {
+		n, bytes = n+n/deletesBeyond, bytes+bytes/deletesBeyond
+	}
+	return p.mu.waiting.n < n && p.mu.waiting.bytes+r.size <= bytes
 }
 
 func (p *pending) fitsLocked(r *request) bool {
