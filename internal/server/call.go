@@ -45,6 +45,7 @@ type call struct {
 	into    envelope      // of a request that this goroutine receives
 	done    chan received // capacity 1: the request is here, or will not be
 	refused chan error    // capacity 1: there is no memory for it
+	handled bool          // the request is of no use any more: its answer is there
 	lost    bool          // gRPC could not receive the request: the client's fault, or the network's
 
 	stream uint32 // of conn, once the request is waited for; 0 = not known
@@ -97,6 +98,7 @@ func (s *Server) unary(m *methodMetrics, handle grpc.MethodHandler) grpc.MethodH
 			if err != nil {
 				return err
 			}
+			c.handled = true
 			out, err = c.encode(answer)
 			return err
 		})
@@ -246,12 +248,28 @@ func (c *call) buffer(n int) (*[]byte, mem.BufferPool, error) {
 		return g.buffers.Get(n), &g.buffers, nil
 	}
 	size := int64(bufferSize(n))
-	if err := c.conn.take(size, c.m.always); err != nil {
-		g.hangUpOnStalled(time.Now())
-		return nil, nil, refused(err, "no room to send the answer")
+	own := c.handOver(size)
+	if own < size {
+		if err := c.conn.take(size-own, c.m.always); err != nil {
+			c.conn.give(own)
+			g.hangUpOnStalled(time.Now())
+			return nil, nil, refused(err, "no room to send the answer")
+		}
 	}
 	c.conn.sending(size)
 	return g.buffers.Get(n), &answerPool{c.conn, size}, nil
+}
+
+// handOver takes up to n bytes from what the request held, for its answer: what has been written is not to be told as refused.
+func (c *call) handOver(n int64) int64 {
+	if !c.handled {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n = min(n, c.mu.held)
+	c.mu.held -= n
+	return n
 }
 
 // answerPool takes back the one buffer of an answer.

@@ -21,8 +21,9 @@ const (
 	callsBeyond    = 16 << 20
 	urgentBeyond   = 2 * callsBeyond
 	reliefPatience = 50 * time.Millisecond
-	// large is what a request that is on its way holds if it is not small.
+	// large is what a request that is on its way holds if it is not small, and huge if it is not, say, a delete of many keys.
 	large = streamCost + 64<<10
+	huge  = streamCost + 1<<20
 	// stalled is how long a client may take nothing of its answers before it loses
 	// its connection to others that have no memory.
 	stalled = 10 * time.Second
@@ -95,7 +96,7 @@ func (g *guard) relieve(c *connection) {
 
 // refuseOne refuses a request that is on its way: the oldest on the connection that sends
 // most. Requests of which little is here come last, for they give back little, and mostly
-// the rest of them is about to come. One that is here in whole is never refused: it only waits
+// the rest of them is about to come; large ones come after huge ones, for they may be deletes. One that is here in whole is never refused: it only waits
 // for its turn to be decoded, and deletes are to pass.
 func (g *guard) refuseOne(c *connection) {
 	why := c.lacks()
@@ -103,7 +104,7 @@ func (g *guard) refuseOne(c *connection) {
 		return
 	}
 	conns := g.bySent()
-	for _, least := range []int64{large, 0} {
+	for _, least := range []int64{huge, large, 0} {
 		for _, other := range conns {
 			if other.refuseOldest(why, least) {
 				return

@@ -110,6 +110,26 @@ func TestARequestThatIsHereInWholeIsNotRefused(t *testing.T) {
 	}
 }
 
+// TestHugeRequestsAreRefusedBeforeADeleteOfManyKeys that is on its way beside them, and came before them.
+func TestHugeRequestsAreRefusedBeforeADeleteOfManyKeys(t *testing.T) {
+	r := newRig(t, 32<<20)
+	c := r.client()
+	c.send(1, 800<<10, false)
+	c.send(3, 2<<20, false)
+	c.send(5, 8<<20, false)
+	calls := []*call{c.waits(1), c.waits(3), c.waits(5)}
+	full, more := r.ledger.Force(segments.KindGrowing, 64<<20), r.ledger.Force(segments.KindCalls, 0)
+	defer full.Release()
+	defer more.Release()
+	must(t, more.GrowBeyond(callsBeyond, callsBeyond))
+	if got := r.refusals(c, calls...); !slices.Equal(got, []int{1, 2, 0}) {
+		t.Errorf("refused in order: %v", got)
+	}
+	for _, x := range calls {
+		x.conn.expectNot(x)
+	}
+}
+
 // TestTheStreamOfACallIsKnown, which gRPC keeps to itself: without it none is known to be here in whole.
 func TestTheStreamOfACallIsKnown(t *testing.T) {
 	r := newRig(t, 0)

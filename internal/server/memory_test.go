@@ -328,6 +328,32 @@ func TestWhoTakesNothingLosesItsConnectionWhenMemoryIsShort(t *testing.T) {
 	}
 }
 
+// TestADeleteOfManyKeysPassesWhereCallsHaveTakenAll: it has room to be put together and decoded, and so has its answer.
+func TestADeleteOfManyKeysPassesWhereCallsHaveTakenAll(t *testing.T) {
+	r := newRig(t, 32<<20)
+	conn := r.dial()
+	r.create(conn)
+	full, calls := r.ledger.Force(segments.KindGrowing, 40<<20), r.ledger.Force(segments.KindCalls, 0)
+	must(t, calls.GrowBeyond(callsBeyond-1<<20, callsBeyond)) // what comes in has room, and hardly more
+	ids := make([]int64, 100_000)
+	for i := range ids {
+		ids[i] = 1<<40 + int64(i)
+	}
+	w := qnpb.NewWriteServiceClient(conn)
+	for range 3 {
+		done, err := w.Append(r.within(), deleteOf(ids...))
+		if err != nil || done.GetRows() != int64(len(ids)) || len(done.GetIds().GetInts().GetValues()) != len(ids) {
+			t.Errorf("%d rows: %v", done.GetRows(), err)
+		}
+	}
+	if _, err := w.Append(r.within(), insertOf(0, 1000, 600)); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("an insert of as many bytes passed: nothing was shown: %v", err)
+	}
+	calls.Release()
+	full.Release()
+	r.quiet(1)
+}
+
 // TestAFullNodeAnswersWhatIsSmall, and takes connections, until its reserve is used up.
 func TestAFullNodeAnswersWhatIsSmall(t *testing.T) {
 	r := newRig(t, 32<<20)

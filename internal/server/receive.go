@@ -178,9 +178,10 @@ func (e *envelope) decode(data mem.BufferSlice, decode func(mem.BufferSlice, any
 	const noRoom = "no room to decode the request"
 	c := e.call
 	wire := data.Len()
+	urgent := c.m.always || makesRoom(e.request, data)
 	if len(data) > 1 { // decoders want it in one piece
 		piece := int64(bufferSize(wire))
-		if err := c.take(noRoom, piece, c.m.always); err != nil {
+		if err := c.take(noRoom, piece, urgent); err != nil {
 			return err
 		}
 		defer c.drop(piece)
@@ -192,7 +193,7 @@ func (e *envelope) decode(data mem.BufferSlice, decode func(mem.BufferSlice, any
 		b := data[0].ReadOnlyData()
 		// The bytes on the wire count already, until the stream ends.
 		size := max(c.decoded(m, b)-int64(wire), int64(wire))
-		if err := c.take(noRoom, size, c.m.always || makesRoom(m, b)); err != nil {
+		if err := c.take(noRoom, size, urgent); err != nil {
 			return err
 		}
 	}

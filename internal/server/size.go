@@ -2,15 +2,18 @@ package server
 
 import (
 	"encoding/binary"
+	"io"
 	"math/bits"
 	"reflect"
 	"sync"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/querynode/querynode/internal/errclass"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 )
 
@@ -78,25 +81,49 @@ func (s *shape) decoded(m proto.Message, b []byte) int64 {
 	return size
 }
 
-// makesRoom reports whether a request only deletes.
-func makesRoom(m proto.Message, b []byte) bool {
-	if _, ok := m.(*qnpb.AppendRequest); !ok {
+// makesRoom reports whether a request only deletes; it lies in as many pieces as came in.
+func makesRoom(request any, data mem.BufferSlice) bool {
+	if _, ok := request.(*qnpb.AppendRequest); !ok {
 		return false
 	}
+	r := data.Reader()
+	defer func() { _ = r.Close() }()
 	deletes := false
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 || num == insertField || num == upsertField {
+	for r.Remaining() > 0 {
+		tag, err := binary.ReadUvarint(r)
+		num, typ := protowire.DecodeTag(tag)
+		if err != nil || num == insertField || num == upsertField || skip(r, typ) != nil {
 			return false
 		}
 		deletes = deletes || num == deleteField
-		m := protowire.ConsumeFieldValue(num, typ, b[n:])
-		if m < 0 {
-			return false
-		}
-		b = b[n+m:]
 	}
 	return deletes
+}
+
+// skip passes over the value of a field; groups, which are not in use, are an error.
+func skip(r *mem.Reader, typ protowire.Type) error {
+	n := uint64(0)
+	switch typ {
+	case protowire.VarintType:
+		_, err := binary.ReadUvarint(r)
+		return err
+	case protowire.BytesType:
+		var err error
+		if n, err = binary.ReadUvarint(r); err != nil {
+			return err
+		}
+	case protowire.Fixed32Type:
+		n = 4
+	case protowire.Fixed64Type:
+		n = 8
+	default:
+		return errclass.New(errclass.Invalid, "a field of type %d", typ)
+	}
+	if n > uint64(r.Remaining()) {
+		return io.ErrUnexpectedEOF
+	}
+	_, err := r.Discard(int(n))
+	return err
 }
 
 // of returns the shape of a message.

@@ -2,9 +2,11 @@ package server
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
@@ -126,11 +128,17 @@ func TestOnlyDeletesMakeRoom(t *testing.T) {
 		b    []byte
 		want bool
 	}{{d, true}, {i, false}, {append(append([]byte{}, i...), d...), false}, {append(append([]byte{}, d...), i...), false}, {nil, false}, {append(d, 0xff), false}} {
-		if got := makesRoom(r, x.b); got != x.want {
-			t.Errorf("%x: %v", x.b, got)
+		for size := 1; size <= len(x.b)+1; size++ { // a request comes in pieces of any size
+			var pieces mem.BufferSlice
+			for p := range slices.Chunk(x.b, size) {
+				pieces = append(pieces, mem.SliceBuffer(p))
+			}
+			if got := makesRoom(r, pieces); got != x.want {
+				t.Errorf("%x in pieces of %d: %v", x.b, size, got)
+			}
 		}
 	}
-	if makesRoom(&qnpb.SearchRequest{}, d) {
+	if makesRoom(&qnpb.SearchRequest{}, mem.BufferSlice{mem.SliceBuffer(d)}) {
 		t.Error("a search")
 	}
 }
