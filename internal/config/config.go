@@ -208,7 +208,7 @@ type Growing struct {
 	SealBytes Bytes `koanf:"seal_bytes" default:"256MiB"`
 	// Age at which a segment is sealed.
 	SealAge time.Duration `koanf:"seal_age" default:"30m"`
-	// Deletes that a channel keeps in memory before its segments are sealed, so that the deletes go to files.
+	// Deletes that a channel keeps in memory before its segments are sealed, so that the deletes go to files; no more than a sixteenth of `memory.limit`.
 	DeleteBytes Bytes `koanf:"delete_bytes" default:"64MiB"`
 	// How often the checkpoint of an idle channel is moved.
 	CheckpointInterval time.Duration `koanf:"checkpoint_interval" default:"30s"`

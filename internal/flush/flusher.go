@@ -310,7 +310,9 @@ func (f *Flusher) unwatched(ctx context.Context, log Log) error {
 }
 
 // tooManyDeletes reports whether the channel has more deletes in memory than it may.
-func (f *Flusher) tooManyDeletes(ch Channel) bool { return ch.DeleteBytes() > f.o.MaxDeleteBytes }
+func (f *Flusher) tooManyDeletes(ch Channel) bool {
+	return ch.DeleteBytes() > f.maxDeletes(ch.Collection().Ledger())
+}
 
 // Close ends the steps that are under way and waits for them until ctx ends; its error
 // names the channels whose step has not ended. What is not flushed stays in the log.

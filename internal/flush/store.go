@@ -306,58 +306,6 @@ func (f *Flusher) saved(ctx context.Context, ch Channel) (saved, error) {
 	return s, nil
 }
 
-// How much goes into one file of deletes. Storage that was away for long leaves more
-// of them than segfile takes in one, and who loads a segment reads them one by one.
-const (
-	deltaRows  = 4 << 20
-	deltaBytes = 128 << 20
-)
-
-// filesOf arranges deletes in files to be: each has those that are limited to one
-// partition, or to none, in their order, and no batch goes beyond rows and bytes
-// unless it does so alone.
-func filesOf(pk schema.Field, batches []*segments.DeleteBatch, rows int, bytes int64) (files []*segments.DeleteBatch) {
-	type part struct {
-		file  *segments.DeleteBatch
-		bytes int64
-	}
-	last := map[int64]*part{} // by partition
-	for _, b := range batches {
-		p, n := last[b.Partition], len(b.Timestamps)
-		if p == nil || len(p.file.Timestamps)+n > rows || p.bytes+b.Keys.Bytes() > bytes {
-			p = &part{file: &segments.DeleteBatch{Partition: b.Partition, Keys: schema.NewColumn(pk, n)}}
-			last[b.Partition] = p
-			files = append(files, p.file)
-		}
-		p.file.Keys.AppendRange(b.Keys, 0, n)
-		p.file.Timestamps = append(p.file.Timestamps, b.Timestamps...)
-		p.bytes += b.Keys.Bytes()
-	}
-	return files
-}
-
-// storeDeletes writes the deletes in (from, to] to object storage; see filesOf.
-func (f *Flusher) storeDeletes(ctx context.Context, ch Channel, term uint64, batches []*segments.DeleteBatch, from, to uint64) ([]catalog.Delta, error) {
-	var deltas []catalog.Delta
-	for _, d := range filesOf(ch.Collection().Info().Schema.Primary(), batches, deltaRows, deltaBytes) {
-		name := fmt.Sprintf("%d-%d-p%d-%s.parquet", from, to, d.Partition, unique(term))
-		file := filepath.Join(f.o.Dir, "delta-"+name)
-		if err := segfile.WriteDeletes(file, d.Keys, d.Timestamps); err != nil {
-			return nil, errors.Wrap(err, "write deletes")
-		}
-		key := path.Join(catalog.DeltaFolder(ch.Collection().Info().ID), ch.Name(), name)
-		step, cancel := f.o.step(ctx)
-		bytes, err := putFile(step, f.o.Bucket, key, file)
-		cancel()
-		if err = errors.CombineErrors(err, os.Remove(file)); err != nil {
-			return nil, err
-		}
-		deltas = append(deltas, catalog.Delta{Path: key, PartitionID: d.Partition, Rows: int64(len(d.Timestamps)), Bytes: bytes,
-			MinTimestamp: d.Timestamps[0], MaxTimestamp: d.Timestamps[len(d.Timestamps)-1]})
-	}
-	return deltas, nil
-}
-
 // trim lets the queue drop what no channel on the pchannel needs any more.
 func (f *Flusher) trim(ctx context.Context, pchannel string, w *wal.WAL) error {
 	ctx, cancel := f.o.step(ctx)

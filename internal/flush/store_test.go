@@ -71,15 +71,15 @@ func TestManyDeletesAreSeveralFiles(t *testing.T) {
 		bytes int64
 		files int
 	}{{1 << 20, 1 << 20, 2}, {4, 1 << 20, 6}, {1 << 20, 40, 6}, {1, 1, 10}} {
-		files := filesOf(pk, batches, c.rows, c.bytes)
+		files := filesOf(batches, c.rows, c.bytes)
 		if len(files) != c.files {
 			t.Errorf("%d files of at most %d rows and %d bytes, want %d", len(files), c.rows, c.bytes, c.files)
 		}
 		for part := range int64(2) {
 			var got, want []int64
 			for _, f := range files {
-				if f.Partition == part {
-					got = append(got, f.Keys.Int...)
+				if f.partition == part {
+					got = append(got, f.whole(pk).Keys.Int...)
 				}
 			}
 			for _, b := range batches {

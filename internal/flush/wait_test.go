@@ -33,13 +33,19 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigWith(t, nil)
+}
+
+// newRigWith is newRig with a ledger; nil = one without a limit.
+func newRigWith(t *testing.T, l *segments.Ledger) *rig {
+	t.Helper()
 	r := &rig{t: t, ts: 100}
 	bucket := objstore.NewMem(nil)
 	cat, err := catalog.Open(t.Context(), catalog.Options{Bucket: bucket})
 	must(t, err)
 	p, err := pool.New(pool.Options{Workers: 1})
 	must(t, err)
-	set, err := segments.New(segments.Options{Dir: filepath.Join(t.TempDir(), "segments"), Pool: p, GrowingRows: 1000})
+	set, err := segments.New(segments.Options{Dir: filepath.Join(t.TempDir(), "segments"), Pool: p, Ledger: l, GrowingRows: 1000})
 	must(t, err)
 	s := &schema.Schema{Version: 1, Fields: []schema.Field{
 		{ID: 100, Name: "id", Type: schema.Int64, PrimaryKey: true},

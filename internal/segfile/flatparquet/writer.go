@@ -41,6 +41,7 @@ type Writer struct {
 	text   []int // bytes of text in the current page, by field
 	rows   int   // in the row group
 	bytes  int64 // in the row group
+	err    error // why nothing can be written
 }
 
 // NewWriter returns a writer of the fields, in this order, to out. meta goes to
@@ -61,9 +62,10 @@ func NewWriter(out io.Writer, fields []Field, meta map[string]string) *Writer {
 			noBounds = append(noBounds, parquet.SkipPageBounds(f.Name, "list", "element"))
 		}
 	}
+	c, err := newCodec()
 	opts := []parquet.WriterOption{
 		parquet.NewSchema("rows", root),
-		parquet.Compression(&parquet.Zstd),
+		parquet.Compression(c),
 		parquet.PageBufferSize(pageBytes),
 		parquet.DataPageStatistics(false), // they are in the footer, too
 		parquet.DictionaryMaxBytes(dictionaryMax),
@@ -72,7 +74,7 @@ func NewWriter(out io.Writer, fields []Field, meta map[string]string) *Writer {
 	for k, v := range meta {
 		opts = append(opts, parquet.KeyValueMetadata(k, v))
 	}
-	return &Writer{out: parquet.NewGenericWriter[any](out, append(opts, noBounds...)...), fields: fields, text: make([]int, len(fields))}
+	return &Writer{out: parquet.NewGenericWriter[any](out, append(opts, noBounds...)...), fields: fields, text: make([]int, len(fields)), err: err}
 }
 
 // orderedGroup is a group that keeps the order of its fields; parquet.Group
@@ -141,6 +143,9 @@ func outer(f Field, n parquet.Node) parquet.Node {
 
 // Write appends rows: one column per field, all equally long.
 func (w *Writer) Write(cols []*schema.Column) error {
+	if w.err != nil {
+		return errors.Wrap(w.err, "compress Parquet")
+	}
 	if len(cols) != len(w.fields) {
 		return errclass.New(errclass.Invalid, "got %d columns for %d fields", len(cols), len(w.fields))
 	}
