@@ -2,6 +2,7 @@ package expr
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -205,6 +206,29 @@ func (n *node) print(b *strings.Builder, outer int) {
 	case nAnd, nOr:
 		n.printJoined(b)
 	}
+}
+
+// manyTerms is from how many on equal terms are looked for: to find one takes about as long as to read it again.
+const manyTerms = 8
+
+// distinct leaves one of equal terms in a conjunction or disjunction: lists of them are made by programs, and each would be
+// tried for each row.
+func (n *node) distinct() *node {
+	if len(n.kids) < manyTerms {
+		return n
+	}
+	seen := make(map[string]struct{}, len(n.kids))
+	n.kids = slices.DeleteFunc(n.kids, func(k *node) bool {
+		var b strings.Builder
+		k.print(&b, 0)
+		_, again := seen[b.String()]
+		seen[b.String()] = struct{}{}
+		return again
+	})
+	if len(n.kids) == 1 {
+		return n.kids[0]
+	}
+	return n
 }
 
 func (n *node) printJoined(b *strings.Builder) {

@@ -35,7 +35,7 @@ func (b *binder) condition(n *node) (*node, error) {
 			}
 			n.kids[i] = k
 		}
-		return n, nil
+		return n.distinct(), nil
 	case nCmp:
 		return b.comparison(n)
 	case nIn:

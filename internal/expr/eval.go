@@ -250,11 +250,16 @@ func (c *constPred) mayMatch(statistics) bool { return c.value }
 
 // andPred is true where all of its terms are. Each sees only the rows that the
 // ones before it left.
-type andPred struct{ terms []pred }
+type andPred struct {
+	terms []pred
+	steps []pred // as they are evaluated, see steps
+}
+
+func newAnd(terms []pred) *andPred { return &andPred{terms, steps(terms, true)} }
 
 func (a *andPred) eval(s *scratch, b block, in, out []uint64) {
-	a.terms[0].eval(s, b, in, out)
-	for _, t := range a.terms[1:] {
+	a.steps[0].eval(s, b, in, out)
+	for _, t := range a.steps[1:] {
 		if allZero(out) {
 			return
 		}
@@ -275,12 +280,17 @@ func (a *andPred) mayMatch(st statistics) bool {
 
 // orPred is true where one of its terms is. Each sees only the rows for which
 // none before it was true.
-type orPred struct{ terms []pred }
+type orPred struct {
+	terms []pred
+	steps []pred // as they are evaluated, see steps
+}
+
+func newOr(terms []pred) *orPred { return &orPred{terms, steps(terms, false)} }
 
 func (o *orPred) eval(s *scratch, b block, in, out []uint64) {
 	rest, found := s.push(len(in)), s.push(len(in))
 	copy(rest, in)
-	for _, t := range o.terms {
+	for _, t := range o.steps {
 		t.eval(s, b, rest, found)
 		left := uint64(0)
 		for i := range rest {

@@ -91,7 +91,7 @@ func (p *Plan) Narrow(ix Indexes, n, total int, out *bitset.Set) (rest *Plan, ok
 	byCost(left)
 	rest = &Plan{root: left[0], columns: p.columns, text: p.text, scans: p.scans, subs: p.subs, scratch: p.scratch}
 	if len(left) > 1 {
-		rest.root = &andPred{terms: left}
+		rest.root = newAnd(left)
 	}
 	return rest, true
 }

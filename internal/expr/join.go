@@ -49,7 +49,7 @@ func joinAnd(terms []pred) pred {
 		return out[0]
 	}
 	byCost(out)
-	return &andPred{terms: out}
+	return newAnd(out)
 }
 
 // flatten replaces terms by the terms inside of them, where inner finds any.
@@ -169,7 +169,7 @@ func joinOr(terms []pred) pred {
 		return out[0]
 	}
 	byCost(out)
-	return &orPred{terms: out}
+	return newOr(out)
 }
 
 // unions collects the terms of a disjunction, and per column the values it may equal.

@@ -88,6 +88,10 @@ type comparison struct {
 func (j *jsonCompare) test(s *scratch, doc string, at int) tri {
 	var v value
 	v, s.buf = readJSON(doc, at, s.buf)
+	return j.testValue(s, v, doc, at)
+}
+
+func (j *jsonCompare) testValue(s *scratch, v value, doc string, at int) tri {
 	result := yes
 	for i := range j.all {
 		var t tri
@@ -116,6 +120,10 @@ type jsonIn struct{ set *valueSet }
 func (j *jsonIn) test(s *scratch, doc string, at int) tri {
 	var v value
 	v, s.buf = readJSON(doc, at, s.buf)
+	return j.testValue(s, v, doc, at)
+}
+
+func (j *jsonIn) testValue(s *scratch, v value, doc string, at int) tri {
 	if !j.set.kinds[family(v.k)] {
 		return unknown
 	}
@@ -146,7 +154,12 @@ type jsonLike struct{ pattern *pattern }
 
 func (j *jsonLike) test(s *scratch, doc string, at int) tri {
 	var v value
-	if v, s.buf = readJSON(doc, at, s.buf); v.k != kString {
+	v, s.buf = readJSON(doc, at, s.buf)
+	return j.testValue(s, v, doc, at)
+}
+
+func (j *jsonLike) testValue(_ *scratch, v value, _ string, _ int) tri {
+	if v.k != kString {
 		return unknown
 	}
 	return triOf(j.pattern.match(v.s))
