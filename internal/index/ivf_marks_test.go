@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -84,6 +85,43 @@ func TestAFilterThatIsUsedAgainIsKnown(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestABatchMeetsItsFilterWithEachQuery where these are searched for one by one: what is new comes to be known within it, and what cannot be
+// known is looked up for each.
+func TestABatchMeetsItsFilterWithEachQuery(t *testing.T) {
+	const dim, n, queries = 24, 24_000, 40
+	all := groups(rng(55), n+queries, dim, 60)
+	base, vectors := all[:n*dim], all[n*dim:]
+	x := buildIVFFor(t, KindScaNN, L2, dim, 600, base)
+	f := newFlat(t, dim, L2, base)
+	for name, set := range map[string]*bitset.Set{
+		"one of 6":        filterOf(n, func(row int) bool { return row%6 == 3 }),
+		"one of 11":       filterOf(n, func(row int) bool { return row%11 == 3 }),
+		"some around one": around(f, n/11),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s, alone Scratch
+			q := &Query{K: 10, Effort: 4, Allowed: set}
+			x.marks.until.Store(math.MaxUint64)
+			x.oneByOne(vectors, x.plan(q, &s), q, &s, func(i int, rows []Neighbor) {
+				if want := x.Search(vectors[i*dim:][:dim], q, &alone); !slices.Equal(rows, want) {
+					t.Errorf("query %d: %v in a batch, %v alone", i, rows, want)
+				}
+			})
+			if x.marks.find(set.Words()) != nil {
+				t.Fatal("the filter is known already")
+			}
+			x.marks.until.Store(0)
+			for i := range x.marks.seen { // as if it had never been met
+				x.marks.seen[i].Store(0)
+			}
+			x.oneByOne(vectors, x.plan(q, &s), q, &s, func(int, []Neighbor) {})
+			if x.marks.find(set.Words()) == nil {
+				t.Error("the filter is not known after a batch")
+			}
+		})
 	}
 }
 

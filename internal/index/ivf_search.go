@@ -94,7 +94,11 @@ func (x *ivf) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 		panic(errors.AssertionFailedf("query of %d values in an index of dimension %d", len(vector), x.dim))
 	}
 	s.begin(0)
-	p := x.plan(q, s)
+	return x.search(vector, x.plan(q, s), q, s)
+}
+
+// search is Search by a plan, in a scratch in which nothing but that was done since begin.
+func (x *ivf) search(vector []float32, p plan, q *Query, s *Scratch) []Neighbor {
 	if p.k <= 0 || s.stats.Stopped {
 		return s.out
 	}
