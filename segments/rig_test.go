@@ -153,6 +153,7 @@ func (r *rig) close() {
 	if _, err := os.Stat(r.dir); !os.IsNotExist(err) {
 		r.t.Errorf("after Close the folder is there: %v", err)
 	}
+	r.wantNothingLeft()
 }
 
 func must(t testing.TB, err error) {
