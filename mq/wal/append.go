@@ -40,24 +40,20 @@ func inDoubt(err error, c errclass.Class) error {
 // pending, or the queue has no room), Invalid (mq.ErrTooLarge, no type),
 // Closed (ErrClosed), Fenced (mq.ErrFenced), Retryable (ErrFailed).
 func (w *WAL) Append(ctx context.Context, e Entry) (Receipt, error) {
-	if e.Type == TimeTick {
-		return Receipt{}, errclass.New(errclass.Invalid, "wal %s: append: timeticks are written by the WAL itself", w.o.PChannel)
-	}
-	e.Term = w.o.Term
-	m, err := Encode(e)
+	return w.Follow(ctx, e, nil)
+}
+
+// Follow is Append that tells what has become of the entry, whether the caller still waits for
+// that or not: told is called once, with the timestamp of an entry that is stored or may be, or with 0
+// for one that is not and will not be. That may be after Follow has returned, and is
+// before it where it returns a Receipt. told must not wait; nil = nobody asks.
+func (w *WAL) Follow(ctx context.Context, e Entry, told func(timestamp uint64)) (Receipt, error) {
+	r, err := w.enqueue(ctx, e, told)
 	if err != nil {
-		return Receipt{}, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
-	}
-	if err := ctx.Err(); err != nil {
-		return Receipt{}, errors.Wrapf(context.Cause(ctx), "wal %s: append", w.o.PChannel)
-	}
-	r := newRequest(m, e.Type)
-	if err := w.pending.add(r); err != nil {
-		w.count.refused.Add(1)
-		if errors.Is(err, errNoService) {
-			return Receipt{}, w.refusal()
+		if told != nil {
+			told(0)
 		}
-		return Receipt{}, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
+		return Receipt{}, err
 	}
 	select {
 	case <-r.done:
@@ -67,13 +63,40 @@ func (w *WAL) Append(ctx context.Context, e Entry) (Receipt, error) {
 	}
 }
 
+// enqueue hands an entry to the writer, who answers it unless an error is returned.
+func (w *WAL) enqueue(ctx context.Context, e Entry, told func(uint64)) (*request, error) {
+	if e.Type == TimeTick {
+		return nil, errclass.New(errclass.Invalid, "wal %s: append: timeticks are written by the WAL itself", w.o.PChannel)
+	}
+	e.Term = w.o.Term
+	m, err := Encode(e)
+	if err != nil {
+		return nil, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Wrapf(context.Cause(ctx), "wal %s: append", w.o.PChannel)
+	}
+	r := newRequest(m, e.Type)
+	r.told = told
+	if err := w.pending.add(r); err != nil {
+		w.count.refused.Add(1)
+		if errors.Is(err, errNoService) {
+			return nil, w.refusal()
+		}
+		return nil, errors.Wrapf(err, "wal %s: append", w.o.PChannel)
+	}
+	return r, nil
+}
+
 // giveUp ends an append whose context has ended.
 func (w *WAL) giveUp(ctx context.Context, r *request) (Receipt, error) {
 	cause := context.Cause(ctx)
 	switch was := w.pending.drop(r); was {
 	case waiting:
+		r.tell(0)
 		return Receipt{}, errclass.Wrap(cause, errclass.Exhausted, "wal %s: append: no room came", w.o.PChannel)
 	case queued:
+		r.tell(0)
 		return Receipt{}, errclass.Wrap(cause, errclass.Retryable, "wal %s: append: not written, the wal is %s", w.o.PChannel, w.State())
 	case gone: // its answer is on the way, and it is not stored
 		<-r.done

@@ -19,6 +19,7 @@ type request struct {
 	done    chan struct{}
 	receipt Receipt
 	err     error
+	told    func(timestamp uint64) // see WAL.Follow; nil = nobody asks
 
 	// Guarded by pending.mu.
 	stage      stage
@@ -44,7 +45,19 @@ func newRequest(m mq.Message, t Type) *request {
 // answer is called once, by whoever has taken r out of the lists.
 func (r *request) answer(receipt Receipt, err error) {
 	r.receipt, r.err = receipt, err
+	if err == nil || errors.Is(err, mq.ErrUnknownOutcome) {
+		r.tell(r.msg.Timestamp)
+	} else {
+		r.tell(0)
+	}
 	close(r.done)
+}
+
+// tell says which timestamp the entry has if it is stored, 0 = it is not and will not be.
+func (r *request) tell(timestamp uint64) {
+	if r.told != nil {
+		r.told(timestamp)
+	}
 }
 
 // answered reports whether answer has been called; for the writer, which calls it.
