@@ -29,8 +29,10 @@ type BuildOptions struct {
 	// Deletes are stored with the segment: keys of its rows, and since when they are
 	// hidden. Nil = none.
 	Deletes *DeleteBatch
-	// NoRoom is told of a field whose index has no room on the disk to be built, and which is stored without one, to be searched exactly
-	// until the segment is compacted. Nil = Build fails then.
+	// Room is the memory that building an index may take. Nil = whatever it takes.
+	Room *BuildRoom
+	// NoRoom is told of a field whose index has no room to be built, in memory or on the disk, and which is stored without one, to be searched exactly
+	// until the segment is rewritten. Nil = Build fails then.
 	NoRoom func(field string, err error)
 }
 
@@ -114,10 +116,8 @@ func fit(b *schema.Batch, s *schema.Schema) (*schema.Batch, error) {
 // BuildBytes is about how much memory Build takes for so many rows with so many workers (0 = 1), in bytes, besides the batches it is given: that of the field
 // whose index takes most, for they are built one after the other. What is mapped of files does not count.
 func BuildBytes(info CollectionInfo, rows, workers int) (bytes int64) {
-	for _, f := range info.Schema.Fields {
-		if ix := info.index(f.ID); Indexable(f.Type) && ix.Type != indexFlat {
-			bytes = max(bytes, index.BuildBytes(ix.spec(f), rows, workers))
-		}
+	for _, n := range buildSizes(info, rows, workers) {
+		bytes = max(bytes, n)
 	}
 	return bytes
 }
@@ -156,6 +156,9 @@ func buildIndex(ctx context.Context, o BuildOptions, w *segfile.Writer, f schema
 	spec := ix.spec(f)
 	if spec.Detached && !spec.Graph(w.Rows()) {
 		return nil // it would be for nothing that its vectors are widened
+	}
+	if err := o.Room.lacks(index.BuildBytes(spec, w.Rows(), o.Workers)); err != nil {
+		return o.without(f, err)
 	}
 	base, err := vectorsOf(ctx, w, f)
 	if err != nil {

@@ -7,18 +7,11 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/schema"
 )
-
-// Rows is one insert or upsert as it comes from the queue.
-type Rows struct {
-	SegmentID   int64
-	PartitionID int64
-	Batch       *schema.Batch // columns of the collection's schema; Timestamps unused
-	Upsert      bool          // older rows of the same keys are deleted by the same message
-}
 
 // Channel is one vchannel on this node. Its Apply methods are called by one
 // goroutine, in queue order; everything else is safe for concurrent use.
@@ -40,9 +33,12 @@ type Channel struct {
 		trimTo  uint64   // asked for while it was pinned
 		closed  bool
 
-		builders int // workers that build indexes of growing segments here; 0 = none do
+		builders int       // workers that build indexes of growing segments here; 0 = none do
+		held     time.Time // rows of the log have had no room since; zero = they have had some
+		beyond   bool      // since then they have gone beyond the limit
 	}
 	bufferMemory *Reservation
+	coming       *coming
 }
 
 func newChannel(c *Collection, name string, from Position, flushed map[int64]uint64) *Channel {
@@ -52,6 +48,7 @@ func newChannel(c *Collection, name string, from Position, flushed map[int64]uin
 	maps.Copy(ch.mu.flushed, flushed)
 	ch.mu.applied, ch.mu.whole = from, from.Timestamp
 	ch.bufferMemory = c.set.o.Ledger.Force(KindDeletes, 0)
+	ch.coming = newComing(c.set.o.Ledger, c.Info, from.Timestamp)
 	ch.tsafe.advance(from.Timestamp)
 	return ch
 }
@@ -85,100 +82,8 @@ func (ch *Channel) Watched() bool {
 	return !ch.mu.closed
 }
 
-// ApplyRows takes rows at position at. Rows at or before Applied were applied
-// before and are dropped, as are those of segments that the catalog has. On an error of
-// class Exhausted nothing has changed and the same call may be repeated; class Closed
-// says that the channel is not watched any more; class Conflict that the rows came after the
-// end of their segment, which whoever wrote them must not do: they are nowhere, and what an
-// upsert among them would have replaced stays.
-func (ch *Channel) ApplyRows(r Rows, at Position) error {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if at.Timestamp <= ch.mu.applied.Timestamp {
-		return nil
-	}
-	if ch.mu.closed {
-		return ch.unwatched()
-	}
-	if !ch.coll.Dropped(r.PartitionID) {
-		newest, flushed := ch.mu.flushed[r.SegmentID]
-		if flushed && at.Timestamp > newest {
-			return errclass.New(errclass.Conflict, "rows came at %d for segment %d, which is stored with rows up to %d", at.Timestamp, r.SegmentID, newest)
-		}
-		if !flushed {
-			if err := ch.insertLocked(r, at); err != nil {
-				return err
-			}
-		}
-	}
-	if r.Upsert {
-		// A delete hides only rows older than itself, so the new rows stay. It
-		// counts as well when they come from the sealed segment.
-		ch.deleteLocked(deletesAt(0, r.Batch.Column(ch.coll.Info().Schema.Primary().ID), at.Timestamp))
-	}
-	ch.mu.applied = at
-	return nil
-}
-
 func (ch *Channel) unwatched() error {
 	return errclass.New(errclass.Closed, "channel %s is not watched on this node any more", ch.name)
-}
-
-func (ch *Channel) insertLocked(r Rows, at Position) error {
-	h := ch.mu.growing[r.SegmentID]
-	fresh := h == nil
-	if fresh {
-		created, err := ch.newGrowing(r)
-		if err != nil {
-			return err
-		}
-		h = created
-	}
-	g := h.segment.(*Growing)
-	if since, sealed := g.Sealed(); sealed {
-		return errclass.New(errclass.Conflict, "segment %d is sealed since %d, rows came at %d", r.SegmentID, since, at.Timestamp)
-	}
-	if err := g.append(r.Batch, at.Timestamp); err != nil {
-		if fresh {
-			ch.coll.set.discard(h)
-		}
-		return err
-	}
-	if fresh {
-		ch.mu.growing[r.SegmentID] = h
-		ch.coll.swap([]*holder{h}, nil)
-	}
-	ch.coll.set.indexLater(h, g)
-	return nil
-}
-
-func (ch *Channel) newGrowing(r Rows) (*holder, error) {
-	set := ch.coll.set
-	g, err := newGrowing(growingOptions{
-		meta:   Meta{ID: r.SegmentID, CollectionID: ch.coll.Info().ID, PartitionID: r.PartitionID, VChannel: ch.name},
-		info:   ch.coll.Info,
-		start:  ch.mu.applied,
-		rows:   max(set.o.GrowingRows, r.Batch.Rows),
-		ledger: set.o.Ledger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	g.toBuild(ch.mu.builders)
-	return set.hold(g, true), nil
-}
-
-// ToBuild says with how many workers this node will build the indexes of the channel's growing segments, so that the ledger has room for
-// it; 0 = it will not.
-func (ch *Channel) ToBuild(workers int) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.mu.builders = workers
-	for id, h := range ch.mu.growing {
-		if _, flushed := ch.mu.flushed[id]; !flushed {
-			h.segment.(*Growing).toBuild(workers)
-		}
-	}
 }
 
 // ApplyDeletes takes deletes at position at, all with its timestamp.
@@ -228,6 +133,7 @@ func (ch *Channel) Advance(at Position) {
 		ch.mu.applied = at
 	}
 	ch.mu.Unlock()
+	ch.coming.read(at.Timestamp)
 	ch.tsafe.advance(at.Timestamp)
 }
 
@@ -476,6 +382,7 @@ func (ch *Channel) close() (growing []*holder, applied Position) {
 	clear(ch.mu.growing)
 	ch.mu.buffer = deleteBuffer{}
 	ch.bufferMemory.Release()
+	ch.coming.close()
 	ch.tsafe.fail(errclass.New(errclass.Conflict, "channel %s is not watched on this node any more", ch.name))
 	return growing, ch.mu.applied
 }

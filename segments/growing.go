@@ -30,12 +30,12 @@ type Growing struct {
 	scalars []schema.Field // of the newest chunk
 	ahead   int            // rows that vectors reserve address space for
 	ledger  *Ledger
+	coming  *coming // of its channel
 
 	sealed   atomic.Bool   // no more rows will come
 	sealedAt atomic.Uint64 // timestamp of the seal
 	end      atomic.Pointer[Position]
 	used     atomic.Int64 // bytes of memory, for readers
-	builders atomic.Int32 // workers that will build its index on this node; 0 = none will
 }
 
 // growingOptions say what growing segment to make.
@@ -45,12 +45,13 @@ type growingOptions struct {
 	start  Position
 	rows   int // to reserve address space for
 	ledger *Ledger
+	coming *coming
 }
 
 // newGrowing returns an empty segment, which takes no memory yet.
 func newGrowing(o growingOptions) (*Growing, error) {
 	info := o.info()
-	g := &Growing{meta: o.meta, start: o.start, pk: info.Schema.Primary(), latest: o.info, ahead: o.rows, ledger: o.ledger,
+	g := &Growing{meta: o.meta, start: o.start, pk: info.Schema.Primary(), latest: o.info, ahead: o.rows, ledger: o.ledger, coming: o.coming,
 		memory: o.ledger.Force(KindGrowing, 0), removed: o.ledger.Force(KindGrowing, 0)}
 	g.deletes = newDeletes(0, g.removed)
 	g.chunks.Store(&[]*chunk{})
@@ -91,6 +92,7 @@ func (g *Growing) seal(at Position) {
 	g.sealedAt.Store(at.Timestamp)
 	g.end.Store(&at)
 	g.sealed.Store(true)
+	g.coming.seals(g.meta.ID)
 }
 
 // Start is the position right before the segment's first row.
@@ -123,11 +125,11 @@ func (g *Growing) bytes() int64 {
 	return n
 }
 
-// append adds the rows of b, all at timestamp ts, and publishes them at once. On
-// an error nothing is published and the memory is given back.
-func (g *Growing) append(b *schema.Batch, ts uint64) error {
+// append adds the rows of b, all at timestamp ts, and publishes them at once; beyond: past the limit if
+// need be. On an error nothing is published and the memory is given back.
+func (g *Growing) append(b *schema.Batch, ts uint64, beyond bool) error {
 	first := g.Rows()
-	need, err := g.reserve(b, first)
+	need, err := g.reserve(b, first, beyond)
 	if err != nil {
 		return err
 	}
@@ -154,40 +156,16 @@ func (g *Growing) append(b *schema.Batch, ts uint64) error {
 	}
 	g.rows.Store(int64(first + b.Rows))
 	g.linkKeys(first, b.Rows, ts)
-	if workers := g.builders.Load(); workers > 0 {
-		g.expectBuild(int(workers))
-	}
+	g.coming.grows(g.meta.ID, g.Rows())
 	return nil
 }
 
-// Build takes memory for building the index of the segment with so many workers, whatever the limit: to store rows is what makes room.
-// The function that is returned gives it back, when the build has ended.
-func (g *Growing) Build(workers int) (end func()) {
-	r := g.ledger.forceBuild(BuildBytes(g.latest(), g.Rows(), workers))
-	return func() {
-		g.toBuild(0)
-		r.Release()
-	}
-}
-
 // toBuild has the ledger know from now on what building the index of the segment will take with so many workers; 0 = nothing.
-func (g *Growing) toBuild(workers int) {
-	if before := g.builders.Swap(int32(workers)); before != int32(workers) {
-		g.expectBuild(workers)
-	}
-}
-
-func (g *Growing) expectBuild(workers int) {
-	var bytes int64
-	if workers > 0 {
-		bytes = BuildBytes(g.latest(), g.Rows(), workers)
-	}
-	g.ledger.expect(g, bytes)
-}
+func (g *Growing) toBuild(workers int) { g.coming.toBuild(g.meta.ID, workers) }
 
 // reserve takes the memory for the rows of b from the ledger and makes room for
 // their vectors, or changes nothing.
-func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
+func (g *Growing) reserve(b *schema.Batch, first int, beyond bool) (need int64, err error) {
 	fields := g.fieldsWith(b)
 	more, err := g.vectorsWith(b)
 	if err != nil {
@@ -215,7 +193,7 @@ func (g *Growing) reserve(b *schema.Batch, first int) (need int64, err error) {
 		need += v.nullBytes(first)
 	}
 	before := g.used.Load()
-	if err = g.memory.growForLog(need); err != nil {
+	if err = g.memory.growForLog(need, beyond); err != nil {
 		return 0, err
 	}
 	for _, v := range all {
@@ -343,7 +321,6 @@ func (g *Growing) applyDeletes(d *DeleteBatch) {
 
 // close gives memory back. No reader may be left.
 func (g *Growing) close() error {
-	g.toBuild(0)
 	g.memory.Release()
 	g.removed.Release()
 	var first error
@@ -352,5 +329,6 @@ func (g *Growing) close() error {
 			first = err
 		}
 	}
+	g.coming.gone(g.meta.ID)
 	return first
 }

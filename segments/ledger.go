@@ -57,9 +57,11 @@ type Ledger struct {
 		taken   int64 // taken after that
 		starved bool  // something had room under the limit and was refused for what the process has
 
-		ahead map[*Growing]int64 // what building the indexes of growing segments will take
-		most  int64              // the most of these: they are built one after the other
-		build int64              // taken for such a build that is under way
+		coming  int64              // what rows will take that have been let into a log and not been read from it
+		ahead   map[*toBuild]int64 // what building the indexes of growing segments will take
+		most    int64              // the most of these: they are built one after the other
+		build   int64              // taken for such a build that is under way
+		leaving int                // growing segments that are sealed and stored here: they go once they are
 	}
 }
 
@@ -67,7 +69,7 @@ type Ledger struct {
 func NewLedger(limit int64) *Ledger {
 	l := &Ledger{short: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	l.limit.Store(limit)
-	l.mu.used, l.mu.beyond, l.mu.ahead = map[Kind]*int64{}, map[Kind]int64{}, map[*Growing]int64{}
+	l.mu.used, l.mu.beyond, l.mu.ahead = map[Kind]*int64{}, map[Kind]int64{}, map[*toBuild]int64{}
 	return l
 }
 
@@ -107,7 +109,7 @@ func (l *Ledger) Starved() bool {
 const ceilingAt = 90
 
 // Above reports whether more than so many percent of the limit are in use, or will be
-// once the indexes of growing segments are built, or of the ceiling by the process.
+// once rows that are in logs have been read and the indexes of growing segments are built, or of the ceiling by the process.
 func (l *Ledger) Above(percent int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,12 +118,37 @@ func (l *Ledger) Above(percent int64) bool {
 
 func (l *Ledger) aboveLocked(percent int64) bool {
 	return l.limit.Load() > 0 && l.mu.total+l.aheadLocked() > l.limit.Load()/100*percent ||
-		l.mu.ceiling > 0 && l.mu.process+l.mu.since > l.mu.ceiling/100*max(percent, ceilingAt)
+		l.mu.ceiling > 0 && l.mu.process+l.mu.since+l.mu.coming > l.mu.ceiling/100*max(percent, ceilingAt)
+}
+
+// comes says that rows are on their way through a log which will take n bytes, or that they have come, or will not: -n.
+func (l *Ledger) comes(n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.coming += n
+}
+
+// leaves says that so many more growing segments are sealed and will be stored by this node.
+func (l *Ledger) leaves(n int) {
+	if n == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.leaving += n
+}
+
+// Leaving is how many growing segments are sealed and stored by this node, and still in memory: they go once they are stored
+// and read from where they are.
+func (l *Ledger) Leaving() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.leaving
 }
 
 // expect says that building the index of a growing segment will take n bytes; 0 = no more. Rows take what they need to be stored with them:
 // where vectors are short a build takes several times what the rows do, and it cannot be refused.
-func (l *Ledger) expect(g *Growing, n int64) {
+func (l *Ledger) expect(g *toBuild, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.mu.ahead[g]
@@ -141,22 +168,25 @@ func (l *Ledger) expect(g *Growing, n int64) {
 	}
 }
 
-// forceBuild is Force for building the index of a growing segment: the next one takes its place, and so what it takes is not ahead any more.
-func (l *Ledger) forceBuild(n int64) *Reservation {
+// roomToBuild takes memory for building the index of a growing segment, up to a part of the limit beyond it: the next one takes its place, and so
+// what it takes is not ahead any more.
+func (l *Ledger) roomToBuild(n int64) (*Reservation, error) {
 	r := &Reservation{ledger: l, kind: KindBuild, ahead: true}
-	r.Commit(n)
-	return r
+	if err := r.grow(n, 0, 0, l.limit.Load()/overdraft); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
-// Ahead is what the next build of the index of a growing segment will take besides what is taken for one already. What compactions have
-// for theirs is no part of that: they run beside it.
+// Ahead is what rows will take that are on their way through a log, and the next build of the index of a growing segment besides what is taken for
+// one already. What compactions have for theirs is no part of that: they run beside it.
 func (l *Ledger) Ahead() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.aheadLocked()
 }
 
-func (l *Ledger) aheadLocked() int64 { return max(0, l.mu.most-l.mu.build) }
+func (l *Ledger) aheadLocked() int64 { return l.mu.coming + max(0, l.mu.most-l.mu.build) }
 
 // Short is Above with what was refused a moment ago: a request of a client that comes
 // again must find room in the end, however large a part of the limit it is.
@@ -286,7 +316,7 @@ type Reservation struct {
 	used   *int64 // of the kind; guarded by ledger.mu, nil until something was taken
 	bytes  int64  // guarded by ledger.mu
 	beyond int64  // of them beyond the limit; guarded by ledger.mu
-	ahead  bool   // they were ahead: see Ledger.forceBuild
+	ahead  bool   // they were ahead: see Ledger.roomToBuild
 }
 
 // Grow takes n more bytes under the limit, or refuses and changes nothing.
@@ -304,11 +334,14 @@ func (r *Reservation) GrowBeyond(n, most int64) error { return r.grow(n, math.Ma
 const beyondLimit = 16 << 20
 
 // overdraft is the part of the limit, 1/overdraft, that rows may go beyond it which
-// are in the log already: the seal that makes room is in the log behind them.
+// are in the log already, since the seal that makes room is in the log behind them, and so may building an index, to store them.
 const overdraft = 4
 
-// growForLog is Grow for rows from the log.
-func (r *Reservation) growForLog(n int64) error {
+// growForLog is Grow for rows from the log; beyond: whatever the limit, as long as the process may have it.
+func (r *Reservation) growForLog(n int64, beyond bool) error {
+	if beyond {
+		return r.grow(n, 0, 0, math.MaxInt64/2)
+	}
 	return r.grow(n, 0, 0, r.ledger.limit.Load()/overdraft)
 }
 
@@ -391,7 +424,7 @@ func (r *Reservation) lacksLocked(n, over int64) lack {
 
 // yieldsLocked is what the reservation leaves free besides: a compaction can wait, what is ahead cannot, and it would come on top.
 func (r *Reservation) yieldsLocked() int64 {
-	if r.kind == KindCompaction || r.kind == KindBuild {
+	if r.kind == KindCompaction || r.kind == KindBuild && !r.ahead {
 		return r.ledger.aheadLocked()
 	}
 	return 0
@@ -404,7 +437,7 @@ func (r *Reservation) refusalLocked(n, over int64) error {
 	case lacksRoom:
 		ahead := ""
 		if n := r.yieldsLocked(); n > 0 {
-			ahead = fmt.Sprintf(", to which storing growing rows will add %d", n)
+			ahead = fmt.Sprintf(", to which rows in the log and storing growing rows will add %d", n)
 		}
 		return errclass.With(errclass.New(errclass.Exhausted,
 			"no memory for %d bytes of %s: %d of %d bytes are in use%s; release segments, delete rows, or give the node more memory",

@@ -345,7 +345,7 @@ func TestTheLedgerIsStarvedByTheProcess(t *testing.T) {
 // TestWhatABuildWillTakeCountsAsInUse for what makes room and for inserts, and is refused to nobody: the largest one, since they are built one
 // after the other, besides what is taken for builds already.
 func TestWhatABuildWillTakeCountsAsInUse(t *testing.T) {
-	l, a, b := NewLedger(1000), &Growing{}, &Growing{}
+	l, a, b := NewLedger(1000), &toBuild{}, &toBuild{}
 	held := l.Force(KindGrowing, 300)
 	check := func(what string, ahead int64, above80 bool) {
 		t.Helper()
@@ -364,7 +364,8 @@ func TestWhatABuildWillTakeCountsAsInUse(t *testing.T) {
 		t.Errorf("what is only expected is in nobody's way: %d bytes are in use, %v", l.Total(), err)
 	}
 	read.Release()
-	building := l.forceBuild(450)
+	building, err := l.roomToBuild(450)
+	must(t, err)
 	check("one of them is built", 51, true)
 	l.expect(b, 0)
 	check("it has been built", 0, false)
@@ -379,7 +380,7 @@ func TestWhatABuildWillTakeCountsAsInUse(t *testing.T) {
 // TestACompactionIsNoPartOfWhatIsAhead: it runs beside the flush. It gets no room that the flush will need, which is never refused, and takes
 // none of that away from what inserts see.
 func TestACompactionIsNoPartOfWhatIsAhead(t *testing.T) {
-	l, g := NewLedger(1000), &Growing{}
+	l, g := NewLedger(1000), &toBuild{}
 	held := l.Force(KindGrowing, 300)
 	l.expect(g, 500)
 	for _, kind := range []Kind{KindBuild, KindCompaction} {
@@ -398,7 +399,8 @@ func TestACompactionIsNoPartOfWhatIsAhead(t *testing.T) {
 	if err := compaction.Grow(1); !errclass.Is(err, errclass.Exhausted) {
 		t.Errorf("more for the compaction: %v", err)
 	}
-	building := l.forceBuild(500)
+	building, err := l.roomToBuild(500)
+	must(t, err)
 	if l.Ahead() != 0 || l.Total() != 1000 {
 		t.Errorf("while the flush builds: %d bytes ahead, %d in use", l.Ahead(), l.Total())
 	}

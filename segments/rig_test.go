@@ -145,6 +145,9 @@ func (r *rig) close() {
 			r.t.Errorf("after Close the ledger has %d bytes of %s", n, kind)
 		}
 	}
+	if l := r.set.Ledger(); l.Ahead() != 0 || l.Leaving() != 0 {
+		r.t.Errorf("after Close the ledger has %d bytes ahead, and %d segments that are to go", l.Ahead(), l.Leaving())
+	}
 	for kind, n := range r.set.Ledger().mu.beyond {
 		if n != 0 {
 			r.t.Errorf("after Close %d bytes of %s count as beyond the limit", n, kind)

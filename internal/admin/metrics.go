@@ -34,29 +34,29 @@ type collector struct {
 	o   *Options
 	all []*prometheus.Desc
 
-	info, state                                                  metric
-	collections, segments, entities, deleted, bytes              metric
-	loading, quarantined, problem                                metric
-	vchannels, lag, channelQuarantined                           metric
-	consumers, leaked, registered, closed, leaks, dispatchLag    metric
-	subscriptions, buffered, applied, skipped, rebuilds          metric
-	overflows, handovers, retries                                metric
-	reserved, reservedLimit, refused                             metric
-	queued, running, evicted, rejected, tasks, cost              metric
-	wait, taskTime                                               histogram
-	panics                                                       metric
-	disk, diskLimit, fetches, fetchedBytes, fetchErrors          metric
-	queueDisk, queueDiskLimit                                    metric
-	evictions, evictedBytes                                      metric
-	aside                                                        metric
-	broken, flushFailing, flushUnstored, logsAhead, lostTopics   metric
-	compactions, compactionsFailed, compactionFailing, dropped   metric
-	compactionAside, catalogConflicts, catalogRetries            metric
-	walInfo, walState, walAttempts, walAppended, walBytes        metric
-	walRefused, walPending, walTick, walReplayed, walTickErrors  metric
-	walReplayedRows, walReplayedBytes                            metric
-	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad metric
-	queueOpen, queueUnsynced                                     metric
+	info, state                                                                metric
+	collections, segments, entities, deleted, bytes                            metric
+	loading, quarantined, problem                                              metric
+	vchannels, lag, channelQuarantined                                         metric
+	consumers, leaked, registered, closed, leaks, dispatchLag                  metric
+	subscriptions, buffered, applied, skipped, rebuilds                        metric
+	overflows, handovers, retries                                              metric
+	reserved, reservedLimit, reservedAhead, refused                            metric
+	queued, running, evicted, rejected, tasks, cost                            metric
+	wait, taskTime                                                             histogram
+	panics                                                                     metric
+	disk, diskLimit, fetches, fetchedBytes, fetchErrors                        metric
+	queueDisk, queueDiskLimit                                                  metric
+	evictions, evictedBytes                                                    metric
+	aside                                                                      metric
+	broken, flushFailing, flushUnstored, flushUnindexed, logsAhead, lostTopics metric
+	compactions, compactionsFailed, compactionFailing, dropped                 metric
+	compactionAside, catalogConflicts, catalogRetries                          metric
+	walInfo, walState, walAttempts, walAppended, walBytes                      metric
+	walRefused, walPending, walTick, walReplayed, walTickErrors                metric
+	walReplayedRows, walReplayedBytes                                          metric
+	queueMessages, queueBytes, queueSyncs, queueFailed, queueBad               metric
+	queueOpen, queueUnsynced                                                   metric
 }
 
 func newCollector(o *Options) *collector {
@@ -97,6 +97,7 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.aside = gauge("collections_aside", "Collections that are not served since what the catalog says of them cannot be read: damaged, or of a newer build.")
 	c.flushFailing = gauge("flush_failing_channels", "Channels whose last flush failed, and topics whose last trim did: it is tried again, and the log grows meanwhile.")
 	c.flushUnstored = gauge("flush_unstored_channels", "Channels with rows in their log that nobody stores: this node owns the log and does not watch them, or has just begun to.")
+	c.flushUnindexed = counter("flush_unindexed_fields_total", "Fields of segments that were stored without their index, since there was no room to build it: they are scanned until a compaction has.")
 	c.lostTopics = gauge("lost_topics", "Topics that have lost messages which are not stored, while this node owns their log, or that it had yet to read.")
 	c.logsAhead = gauge("logs_ahead_seconds", "How far the log that is furthest ahead of the clock is, if more than 10 s: a machine whose clock was wrong has written to it.")
 	c.compactions = counter("compaction_jobs_total", "Compactions that have changed the catalog.")
@@ -112,6 +113,7 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.channelQuarantined = gauge("channel_quarantined_messages", "Messages of a channel that could not be applied and were set aside.", "channel_name")
 	c.reserved = gauge("reservation_bytes", "Memory in the ledger by kind; mapped does not count against the limit.", "kind")
 	c.reservedLimit = gauge("reservation_limit_bytes", "Limit of the ledger; 0 = none.")
+	c.reservedAhead = gauge("reservation_ahead_bytes", "What rows in logs that are not read yet, and building the next index of growing rows, will add to the ledger: inserts and what makes room go by that too.")
 	c.refused = counter("reservation_refused_total", "Reservations that were refused for want of memory.")
 	c.disk = gauge("disk_bytes", "What the node has on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue unless it is on a volume of its own.")
 	c.diskLimit = gauge("disk_limit_bytes", "What the node may have on the local disk (disk.limit); 0 = no limit.")
@@ -259,6 +261,7 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 		c.reserved.emit(ch, float64(used[k]), string(k))
 	}
 	c.reservedLimit.emit(ch, float64(l.Limit()))
+	c.reservedAhead.emit(ch, float64(l.Ahead()))
 	c.refused.emit(ch, float64(l.Refused()))
 	d := set.Disk()
 	c.disk.emit(ch, float64(d.Used))
@@ -283,6 +286,7 @@ func (c *collector) collectStores(ch chan<- prometheus.Metric, p *Parts) {
 	}
 	c.logsAhead.emit(ch, ahead)
 	c.lostTopics.emit(ch, float64(len(p.Node.LostTopics())))
+	c.flushUnindexed.emit(ch, float64(p.Node.UnindexedFields()))
 	c.flushUnstored.emit(ch, float64(len(p.Node.UnstoredChannels())))
 	st := p.Node.Compaction()
 	c.compactions.emit(ch, float64(st.Stats.Jobs))

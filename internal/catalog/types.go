@@ -158,6 +158,9 @@ type Segment struct {
 	// FoldedTimestamp says that every delete of the channel up to it is in the
 	// segment itself, 0 = none: files of deletes up to it need not be applied.
 	FoldedTimestamp uint64 `json:"folded_timestamp,omitempty"`
+	// Unindexed says that the index of a field is missing, since there was no room to build it: the field is scanned until
+	// a compaction has rewritten the segment.
+	Unindexed bool `json:"unindexed,omitempty"`
 }
 
 // Delta is a file of deletes of a channel.

@@ -133,7 +133,9 @@ func TestAMergeWaitsForWhatTheFlushWillTake(t *testing.T) {
 		t.Fatalf("%d segments are left, %+v", len(r.entry().Segments), st)
 	}
 	growing, release := r.ch.Growing()
-	growing[0].Build(1)() // whatever is in use
+	room, err := growing[0].Build(1, false) // beyond the limit
+	must(t, err)
+	room.Release()
 	release()
 	r.now = r.now.Add(time.Second)
 	r.c.round(t.Context())

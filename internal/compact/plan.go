@@ -65,6 +65,7 @@ const (
 	whyDropped = "dropped partition"
 	whySmall   = "small segments"
 	whyDeleted = "deleted rows"
+	whyIndex   = "missing index"
 )
 
 // situation is what a plan is made from.
@@ -98,6 +99,9 @@ func (p *Policy) plan(s *situation) *job {
 		}
 		if j := p.merge(s, byPartition[part]); j != nil {
 			return j
+		}
+		if i := slices.IndexFunc(byPartition[part], func(seg catalog.Segment) bool { return seg.Unindexed }); i >= 0 {
+			return &job{partition: part, inputs: byPartition[part][i : i+1 : i+1], why: whyIndex}
 		}
 	}
 	return nil

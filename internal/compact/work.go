@@ -190,7 +190,7 @@ func (c *Compactor) rewrite(ctx context.Context, ch Channel, entry *catalog.Chan
 	if err != nil || merged.Rows() == 0 {
 		return nil, err
 	}
-	if len(sources) == 1 && merged.Dropped == 0 {
+	if len(sources) == 1 && merged.Dropped == 0 && !j.inputs[0].Unindexed {
 		return nil, errSame // rather than rewrite it for ever
 	}
 	c.phase(ch, j, "index")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -27,6 +28,9 @@ type Flusher struct {
 	kick     chan struct{} // capacity 1
 	room     chan struct{} // a slot for each step that may be under way
 	building chan struct{} // capacity 1: who has it builds a segment
+	noRoom   bool          // the last build did not have room for all indexes; of who builds
+
+	unindexed atomic.Int64 // fields of segments that were stored without their index
 
 	mu struct {
 		sync.Mutex
@@ -208,6 +212,12 @@ func (f *Flusher) Drop(vchannel string) {
 	delete(f.mu.retryAt, vchannel)
 	delete(f.mu.unstored, vchannel)
 }
+
+// Unindexed is how many fields of segments have been stored without their index so far, since there was no room for it.
+func (f *Flusher) Unindexed() int64 { return f.unindexed.Load() }
+
+// Workers is Options.Workers.
+func (f *Flusher) Workers() int { return f.o.Workers }
 
 // SealAge is Options.SealAge.
 func (f *Flusher) SealAge() time.Duration { return f.o.SealAge }

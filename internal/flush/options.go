@@ -50,6 +50,8 @@ type Options struct {
 	// StepTimeout bounds the upload of one file and each call of the log and the
 	// catalog. 0 = 2 minutes.
 	StepTimeout time.Duration
+	// RoomTimeout is how long a build waits for memory; then what there is none for is stored without its index. 0 = 5 s.
+	RoomTimeout time.Duration
 	// Parallel is the number of channels that are worked on at the same time: one
 	// whose storage hangs does not hold up the others. Segments are built one after the
 	// other, and each channel can have one in Dir that is being uploaded. 0 = 8.
@@ -103,6 +105,7 @@ func (o *Options) EnsureDefaults() {
 	o.Interval = cmp.Or(o.Interval, time.Second)
 	o.CheckpointInterval = cmp.Or(o.CheckpointInterval, 30*time.Second)
 	o.StepTimeout = cmp.Or(o.StepTimeout, 2*time.Minute)
+	o.RoomTimeout = cmp.Or(o.RoomTimeout, 5*time.Second)
 	o.Parallel = cmp.Or(o.Parallel, 8)
 	o.Workers = cmp.Or(o.Workers, runtime.GOMAXPROCS(0))
 	if o.Pressed == nil {
@@ -136,7 +139,7 @@ func (o *Options) Validate() error {
 		n    int64
 	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxDeleteBytes", o.MaxDeleteBytes}, {"MaxUnreadBytes", o.MaxUnreadBytes},
 		{"Interval", int64(o.Interval)}, {"CheckpointInterval", int64(o.CheckpointInterval)},
-		{"StepTimeout", int64(o.StepTimeout)}, {"Parallel", int64(o.Parallel)}, {"Workers", int64(o.Workers)}} {
+		{"StepTimeout", int64(o.StepTimeout)}, {"RoomTimeout", int64(o.RoomTimeout)}, {"Parallel", int64(o.Parallel)}, {"Workers", int64(o.Workers)}} {
 		if v.n < 0 {
 			errs = append(errs, errors.Newf("flush: %s is %d, want 0 (default) or more", v.name, v.n))
 		}

@@ -68,7 +68,7 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 	disk := ch.Collection().ForceDisk(0)
 	defer disk.Release()
 	defer func() { _ = os.RemoveAll(dir) }() // what stays is removed by the next try or the next start
-	m, err := f.build(ctx, ch, g, dir, disk)
+	m, unindexed, err := f.build(ctx, ch, g, dir, disk)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 	commit := catalog.FlushCommit{Term: w.Term(), AddSegments: []catalog.Segment{{
 		ID: meta.ID, CollectionID: info.ID, PartitionID: meta.PartitionID, VChannel: meta.VChannel, Path: prefix,
 		Rows: m.Rows, Bytes: m.DiskBytes(), MinTimestamp: m.MinTimestamp, MaxTimestamp: m.MaxTimestamp,
-		StartPosition: m.StartPosition, EndPosition: m.EndPosition,
+		StartPosition: m.StartPosition, EndPosition: m.EndPosition, Unindexed: unindexed,
 	}}}
 	if err := f.commitSynced(ctx, ch, w, commit); err != nil {
 		return err
@@ -94,27 +94,35 @@ func (f *Flusher) flush(ctx context.Context, ch Channel, g *segments.Growing, w 
 
 // build writes the files of a growing segment to dir, once no other is being built:
 // its threads are all there are, and memory for one is enough. It grows disk to the room
-// of the files, which the caller releases, also after an error.
-func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, dir string, disk *segments.DiskRoom) (*segfile.Manifest, error) {
+// of the files, which the caller releases, also after an error. unindexed says that there was no room for
+// some index.
+func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, dir string, disk *segments.DiskRoom) (m *segfile.Manifest, unindexed bool, err error) {
 	select {
 	case f.building <- struct{}{}:
 		defer func() { <-f.building }()
 	case <-ctx.Done():
-		return nil, errors.Wrap(ctx.Err(), "wait until another segment has been built")
+		return nil, false, errors.Wrap(ctx.Err(), "wait until another segment has been built")
 	}
 	// Whatever the limit: what is stored lets go of a part of the queue.
 	disk.Commit(g.Bytes() + segments.BuildDisk(ch.Collection().Info(), g.Rows()))
 	meta, info, at, total := g.Meta(), ch.Collection().Info(), 0, g.Rows()
 	step := batchOf(total, g.Bytes())
-	defer g.Build(f.o.Workers)() // whatever the limit, too
-	return segments.Build(ctx, segments.BuildOptions{
+	room, err := f.roomToBuild(ctx, g)
+	if err != nil {
+		return nil, false, err
+	}
+	defer room.Release()
+	m, err = segments.Build(ctx, segments.BuildOptions{
 		Dir: dir, Meta: meta, Info: info, Start: positionText(g.Start()), End: positionText(g.End()), Workers: f.o.Workers,
 		Progress: func(done, total int) {
 			f.o.OnProgress(Progress{SegmentID: meta.ID, Phase: "index", Done: int64(done), Total: int64(total)})
 		},
+		Room: room,
 		NoRoom: func(field string, err error) {
-			f.o.Logger.Warn("flush: a field is stored without its index, for which the disk has no room; it is scanned until the segment is compacted",
+			f.o.Logger.Warn("flush: a field is stored without its index, for which there is no room; it is scanned until a compaction has built it",
 				"segment", meta.ID, "vchannel", ch.Name(), "field", field, "error", err)
+			f.unindexed.Add(1)
+			unindexed = true
 		},
 	}, func() (*schema.Batch, error) {
 		if at == total {
@@ -124,7 +132,34 @@ func (f *Flusher) build(ctx context.Context, ch Channel, g *segments.Growing, di
 		at += b.Rows
 		return b, nil
 	})
+	return m, unindexed, err
 }
+
+// roomToBuild takes memory for building the indexes of a segment. Some may come soon, from reads that end or garbage that is collected; if it does
+// not, the segment is stored all the same, without those that there is no room for, and the next one does not wait. The caller has the
+// turn to build.
+func (f *Flusher) roomToBuild(ctx context.Context, g *segments.Growing) (*segments.BuildRoom, error) {
+	late, again := time.NewTimer(f.o.RoomTimeout), time.NewTicker(roomLook)
+	defer late.Stop()
+	defer again.Stop()
+	for {
+		room, err := g.Build(f.o.Workers, f.noRoom)
+		if err == nil {
+			f.noRoom = room.Short() != nil
+			return room, nil
+		}
+		select {
+		case <-again.C:
+		case <-late.C:
+			f.noRoom = true
+		case <-ctx.Done():
+			return nil, errors.Wrap(ctx.Err(), "wait for memory to build an index")
+		}
+	}
+}
+
+// roomLook is how often who waits for memory looks whether there is some.
+const roomLook = 250 * time.Millisecond
 
 // flushed tells everyone that the segment is in the catalog.
 func (f *Flusher) flushed(ch Channel, done Flushed) {

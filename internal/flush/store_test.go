@@ -1,12 +1,16 @@
 package flush
 
 import (
+	"context"
 	"io"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/catalog"
 	"github.com/querynode/querynode/internal/errclass"
@@ -111,7 +115,7 @@ func TestNoTwoTriesUploadToTheSamePath(t *testing.T) {
 	}
 }
 
-// TestTheLedgerHasWhatABuildTakes, whatever its limit, until it has ended.
+// TestTheLedgerHasWhatABuildTakes until it has ended.
 func TestTheLedgerHasWhatABuildTakes(t *testing.T) {
 	r := newRig(t)
 	info := r.coll.Info()
@@ -128,7 +132,7 @@ func TestTheLedgerHasWhatABuildTakes(t *testing.T) {
 	r.f.o.OnProgress = func(Progress) { during = r.coll.Ledger().Used()[segments.KindBuild] }
 	disk := r.coll.ForceDisk(0)
 	defer disk.Release()
-	m, err := r.f.build(t.Context(), r.ch, growing[0], filepath.Join(t.TempDir(), "1"), disk)
+	m, _, err := r.f.build(t.Context(), r.ch, growing[0], filepath.Join(t.TempDir(), "1"), disk)
 	must(t, err)
 	if want := segments.BuildBytes(r.coll.Info(), rows, r.f.o.Workers); m.Rows != rows || want == 0 || during != want {
 		t.Errorf("%d rows are built: the ledger has %d bytes for it, want %d", m.Rows, during, want)
@@ -257,4 +261,46 @@ func TestTheQueueIsNeededFromTheLowestCheckpoint(t *testing.T) {
 	if _, _, err := lowestCheckpoint(t.Context(), c, "p"); !errclass.Is(err, errclass.Corrupt) {
 		t.Fatal(err)
 	}
+}
+
+// TestABuildWaitsForRoom, for a while: what comes then is enough for an index, and where none comes the segment is stored without it. Then the
+// next one does not wait, until there is room again.
+func TestABuildWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := segments.NewLedger(1 << 20)
+		r := newRigWith(t, ledger)
+		info := r.coll.Info()
+		info.Version++
+		info.Indexes = map[int64]segments.VectorIndex{101: {Type: "HNSW", Metric: index.L2}}
+		r.coll.Update(info)
+		r.grow(1, 1)
+		growing, release := r.ch.Growing()
+		defer release()
+		full := ledger.Force(segments.KindCalls, 2<<20)
+		took := func(ctx context.Context, want time.Duration, short bool) {
+			t.Helper()
+			began := time.Now()
+			room, err := r.f.roomToBuild(ctx, growing[0])
+			must(t, err)
+			if took := time.Since(began); took != want || (room.Short() != nil) != short {
+				t.Errorf("after %v, want %v; %v", took, want, room.Short())
+			}
+			room.Release()
+		}
+		gone, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		if _, err := r.f.roomToBuild(gone, growing[0]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who is stopped meanwhile: %v", err)
+		}
+		time.AfterFunc(time.Second-time.Millisecond, full.Release)
+		took(t.Context(), time.Second, false)
+		full = ledger.Force(segments.KindCalls, 2<<20)
+		took(t.Context(), r.f.o.RoomTimeout, true)
+		took(t.Context(), 0, true)
+		full.Release()
+		took(t.Context(), 0, false)
+		if used := ledger.Used()[segments.KindBuild]; used != 0 {
+			t.Errorf("%d bytes are left", used)
+		}
+	})
 }

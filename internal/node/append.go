@@ -15,6 +15,7 @@ import (
 	"github.com/querynode/querynode/mq"
 	"github.com/querynode/querynode/mq/wal"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
+	"github.com/querynode/querynode/segments"
 )
 
 // memoryReserve is the part of the memory limit that inserts leave free, so that
@@ -122,7 +123,7 @@ func (n *Node) roomForRows() error {
 	if l.Above(100 - 100/memoryReserve) {
 		process, ceiling := l.Observed()
 		return errclass.With(errclass.New(errclass.Exhausted,
-			"memory is nearly used up: %d of %d bytes, to which storing growing rows will add %d, and %d of the %d that the process may have; growing rows are being stored: try again, release segments, or give the node more memory",
+			"memory is nearly used up: %d of %d bytes, to which rows in the log and storing growing rows will add %d, and %d of the %d that the process may have; growing rows are being stored: try again, release segments, or give the node more memory",
 			l.Total(), l.Limit(), l.Ahead(), process, ceiling), errclass.Memory)
 	}
 	return nil
@@ -316,7 +317,7 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 	if entry.Body, err = proto.Marshal(p.body(coll, partition, segment)); err != nil {
 		return 0, errclass.Wrap(err, errclass.Invalid, "encode rows")
 	}
-	r, err := w.Append(ctx, entry)
+	r, err := w.Follow(ctx, entry, n.coming(coll.ID, &p, segment).Settled)
 	if errors.Is(err, syscall.ENOSPC) {
 		return 0, errclass.Wrap(err, errclass.Exhausted, "the disk of the write-ahead log is full: free some space, then write again; reads go on. Append to %s", p.vchannel.Name)
 	}
@@ -324,6 +325,24 @@ func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partit
 		return 0, errors.Wrapf(err, "append to %s", p.vchannel.Name)
 	}
 	return r.Timestamp, nil
+}
+
+// coming has the ledger know of the rows of a piece that is about to be written, until the channel has read them; nil if
+// the channel is not watched here, or these are no rows. Who watches it later replays them.
+func (n *Node) coming(collection int64, p *piece, segment int64) *segments.Coming {
+	if p.typ == wal.Delete {
+		return nil
+	}
+	var w *watch
+	n.mu.Lock()
+	if s := n.mu.serving[collection]; s != nil {
+		w = s.channels[p.vchannel.Name]
+	}
+	n.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	return w.channel.Coming(segment, p.batch, n.flusher.Workers())
 }
 
 // tellDropped writes the drop to the logs, so that other nodes that follow the

@@ -116,11 +116,15 @@ func (w *world) open(change func(*Options)) *rig {
 	dir := filepath.Join(t.TempDir(), fmt.Sprint("node-", w.nodes)) // removed after the node is closed
 	dead := &atomic.Bool{}
 	bucket := mortal{w.bucket, dead}
+	var set *segments.Set
 	closeAll := sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), hangs)
 		defer cancel()
 		if rep := stack.Close(ctx); rep.Err() != nil && !dead.Load() {
 			t.Errorf("close: %v", rep.Err())
+		}
+		if l := set.Ledger(); l.Ahead() != 0 || l.Leaving() != 0 {
+			t.Errorf("the ledger has %d bytes ahead of a node that is closed, and %d segments that are to go", l.Ahead(), l.Leaving())
 		}
 	})
 	t.Cleanup(closeAll)
@@ -134,7 +138,7 @@ func (w *world) open(change func(*Options)) *rig {
 	p, err := pool.New(pool.Options{Name: "search", Logger: log})
 	must(t, err)
 	push("pool", p.Close)
-	set, err := segments.New(segments.Options{Dir: filepath.Join(dir, "segments"), Pool: p, Bucket: bucket,
+	set, err = segments.New(segments.Options{Dir: filepath.Join(dir, "segments"), Pool: p, Bucket: bucket,
 		Ledger: segments.NewLedger(w.memory), GrowingRows: 10_000, Logger: log})
 	must(t, err)
 	push("segments", set.Close)

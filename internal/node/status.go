@@ -59,6 +59,9 @@ func (n *Node) BrokenSegments() (all int) {
 // FlushesFailing is the number of channels that cannot be flushed for now.
 func (n *Node) FlushesFailing() int { return n.flusher.Failing() }
 
+// UnindexedFields is how many fields of segments have been stored without their index so far, since there was no room for it.
+func (n *Node) UnindexedFields() int64 { return n.flusher.Unindexed() }
+
 // FailingFlushes lists them, and why.
 func (n *Node) FailingFlushes() []flush.Failure { return n.flusher.Failures() }
 

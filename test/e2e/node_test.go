@@ -172,6 +172,9 @@ func (n *testNode) stop() {
 		n.t.Errorf("stop: %v\n%v", rep.Err(), rep)
 	}
 	n.stack = nil
+	if l := n.set.Ledger(); l.Ahead() != 0 || l.Leaving() != 0 {
+		n.t.Errorf("the ledger has %d bytes ahead of a node that is closed, and %d segments that are to go", l.Ahead(), l.Leaving())
+	}
 	left, err := filepath.Glob(filepath.Join(n.run, "segments", "*"))
 	must(n.t, err)
 	if len(left) > 0 {
