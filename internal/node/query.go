@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -181,11 +182,20 @@ func scalarField(s *schema.Schema, clause, name string) (schema.Field, error) {
 	f, ok := s.Field(name)
 	switch {
 	case !ok:
-		return f, errclass.With(errclass.New(errclass.NotFound, "%s: the collection has no field %q", clause, name), errclass.Field)
+		return f, noField(s, clause, name)
 	case f.Type.IsVector() || f.Type == schema.JSON || f.Type == schema.Array:
 		return f, errclass.New(errclass.Invalid, "%s: field %q is %s, want one with single values", clause, name, f.Type)
 	}
 	return f, nil
+}
+
+// noField is the error of a clause of a query that names what is no field. Some may be named elsewhere: it says so.
+func noField(s *schema.Schema, clause, name string) error {
+	where := ""
+	if s.Dynamic || strings.Contains(name, "[") {
+		where = "; orders, groups and aggregates of a query are of fields, not of dynamic ones or paths in JSON"
+	}
+	return errclass.With(errclass.New(errclass.NotFound, "%s: the collection has no field %q%s", clause, name, where), errclass.Field)
 }
 
 // isCount reports whether an output field is count(*), as people write it.
@@ -273,7 +283,7 @@ func aggregateOf(s *schema.Schema, f segments.Func, arg, text string) (segments.
 	}
 	field, ok := s.Field(arg)
 	if !ok {
-		return segments.Aggregate{}, out, errclass.With(errclass.New(errclass.NotFound, "output field %q: the collection has no field %q", text, arg), errclass.Field)
+		return segments.Aggregate{}, out, noField(s, fmt.Sprintf("output field %q", text), arg)
 	}
 	if out.Type = f.ResultType(field.Type); out.Type == schema.None {
 		return segments.Aggregate{}, out, errclass.New(errclass.Invalid, "output field %q: there is no %s of %s", text, f, field.Type)
