@@ -238,11 +238,15 @@ func (h *hostile) largeFilters(ctx context.Context, c *grpc.ClientConn) error {
 	for i := range 65_536 {
 		values.Values = append(values.Values, fmt.Sprintf("note %d: %s", i, strings.Repeat("x", 80)))
 	}
+	var like strings.Builder // equal ones would be one
+	for i := range 2000 {
+		fmt.Fprintf(&like, ` or note like "%%x9%d%%"`, i)
+	}
 	q := qnpb.NewQueryServiceClient(c)
 	for _, r := range []*qnpb.QueryRequest{
 		{Filter: "id in [" + strings.TrimSuffix(in.String(), ",") + "]"},
 		{Filter: "note in {notes}", FilterValues: map[string]*qnpb.Value{"notes": {Kind: &qnpb.Value_Strings{Strings: values}}}},
-		{Filter: strings.Repeat("(", 200) + "id > 1" + strings.Repeat(")", 200) + strings.Repeat(` or note like "%x9%"`, 2000)},
+		{Filter: strings.Repeat("(", 200) + "id > 1" + strings.Repeat(")", 200) + like.String()},
 	} {
 		r.Collection, r.OutputFields = "items", []string{"count(*)"}
 		if err := drain(q.Query(ctx, r)); err != nil {
