@@ -239,6 +239,11 @@ var documented = []string{
 	`name != ""`,
 	`(age > 1 or year == 2) and id > 19530 and id not in [3,4]`,
 	`MATCH_ANY(tags, $ in ["a", "b"]) and not MATCH_ALL(scores, $ < 0.5)`,
+	`filename LIKE "%.json"`,
+	`description LIKE "%vector database%"`,
+	`product["model"] == "JSN-087" AND product["price"] < 1850`,
+	`inventory["quantity"] in [310, 103]`,
+	`color == "red" and tags[1] in ["a"] AND NOT message LIKE "%debug%"`,
 }
 
 func TestDocumentedFiltersCompile(t *testing.T) {
