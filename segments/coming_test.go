@@ -316,3 +316,18 @@ func TestWhoMakesRoomSeesRowsInTheLog(t *testing.T) {
 	}
 	c.Settled(0)
 }
+
+// BenchmarkRowsThroughTheLog is what it costs an entry of the log to be known ahead of.
+func BenchmarkRowsThroughTheLog(b *testing.B) {
+	info := CollectionInfo{Schema: items(), Indexes: map[int64]VectorIndex{vectorField: {Type: "AUTOINDEX", Metric: index.L2}}}
+	x := newComing(NewLedger(1<<30), func() CollectionInfo { return info }, 0)
+	x.builders(2)
+	batch := (&rig{o: rigOptions{schema: items()}}).batch(seq(0, 500), 0)
+	b.ReportAllocs()
+	ts := uint64(0)
+	for b.Loop() {
+		ts++
+		x.add(1, batch).Settled(ts)
+		x.read(ts)
+	}
+}
