@@ -248,20 +248,19 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 	// While what earlier runs wrote is still being replayed, the seal of a segment
 	// may be yet to come. What is sealed already is stored all the same, and the
 	// checkpoint follows: a recovery that is cut short goes on from there.
+	var sealing error
 	if at := ch.Tsafe(); at < c.end {
-		_, _, err = f.sealUnread(ctx, ch.log())
+		_, _, sealing = f.sealUnread(ctx, ch.log())
 	} else {
 		f.assigner.Applied(ch.Name(), at)
-		err = f.sealDue(ctx, ch)
+		sealing = f.sealDue(ctx, ch)
 	}
-	if err != nil {
-		return err
-	}
+	// Also if a seal cannot be written: storing what is sealed makes room, in memory and in a queue whose disk is full.
 	flushed, err := f.flushSealed(ctx, ch, w)
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.checkpoint(ctx, ch, w, flushed)
 	}
-	return f.checkpoint(ctx, ch, w, flushed)
+	return errors.CombineErrors(err, sealing)
 }
 
 func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
