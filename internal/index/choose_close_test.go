@@ -35,9 +35,10 @@ func TestWhatIsNotTakenIsClosed(t *testing.T) {
 			base[row*dim+d] = float32(by * r.NormFloat64())
 		}
 	}
-	// farther has a graph of few rows walk through nearly all of them.
+	// farther is a graph of the same rows that has to walk through nearly all of them.
 	farther := func(b Built) *sqGraph {
-		g := b.Searcher().(*sqGraph)
+		of := b.Searcher().(*sqGraph)
+		g := &sqGraph{space: of.space, rows: of.rows, code: of.code}
 		g.shares = shareTable{{rows: calibrateK, effort: uint32(g.rows), found: shareAll * 975 / 1000}}
 		if effort := g.shares.effort(calibrateK, usualRecall); !walksTooFar(g.rows, effort) {
 			t.Fatalf("a walk of %d candidates of %d rows is not too far", effort, g.rows)
