@@ -48,6 +48,20 @@ func walksTooFar(rows, effort int) bool {
 	return float64(effort) > longWalk*max(math.Cbrt(float64(rows)/longWalkRows), 1)
 }
 
+// likelyMost is how many times the effort that found a recall in the mean a graph is taken to walk at most. What it is told to walk has the
+// standard error of few rows in it, and a margin: mostly 1.2 to 1.4 times as much. Where most rows are found at once and some hardly
+// ever (texts of which many are nearly equal), it is two to four times as much, and another for each sample.
+const likelyMost = 1.5
+
+// walks is the effort that a fresh graph is taken to walk with for usualRecall.
+func (g *sqGraph) walks() int {
+	effort := g.shares.effort(calibrateK, usualRecall)
+	if most := int(math.Ceil(likelyMost * g.likely)); most > 0 {
+		effort = min(effort, most)
+	}
+	return effort
+}
+
 // longFew is the part of rows that count for products below which an inverted file is better than a graph: of a fifth by a fifth in single
 // searches and twice in batches, of one in 150 eight times, where a graph finds 0.95 at most. Of three fifths it is behind
 // by a fifth in single searches, and ahead by as much and more in batches.
@@ -166,6 +180,9 @@ func buildDoubted(ctx context.Context, spec Spec, base []float32, o BuildOptions
 	why, better := listsFaster(g, x)
 	if far {
 		why, better = fmt.Sprintf("a graph would walk %d candidates for a recall of %v", effort, usualRecall), x.finds(usualRecall)
+		if likely := g.walks(); !walksTooFar(g.rows, likely) { // that far is to be sure of it
+			better = better && x.cost(usualRecall) <= costSure*g.costOf(likely)
+		}
 	}
 	if !better {
 		return b, nil

@@ -33,9 +33,12 @@ func rankCost(rows, stride int) float64 {
 }
 
 // cost is what a search takes for a wanted recall.
-func (g *sqGraph) cost(recall float64) float64 {
+func (g *sqGraph) cost(recall float64) float64 { return g.costOf(g.shares.effort(calibrateK, recall)) }
+
+// costOf is what a search of an effort takes.
+func (g *sqGraph) costOf(effort int) float64 {
 	lines := float64(g.code.stride) / 64
-	return float64(g.shares.effort(calibrateK, recall))*(costKept+costKeptLine*lines) + costAny + rankCost(costWalkRanks, g.rankStride())
+	return float64(effort)*(costKept+costKeptLine*lines) + costAny + rankCost(costWalkRanks, g.rankStride())
 }
 
 // cost is the same of an inverted file.

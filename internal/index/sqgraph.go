@@ -40,9 +40,10 @@ type sqGraph struct {
 	filters   *filterCache[knownFilter]
 	shares    shareTable // what walks find, and how many lists do in place of one
 	usual     usualEffort
-	glanced   bool   // first lines of records tell which rows are worth more; false: that is not known, too
-	start     uint32 // row where walks begin
-	top       int    // level of start; -1: there are no rows
+	likely    float64 // while it is fresh: the effort that found usualRecall in the mean of what was measured; 0: it is not known
+	glanced   bool    // first lines of records tell which rows are worth more; false: that is not known, too
+	start     uint32  // row where walks begin
+	top       int     // level of start; -1: there are no rows
 	bytes     int64
 	why       string
 }

@@ -82,7 +82,7 @@ func (g *sqGraph) measureShares(ctx context.Context, workers int, rows []uint32)
 		return errors.Wrap(err, "measure what walks find")
 	}
 	m.fill()
-	g.usual = g.shares.usual()
+	g.usual, g.likely = g.shares.usual(), m.likely(usualRecall)
 	return m.dropLossy(ctx, workers)
 }
 
@@ -366,6 +366,21 @@ func (m *shareMeasure) fill() {
 		}
 		last = *p
 	}
+}
+
+// likely is the effort that finds a share of calibrateK rows in the mean of the walks, with nothing to be sure of it; 0: it is not known.
+func (m *shareMeasure) likely(recall float64) float64 {
+	part, _ := m.points.part()
+	t, last := slices.Clone(part), uint32(1)
+	for i := range t {
+		x := m.walks[i]
+		if x.walks == 0 {
+			break
+		}
+		last = max(last, uint32(shareAll*float64(x.found)/float64(x.walks*int(t[i].rows))))
+		t[i].found = last
+	}
+	return t.misses(1-recall, share.all)
 }
 
 // surely is the share of so many rows that is found, less the standard error of its mean, in parts of shareAll.

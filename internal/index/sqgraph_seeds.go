@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 const (
 	// seedLists is how many lists have a row that a walk begins at.
 	seedLists = 4
+	// seedBlock is how many lists are compared at a time.
+	seedBlock = 8 * vec.PanelRows
 	// seedQueries are walked for to find out whether it pays, with an ef of seedEf: places halfway between two
 	// rows, of which seedGain more of the ten nearest must be found.
 	seedQueries, seedEf, seedGain = 128, 64, 0.05
@@ -67,18 +70,25 @@ func (g *sqGraph) seeds(rows []uint32, s *Scratch) int {
 	g.centreDots(nil, s)
 	f := &s.lists
 	var near [seedLists]uint64
-	n := 0
-	for l := range g.lists.n {
-		key := vec.Key(float32(f.sums[l])*f.aff.Scale+f.aff.Base+f.bias[l], uint32(l))
-		if n == len(near) && key > near[n-1] {
-			continue
+	n, limit := 0, float32(math.MaxFloat32)
+	for from := 0; from < g.lists.n; from += seedBlock { // few of a block are nearer than those before
+		sums := f.sums[from:min(from+seedBlock, len(f.bias))]
+		hits := g.kern.SumsBelow(sums, f.bias[from:], f.aff, limit, f.rows, f.dist)
+		for i, l := range f.rows[:hits] {
+			key := vec.Key(f.dist[i], uint32(from)+l)
+			if from+int(l) >= g.lists.n || n == len(near) && key > near[n-1] {
+				continue
+			}
+			n = min(n+1, len(near))
+			at := n - 1
+			for ; at > 0 && near[at-1] > key; at-- {
+				near[at] = near[at-1]
+			}
+			near[at] = key
 		}
-		n = min(n+1, len(near))
-		at := n - 1
-		for ; at > 0 && near[at-1] > key; at-- {
-			near[at] = near[at-1]
+		if n == len(near) {
+			limit = vec.Unkey(near[n-1]).Distance
 		}
-		near[at] = key
 	}
 	found := 0
 	for _, key := range near[:n] {

@@ -2,7 +2,10 @@ package index
 
 import (
 	"bytes"
+	"slices"
 	"testing"
+
+	"github.com/querynode/querynode/internal/vec"
 )
 
 // heapsAndZeros makes rows in far heaps, one of twenty of which is zero.
@@ -63,5 +66,47 @@ func TestWalksGetToEveryHeap(t *testing.T) {
 	}
 	if g, _ := buildCodes(t, L2, 12, one); g.seeded {
 		t.Error("walks of an ordinary set begin in lists")
+	}
+}
+
+// TestWalksBeginInTheNearestLists, wherever among all lists these are.
+func TestWalksBeginInTheNearestLists(t *testing.T) {
+	const n, dim, queries = 20_000, 7, 200
+	base := heapsAndZeros(n, dim, 3)
+	g, _ := buildCodes(t, L2, dim, base)
+	if g.lists.n < seedBlock+1 {
+		t.Fatalf("%d lists are compared at once", g.lists.n)
+	}
+	var s Scratch
+	r := rng(4)
+	for range queries {
+		v := make([]float32, dim)
+		for d := range v {
+			v[d] = 3 * float32(r.NormFloat64())
+		}
+		s.begin(g.m0)
+		g.prepare(v, &s)
+		var got [seedLists]uint32
+		found := g.seeds(got[:], &s)
+		f := &s.lists
+		var keys []uint64
+		for l := range g.lists.n {
+			keys = append(keys, vec.Key(float32(f.sums[l])*f.aff.Scale+f.aff.Base+f.bias[l], uint32(l)))
+		}
+		slices.Sort(keys)
+		near := map[uint32]bool{}
+		for _, key := range keys[:seedLists+1] { // one more: two may be equally near but for rounding
+			for _, link := range g.lists.list(uint32(key)) {
+				near[link-1] = true
+			}
+		}
+		for _, row := range got[:found] {
+			if !near[row] {
+				t.Fatalf("row %d is in none of the nearest lists", row)
+			}
+		}
+		if found == 0 {
+			t.Fatal("walks begin in no list")
+		}
 	}
 }
