@@ -149,7 +149,7 @@ func (s *listSearch) prepare() {
 	l.z = grown(l.z, (nq+kernelQueries)*coded)
 	l.some = grown(l.some, kernelQueries*max(width, coded))
 	l.sums = grown(l.sums, kernelQueries*max(all, listChunk*vec.PanelRows))
-	l.hits, l.dist = grown(l.hits, listChunk*vec.PanelRows), grown(l.dist, listChunk*vec.PanelRows)
+	l.hits, l.dist = grown(l.hits, max(all, listChunk*vec.PanelRows)), grown(l.dist, max(all, listChunk*vec.PanelRows))
 	var affs [kernelQueries]vec.Affine
 	var norms [kernelQueries]float32
 	for from := 0; from < nq; from += kernelQueries {
@@ -176,20 +176,47 @@ func (s *listSearch) prepare() {
 	}
 }
 
-// rank lists the lists, with the least distance that they may have from a query.
+// rank lists the lists that may have something, with the least distance that they may have
+// from a query.
 func (s *listSearch) rank(w *listQuery, sums []int32, aff vec.Affine, norm float32) {
-	x := s.x
+	x, l := s.x, &s.sc.coded
 	w.lists = w.lists[:0]
-	for i := range s.st.lists {
+	hits := x.middles.codes.kern.SumsBelow(sums, x.middles.bias, aff, x.reach(aff, w.most), l.hits, l.dist)
+	for j, i := range l.hits[:hits] {
 		list := &s.st.lists[i]
 		if len(list.rows) == 0 && list.last == nil {
 			continue
 		}
-		square := max(float32(sums[i])*aff.Scale+aff.Base+x.middles.bias[i], 0)
+		square := max(l.dist[j], 0)
 		least := x.least(list, square, norm, x.middles.bias[i]) - x.middles.codes.doubt(aff, index.L2, square, norm)
-		w.lists = append(w.lists, vec.Key(least, uint32(i)))
+		if least < w.most {
+			w.lists = append(w.lists, vec.Key(least, i))
+		}
 	}
 	w.order = w.lists
+}
+
+// reach is the square of a distance from a middle beyond which no list has anything that
+// is nearer than most, wherever in it: whatever |x-c| is, |q-x|² is (1 - cos²) |q-c|² at
+// least, of which doubt takes some. Most lists are told by it, without a look at them.
+func (x *growingLists) reach(aff vec.Affine, most float32) float32 {
+	share := 1 - x.cosine*x.cosine
+	if x.metric == index.Cosine {
+		share /= 2
+	}
+	if x.metric == index.IP || !(share > 0) {
+		return float32(math.Inf(1))
+	}
+	// The doubt of a square s is flat + slope √s: share s - slope √s - flat = most.
+	c := x.middles.codes
+	flat := c.doubt(aff, index.L2, 0, 1)
+	slope := c.doubt(aff, index.L2, 1, 1) - flat
+	under := slope*slope + 4*share*(most+flat)
+	if under < 0 {
+		under = 0 // nothing is as near as that; what is nearest may be looked at
+	}
+	root := (slope + float32(math.Sqrt(float64(under)))) / (2 * share)
+	return 1.001 * root * root
 }
 
 // least is how far at least what is near in a list is from a query of length

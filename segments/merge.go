@@ -30,6 +30,8 @@ type merger struct {
 	targets []int32 // of lists
 	hits    []hit
 	seen    keySet
+	ints    []int64  // keys of hits
+	strs    []string // the same, of texts
 }
 
 // keptBytes is how much memory a merger may hold when it is put away.
@@ -83,10 +85,10 @@ func (s *searching) merge(ctx context.Context, res *SearchResult) error {
 		}
 		m.collect(s, q)
 		first := len(m.hits)
-		if len(s.targets) > 1 {
+		if s.mergeAll(); !s.distinct(first) {
+			m.hits = m.hits[:first]
+			m.collect(s, q) // from the beginning
 			s.mergeDistinct()
-		} else {
-			s.mergeAll()
 		}
 		got := len(m.hits) - first
 		skip := min(s.req.Offset, got)
@@ -167,7 +169,7 @@ func (m *merger) collect(s *searching, q int) {
 	m.heads.Reset(m.lists)
 }
 
-// mergeAll appends the nearest hits of the collected lists, in which no key is twice.
+// mergeAll appends the nearest hits of the collected lists.
 func (s *searching) mergeAll() {
 	m := s.merger
 	for range s.want() {
@@ -177,6 +179,37 @@ func (s *searching) mergeAll() {
 		}
 		m.hits = append(m.hits, hit{target: m.targets[list], row: n.Row, distance: n.Distance})
 	}
+}
+
+// distinct reports whether no key is twice among the hits from first on. In one target none
+// is. Keys are read one after the other before the first is looked for: each lies elsewhere
+// in memory.
+func (s *searching) distinct(first int) bool {
+	m := s.merger
+	hits := m.hits[first:]
+	if len(s.targets) == 1 || !slices.ContainsFunc(hits, func(h hit) bool { return h.target != hits[0].target }) {
+		return true
+	}
+	text := s.info.Schema.Primary().Type == schema.VarChar
+	m.seen.reset(len(hits))
+	m.ints, m.strs = m.ints[:0], m.strs[:0]
+	for _, h := range hits {
+		ikey, skey := s.targets[h.target].key(h.row)
+		if m.ints = append(m.ints, ikey); text {
+			m.strs = append(m.strs, skey)
+		}
+	}
+	defer clear(m.strs) // the texts are the segments'
+	skey := ""
+	for i, ikey := range m.ints {
+		if text {
+			skey = m.strs[i]
+		}
+		if _, twice := m.seen.add(ikey, skey, text); twice {
+			return false
+		}
+	}
+	return true
 }
 
 // mergeDistinct appends the nearest hits of the collected lists; of rows with the

@@ -293,6 +293,19 @@ func (s *searching) bound(p *part) {
 	}
 }
 
+// withinBound cuts what is farther for query i than as many rows as are wanted, which another
+// target has: where nothing is left there is nothing to merge.
+func (s *searching) withinBound(i int, found []vec.Neighbor) []vec.Neighbor {
+	if !s.bounded {
+		return found
+	}
+	far, ok := s.merger.worst.of(i)
+	for ok && len(found) > 0 && found[len(found)-1].Distance > far {
+		found = found[:len(found)-1]
+	}
+	return found
+}
+
 // query is what is asked of each segment, without a vector.
 func (s *searching) query() nearestQuery {
 	q := nearestQuery{stop: &s.stop, fieldID: s.req.FieldID, k: s.want(), effort: s.req.Effort, exact: s.req.Effort.Recall >= 1, metric: s.req.Metric, scores: s.req.scores}

@@ -43,7 +43,7 @@ func (s *searching) searchEach(t *target, p *part, q *nearestQuery, n int, allow
 		if err != nil {
 			return err
 		}
-		p.found = append(p.found, s.withinRadius(found)...)
+		p.found = append(p.found, s.withinBound(i, s.withinRadius(found))...)
 		p.ends = append(p.ends, int32(len(p.found)))
 	}
 	return nil
@@ -89,7 +89,7 @@ func (s *searching) searchBatch(x batcher, t *target, p *part, q *nearestQuery, 
 			}
 		}
 		for i := range to - from {
-			p.found = append(p.found, s.withinRadius(b.of(i))...)
+			p.found = append(p.found, s.withinBound(from+i, s.withinRadius(b.of(i)))...)
 			p.ends = append(p.ends, int32(len(p.found)))
 		}
 	}
