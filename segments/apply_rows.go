@@ -83,8 +83,11 @@ func (ch *Channel) insertLocked(r Rows, at Position) error {
 // limit. Twice as long as it takes until somebody has looked what can be made cold.
 const heldFor = 2 * time.Second
 
+// loadFor is how long they wait after a segment has been stored: it is loaded then, and its growing copy goes.
+const loadFor = 10 * time.Second
+
 // appendLocked adds rows to a segment. If there is no room for them, they wait while some may come: while a segment is sealed
-// whose index is built here, since it goes once it is stored; or while others store what they have; or until what the process has too much is
+// that is stored here, and a moment longer, since it goes then; or while others store what they have; or until what the process has too much is
 // garbage no longer. Else they are taken beyond the limit: what makes room then is their seal, which is behind them in the log, and nobody
 // would get there.
 func (ch *Channel) appendLocked(g *Growing, b *schema.Batch, ts uint64) error {
@@ -98,7 +101,7 @@ func (ch *Channel) appendLocked(g *Growing, b *schema.Batch, ts uint64) error {
 		ch.mu.held = now
 	}
 	ledger := ch.coll.set.o.Ledger
-	if now.Sub(ch.mu.held) < heldFor || ledger.Leaving() > 0 || !ch.coming.here() {
+	if now.Sub(ch.mu.held) < heldFor || ledger.Leaving() > 0 || now.Sub(ledger.lastLeft()) < loadFor || !ch.coming.here() {
 		return err
 	}
 	if full := err; g.append(b, ts, true) != nil {

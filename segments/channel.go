@@ -255,9 +255,7 @@ func (ch *Channel) MarkFlushed(ids ...int64) {
 // storedLocked notes that the catalog has a segment: nobody builds its index here any more.
 func (ch *Channel) storedLocked(id int64) {
 	ch.mu.flushed[id] = ch.endLocked(id)
-	if h, ok := ch.mu.growing[id]; ok {
-		h.segment.(*Growing).toBuild(0)
-	}
+	ch.coming.stored(id)
 }
 
 // flushedLocked lets go of the growing copy of a segment that the catalog has, if there is one.

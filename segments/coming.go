@@ -3,6 +3,7 @@ package segments
 import (
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/querynode/querynode/internal/index"
 	"github.com/querynode/querynode/internal/schema"
@@ -33,7 +34,8 @@ type toBuild struct {
 	rows    int  // read
 	coming  int  // not yet
 	workers int  // 0 = its index is not built here, or has been
-	sealed  bool // and still here: storing it gives memory back
+	sealed  bool // and still here
+	stored  bool // the catalog has it
 }
 
 // Coming is rows on their way through the log. Nil is none.
@@ -64,13 +66,14 @@ func (ch *Channel) Coming(segment int64, b *schema.Batch, workers int) *Coming {
 
 func (x *coming) add(segment int64, b *schema.Batch) *Coming {
 	info := x.info()
+	bytes := comingBytes + rowsBytes(&info, b)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.mu.closed {
 		return nil
 	}
 	s := x.segmentLocked(segment)
-	c := &Coming{of: x, segment: segment, rows: b.Rows, bytes: growingBytes(&info, b, s.rows+s.coming)}
+	c := &Coming{of: x, segment: segment, rows: b.Rows, bytes: bytes + chunksBytes(&info, s.rows+s.coming, b.Rows)}
 	s.coming += b.Rows
 	x.mu.bytes += c.bytes
 	x.ledger.comes(c.bytes)
@@ -113,9 +116,10 @@ func (x *coming) read(to uint64) {
 		x.goneLocked(x.mu.written[n])
 		n++
 	}
-	if n > 0 {
-		x.mu.written = slices.Delete(x.mu.written, 0, n)
-	}
+	// The rest stays where it is, for a reader that is far behind has much of it: the next that is written and has no room behind it is
+	// moved to other memory with what there is then.
+	clear(x.mu.written[:n])
+	x.mu.written = x.mu.written[n:]
 }
 
 func (x *coming) goneLocked(c *Coming) {
@@ -137,13 +141,19 @@ func (x *coming) toBuild(segment int64, workers int) {
 	x.change(segment, func(s *toBuild) { s.workers = workers })
 }
 
-// seals says that a segment takes no more rows. Once it is stored it goes.
+// seals says that a segment takes no more rows.
 func (x *coming) seals(segment int64) { x.change(segment, func(s *toBuild) { s.sealed = true }) }
+
+// stored says that the catalog has a segment: nobody builds its index here any more. It goes once what was stored is loaded; where that is not
+// wanted, or fails, it stays, and nobody is to wait for it.
+func (x *coming) stored(segment int64) {
+	x.change(segment, func(s *toBuild) { s.workers, s.stored = 0, true })
+}
 
 // gone says that a segment's memory has been given back.
 func (x *coming) gone(segment int64) {
 	x.change(segment, func(s *toBuild) {
-		s.rows, s.sealed = 0, false
+		s.rows, s.sealed, s.stored = 0, false, false
 		if s.coming == 0 {
 			s.workers = 0
 		}
@@ -214,7 +224,7 @@ func (x *coming) expectLocked(s *toBuild) {
 func (x *coming) tellLeavingLocked() {
 	n := 0
 	for _, s := range x.mu.segments {
-		if s.sealed && x.mu.workers > 0 && !x.mu.closed {
+		if s.sealed && !s.stored && x.mu.workers > 0 && !x.mu.closed {
 			n++
 		}
 	}
@@ -239,17 +249,15 @@ func (x *coming) close() {
 	clear(x.mu.segments)
 }
 
-// growingBytes is what the rows of b will take of a growing segment that has so many rows.
-func growingBytes(info *CollectionInfo, b *schema.Batch, first int) int64 {
-	var scalars []schema.Field
+// comingBytes is what is kept of rows until they have been read.
+const comingBytes = int64(unsafe.Sizeof(Coming{})) + 8
+
+// rowsBytes is what the rows of b will take of a growing segment, besides chunksBytes.
+func rowsBytes(info *CollectionInfo, b *schema.Batch) int64 {
 	bytes := int64(b.Rows) * bytesPerKey
 	for _, f := range info.Schema.Columns() {
-		if !f.Type.IsVector() {
-			scalars = append(scalars, f)
-			continue
-		}
 		c := b.Column(f.ID)
-		if c == nil {
+		if c == nil || !f.Type.IsVector() {
 			continue
 		}
 		if f.Type == schema.SparseFloatVector {
@@ -268,5 +276,20 @@ func growingBytes(info *CollectionInfo, b *schema.Batch, first int) int64 {
 	for _, c := range b.Columns {
 		bytes += looseBytes(c)
 	}
-	return bytes + int64(chunksFor(first+b.Rows)-chunksFor(first))*(chunkBytes(scalars)+chainBytes)
+	return bytes
+}
+
+// chunksBytes is what chunks take that n more rows need of a growing segment which has so many.
+func chunksBytes(info *CollectionInfo, rows, n int) int64 {
+	more := chunksFor(rows+n) - chunksFor(rows)
+	if more == 0 {
+		return 0
+	}
+	var scalars []schema.Field
+	for _, f := range info.Schema.Columns() {
+		if !f.Type.IsVector() {
+			scalars = append(scalars, f)
+		}
+	}
+	return int64(more) * (chunkBytes(scalars) + chainBytes)
 }

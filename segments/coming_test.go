@@ -50,6 +50,7 @@ func TestRowsInTheLogAreAhead(t *testing.T) {
 	if l.Ahead() != built(5000) {
 		t.Errorf("%d bytes ahead once all is read, want %d", l.Ahead(), built(5000))
 	}
+	reckoned -= 3 * comingBytes
 	if took := took() - before; took != reckoned {
 		t.Errorf("%d bytes were reckoned for what took %d", reckoned, took)
 	}
@@ -132,6 +133,7 @@ func TestNothingOfRowsIsLeftAhead(t *testing.T) {
 				t.Errorf("%d bytes ahead, %d of the build", got, build)
 			}
 			do(r, c, r.tick())
+			r.idle() // what is forgotten is closed beside
 			if l := r.set.Ledger(); l.Ahead() != 0 || l.mu.coming != 0 || len(l.mu.ahead) != 0 {
 				t.Errorf("%d bytes ahead, %d of rows, %d builds", l.Ahead(), l.mu.coming, len(l.mu.ahead))
 			}
@@ -202,6 +204,77 @@ func TestRowsOfTheLogGoBeyondTheLimitWhereNothingElseMakesRoom(t *testing.T) {
 		must(t, r.ch.ApplyRows(more, at))
 		r.ch.Advance(at)
 	})
+}
+
+// TestRowsDoNotWaitForASegmentThatStays though it has been stored: one that nobody has loaded, or that cannot be, gives no memory back.
+func TestRowsDoNotWaitForASegmentThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigOptions{memory: 300_000})
+		r.ch.ToBuild(1)
+		r.insert(1, seq(0, 100)...)
+		r.insert(2, 100)
+		r.ch.ApplySeal([]int64{1}, r.tick())
+		at, more := r.tick(), Rows{SegmentID: 2, PartitionID: 7, Batch: r.batch(seq(200, 3000), 0)}
+		try := func(long time.Duration) (err error) {
+			for end := time.Now().Add(long); err == nil && time.Now().Before(end); time.Sleep(time.Second) {
+				if err = r.ch.ApplyRows(more, at); errclass.Is(err, errclass.Exhausted) {
+					err = nil
+				}
+			}
+			return err
+		}
+		must(t, try(time.Minute))
+		r.ch.MarkFlushed(1)
+		must(t, try(loadFor-time.Second))
+		if r.ch.Applied() == at {
+			t.Error("rows went beyond the limit before a segment that had been stored could be loaded")
+		}
+		must(t, try(2*time.Second))
+		if r.ch.Applied() != at || r.set.Ledger().Leaving() != 0 {
+			t.Errorf("rows wait still; %d segments are to go", r.set.Ledger().Leaving())
+		}
+	})
+}
+
+// TestASegmentThatWasNeverThereTakesNothingWithIt: one that had no room for its first rows is closed beside, when another may be in its place.
+func TestASegmentThatWasNeverThereTakesNothingWithIt(t *testing.T) {
+	r := newRig(t, rigOptions{index: VectorIndex{Type: "HNSW", Metric: index.L2}})
+	r.ch.ToBuild(1)
+	h, err := r.ch.newGrowing(Rows{SegmentID: 1, PartitionID: 7, Batch: r.batch(seq(0, 10), 0)})
+	must(t, err)
+	r.insert(1, seq(0, 100)...)
+	r.ch.ApplySeal([]int64{1}, r.tick())
+	r.set.discard(h)
+	r.idle()
+	if l := r.set.Ledger(); l.Leaving() != 1 || l.Ahead() != BuildBytes(r.coll.Info(), 100, 1) {
+		t.Errorf("%d segments are to go, %d bytes ahead", l.Leaving(), l.Ahead())
+	}
+}
+
+// TestAReaderThatIsFarBehind gives back what is ahead of it row by row, in the order of the log, also where writers hear of theirs in another.
+func TestAReaderThatIsFarBehind(t *testing.T) {
+	const rows = 3000
+	r := newRig(t, rigOptions{memory: 1 << 30})
+	var ats []Position
+	var ahead []*Coming
+	for i := range rows {
+		ahead, ats = append(ahead, r.ch.Coming(5, r.batch([]int64{int64(i)}, 0), 1)), append(ats, r.tick())
+	}
+	for i := range rows {
+		i ^= 1 // pairs by turns
+		ahead[i].Settled(ats[i].Timestamp)
+	}
+	l := r.set.Ledger()
+	for i, at := range ats {
+		before := l.mu.coming
+		r.ch.Advance(at)
+		if gone := before - l.mu.coming; gone != ahead[i].bytes || len(r.ch.coming.mu.written) != rows-1-i {
+			t.Fatalf("row %d: %d bytes are not ahead any more of %d, %d rows are still", i, gone, ahead[i].bytes, len(r.ch.coming.mu.written))
+		}
+	}
+	if l.Ahead() != 0 {
+		t.Errorf("%d bytes ahead", l.Ahead())
+	}
 }
 
 // TestABuildTakesWhatThereIs: it may go a quarter beyond the limit. What does not fit into that is stored without its index, and told of.

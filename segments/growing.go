@@ -329,6 +329,8 @@ func (g *Growing) close() error {
 			first = err
 		}
 	}
-	g.coming.gone(g.meta.ID)
+	if g.Rows() > 0 { // else nobody has heard of it, and another may have its name by now
+		g.coming.gone(g.meta.ID)
+	}
 	return first
 }

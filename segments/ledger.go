@@ -61,7 +61,8 @@ type Ledger struct {
 		ahead   map[*toBuild]int64 // what building the indexes of growing segments will take
 		most    int64              // the most of these: they are built one after the other
 		build   int64              // taken for such a build that is under way
-		leaving int                // growing segments that are sealed and stored here: they go once they are
+		leaving int                // growing segments that are sealed and being stored here: they go then
+		left    time.Time          // when one of them last ceased to be
 	}
 }
 
@@ -135,15 +136,23 @@ func (l *Ledger) leaves(n int) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.leaving += n
+	if l.mu.leaving += n; n < 0 {
+		l.mu.left = time.Now()
+	}
 }
 
-// Leaving is how many growing segments are sealed and stored by this node, and still in memory: they go once they are stored
-// and read from where they are.
+// Leaving is how many growing segments are sealed and have yet to be stored by this node: their memory is given back soon after.
 func (l *Ledger) Leaving() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.leaving
+}
+
+// lastLeft is when a segment ceased to be one of Leaving; zero = none has.
+func (l *Ledger) lastLeft() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.left
 }
 
 // expect says that building the index of a growing segment will take n bytes; 0 = no more. Rows take what they need to be stored with them:

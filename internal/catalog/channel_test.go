@@ -71,6 +71,30 @@ func TestAFlushMovesSegmentsDeltasAndCheckpointTogether(t *testing.T) {
 	})
 }
 
+// TestBuildsThatDoNotKnowOfMissingIndexesAreTold that a channel has a format which is newer than they are, as long as it has one.
+func TestBuildsThatDoNotKnowOfMissingIndexesAreTold(t *testing.T) {
+	c := open(t, objstore.NewMem(nil))
+	col := create(t, c, "movies")
+	v := col.VChannels[0].Name
+	bare := segment(col, 0, 9)
+	bare.Unindexed = true
+	for _, step := range []struct {
+		FlushCommit
+		format int
+	}{
+		{FlushCommit{AddSegments: []Segment{segment(col, 0, 8)}}, 1},
+		{FlushCommit{AddSegments: []Segment{bare}}, 5},
+		{FlushCommit{AddSegments: []Segment{segment(col, 0, 10)}, RemoveSegments: []int64{9}}, 1},
+	} {
+		step.Term = 1
+		_, err := c.CommitFlush(t.Context(), v, step.FlushCommit)
+		must(t, err)
+		if ch, err := c.Channel(t.Context(), v); err != nil || ch.Format != step.format {
+			t.Errorf("%v have format %d, %v", segmentIDs(ch), ch.Format, err)
+		}
+	}
+}
+
 func TestAnOwnerOfALowerTermIsFenced(t *testing.T) {
 	c := open(t, objstore.NewMem(nil))
 	col := create(t, c, "movies")

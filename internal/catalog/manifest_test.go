@@ -39,7 +39,7 @@ func TestBadManifestsAreNamed(t *testing.T) {
 			"a second value":     {string(good) + "{}", errclass.Corrupt},
 			"an unknown field":   {strings.Replace(string(good), "{", `{"surprise": 1,`, 1), errclass.Corrupt},
 			"no version":         {strings.Replace(string(good), `"version": `, `"version": 0, "version_was": `, 1), errclass.Corrupt},
-			"format 5":           {strings.Replace(string(good), `"format": 1`, `"format": 5, "surprise": [1]`, 1), errclass.Unimplemented},
+			"format 6":           {strings.Replace(string(good), `"format": 1`, `"format": 6, "surprise": [1]`, 1), errclass.Unimplemented},
 			"format 0":           {strings.Replace(string(good), `"format": 1`, `"format": 0`, 1), errclass.Corrupt},
 			"nothing but a head": {`{"format": 1, "version": 1}`, errclass.Corrupt},
 			"too large":          {string(good) + strings.Repeat(" ", maxSmallManifest), errclass.Corrupt},
@@ -52,7 +52,7 @@ func TestBadManifestsAreNamed(t *testing.T) {
 			if !errclass.Is(err, x.class) || !strings.Contains(err.Error(), key) {
 				t.Errorf("%s: %s: %v (class %v), want class %v and the key", key, name, err, errclass.Of(err), x.class)
 			}
-			if name == "format 5" && !strings.Contains(err.Error(), "format 5") {
+			if name == "format 6" && !strings.Contains(err.Error(), "format 6") {
 				t.Errorf("%s: the error does not name the format: %v", key, err)
 			}
 		}

@@ -16,8 +16,9 @@ import (
 
 // Format is the newest format of manifests that this build reads and writes. Each
 // manifest is written in the oldest one that can hold it. Formats 2 and 3 have what
-// schema.Schema.Format says, format 4 is a collection's of which a field was dropped.
-const Format = 4
+// schema.Schema.Format says, format 4 is a collection's of which a field was dropped, format 5
+// a channel's that has segments without an index (Segment.Unindexed).
+const Format = 5
 
 // Limits of a catalog. Dropped collections count until Sweep has removed them.
 const (
@@ -434,6 +435,13 @@ func checkVChannel(name string) error {
 
 func vchannelName(pchannel string, collectionID int64, shard int) string {
 	return fmt.Sprintf("%s_%dv%d", pchannel, collectionID, shard)
+}
+
+func (c *Channel) format() int {
+	if slices.ContainsFunc(c.Segments, func(seg Segment) bool { return seg.Unindexed }) {
+		return 5
+	}
+	return 1
 }
 
 // validate reports what cannot be in a channel's manifest.
