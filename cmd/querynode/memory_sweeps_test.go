@@ -80,7 +80,7 @@ func TestWhatASweepLeavesIsNotSweptAgain(t *testing.T) {
 		s, count, end := sweeps(t, 10*time.Millisecond, func(*sweeper) {})
 		process.Store(200)
 		stop := watched(t, &process, limit, s)
-		time.Sleep(5 * time.Second)
+		time.Sleep(5*time.Second + memoryInterval/2) // between two looks from here on
 		want := func(what string, n int64) {
 			t.Helper()
 			if got := count.Load(); got != n {
