@@ -170,7 +170,7 @@ type WAL struct {
 
 // Memory configures the ledger.
 type Memory struct {
-	// Bytes that sealed and growing segments, deletes, loads and searches may take together. Beyond it inserts and loads are refused; deletes and releases always pass. 0 = 75 % of the memory of the cgroup, or else of the machine.
+	// Bytes that sealed and growing segments, deletes, loads and searches may take together. Beyond it inserts and loads are refused; deletes and releases always pass. 0 = 75 % of the memory of the cgroup, or else of the machine; below 288 MiB, all but 72 MiB; below 216 MiB, two thirds.
 	Limit Bytes `koanf:"limit"`
 	// Memory that the process may have in all, files that it maps not counted. Near it garbage is collected more often, what is not on the Go heap taken off; what would go through it is refused. 0 = nine tenths of the memory of the cgroup, or else of the machine; below 320 MiB, all but 32 MiB; below 192 MiB, five sixths. For the garbage collector the variable GOMEMLIMIT goes before it.
 	GoLimit Bytes `koanf:"go_limit"`

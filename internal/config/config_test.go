@@ -371,3 +371,14 @@ func byDefault() Config {
 	c.EnsureDefaults()
 	return c
 }
+
+// TestWhatMayGoBeyondTheLimitHasRoom: calls and small reads, 48 MiB of them, and the program, also in a small container.
+func TestWhatMayGoBeyondTheLimitHasRoom(t *testing.T) {
+	for _, c := range []struct{ all, data, process int64 }{ // MiB
+		{96, 64, 80}, {192, 128, 160}, {216, 144, 184}, {256, 184, 224}, {288, 216, 256}, {1 << 10, 768, 921}, {64 << 10, 48 << 10, 58982},
+	} {
+		if data, process := dataMemory(c.all<<20)>>20, processMemory(c.all<<20)>>20; data != c.data || process != c.process {
+			t.Errorf("of %d MiB %d are for data and %d for the process, want %d and %d", c.all, data, process, c.data, c.process)
+		}
+	}
+}

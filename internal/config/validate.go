@@ -38,11 +38,18 @@ func (c *Config) EnsureDefaults() {
 		c.Queue.Dir = filepath.Join(c.Node.DataDir, "queue")
 	}
 	if c.Memory.Limit == 0 {
-		c.Memory.Limit = Bytes(machineMemory() / 4 * 3)
+		c.Memory.Limit = Bytes(dataMemory(machineMemory()))
 	}
 	if c.Memory.GoLimit == 0 {
 		c.Memory.GoLimit = Bytes(processMemory(machineMemory()))
 	}
+}
+
+// dataMemory is what the ledger may have of so much memory. What is left is for what may go beyond it, whatever there is, which is up to 48 MiB of
+// calls and small reads, for the program, and for garbage.
+func dataMemory(all int64) int64 {
+	const spare = 72 << 20
+	return all - max(all/4, min(spare, all/3))
 }
 
 // processMemory is what the process may have of so much memory: what is left is for the
