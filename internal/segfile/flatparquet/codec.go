@@ -28,7 +28,9 @@ func (*codec) String() string { return parquet.Zstd.String() }
 func (*codec) CompressionCodec() format.CompressionCodec { return format.Zstd }
 
 // Encode compresses a page.
-func (c *codec) Encode(dst, src []byte) ([]byte, error) { return c.encoder.EncodeAll(src, dst[:0]), nil }
+func (c *codec) Encode(dst, src []byte) ([]byte, error) {
+	return c.encoder.EncodeAll(src, dst[:0]), nil
+}
 
 // Decode is not called by a Writer.
 func (*codec) Decode(dst, src []byte) ([]byte, error) { return parquet.Zstd.Decode(dst, src) }
