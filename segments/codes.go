@@ -85,10 +85,12 @@ func (c *byteCodes) query(z []int8, q []float32, m index.Metric) vec.Affine {
 	return vec.Affine{Scale: -most / 127, Base: 1 - low}
 }
 
+// doubtSure is how many deviations doubt is.
+const doubtSure = 4
+
 // doubt is how much the estimate of a distance d is likely to be off at most: for
 // what rounding did to the query, and to a row.
 func (c *byteCodes) doubt(aff vec.Affine, m index.Metric, d, norm float32) float32 {
-	const sure = 4 // deviations
 	query := float32(math.Abs(float64(aff.Scale))) * vec.PanelMax / 2 * float32(math.Sqrt(float64(c.dim)/12))
 	rounding := float32(math.Sqrt(float64(c.loss / float32(c.dim))))
 	switch m {
@@ -97,7 +99,12 @@ func (c *byteCodes) doubt(aff vec.Affine, m index.Metric, d, norm float32) float
 	case index.IP:
 		rounding *= norm
 	}
-	return sure * (query + rounding)
+	return doubtSure * (query + rounding)
+}
+
+// doubtSlope is how much more doubt of L2 there is with the root of the square of the distance.
+func (c *byteCodes) doubtSlope() float32 {
+	return 2 * doubtSure * float32(math.Sqrt(float64(c.loss/float32(c.dim))))
 }
 
 // centres are the middles of lists, as codes of their own.

@@ -210,7 +210,7 @@ func (x *growingLists) reach(aff vec.Affine, most float32) float32 {
 	// The doubt of a square s is flat + slope √s: share s - slope √s - flat = most.
 	c := x.middles.codes
 	flat := c.doubt(aff, index.L2, 0, 1)
-	slope := c.doubt(aff, index.L2, 1, 1) - flat
+	slope := c.doubtSlope()
 	under := slope*slope + 4*share*(most+flat)
 	if under < 0 {
 		under = 0 // nothing is as near as that; what is nearest may be looked at

@@ -255,6 +255,9 @@ func (f *Flusher) due(ctx context.Context, ch Channel) error {
 		f.assigner.Applied(ch.Name(), at)
 		sealing = f.sealDue(ctx, ch)
 	}
+	if errclass.Is(sealing, errclass.Fenced) {
+		return sealing
+	}
 	// Also if a seal cannot be written: storing what is sealed makes room, in memory and in a queue whose disk is full.
 	flushed, err := f.flushSealed(ctx, ch, w)
 	if err == nil {
