@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -62,6 +63,6 @@ func buildSizes(info CollectionInfo, rows, workers int) (all []int64) {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b int64) int { return int(min(max(b-a, -1), 1)) })
+	slices.SortFunc(all, func(a, b int64) int { return cmp.Compare(b, a) })
 	return all
 }

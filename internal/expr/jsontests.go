@@ -23,31 +23,11 @@ type wanted struct {
 }
 
 func (p *jsonTests) eval(s *scratch, b block, in, out []uint64) {
-	c := s.cols[p.slot]
-	for w, m := range in {
-		if m == 0 {
-			out[w] = 0
-			continue
-		}
-		lo, hi := b.rows(w)
-		var r uint64
-		for m &= validWord(c, lo, hi); m != 0; {
-			i := nextBit(&m)
-			met, over := p.met(s, c.Str[lo+i])
-			if over {
-				return
-			}
-			r |= uint64(b2i(met)) << i
-		}
-		out[w] = r
-	}
+	eachText(s.cols[p.slot].Str, p.ref, s, b, in, out, func(doc string) bool { return p.met(s, doc) })
 }
 
-// met reports whether a document meets the conditions; over = the Eval is to end.
-func (p *jsonTests) met(s *scratch, doc string) (met, over bool) {
-	if s.over(len(doc)) {
-		return false, true
-	}
+// met reports whether a document meets the conditions. Once the work is over the answer is of no use, and nobody asks again.
+func (p *jsonTests) met(s *scratch, doc string) bool {
 	at := findJSON(doc, p.path)
 	var v value
 	v, s.buf = readJSON(doc, at, s.buf[:0])
@@ -59,13 +39,13 @@ func (p *jsonTests) met(s *scratch, doc string) (met, over bool) {
 		t := &p.tests[i]
 		s.buf = s.buf[:keep]
 		if (t.testValue(s, v, doc, at) == t.want) != p.all {
-			return !p.all, false
+			return !p.all
 		}
 		if s.over(work) {
-			return false, true
+			return false
 		}
 	}
-	return p.all, false
+	return p.all
 }
 
 func (p *jsonTests) cost() int {
