@@ -52,7 +52,7 @@ func (m *merger) addPart(target int32, from, to int) *part {
 
 // reset drops what belongs to a search. It reports whether the memory is worth keeping.
 func (m *merger) reset() bool {
-	bytes := 16 * cap(m.hits)
+	bytes := 16*cap(m.hits) + 8*cap(m.ints) + 16*cap(m.strs)
 	for _, p := range m.parts[:cap(m.parts)] {
 		bytes += 8*cap(p.found) + 4*cap(p.ends)
 	}
@@ -193,13 +193,13 @@ func (s *searching) distinct(first int) bool {
 	text := s.info.Schema.Primary().Type == schema.VarChar
 	m.seen.reset(len(hits))
 	m.ints, m.strs = m.ints[:0], m.strs[:0]
+	defer func() { clear(m.strs) }() // the texts are the segments'
 	for _, h := range hits {
 		ikey, skey := s.targets[h.target].key(h.row)
 		if m.ints = append(m.ints, ikey); text {
 			m.strs = append(m.strs, skey)
 		}
 	}
-	defer clear(m.strs) // the texts are the segments'
 	skey := ""
 	for i, ikey := range m.ints {
 		if text {
