@@ -22,6 +22,9 @@ type Rows struct {
 // end of their segment, which whoever wrote them must not do: they are nowhere, and what an
 // upsert among them would have replaced stays.
 func (ch *Channel) ApplyRows(r Rows, at Position) error {
+	if r.Upsert {
+		defer ch.spillDue()
+	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if at.Timestamp <= ch.mu.applied.Timestamp {

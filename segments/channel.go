@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
-	"github.com/querynode/querynode/internal/schema"
 )
 
 // Channel is one vchannel on this node. Its Apply methods are called by one
@@ -27,10 +26,12 @@ type Channel struct {
 		growing map[int64]*holder
 		flushed map[int64]uint64 // sealed in the catalog: their rows come from there; up to which timestamp, Latest = unknown
 		buffer  deleteBuffer
-		whole   uint64   // the buffer has every delete after this timestamp
-		applied Position // everything up to here is in growing segments or the buffer
-		pins    int      // loads under way: the buffer is not trimmed
-		trimTo  uint64   // asked for while it was pinned
+		told    int64     // bytes of it in memory that the set knows of
+		unspilt time.Time // it could not be written to the local disk, and is not before
+		whole   uint64    // the buffer has every delete after this timestamp
+		applied Position  // everything up to here is in growing segments or the buffer
+		pins    int       // loads under way: the buffer is not trimmed
+		trimTo  uint64    // asked for while it was pinned
 		closed  bool
 
 		builders int       // workers that build indexes of growing segments here; 0 = none do
@@ -38,11 +39,12 @@ type Channel struct {
 		beyond   bool      // since then they have gone beyond the limit
 	}
 	bufferMemory *Reservation
+	spilling     chan struct{} // capacity 1: who has it writes deletes to the local disk
 	coming       *coming
 }
 
 func newChannel(c *Collection, name string, from Position, flushed map[int64]uint64) *Channel {
-	ch := &Channel{coll: c, name: name, tsafe: newWatermark()}
+	ch := &Channel{coll: c, name: name, tsafe: newWatermark(), spilling: make(chan struct{}, 1)}
 	ch.mu.growing = map[int64]*holder{}
 	ch.mu.flushed = map[int64]uint64{}
 	maps.Copy(ch.mu.flushed, flushed)
@@ -86,31 +88,6 @@ func (ch *Channel) unwatched() error {
 	return errclass.New(errclass.Closed, "channel %s is not watched on this node any more", ch.name)
 }
 
-// ApplyDeletes takes deletes at position at, all with its timestamp.
-func (ch *Channel) ApplyDeletes(partition int64, keys *schema.Column, at Position) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if at.Timestamp <= ch.mu.applied.Timestamp || ch.mu.closed {
-		return
-	}
-	ch.deleteLocked(deletesAt(partition, keys, at.Timestamp))
-	ch.mu.applied = at
-}
-
-// deleteLocked hides rows in every segment of the channel and remembers the
-// deletes for segments that are loaded later.
-func (ch *Channel) deleteLocked(d *DeleteBatch) {
-	ch.mu.buffer.add(d)
-	ch.bufferMemory.Commit(ch.mu.buffer.bytes)
-	snap := ch.coll.Acquire()
-	defer snap.Release()
-	for _, h := range snap.view.segments {
-		if m := h.Meta(); m.VChannel == ch.name && (d.Partition == 0 || d.Partition == m.PartitionID) {
-			ch.coll.set.hide(h, d)
-		}
-	}
-}
-
 // ApplySeal marks segments: no more rows will come for them after at.
 func (ch *Channel) ApplySeal(ids []int64, at Position) {
 	ch.mu.Lock()
@@ -137,36 +114,17 @@ func (ch *Channel) Advance(at Position) {
 	ch.tsafe.advance(at.Timestamp)
 }
 
-// PinDeletes keeps the delete buffer from being trimmed until the returned
-// function is called. A load pins it before it asks the catalog which deletes
-// are in files, so that each delete is in one of the two.
-func (ch *Channel) PinDeletes() (unpin func()) {
-	ch.mu.Lock()
-	ch.mu.pins++
-	ch.mu.Unlock()
-	return sync.OnceFunc(func() {
-		ch.mu.Lock()
-		defer ch.mu.Unlock()
-		ch.mu.pins--
-		ch.trimLocked()
-	})
-}
-
 // publish applies the buffered deletes to the segments of add, Sealed ones that
 // nobody else has yet, and puts them into the view, each instead of the growing
 // segment of the same id if there is one, and without those of drop, in one step.
 // The caller has pinned the buffer. The files of deletes that the loads have seen
 // reach up to the timestamp deltas; 0 = unknown.
-func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
+func (ch *Channel) publish(ctx context.Context, add []*holder, drop []int64, deltas uint64) error {
 	// Most of the buffer without the lock, so that the channel's messages do not
 	// wait for it: while it is pinned, it only gets longer.
-	ch.mu.Lock()
-	first := slices.Clip(ch.mu.buffer.batches)
-	ch.mu.Unlock()
-	for _, h := range add {
-		for _, d := range first {
-			h.applyDeletes(d)
-		}
+	done, err := ch.applyBuffered(ctx, add, 0)
+	if err != nil {
+		return err
 	}
 	var left []slog.Attr // growing segments that nothing of the same id takes the place of
 	defer func() {       // once the channel is unlocked
@@ -175,7 +133,18 @@ func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 				"vchannel", ch.name, g, "instead", len(add))
 		}
 	}()
-	ch.mu.Lock()
+	var batches []*DeleteBatch
+	for { // until what has come meanwhile is in memory
+		var files []*DeleteFile
+		ch.mu.Lock()
+		if files, batches = ch.mu.buffer.since(done); len(files) == 0 {
+			break
+		}
+		ch.mu.Unlock()
+		if done, err = ch.applyBuffered(ctx, add, done); err != nil {
+			return err
+		}
+	}
 	defer ch.mu.Unlock()
 	switch {
 	case ch.mu.closed:
@@ -187,7 +156,7 @@ func (ch *Channel) publish(add []*holder, drop []int64, deltas uint64) error {
 		if p := h.Meta().PartitionID; ch.coll.Dropped(p) {
 			return errclass.New(errclass.Conflict, "partition %d is dropped", p)
 		}
-		for _, d := range ch.mu.buffer.batches[len(first):] {
+		for _, d := range batches {
 			h.applyDeletes(d)
 		}
 	}
@@ -332,38 +301,6 @@ func (ch *Channel) Checkpoint() Position {
 	return at
 }
 
-// DeletesUpTo returns the buffered deletes with timestamps in (after, upTo].
-func (ch *Channel) DeletesUpTo(after, upTo uint64) []*DeleteBatch {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.mu.buffer.between(after, upTo)
-}
-
-// DeleteBytes is the memory of the buffered deletes, in bytes.
-func (ch *Channel) DeleteBytes() int64 {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	return ch.mu.buffer.bytes
-}
-
-// TrimDeletes forgets buffered deletes up to upTo, which are in files; while a
-// load is under way that is put off.
-func (ch *Channel) TrimDeletes(upTo uint64) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.mu.trimTo = max(ch.mu.trimTo, upTo)
-	ch.trimLocked()
-}
-
-func (ch *Channel) trimLocked() {
-	if ch.mu.pins > 0 || ch.mu.closed || ch.mu.trimTo <= ch.mu.whole {
-		return
-	}
-	ch.mu.whole = ch.mu.trimTo
-	ch.mu.buffer.trim(ch.mu.trimTo)
-	ch.bufferMemory.Commit(ch.mu.buffer.bytes)
-}
-
 func (ch *Channel) dropPartition(id int64) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -373,12 +310,16 @@ func (ch *Channel) dropPartition(id int64) {
 // close refuses what comes later. It returns the growing segments, which the
 // caller takes out of the view, and how far the channel had come.
 func (ch *Channel) close() (growing []*holder, applied Position) {
+	var files []*DeleteFile
+	defer func() { ch.coll.set.removeFiles(files) }() // once the channel is unlocked
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.mu.closed = true
 	growing = slices.Collect(maps.Values(ch.mu.growing))
 	clear(ch.mu.growing)
+	files = ch.mu.buffer.files
 	ch.mu.buffer = deleteBuffer{}
+	ch.tellBufferLocked()
 	ch.bufferMemory.Release()
 	ch.coming.close()
 	ch.tsafe.fail(errclass.New(errclass.Conflict, "channel %s is not watched on this node any more", ch.name))

@@ -23,10 +23,13 @@ func deletesAt(partition int64, keys *schema.Column, ts uint64) *DeleteBatch {
 	return d
 }
 
-// deleteBuffer holds deletes in timestamp order; all of a batch have one timestamp.
+// deleteBuffer holds deletes in timestamp order: the newest in memory, the older ones in files once they are many. All of
+// a batch have one timestamp. Batches are numbered in the order in which they come.
 type deleteBuffer struct {
+	files   []*DeleteFile // of the batches before those below, in the order in which they were written
 	batches []*DeleteBatch
-	bytes   int64
+	bytes   int64 // of batches
+	next    uint64
 }
 
 func (b *deleteBuffer) add(d *DeleteBatch) {
@@ -35,6 +38,7 @@ func (b *deleteBuffer) add(d *DeleteBatch) {
 	}
 	b.batches = append(b.batches, d)
 	b.bytes += d.bytes()
+	b.next++
 }
 
 // batchBytes is what a batch takes besides its values: its column, and places in lists.
@@ -42,18 +46,58 @@ const batchBytes = 304
 
 func (d *DeleteBatch) bytes() int64 { return d.Keys.Bytes() + 8*int64(len(d.Timestamps)) + batchBytes }
 
-func (b *deleteBuffer) after(ts uint64) int {
+// first is the number of the first batch in memory.
+func (b *deleteBuffer) first() uint64 { return b.next - uint64(len(b.batches)) }
+
+// since returns what there is of the batches from a number on; some of the files' may be older.
+func (b *deleteBuffer) since(number uint64) (files []*DeleteFile, batches []*DeleteBatch) {
+	for _, f := range b.files {
+		if f.end > number {
+			files = append(files, f)
+		}
+	}
+	return files, slices.Clip(b.batches[max(number, b.first())-b.first():])
+}
+
+// upTo returns how many of the batches in memory are of timestamps up to ts.
+func (b *deleteBuffer) upTo(ts uint64) int {
 	return sort.Search(len(b.batches), func(i int) bool { return b.batches[i].Timestamps[0] > ts })
 }
 
-func (b *deleteBuffer) between(after, upTo uint64) []*DeleteBatch {
-	return slices.Clone(b.batches[b.after(after):max(b.after(after), b.after(upTo))])
-}
-
-func (b *deleteBuffer) trim(upTo uint64) {
-	n := b.after(upTo)
+// drop forgets the batches in memory before a number.
+func (b *deleteBuffer) drop(before uint64) {
+	if before <= b.first() {
+		return
+	}
+	n := int(before - b.first())
 	for _, d := range b.batches[:n] {
 		b.bytes -= d.bytes()
 	}
 	b.batches = slices.Clone(b.batches[n:])
+}
+
+// trim forgets deletes up to a timestamp, but for those that are in one file with later ones. It returns the files that are not
+// the buffer's any more.
+func (b *deleteBuffer) trim(upTo uint64) (gone []*DeleteFile) {
+	b.drop(b.first() + uint64(b.upTo(upTo)))
+	left := make([]*DeleteFile, 0, len(b.files))
+	for _, f := range b.files {
+		if f.MaxTimestamp <= upTo {
+			gone = append(gone, f)
+		} else {
+			left = append(left, f)
+		}
+	}
+	b.files = left
+	return gone
+}
+
+// held is what all deletes would take in memory, and onDisk what those in files take on the local disk, in bytes.
+func (b *deleteBuffer) held() (memory, onDisk int64) {
+	memory = b.bytes
+	for _, f := range b.files {
+		memory += f.memory
+		onDisk += f.Size
+	}
+	return memory, onDisk
 }

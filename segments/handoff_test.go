@@ -218,13 +218,13 @@ func TestNoDeleteIsLostDuringALoad(t *testing.T) {
 	during := r.delete(2)
 	unpin() // the caller need not wait: the load has a pin of its own
 	r.ch.TrimDeletes(during)
-	if got := r.ch.DeletesUpTo(0, during); len(got) != 1 {
-		t.Fatalf("%d deletes in the buffer while a load is under way, want the one after the file", len(got))
+	if got := len(r.ch.mu.buffer.batches); got != 1 {
+		t.Fatalf("%d deletes in the buffer while a load is under way, want the one after the file", got)
 	}
 	goOn()
 	must(t, <-done)
-	if got := r.ch.DeletesUpTo(0, during); len(got) != 0 {
-		t.Fatalf("%d deletes in the buffer after the load: the trim was put off, not dropped", len(got))
+	if got := len(r.ch.mu.buffer.batches); got != 0 {
+		t.Fatalf("%d deletes in the buffer after the load: the trim was put off, not dropped", got)
 	}
 	r.delete(3)
 	r.checkAlways()
@@ -403,7 +403,7 @@ func TestADeleteWhilePublishing(t *testing.T) {
 	defer r.ch.PinDeletes()()
 	between := sync.OnceFunc(func() { r.delete(2) })
 	h.segment = &sabotaged{h.segment, func(segment) { between() }}
-	must(t, r.ch.publish([]*holder{h}, nil, 0))
+	must(t, r.ch.publish(t.Context(), []*holder{h}, nil, 0))
 	r.check(r.now)
 }
 

@@ -77,6 +77,15 @@ func NewLedger(limit int64) *Ledger {
 // Limit is the limit in bytes; 0 = none.
 func (l *Ledger) Limit() int64 { return l.limit.Load() }
 
+// ShareOf is most, or 1/part of the limit if that is less, but a MiB at least, in bytes.
+func (l *Ledger) ShareOf(most, part int64) int64 {
+	const least = 1 << 20
+	if limit := l.Limit(); limit > 0 {
+		return min(most, max(limit/part, least))
+	}
+	return most
+}
+
 // Observe reconciles the ledger with what is really in use: the memory of the
 // process that the kernel cannot take back, and a ceiling for it, in bytes.
 // Reservations that would go through the ceiling are refused whatever the limit

@@ -151,7 +151,7 @@ func (c *Collection) Replace(ctx context.Context, vchannel string, load []LoadRe
 	for {
 		load = slices.DeleteFunc(slices.Clone(load), func(r LoadRequest) bool { return c.Loaded(r.SegmentID) })
 		if len(load) == 0 {
-			return ch.publish(nil, drop, 0)
+			return ch.publish(ctx, nil, drop, 0)
 		}
 		if ours, err := c.flight(ctx, ch, load, drop); ours || err != nil {
 			return err
@@ -252,7 +252,7 @@ func (c *Collection) load(ctx context.Context, ch *Channel, rs []LoadRequest, dr
 			upTo = r.DeltasUpTo
 		}
 	}
-	if err := ch.publish(open, drop, upTo); err != nil {
+	if err := ch.publish(ctx, open, drop, upTo); err != nil {
 		return err
 	}
 	published = true

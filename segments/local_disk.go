@@ -30,6 +30,7 @@ type localDisk struct {
 		used   int64 // but for the queue
 		fields int   // that have room
 		making int64 // of used, what is being made
+		delete int64 // of used, deletes that are not in object storage
 
 		queue   int64     // what the queue had when it was looked at last, and what was written to it since the look began
 		granted int64     // rows that are being written to it
@@ -47,6 +48,7 @@ type DiskStats struct {
 	Limit        int64 // bytes; 0 = none
 	Used         int64 // bytes: segments, what is being made of them, and the queue unless it is apart
 	Making       int64 // of them by compactions and flushes under way
+	Deletes      int64 // of them deletes that are not in object storage, as far as they are not in memory
 	Queue        int64 // bytes of the queue
 	QueueApart   bool  // which is on a volume of its own
 	QueueLimit   int64 // bytes it may have there; 0 = no limit, or it is not apart
@@ -63,7 +65,7 @@ func (s *Set) Disk() DiskStats {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.sharedLocked(), Making: d.mu.making, Queue: d.queueLocked(), QueueApart: d.apart, QueueLimit: d.queueLimit, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
+	return DiskStats{Limit: d.limit.Load(), Used: d.mu.used + d.sharedLocked(), Making: d.mu.making, Deletes: d.mu.delete, Queue: d.queueLocked(), QueueApart: d.apart, QueueLimit: d.queueLimit, Fields: len(d.mu.local), Fetches: d.fetches.Load(), FetchedBytes: d.fetchedBytes.Load(),
 		FetchErrors: d.failed.Load(), Evictions: d.evictions.Load(), EvictedBytes: d.evictedBytes.Load()}
 }
 

@@ -40,6 +40,8 @@ type Options struct {
 	QueueApart bool
 	// QueueBytes is what it may take on that volume. 0 = no limit; without QueueApart it says nothing.
 	QueueBytes int64
+	// DeleteBytes is how many bytes of deletes a channel keeps in memory; see Channel.MaxDeletes. 0 = 64 MiB.
+	DeleteBytes int64
 	// FetchConcurrency is how many vector fields are fetched at once for reads and in the
 	// background; loads are not counted. 0 = 4.
 	FetchConcurrency int
@@ -60,6 +62,7 @@ func (o *Options) EnsureDefaults() {
 	o.GrowingRows = cmp.Or(o.GrowingRows, 1_000_000)
 	o.LoadConcurrency = cmp.Or(o.LoadConcurrency, 2)
 	o.LoadTimeout = cmp.Or(o.LoadTimeout, 10*time.Minute)
+	o.DeleteBytes = cmp.Or(o.DeleteBytes, 64<<20)
 	o.FetchConcurrency = cmp.Or(o.FetchConcurrency, 4)
 	o.Warmup = cmp.Or(o.Warmup, WarmupSync)
 	o.QuarantineAfter = cmp.Or(o.QuarantineAfter, 3)
@@ -79,7 +82,8 @@ func (o *Options) Validate() error {
 		name string
 		n    int64
 	}{{"GrowingRows", int64(o.GrowingRows)}, {"LoadConcurrency", int64(o.LoadConcurrency)},
-		{"LoadTimeout", int64(o.LoadTimeout)}, {"DiskBytes", o.DiskBytes}, {"QueueBytes", o.QueueBytes}, {"FetchConcurrency", int64(o.FetchConcurrency)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
+		{"LoadTimeout", int64(o.LoadTimeout)}, {"DiskBytes", o.DiskBytes}, {"QueueBytes", o.QueueBytes}, {"DeleteBytes", o.DeleteBytes},
+		{"FetchConcurrency", int64(o.FetchConcurrency)}, {"QuarantineAfter", int64(o.QuarantineAfter)}} {
 		if v.n < 0 {
 			errs = append(errs, errors.Newf("segments: %s is %d, want 0 (default) or more", v.name, v.n))
 		}

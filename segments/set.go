@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/errors"
 
@@ -31,6 +32,9 @@ type Set struct {
 	builder *listBuilder
 	scalars *scalarBuilder
 	pages   keptPages
+
+	deleteFiles atomic.Uint64 // of channels, so far
+	buffered    atomic.Int64  // bytes of deletes that channels have in memory
 
 	// Tests lower and replace these.
 	listsAfter int
@@ -90,8 +94,8 @@ func New(o Options) (*Set, error) {
 	return s, nil
 }
 
-// leftover is the name of a loaded segment's folder, or of one being fetched.
-var leftover = regexp.MustCompile(`^[0-9]+-[0-9a-z]+(\.tmp)?$`)
+// leftover is the name of a loaded segment's folder, of one being fetched, or of a file of deletes.
+var leftover = regexp.MustCompile(`^([0-9]+-[0-9a-z]+(\.tmp)?|deletes-[0-9]+)$`)
 
 // sweep removes what a run that was killed left in the folder. A failure costs
 // disk space, not the start.

@@ -307,7 +307,7 @@ func (r *running) openSegments(context.Context) (err error) {
 	r.set, err = segments.New(segments.Options{
 		DiskBytes: r.disk, QueueApart: r.apart, QueueBytes: r.queueDisk, FetchConcurrency: c.Disk.Fetches, Warmup: segments.Warmup(c.Load.Warmup),
 		Dir: filepath.Join(r.dir.run, "segments"), Pool: r.pool, Ledger: segments.NewLedger(int64(c.Memory.Limit)), Bucket: r.bucket,
-		GrowingRows: c.Growing.ReserveRows, LoadConcurrency: c.Load.Concurrency, LoadTimeout: c.Load.Timeout,
+		GrowingRows: c.Growing.ReserveRows, DeleteBytes: int64(c.Growing.DeleteBytes), LoadConcurrency: c.Load.Concurrency, LoadTimeout: c.Load.Timeout,
 		QuarantineAfter: c.Load.QuarantineAfter, Logger: r.log,
 	})
 	if err != nil {
@@ -350,7 +350,7 @@ func (r *running) openNode(context.Context) (err error) {
 		MaxAnswerBytes:  int64(c.Search.MaxAnswerBytes),
 		RefreshInterval: c.Node.RefreshInterval, CallTimeout: c.Node.CallTimeout, Logger: r.log,
 		Flush: flush.Options{
-			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge, MaxDeleteBytes: int64(c.Growing.DeleteBytes),
+			SealRows: c.Growing.SealRows, SealBytes: int64(c.Growing.SealBytes), SealAge: c.Growing.SealAge,
 			CheckpointInterval: c.Growing.CheckpointInterval, StepTimeout: c.Growing.UploadTimeout, Workers: c.Growing.BuildWorkers,
 		},
 		Compact: compactOptions(&c.Compaction),

@@ -45,7 +45,7 @@ type collector struct {
 	queued, running, evicted, rejected, tasks, cost                            metric
 	wait, taskTime                                                             histogram
 	panics                                                                     metric
-	disk, diskLimit, fetches, fetchedBytes, fetchErrors                        metric
+	disk, diskLimit, diskDeletes, fetches, fetchedBytes, fetchErrors           metric
 	queueDisk, queueDiskLimit                                                  metric
 	evictions, evictedBytes                                                    metric
 	aside                                                                      metric
@@ -115,8 +115,9 @@ func (c *collector) nodeMetrics(gauge, counter maker) {
 	c.reservedLimit = gauge("reservation_limit_bytes", "Limit of the ledger; 0 = none.")
 	c.reservedAhead = gauge("reservation_ahead_bytes", "What rows in logs that are not read yet, and building the next index of growing rows, will add to the ledger: inserts and what makes room go by that too.")
 	c.refused = counter("reservation_refused_total", "Reservations that were refused for want of memory.")
-	c.disk = gauge("disk_bytes", "What the node has on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue unless it is on a volume of its own.")
+	c.disk = gauge("disk_bytes", "What the node has on the local disk: files of sealed segments, of compactions and flushes under way, deletes that wait for object storage, and the embedded queue unless it is on a volume of its own.")
 	c.diskLimit = gauge("disk_limit_bytes", "What the node may have on the local disk (disk.limit); 0 = no limit.")
+	c.diskDeletes = gauge("disk_deletes_bytes", "What of it are deletes that are too many for memory and cannot go to object storage yet.")
 	c.queueDisk = gauge("queue_disk_bytes", "What the embedded queue has on its disk.")
 	c.queueDiskLimit = gauge("queue_disk_limit_bytes", "What the embedded queue may have on a volume of its own (disk.queue_limit); 0 = no limit, or it shares disk_limit_bytes.")
 	c.fetches = counter("tier_fetches_total", "Vector fields of segments that were fetched from object storage because a read needed them, or in the background.")
@@ -266,6 +267,7 @@ func (c *collector) collectSegments(ch chan<- prometheus.Metric, p *Parts) {
 	d := set.Disk()
 	c.disk.emit(ch, float64(d.Used))
 	c.diskLimit.emit(ch, float64(d.Limit))
+	c.diskDeletes.emit(ch, float64(d.Deletes))
 	c.queueDisk.emit(ch, float64(d.Queue))
 	c.queueDiskLimit.emit(ch, float64(d.QueueLimit))
 	c.fetches.emit(ch, float64(d.Fetches))

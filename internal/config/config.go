@@ -178,7 +178,7 @@ type Memory struct {
 
 // Disk configures the local disk as a tier below memory.
 type Disk struct {
-	// Bytes that the node may take on the local disk: files of sealed segments, of compactions and flushes under way, and the embedded queue; not object storage in a folder. Beyond it vectors and indexes that were used the longest time ago leave the disk, and are fetched from object storage again when a read needs them. Where that is not enough, loads, compactions and inserts are refused; deletes pass. 0 = 80 % of what is free at the start. An embedded queue on a volume of its own does not count: see queue_limit.
+	// Bytes that the node may take on the local disk: files of sealed segments, of compactions and flushes under way, deletes that wait for object storage, and the embedded queue; not object storage in a folder. Beyond it vectors and indexes that were used the longest time ago leave the disk, and are fetched from object storage again when a read needs them. Where that is not enough, loads, compactions and inserts are refused; deletes pass. 0 = 80 % of what is free at the start. An embedded queue on a volume of its own does not count: see queue_limit.
 	Limit Bytes `koanf:"limit"`
 	// Bytes that an embedded queue may take where queue.dir is on another volume than the data folder: inserts are refused from 95 % on, growing segments are flushed. 0 = 80 % of what is free there at the start and of what the queue has. It says nothing where both are on one volume.
 	QueueLimit Bytes `koanf:"queue_limit"`
@@ -208,7 +208,7 @@ type Growing struct {
 	SealBytes Bytes `koanf:"seal_bytes" default:"256MiB"`
 	// Age at which a segment is sealed.
 	SealAge time.Duration `koanf:"seal_age" default:"30m"`
-	// Deletes that a channel keeps in memory before its segments are sealed, so that the deletes go to files; no more than a sixteenth of `memory.limit`.
+	// Deletes that a channel keeps before its segments are sealed, so that the deletes go to object storage; no more than a sixteenth of `memory.limit`. What cannot go there goes to the local disk, from twice as much on, of all channels.
 	DeleteBytes Bytes `koanf:"delete_bytes" default:"64MiB"`
 	// How often the checkpoint of an idle channel is moved.
 	CheckpointInterval time.Duration `koanf:"checkpoint_interval" default:"30s"`

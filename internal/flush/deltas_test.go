@@ -1,74 +1,41 @@
 package flush
 
 import (
-	"context"
-	"io"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
-	"github.com/querynode/querynode/internal/objstore"
-	"github.com/querynode/querynode/internal/schema"
 	"github.com/querynode/querynode/segments"
 )
 
-// shelf is a bucket that looks around whenever something is put.
-type shelf struct {
-	objstore.Bucket
-	look func()
-}
-
-func (s *shelf) Put(ctx context.Context, key string, r io.Reader, size int64, o objstore.PutOptions) (objstore.Info, error) {
-	s.look()
-	return s.Bucket.Put(ctx, key, r, size, o)
-}
-
-// TestWritingDeletesTakesLittleMemory, and the ledger has it: they are written a part of the limit at a time, and a node that is
-// full of deletes would be killed by writing them otherwise.
-func TestWritingDeletesTakesLittleMemory(t *testing.T) {
-	const limit, rows, batch = 192 << 20, 1_500_000, 10_000
+// TestDeletesTakeLittleMemory, though object storage takes none: a node that is full of them would be killed otherwise, and when it
+// reads the log again.
+func TestDeletesTakeLittleMemory(t *testing.T) {
+	const limit, rows, batch = 192 << 20, 3_000_000, 10_000
 	ledger := segments.NewLedger(limit)
 	r := newRigWith(t, ledger)
-	var batches []*segments.DeleteBatch
-	for range rows / batch {
-		d := &segments.DeleteBatch{Keys: &schema.Column{FieldID: 100, Type: schema.Int64}}
-		for range batch {
-			d.Keys.Int, d.Timestamps = append(d.Keys.Int, rand.Int64()), append(d.Timestamps, uint64(100+len(batches)))
+	most := int64(0)
+	for at := range uint64(rows / batch) {
+		ids := make([]int64, batch)
+		for i := range ids {
+			ids[i] = rand.Int64()
 		}
-		batches = append(batches, d)
+		r.remove(0, 101+at, ids...)
+		most = max(most, ledger.Used()[segments.KindDeletes])
 	}
-	live := func() int64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
+	if want := 2*r.ch.MaxDeletes() + 1<<20; most > want || r.ch.DeleteBytes() < want {
+		t.Errorf("%d MiB of %d are in memory, want at most %d", most>>20, r.ch.DeleteBytes()>>20, want>>20)
 	}
-	before, files := live(), 0
-	r.f.o.Bucket = &shelf{r.f.o.Bucket, func() {
-		files++
-		told, taken := ledger.Used()[segments.KindDeletes], live()-before
-		if told < taken || told > limit/4 {
-			t.Errorf("file %d: %d MiB are taken, the ledger has %d", files, taken>>20, told>>20)
-		}
-	}}
-	deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, batches, 100, 1000)
+	deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, 100, 1000)
 	must(t, err)
 	stored := int64(0)
 	for _, d := range deltas {
 		stored += d.Rows
 	}
-	if stored != rows || files != len(deltas) || files < 2 || ledger.Total() != 0 {
-		t.Errorf("%d deletes in %d of %d files, %d bytes are still told", stored, len(deltas), files, ledger.Total())
+	if stored != rows || len(deltas) < 4 || ledger.Used()[segments.KindDeletes] != 0 {
+		t.Errorf("%d deletes in %d files, %d bytes in memory", stored, len(deltas), ledger.Used()[segments.KindDeletes])
 	}
-	runtime.KeepAlive(batches)
-}
-
-// TestAFewDeletesAreManyWhereMemoryIsSmall: they are written from a part of the limit on.
-func TestAFewDeletesAreManyWhereMemoryIsSmall(t *testing.T) {
-	for _, c := range []struct{ limit, want int64 }{{0, 64 << 20}, {64 << 30, 64 << 20}, {192 << 20, 12 << 20}, {1 << 20, 1 << 20}} {
-		r := newRigWith(t, segments.NewLedger(c.limit))
-		if got := r.f.maxDeletes(r.coll.Ledger()); got != c.want {
-			t.Errorf("of %d bytes %d, want %d", c.limit, got, c.want)
-		}
+	r.ch.TrimDeletes(1000)
+	if used := ledger.Total(); used != 0 {
+		t.Errorf("%d bytes are still told", used)
 	}
 }

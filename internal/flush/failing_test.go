@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -111,4 +112,29 @@ func TestAFailureThatLastsIsToldNowAndThen(t *testing.T) {
 			t.Errorf("%d: told %t", i, got)
 		}
 	}
+}
+
+// TestAChannelOfWhichSomethingIsStoredIsTriedAgainSoon, though something else of it fails as it did before: each segment that is
+// stored makes room that others wait for.
+func TestAChannelOfWhichSomethingIsStoredIsTriedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		again := func() time.Duration {
+			r.f.note(t.Context(), "v", errclass.New(errclass.Retryable, "no seal can be written"))
+			r.f.mu.Lock()
+			defer r.f.mu.Unlock()
+			return time.Until(r.f.mu.retryAt["v"])
+		}
+		first := again()
+		for range 6 {
+			again()
+		}
+		if long := again(); long < 10*first {
+			t.Fatalf("again after %v, at first after %v", long, first)
+		}
+		r.f.flushed(r.ch, Flushed{VChannel: "v", SegmentID: 7})
+		if d := again(); d != first {
+			t.Errorf("a segment was stored, and then it is tried again after %v, want %v", d, first)
+		}
+	})
 }

@@ -270,7 +270,7 @@ func (f *Flusher) sealDue(ctx context.Context, ch Channel) error {
 	ids := f.assigner.Close(ch.Name(), time.Now().Add(-f.o.SealAge))
 	growing, release := ch.Growing()
 	// Once: while the last ones are being flushed, more seals would help nothing.
-	tooMany := f.tooManyDeletes(ch) && !slices.ContainsFunc(growing, func(g *segments.Growing) bool {
+	tooMany := tooManyDeletes(ch) && !slices.ContainsFunc(growing, func(g *segments.Growing) bool {
 		_, sealed := g.Sealed()
 		return sealed && !ch.IsFlushed(g.Meta().ID)
 	})
@@ -321,10 +321,8 @@ func (f *Flusher) unwatched(ctx context.Context, log Log) error {
 	return err
 }
 
-// tooManyDeletes reports whether the channel has more deletes in memory than it may.
-func (f *Flusher) tooManyDeletes(ch Channel) bool {
-	return ch.DeleteBytes() > f.maxDeletes(ch.Collection().Ledger())
-}
+// tooManyDeletes reports whether the channel has more deletes that are not in object storage than it may.
+func tooManyDeletes(ch Channel) bool { return ch.DeleteBytes() > ch.MaxDeletes() }
 
 // Close ends the steps that are under way and waits for them until ctx ends; its error
 // names the channels whose step has not ended. What is not flushed stays in the log.

@@ -34,10 +34,6 @@ type Options struct {
 	// Pressed says that a growing segment of so many bytes is to be sealed because
 	// memory is short. Nil = never.
 	Pressed func(bytes int64) bool
-	// MaxDeleteBytes bounds the deletes that a channel keeps in memory: beyond it
-	// its growing segments are sealed, so that the checkpoint can move and the
-	// deletes go to files. It is exceeded by what comes meanwhile. 0 = 64 MiB.
-	MaxDeleteBytes int64
 	// MaxUnreadBytes bounds the rows of growing segments that are in a log and in no
 	// memory here, because the channel is not watched or has not read so far: beyond
 	// it the largest are sealed. Who loads the collection must have room for as much,
@@ -111,7 +107,6 @@ func (o *Options) EnsureDefaults() {
 	if o.Pressed == nil {
 		o.Pressed = func(int64) bool { return false }
 	}
-	o.MaxDeleteBytes = cmp.Or(o.MaxDeleteBytes, 64<<20)
 	if o.OnFlushed == nil {
 		o.OnFlushed = func(Flushed) {}
 	}
@@ -137,7 +132,7 @@ func (o *Options) Validate() error {
 	for _, v := range []struct {
 		name string
 		n    int64
-	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxDeleteBytes", o.MaxDeleteBytes}, {"MaxUnreadBytes", o.MaxUnreadBytes},
+	}{{"SealRows", int64(o.SealRows)}, {"SealBytes", o.SealBytes}, {"SealAge", int64(o.SealAge)}, {"MaxUnreadBytes", o.MaxUnreadBytes},
 		{"Interval", int64(o.Interval)}, {"CheckpointInterval", int64(o.CheckpointInterval)},
 		{"StepTimeout", int64(o.StepTimeout)}, {"RoomTimeout", int64(o.RoomTimeout)}, {"Parallel", int64(o.Parallel)}, {"Workers", int64(o.Workers)}} {
 		if v.n < 0 {

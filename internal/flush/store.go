@@ -165,6 +165,11 @@ const roomLook = 250 * time.Millisecond
 func (f *Flusher) flushed(ch Channel, done Flushed) {
 	ch.MarkFlushed(done.SegmentID)
 	f.assigner.Flushed(done.SegmentID)
+	f.mu.Lock()
+	if was := f.mu.failing[ch.Name()]; was != nil {
+		was.delay = 0 // some things go: what does not is tried again soon
+	}
+	f.mu.Unlock()
 	f.o.OnFlushed(done)
 	f.answer()
 }
@@ -279,15 +284,19 @@ func (f *Flusher) checkpoint(ctx context.Context, ch Channel, w *wal.WAL, flushe
 	if to.Timestamp <= last.timestamp || to.ID == "" {
 		return nil
 	}
-	deletes := ch.DeletesUpTo(last.timestamp, to.Timestamp)
 	if !ch.Watched() {
-		return nil // it has let go of its rows and deletes: to and deletes are of nothing
+		return nil // it has let go of its rows: to is of nothing
 	}
-	if !flushed && !f.tooManyDeletes(ch) && time.Since(last.at) < f.o.CheckpointInterval {
+	if !flushed && !tooManyDeletes(ch) && time.Since(last.at) < f.o.CheckpointInterval {
 		return nil
 	}
+	defer ch.PinDeletes()()
 	commit := catalog.FlushCommit{Term: w.Term(), Checkpoint: positionText(to), CheckpointTimestamp: to.Timestamp}
-	if commit.AddDeltas, err = f.storeDeletes(ctx, ch, w.Term(), deletes, last.timestamp, to.Timestamp); err != nil {
+	commit.AddDeltas, err = f.storeDeletes(ctx, ch, w.Term(), last.timestamp, to.Timestamp)
+	if !ch.Watched() {
+		return nil // it has let go of its deletes: these may be too few
+	}
+	if err != nil {
 		return err
 	}
 	if err := f.commitSynced(ctx, ch, w, commit); err != nil {

@@ -3,8 +3,10 @@ package flush
 import (
 	"context"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,77 +27,92 @@ func keys(ids ...int64) *schema.Column {
 	return &schema.Column{FieldID: 100, Type: schema.Int64, Int: ids}
 }
 
-// TestDeletesAreStoredByPartition, in one file each, with their own timestamps.
+// remove applies deletes of keys at a timestamp.
+func (r *rig) remove(partition int64, at uint64, ids ...int64) {
+	r.ch.ApplyDeletes(partition, keys(ids...), segments.Position{ID: strconv.FormatUint(at, 10), Timestamp: at})
+}
+
+// stored reads a file of deletes from object storage.
+func (r *rig) stored(d catalog.Delta) (keys []int64, timestamps []uint64) {
+	r.t.Helper()
+	raw, err := objstore.ReadAll(r.t.Context(), r.f.o.Bucket, d.Path, 1<<20)
+	must(r.t, err)
+	k, ts, err := segfile.DecodeDeletes(raw)
+	must(r.t, err)
+	if d.Rows != int64(len(ts)) || d.MinTimestamp != ts[0] || d.MaxTimestamp != ts[len(ts)-1] || d.Bytes != int64(len(raw)) {
+		r.t.Errorf("%+v, and there are %v of %d bytes", d, ts, len(raw))
+	}
+	return k.Int, ts
+}
+
+// TestDeletesAreStoredByPartition, in one file each, with their own timestamps; newer ones are not.
 func TestDeletesAreStoredByPartition(t *testing.T) {
 	r := newRig(t)
-	deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, []*segments.DeleteBatch{
-		{Keys: keys(1, 2), Timestamps: []uint64{110, 110}},
-		{Partition: 7, Keys: keys(3), Timestamps: []uint64{120}},
-		{Keys: keys(1), Timestamps: []uint64{130}},
-	}, 100, 140)
+	r.remove(0, 110, 1, 2)
+	r.remove(7, 120, 3)
+	r.remove(0, 130, 1)
+	r.remove(0, 150, 5)
+	deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, 100, 140)
 	must(t, err)
 	if len(deltas) != 2 {
 		t.Fatalf("%d files", len(deltas))
 	}
 	for _, d := range deltas {
-		raw, err := objstore.ReadAll(t.Context(), r.f.o.Bucket, d.Path, 1<<20)
-		must(t, err)
-		k, ts, err := segfile.DecodeDeletes(raw)
-		must(t, err)
+		k, ts := r.stored(d)
 		wantKeys, wantTS := []int64{1, 2, 1}, []uint64{110, 110, 130}
 		if d.PartitionID == 7 {
 			wantKeys, wantTS = []int64{3}, []uint64{120}
 		}
-		if !slices.Equal(k.Int, wantKeys) || !slices.Equal(ts, wantTS) {
-			t.Fatalf("partition %d: %v at %v", d.PartitionID, k.Int, ts)
-		}
-		if d.Rows != int64(len(ts)) || d.MinTimestamp != ts[0] || d.MaxTimestamp != ts[len(ts)-1] || d.Bytes != int64(len(raw)) {
-			t.Fatalf("%+v", d)
+		if !slices.Equal(k, wantKeys) || !slices.Equal(ts, wantTS) {
+			t.Fatalf("partition %d: %v at %v", d.PartitionID, k, ts)
 		}
 	}
 	if left, _ := filepath.Glob(filepath.Join(r.f.o.Dir, "*")); len(left) > 0 {
 		t.Fatalf("left behind: %v", left)
 	}
-	if deltas, err = r.f.storeDeletes(t.Context(), r.ch, 3, nil, 100, 140); err != nil || len(deltas) != 0 {
+	if deltas, err = r.f.storeDeletes(t.Context(), r.ch, 3, 140, 149); err != nil || len(deltas) != 0 {
 		t.Fatalf("%v, %v", deltas, err)
 	}
 }
 
-// TestManyDeletesAreSeveralFiles: what piles up while storage is away must not be
-// more than a file may hold, or the checkpoint would never move again.
-func TestManyDeletesAreSeveralFiles(t *testing.T) {
+// TestOfAFileWithOlderAndNewerDeletesAPartIsStored: deletes go to the local disk without asking where a checkpoint will be. What
+// is newer than it must not be in a file that says how far it goes.
+func TestOfAFileWithOlderAndNewerDeletesAPartIsStored(t *testing.T) {
 	r := newRig(t)
-	pk := r.ch.Collection().Info().Schema.Primary()
-	var batches []*segments.DeleteBatch
-	for i := range int64(10) {
-		batches = append(batches, &segments.DeleteBatch{Partition: i % 2, Keys: keys(2*i, 2*i+1), Timestamps: []uint64{uint64(i), uint64(i)}})
-	}
-	for _, c := range []struct {
-		rows  int
-		bytes int64
-		files int
-	}{{1 << 20, 1 << 20, 2}, {4, 1 << 20, 6}, {1 << 20, 40, 6}, {1, 1, 10}} {
-		files := filesOf(batches, c.rows, c.bytes)
-		if len(files) != c.files {
-			t.Errorf("%d files of at most %d rows and %d bytes, want %d", len(files), c.rows, c.bytes, c.files)
-		}
-		for part := range int64(2) {
-			var got, want []int64
-			for _, f := range files {
-				if f.partition == part {
-					got = append(got, f.whole(pk).Keys.Int...)
-				}
-			}
-			for _, b := range batches {
-				if b.Partition == part {
-					want = append(want, b.Keys.Int...)
-				}
-			}
-			if !slices.Equal(got, want) {
-				t.Errorf("partition %d: %v, want %v", part, got, want)
-			}
+	var files []*segments.DeleteFile
+	for at := uint64(110); at < 150; at++ {
+		r.remove(0, at, int64(at), 7)
+		if at == 125 || at == 149 {
+			var err error
+			files, err = r.ch.DeleteFiles(t.Context(), 0, segments.Latest)
+			must(t, err)
 		}
 	}
+	if len(files) != 2 {
+		t.Fatalf("%d files on the local disk", len(files))
+	}
+	for _, c := range []struct{ from, to, first, last uint64 }{{100, 119, 110, 119}, {119, 125, 120, 125}, {125, 149, 126, 149}, {119, 130, 120, 130}, {130, 149, 131, 149}, {100, 149, 110, 149}} {
+		deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, c.from, c.to)
+		must(t, err)
+		if len(deltas) != 1 {
+			t.Fatalf("(%d, %d]: %d files", c.from, c.to, len(deltas))
+		}
+		k, ts := r.stored(deltas[0])
+		if n := int(c.last-c.first) + 1; len(k) != 2*n || ts[0] != c.first || ts[2*n-1] != c.last || k[0] != int64(c.first) {
+			t.Errorf("(%d, %d]: %v at %v", c.from, c.to, k, ts)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(r.f.o.Dir, "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	// What is to be stored was removed otherwise: an error, not a file less.
+	must(t, os.Remove(files[0].Path))
+	for _, to := range []uint64{119, 125, 149} {
+		if deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, 100, to); err == nil {
+			t.Errorf("up to %d: %v", to, deltas)
+		}
+	}
+	must(t, os.WriteFile(files[0].Path, nil, 0o600)) // to be removed
 }
 
 // TestNoTwoTriesUploadToTheSamePath: an owner that was replaced may upload yet
@@ -103,8 +120,9 @@ func TestManyDeletesAreSeveralFiles(t *testing.T) {
 func TestNoTwoTriesUploadToTheSamePath(t *testing.T) {
 	r := newRig(t)
 	seen := map[string]bool{}
+	r.remove(0, 110, 1)
 	for range 2 {
-		deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, []*segments.DeleteBatch{{Keys: keys(1), Timestamps: []uint64{110}}}, 100, 140)
+		deltas, err := r.f.storeDeletes(t.Context(), r.ch, 3, 100, 140)
 		must(t, err)
 		for _, p := range []string{deltas[0].Path, segmentPath(1, 77, 3), segmentPath(1, 77, 4)} {
 			if seen[p] {

@@ -42,6 +42,8 @@ type Sink struct {
 	rowCount    atomic.Int64
 	bytes       atomic.Int64
 	first       atomic.Uint64
+	waits       atomic.Pointer[error] // why the message that is next is not applied yet; nil = it is not tried again
+	done        mq.Position           // of the last message that was counted; of whoever applies
 }
 
 // NewSink returns a sink for ch.
@@ -54,6 +56,15 @@ func NewSink(ch *segments.Channel, o Options) *Sink {
 
 // Quarantined is the number of messages set aside.
 func (s *Sink) Quarantined() int64 { return s.quarantined.Load() }
+
+// Waits is why the next message cannot be applied yet: there is no room for its rows. It is tried
+// again. nil = nothing is known to be in the way.
+func (s *Sink) Waits() error {
+	if err := s.waits.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Counts says what a sink has applied.
 type Counts struct {
@@ -78,18 +89,32 @@ func (s *Sink) Apply(ctx context.Context, msgs []mq.Message) error {
 			return errors.Wrap(err, "apply messages")
 		}
 		m := &msgs[i]
-		if err := s.apply(ctx, m); err != nil {
+		again := s.counted(m) // it came before one that could not be applied
+		if err := s.apply(ctx, m, again); err != nil {
 			if errclass.Of(err).Retry() {
+				s.waits.Store(&err)
 				return errors.Wrapf(err, "apply message at %s", m.Position)
 			}
-			s.setAside(m, err)
+			if !again {
+				s.setAside(m, err)
+			}
 		}
 		s.ch.Advance(segments.Position(at(m)))
+		if again {
+			continue
+		}
+		s.waits.Store(nil)
+		s.done = m.Position
 		s.applied.Add(1)
 		s.bytes.Add(int64(len(m.Payload)))
 		s.first.CompareAndSwap(0, m.Timestamp)
 	}
 	return nil
+}
+
+// counted reports whether a message was applied, or set aside, before.
+func (s *Sink) counted(m *mq.Message) bool {
+	return !s.done.IsZero() && !m.Position.IsZero() && !s.done.Before(m.Position)
 }
 
 // at is the message's position with its timestamp, whatever the backend filled in.
@@ -105,7 +130,7 @@ func (s *Sink) setAside(m *mq.Message, err error) {
 	}
 }
 
-func (s *Sink) apply(ctx context.Context, m *mq.Message) error {
+func (s *Sink) apply(ctx context.Context, m *mq.Message, again bool) error {
 	e, err := wal.Decode(*m)
 	if err != nil {
 		return err
@@ -113,7 +138,7 @@ func (s *Sink) apply(ctx context.Context, m *mq.Message) error {
 	pos := segments.Position(at(m))
 	switch e.Type {
 	case wal.Insert, wal.Upsert:
-		return s.rows(ctx, e, pos)
+		return s.rows(ctx, e, pos, again)
 	case wal.Delete:
 		return s.deletes(e, pos)
 	case wal.Seal:
@@ -147,7 +172,7 @@ func (s *Sink) owns(collection int64) error {
 	return nil
 }
 
-func (s *Sink) rows(ctx context.Context, e wal.Entry, at segments.Position) error {
+func (s *Sink) rows(ctx context.Context, e wal.Entry, at segments.Position, again bool) error {
 	var body qnpb.WalRows
 	if err := decode(e, &body); err != nil {
 		return err
@@ -165,7 +190,7 @@ func (s *Sink) rows(ctx context.Context, e wal.Entry, at segments.Position) erro
 	err = s.ch.ApplyRows(segments.Rows{
 		SegmentID: body.GetSegmentId(), PartitionID: body.GetPartitionId(), Batch: b, Upsert: e.Type == wal.Upsert,
 	}, at)
-	if err == nil {
+	if err == nil && !again {
 		s.rowCount.Add(int64(b.Rows))
 	}
 	return err

@@ -204,11 +204,13 @@ func TestOneBadMessageDoesNotBlockTheRest(t *testing.T) {
 	r.want(1, 2, 4)
 }
 
-// TestRowsWithoutRoomComeAgain: those before them are not applied twice, and none
-// is lost.
+// TestRowsWithoutRoomComeAgain: those before them are not applied, counted or set aside twice, none
+// is lost, and it is told what they wait for.
 func TestRowsWithoutRoomComeAgain(t *testing.T) {
 	r := newRig(t, 200_000) // a chunk takes 135,168
-	msgs := []mq.Message{r.rows(wal.Insert, 1, 7, 1), r.rows(wal.Upsert, 1, 7, 2), r.rows(wal.Insert, 2, 7, 3), r.deletes(0, 1)}
+	bad := r.rows(wal.Insert, 1, 7, 50)
+	bad.Payload[len(bad.Payload)-1] ^= 1
+	msgs := []mq.Message{bad, r.rows(wal.Insert, 1, 7, 1), r.rows(wal.Upsert, 1, 7, 2), r.rows(wal.Insert, 2, 7, 3), r.deletes(0, 1)}
 	end := r.ts
 	for range 3 {
 		err := r.sink.Apply(t.Context(), msgs)
@@ -217,9 +219,12 @@ func TestRowsWithoutRoomComeAgain(t *testing.T) {
 		}
 		r.ts = end - 20
 		r.want(1, 2)
-	}
-	if r.sink.Quarantined() != 0 {
-		t.Fatal("it was set aside")
+		if c := r.sink.Counts(); c.Messages != 3 || c.Rows != 2 || r.sink.Quarantined() != 1 {
+			t.Fatalf("%+v, %d set aside", c, r.sink.Quarantined())
+		}
+		if err := r.sink.Waits(); !errclass.Is(err, errclass.Exhausted) {
+			t.Fatalf("waits for %v", err)
+		}
 	}
 	r.ch.Forget(1)                                                         // room
 	for errclass.Is(r.sink.Apply(t.Context(), msgs), errclass.Exhausted) { // until the segment is closed
@@ -227,6 +232,9 @@ func TestRowsWithoutRoomComeAgain(t *testing.T) {
 	}
 	r.ts = end
 	r.want(3)
+	if c := r.sink.Counts(); c.Messages != 5 || c.Rows != 3 || r.sink.Quarantined() != 1 || r.sink.Waits() != nil {
+		t.Fatalf("%+v, %d set aside, waits for %v", c, r.sink.Quarantined(), r.sink.Waits())
+	}
 }
 
 func TestAChannelThatIsNotWatchedAnyMore(t *testing.T) {

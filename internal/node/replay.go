@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -16,6 +17,7 @@ type Replay struct {
 	Bytes    int64
 	Position string  // up to which it has applied; "" = at the beginning
 	Share    float64 // 0 to 1, by timestamps; 1 = done, or the log is not this node's
+	Waits    error   // why the next message cannot be applied yet, as there is no room for its rows; nil = it can
 }
 
 // replayLook is how often the keeper looks how far a recovery is.
@@ -24,7 +26,7 @@ const replayLook = 20 * time.Millisecond
 // replayOf measures one channel.
 func (n *Node) replayOf(w *watch) Replay {
 	c := w.sink.Counts()
-	r := Replay{Messages: c.Messages, Rows: c.Rows, Bytes: c.Bytes, Share: 1}
+	r := Replay{Messages: c.Messages, Rows: c.Rows, Bytes: c.Bytes, Share: 1, Waits: w.sink.Waits()}
 	if at := w.handle.Info().Position; !at.IsZero() {
 		r.Position = at.String()
 	}
@@ -65,8 +67,12 @@ func (n *Node) replaying(ask bool) error {
 	if left == 0 {
 		return nil
 	}
-	return errclass.New(errclass.Retryable, "%d channels replay their logs; the slowest, %s, has done %.0f %%: %d rows, %d bytes, at %s",
-		left, slowest.VChannel, 100*slowest.Replay.Share, slowest.Replay.Rows, slowest.Replay.Bytes, slowest.Replay.Position)
+	waits := ""
+	if slowest.Replay.Waits != nil {
+		waits = fmt.Sprintf("; it waits: %v", slowest.Replay.Waits)
+	}
+	return errclass.New(errclass.Retryable, "%d channels replay their logs; the slowest, %s, has done %.0f %%: %d rows, %d bytes, at %s%s",
+		left, slowest.VChannel, 100*slowest.Replay.Share, slowest.Replay.Rows, slowest.Replay.Bytes, slowest.Replay.Position, waits)
 }
 
 // LogStatus is a write-ahead log with what its channels on this node have replayed of it.

@@ -37,29 +37,12 @@ const (
 // EncodeDeletes returns a file of deletes: keys, an Int64 or VarChar column
 // without nulls, and for each the hybrid timestamp of its delete, in any order.
 func EncodeDeletes(keys *schema.Column, timestamps []uint64) ([]byte, error) {
-	switch n := keys.Rows(); {
-	case keys.Type != schema.Int64 && keys.Type != schema.VarChar:
-		return nil, errclass.New(errclass.Invalid, "deletes: keys of type %s, want Int64 or VarChar", keys.Type)
-	case n == 0 || n != len(timestamps) || n > MaxDeletes:
-		return nil, errclass.New(errclass.Invalid, "deletes: %d keys and %d timestamps, want 1 to %d of each", n, len(timestamps), MaxDeletes)
-	case keys.FieldID < 0 || keys.FieldID > 1<<31-1:
-		return nil, errclass.New(errclass.Invalid, "deletes: field id %d", keys.FieldID)
-	}
-	for i := range keys.Rows() {
-		if keys.Null(i) || keys.Str != nil && len(keys.Str[i]) > schema.MaxVarChar {
-			return nil, errclass.New(errclass.Invalid, "deletes: key %d is null or longer than %d bytes", i, schema.MaxVarChar)
-		}
-	}
-	cols := []*schema.Column{
-		{Type: keys.Type, Int: keys.Int, Str: keys.Str},
-		{Type: schema.Int64, Int: unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(timestamps))), len(timestamps))},
+	if err := checkDeletedKeys(keys, timestamps); err != nil {
+		return nil, err
 	}
 	var out bytes.Buffer
-	w := flatparquet.NewWriter(&out, []flatparquet.Field{
-		{Name: keyName, ID: int(keys.FieldID), Type: keys.Type, Sorted: true, Unique: true},
-		{Name: timestampName, Type: schema.Int64, Unsigned: true, Sorted: true},
-	}, map[string]string{"querynode": deletesMark + strconv.Itoa(deletesVersion) + "/" + noDigits})
-	if err := w.Write(cols); err != nil {
+	w := deletesTable(&out, keys)
+	if err := w.Write(deletesColumns(keys, timestamps)); err != nil {
 		return nil, errors.Wrap(err, "deletes")
 	}
 	if err := w.Close(); err != nil {
@@ -75,6 +58,38 @@ func EncodeDeletes(keys *schema.Column, timestamps []uint64) ([]byte, error) {
 	}
 	copy(b[digits:], CRC(crc32.Checksum(b, castagnoli)).String())
 	return b, nil
+}
+
+func checkDeletedKeys(keys *schema.Column, timestamps []uint64) error {
+	switch n := keys.Rows(); {
+	case keys.Type != schema.Int64 && keys.Type != schema.VarChar:
+		return errclass.New(errclass.Invalid, "deletes: keys of type %s, want Int64 or VarChar", keys.Type)
+	case n == 0 || n != len(timestamps) || n > MaxDeletes:
+		return errclass.New(errclass.Invalid, "deletes: %d keys and %d timestamps, want 1 to %d of each", n, len(timestamps), MaxDeletes)
+	case keys.FieldID < 0 || keys.FieldID > 1<<31-1:
+		return errclass.New(errclass.Invalid, "deletes: field id %d", keys.FieldID)
+	}
+	for i := range keys.Rows() {
+		if keys.Null(i) || keys.Str != nil && len(keys.Str[i]) > schema.MaxVarChar {
+			return errclass.New(errclass.Invalid, "deletes: key %d is null or longer than %d bytes", i, schema.MaxVarChar)
+		}
+	}
+	return nil
+}
+
+// deletesTable begins the Parquet of a file of deletes of keys as these.
+func deletesTable(out io.Writer, keys *schema.Column) *flatparquet.Writer {
+	return flatparquet.NewWriter(out, []flatparquet.Field{
+		{Name: keyName, ID: int(keys.FieldID), Type: keys.Type, Sorted: true, Unique: true},
+		{Name: timestampName, Type: schema.Int64, Unsigned: true, Sorted: true},
+	}, map[string]string{"querynode": deletesMark + strconv.Itoa(deletesVersion) + "/" + noDigits})
+}
+
+func deletesColumns(keys *schema.Column, timestamps []uint64) []*schema.Column {
+	return []*schema.Column{
+		{Type: keys.Type, Int: keys.Int, Str: keys.Str},
+		{Type: schema.Int64, Int: unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(timestamps))), len(timestamps))},
+	}
 }
 
 // findDeletesMark returns the version and where the digits of the checksum stand.
@@ -143,25 +158,39 @@ func openDeletes(r io.ReaderAt, size int64) (*Deletes, error) {
 
 // checkDeletes compares a file with its checksum and returns the version of its format.
 func checkDeletes(r io.ReaderAt, size int64) (version int, err error) {
+	sum, err := sumDeletes(r, size)
+	if err == nil && sum.says != sum.is.String() {
+		err = errclass.New(errclass.Corrupt, "crc32c is %s, want %q", sum.is, sum.says)
+	}
+	return sum.version, err
+}
+
+// deletesSum is the checksum of a file of deletes.
+type deletesSum struct {
+	version int    // of the format
+	is      CRC    // of the file with noDigits in the place of its own digits
+	says    string // its own digits
+	at      int64  // where they are
+}
+
+func sumDeletes(r io.ReaderAt, size int64) (sum deletesSum, err error) {
 	tail := make([]byte, min(size, deletesFooter))
 	before := size - int64(len(tail))
 	if _, err := io.ReadFull(io.NewSectionReader(r, before, int64(len(tail))), tail); err != nil {
-		return 0, err
+		return sum, err
 	}
 	version, digits, err := findDeletesMark(tail)
 	if err != nil {
-		return 0, err
+		return sum, err
 	}
-	want := string(tail[digits : digits+len(noDigits)])
+	sum.version, sum.says, sum.at = version, string(tail[digits:digits+len(noDigits)]), before+int64(digits)
 	copy(tail[digits:], noDigits)
-	sum := crc32.New(castagnoli)
-	if _, err := io.Copy(sum, io.MultiReader(io.NewSectionReader(r, 0, before), bytes.NewReader(tail))); err != nil {
-		return 0, err
+	crc := crc32.New(castagnoli)
+	if _, err := io.Copy(crc, io.MultiReader(io.NewSectionReader(r, 0, before), bytes.NewReader(tail))); err != nil {
+		return sum, err
 	}
-	if got := CRC(sum.Sum32()); want != got.String() {
-		return 0, errclass.New(errclass.Corrupt, "crc32c is %s, want %q", got, want)
-	}
-	return version, nil
+	sum.is = CRC(crc.Sum32())
+	return sum, nil
 }
 
 // KeyType is the type of the primary keys, Int64 or VarChar.
@@ -245,13 +274,4 @@ func readAll(table *flatparquet.File, i int, dst *schema.Column) error {
 		return nil
 	}
 	return err
-}
-
-// WriteDeletes writes EncodeDeletes to path, durably and all or nothing.
-func WriteDeletes(path string, keys *schema.Column, timestamps []uint64) error {
-	b, err := EncodeDeletes(keys, timestamps)
-	if err != nil {
-		return err
-	}
-	return writeFile(path, b)
 }

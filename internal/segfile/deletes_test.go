@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/errors"
+	"github.com/parquet-go/parquet-go"
 	"pgregory.net/rapid"
 
 	"github.com/querynode/querynode/internal/errclass"
@@ -28,9 +31,10 @@ func TestDeletesComeBack(t *testing.T) {
 			keys.Int = rapid.SliceOfN(rapid.Int64(), n, n).Draw(rt, "keys")
 		}
 		ts := rapid.SliceOfN(rapid.Uint64(), n, n).Draw(rt, "ts")
-		if err := WriteDeletes(path, keys, ts); err != nil {
+		if err := writeDeletes(rt, path, keys, ts); err != nil {
 			rt.Fatal(err)
 		}
+		defer func() { _ = os.Remove(path) }()
 		k, got, err := readDeletes(path)
 		if err != nil || !sameColumn(k, keys) || !slices.Equal(got, ts) {
 			rt.Fatalf("%+v, %v, %v", k, got, err)
@@ -43,8 +47,149 @@ func TestDeletesComeBack(t *testing.T) {
 			rt.Fatalf("in pieces: %+v, %v, %v", k, got, err)
 		}
 	})
-	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 0 {
 		t.Fatalf("left behind: %v", entries)
+	}
+}
+
+// writeDeletes writes a file in pieces that rt draws.
+func writeDeletes(rt *rapid.T, path string, keys *schema.Column, ts []uint64) error {
+	w, err := CreateDeletes(path, schema.Field{ID: keys.FieldID, Type: keys.Type})
+	if err != nil {
+		return err
+	}
+	for from := 0; from < len(ts); {
+		to := rapid.IntRange(from+1, len(ts)).Draw(rt, "to")
+		if err := w.Write(keys.Slice(from, to), ts[from:to]); err != nil {
+			return errors.CombineErrors(err, w.Abort())
+		}
+		from = to
+	}
+	_, err = w.Close()
+	return err
+}
+
+// TestAFileOfDeletesIsWrittenInGroups, so that whoever writes many of them has few of them twice in memory; and it is the file that
+// it would be, written at once.
+func TestAFileOfDeletesIsWrittenInGroups(t *testing.T) {
+	for what, keys := range map[string]*schema.Column{
+		"numbers": {FieldID: 100, Type: schema.Int64, Int: make([]int64, 300_000)},
+		"texts":   {FieldID: 100, Type: schema.VarChar, Str: slices.Repeat([]string{strings.Repeat("long ", 4000)}, 200)},
+	} {
+		ts := make([]uint64, keys.Rows())
+		for i := range ts {
+			ts[i] = uint64(i / 7)
+			if keys.Int != nil {
+				keys.Int[i] = int64(i) * 1e15
+			}
+		}
+		path := filepath.Join(t.TempDir(), "d")
+		w, err := CreateDeletes(path, schema.Field{ID: 100, Type: keys.Type})
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := len(ts) / 2
+		if err := errors.CombineErrors(w.Write(keys.Slice(0, half), ts[:half]), w.Write(keys.Slice(half, len(ts)), ts[half:])); err != nil {
+			t.Fatal(err)
+		}
+		size, err := w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || int64(len(b)) != size {
+			t.Fatalf("%s: %d bytes, %d are told, %v", what, len(b), size, err)
+		}
+		f, err := parquet.OpenFile(bytes.NewReader(b), size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := int64(len(f.RowGroups())); n < keys.Bytes()/deletesGroup || n < 2 {
+			t.Errorf("%s: %d row groups of %d bytes", what, n, keys.Bytes())
+		}
+		if k, got, err := inPieces(b); err != nil || !sameColumn(k, keys) || !slices.Equal(got, ts) {
+			t.Errorf("%s: read otherwise, %v", what, err)
+		}
+	}
+}
+
+// TestWritingDeletesTakesLittleMemory, however many they are, of numbers and of texts that are not alike.
+func TestWritingDeletesTakesLittleMemory(t *testing.T) {
+	const most = 8 << 20
+	live := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, keys := range []*schema.Column{{FieldID: 100, Type: schema.Int64, Int: make([]int64, 20_000)}, {FieldID: 100, Type: schema.VarChar, Str: make([]string, 100)}} {
+		ts, before := make([]uint64, keys.Rows()), live()
+		w, err := CreateDeletes(filepath.Join(t.TempDir(), "d"), schema.Field{ID: 100, Type: keys.Type})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			for i := range keys.Int {
+				keys.Int[i] = rand.Int64()
+			}
+			for i := range keys.Str {
+				keys.Str[i] = randomText(4096)
+			}
+			if err := w.Write(keys, ts); err != nil {
+				t.Fatal(err)
+			}
+			if taken := live() - before; taken > most {
+				t.Errorf("keys of %s: %d KiB after %d keys", keys.Type, taken>>10, w.rows)
+			}
+		}
+		if _, err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func randomText(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte('a' + rand.IntN(26))
+	}
+	return string(b)
+}
+
+// TestAFileOfDeletesThatCannotBeIsNotThere: none of them, others among them, on a disk without room.
+func TestAFileOfDeletesThatCannotBeIsNotThere(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "d")
+	pk := schema.Field{ID: 100, Type: schema.Int64}
+	begin := func() *DeletesWriter {
+		w, err := CreateDeletes(path, pk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := begin()
+	if _, err := w.Close(); !errclass.Is(err, errclass.Invalid) {
+		t.Errorf("without any: %v", err)
+	}
+	w = begin()
+	if _, err := CreateDeletes(path, pk); !errclass.Is(err, errclass.Exists) {
+		t.Errorf("again: %v", err)
+	}
+	if err := w.Write(&schema.Column{FieldID: 100, Type: schema.VarChar, Str: []string{"x"}}, []uint64{1}); !errclass.Is(err, errclass.Invalid) {
+		t.Errorf("texts among numbers: %v", err)
+	}
+	if err := w.Write(&schema.Column{FieldID: 100, Type: schema.Int64, Int: []int64{1}}, []uint64{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Close(); err == nil {
+		t.Error("closed, though it could not be written")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

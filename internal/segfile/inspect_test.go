@@ -10,7 +10,7 @@ import (
 	"github.com/querynode/querynode/internal/schema"
 )
 
-// readDeletes reads the file that WriteDeletes wrote; class NotFound if there is none.
+// readDeletes reads a file of deletes; class NotFound if there is none.
 func readDeletes(path string) (keys *schema.Column, timestamps []uint64, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -1,15 +1,22 @@
 package e2e
 
 import (
+	"context"
+	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/flush"
+	"github.com/querynode/querynode/internal/objstore"
 	qnpb "github.com/querynode/querynode/proto/querynode/v1"
 	"github.com/querynode/querynode/segments"
 )
@@ -196,7 +203,7 @@ func TestRowsOfShortVectorsAreStoredWithinTheLimit(t *testing.T) {
 func TestDeletesInMemoryAreBounded(t *testing.T) {
 	t.Parallel()
 	const bound = 4096
-	n := start(t, t.TempDir(), options{flush: flush.Options{Interval: 10 * time.Millisecond, CheckpointInterval: time.Hour, MaxDeleteBytes: bound}})
+	n := start(t, t.TempDir(), options{deleteBytes: bound, flush: flush.Options{Interval: 10 * time.Millisecond, CheckpointInterval: time.Hour}})
 	n.items("items", 1)
 	n.insert("items", seq(0, 50))
 	for from := int64(0); from < 40; from += 4 {
@@ -220,4 +227,83 @@ func TestDeletesInMemoryAreBounded(t *testing.T) {
 	if c := n.count("items"); c != 10 {
 		t.Errorf("%d rows after a restart, want 10", c)
 	}
+}
+
+// away is object storage that takes no segments and no deletes while it is away.
+type away struct {
+	objstore.Bucket
+	gone *atomic.Bool
+}
+
+func (a away) Put(ctx context.Context, key string, r io.Reader, size int64, o objstore.PutOptions) (objstore.Info, error) {
+	if a.gone.Load() && (strings.HasPrefix(key, "segments/") || strings.HasPrefix(key, "deltas/")) {
+		return objstore.Info{}, errclass.New(errclass.Retryable, "storage is away")
+	}
+	return a.Bucket.Put(ctx, key, r, size, o)
+}
+
+// TestDeletesInMemoryAreBoundedWhileStorageIsAway: they always pass, go to the local disk, and do so again when the log is read anew.
+// Once storage is back they go there, and neither memory nor disk has them any more.
+func TestDeletesInMemoryAreBoundedWhileStorageIsAway(t *testing.T) {
+	t.Parallel()
+	const bound, most = 16 << 10, 4*16<<10 + 8<<20 // to write some of them takes the rest
+	var gone atomic.Bool
+	gone.Store(true)
+	o := options{deleteBytes: bound, flush: flush.Options{Interval: 10 * time.Millisecond, CheckpointInterval: 50 * time.Millisecond},
+		bucket: func(b objstore.Bucket) objstore.Bucket { return away{b, &gone} }}
+	n := start(t, t.TempDir(), o)
+	n.items("items", 1)
+	n.insert("items", seq(0, 2000))
+	deletes := func() int64 { return n.set.Ledger().Used()[segments.KindDeletes] }
+	spilled := func() []string {
+		files, err := filepath.Glob(filepath.Join(n.run, "segments", "deletes-*"))
+		must(t, err)
+		return files
+	}
+	for from := int64(0); from < 1500; from += 30 {
+		n.delete("items", append(seq(from, from+30), seq(10_000+from*100, 13_000+from*100)...))
+		if used := deletes(); used > most {
+			t.Fatalf("%d bytes of deletes are in memory", used)
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		if c := n.count("items"); c != 500 {
+			t.Errorf("%s: %d rows, want 500", when, c)
+		}
+	}
+	check("while storage is away")
+	if n := len(spilled()); n < 10 {
+		t.Errorf("%d files of deletes", n)
+	}
+	n.stop()
+
+	n = open(t, n.dir, o)
+	for at := time.Now(); ; {
+		if used := deletes(); used > most {
+			t.Fatalf("%d bytes of deletes are in memory while the log is read", used)
+		}
+		select {
+		case <-n.node.Ready():
+		case <-time.After(time.Millisecond):
+			if time.Since(at) > hang {
+				t.Fatalf("not ready: %v", n.node.Problem())
+			}
+			continue
+		}
+		break
+	}
+	check("after a restart")
+	gone.Store(false)
+	n.flush("items")
+	n.handedOff("items")
+	for at := time.Now(); len(spilled()) > 0 || deletes() > bound; time.Sleep(time.Millisecond) {
+		if time.Since(at) > hang {
+			t.Fatalf("%d files of deletes and %d bytes in memory, and storage is back", len(spilled()), deletes())
+		}
+	}
+	check("once storage is back")
+	n.stop()
+	n = start(t, n.dir, o)
+	check("after all of it was stored")
 }

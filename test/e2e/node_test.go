@@ -61,6 +61,7 @@ type options struct {
 	flush       flush.Options
 	memory      int64
 	growingRows int
+	deleteBytes int64
 	shardTopics int
 	serve       func(*server.Options)                 // changes the server
 	bucket      func(objstore.Bucket) objstore.Bucket // stands before the object storage
@@ -114,7 +115,7 @@ func open(t *testing.T, dir string, o options) *testNode {
 	push("pool", p.Close)
 	n.run = filepath.Join(dir, fmt.Sprintf("run-%d", time.Now().UnixNano()))
 	n.set, err = segments.New(segments.Options{Dir: filepath.Join(n.run, "segments"), Pool: p, Bucket: bucket,
-		Ledger: segments.NewLedger(o.memory), GrowingRows: max(o.growingRows, 20_000), Logger: log})
+		Ledger: segments.NewLedger(o.memory), GrowingRows: max(o.growingRows, 20_000), DeleteBytes: o.deleteBytes, Logger: log})
 	must(t, err)
 	push("segments", n.set.Close)
 	disp, err := dispatcher.New(dispatcher.Options{Queue: n.queue, Logger: log})

@@ -127,7 +127,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	}
 	g.runs++
 	run := filepath.Join(g.dir, fmt.Sprintf("run-%d", g.runs))
-	set, err := segments.New(segments.Options{Dir: filepath.Join(run, "segments"), Pool: p, Bucket: bucket, GrowingRows: max(4_096, g.seal), Logger: g.log})
+	set, err := segments.New(segments.Options{Dir: filepath.Join(run, "segments"), Pool: p, Bucket: bucket, GrowingRows: max(4_096, g.seal), DeleteBytes: 8 << 10, Logger: g.log})
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (g *rig) start(ctx context.Context) (err error) {
 	}
 	g.node, err = node.Open(node.Options{Name: "metamorphic", Dir: run, Catalog: cat, Bucket: bucket, Queue: queue, Segments: set, Dispatcher: disp,
 		PChannels: []string{"t0", "t1"}, Standalone: true, RefreshInterval: refresh, SweepInterval: 2 * time.Second,
-		Flush:   flush.Options{SealRows: g.seal, SealAge: g.age, MaxDeleteBytes: 32 << 10, CheckpointInterval: 300 * time.Millisecond, Interval: interval, Workers: 1},
+		Flush:   flush.Options{SealRows: g.seal, SealAge: g.age, CheckpointInterval: 300 * time.Millisecond, Interval: interval, Workers: 1},
 		Compact: compact.Options{Interval: compacts, Retention: retention, ReadSlack: slack, Policy: compact.Policy{TargetRows: 1_000, MinSmall: 3, MaxDeltas: 4}},
 		WAL:     wal.Options{TimeTickInterval: timeTick, AppendTimeout: patience}, Logger: g.log})
 	if err != nil {

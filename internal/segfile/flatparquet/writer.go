@@ -180,6 +180,15 @@ func (w *Writer) writeRange(cols []*schema.Column, from, to int) error {
 	if w.rows < groupRows && w.bytes < groupBytes {
 		return nil
 	}
+	return w.Flush()
+}
+
+// Flush ends the row group, whose values are in memory until then, unless it is empty. Groups end by themselves at groupRows or
+// groupBytes.
+func (w *Writer) Flush() error {
+	if w.rows == 0 {
+		return nil
+	}
 	w.rows, w.bytes = 0, 0
 	return errors.Wrap(w.out.Flush(), "write row group")
 }
