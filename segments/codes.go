@@ -66,6 +66,18 @@ func (c *byteCodes) encode(code []byte, v []float32) (square, lost float32) {
 	return square, lost
 }
 
+// round replaces vectors by what their codes stand for.
+func (c *byteCodes) round(vectors []float32) {
+	code := make([]byte, c.dim)
+	for at := 0; at < len(vectors); at += c.dim {
+		v := vectors[at : at+c.dim]
+		c.encode(code, v)
+		for d := range v {
+			v[d] = c.lo[d] + c.step[d]*float32(code[d])
+		}
+	}
+}
+
 // query writes what stands for a query to z, 4*quads values, and returns what
 // makes distances of products with codes, and of L2 with the bias.
 func (c *byteCodes) query(z []int8, q []float32, m index.Metric) vec.Affine {
@@ -105,6 +117,16 @@ func (c *byteCodes) doubt(aff vec.Affine, m index.Metric, d, norm float32) float
 // doubtSlope is how much more doubt of L2 there is with the root of the square of the distance.
 func (c *byteCodes) doubtSlope() float32 {
 	return 2 * doubtSure * float32(math.Sqrt(float64(c.loss/float32(c.dim))))
+}
+
+// borderDoubt is how much farther than it seems a border between two codes is likely to be from a query, or nearer, at most:
+// for what rounding did to the query, and as much to rows beyond.
+func (c *byteCodes) borderDoubt(aff vec.Affine) float32 {
+	if !(c.loss > 0) {
+		return 0
+	}
+	// A product with the difference of codes is off by √(1/12) of their distance in steps, √(12 loss/dim) each.
+	return 2 * float32(math.Abs(float64(aff.Scale))) / 24 * float32(math.Sqrt(float64(float32(c.dim)/c.loss)))
 }
 
 // centres are the middles of lists, as codes of their own.

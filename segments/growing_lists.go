@@ -19,14 +19,16 @@ import (
 //
 // and the cosine is that of near rows at most. So a list is read if with that
 // cosine it could have a row nearer than the worst that is wanted: few lists of
-// rows that lie in heaps, all lists of rows that lie anywhere.
+// rows that lie in heaps, all lists of rows that lie anywhere. Of the lists around a
+// query, borders tell which may.
 //
 // One goroutine writes; readers take the state that was published last, which
 // does not change.
 type growingLists struct {
 	codes   *byteCodes
 	middles *centres
-	cosine  float32 // of near rows, at most
+	cosine  float32  // of near rows, at most
+	borders *borders // nil = there are none
 	metric  index.Metric
 	trained int  // rows there were
 	coarse  bool // the codes do not tell near rows apart: those of a list are looked at themselves

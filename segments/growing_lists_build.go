@@ -15,7 +15,7 @@ const (
 	listsAfter = 512
 	// listsGrowth is how many times the rows there were have to come before
 	// everything is learnt anew, with more lists.
-	listsGrowth = 8
+	listsGrowth = 2
 	// listRows is how many rows there are for each list when lists are begun.
 	listRows  = 64
 	mostLists = 1024
@@ -29,7 +29,7 @@ const (
 	// to learn the cosine of near rows, of which cosineShare is covered.
 	cosineQueries = 64
 	cosineNear    = 10
-	cosineShare   = 0.95
+	cosineShare   = 0.99
 	// coarseRecall is the percentage of the sample's near rows that codes have to
 	// find.
 	coarseRecall = 97
@@ -50,8 +50,12 @@ func (v *growingVectors) trainLists(n int) *growingLists {
 	sample := v.sampleRows(n, min(n, max(sampleRows, 32*lists)))
 	x := &growingLists{metric: v.metric, trained: n, codes: trainCodes(v.kernels, v.dim, sample)}
 	var w assigner
-	x.middles = v.trainMiddles(sample, lists, &w)
-	x.cosine = v.cosineOf(x, sample, &w)
+	middles := v.trainMiddles(sample, lists, &w)
+	x.middles = newCentres(v.kernels, v.dim, middles)
+	if v.metric != index.IP {
+		x.borders = v.bordersOf(x.middles, middles)
+	}
+	v.learnNear(x, sample, &w)
 	x.coarse = v.coarse(x.codes, sample)
 	st := &listsState{lists: make([]codeList, x.middles.n)}
 	for i := range st.lists {
@@ -85,7 +89,7 @@ func (v *growingVectors) sampleRows(n, some int) []float32 {
 }
 
 // trainMiddles clusters the sample (Lloyd's algorithm).
-func (v *growingVectors) trainMiddles(sample []float32, lists int, w *assigner) *centres {
+func (v *growingVectors) trainMiddles(sample []float32, lists int, w *assigner) []float32 {
 	dim, n := v.dim, len(sample)/v.dim
 	lists = min(lists, n)
 	rng := rand.New(rand.NewPCG(1, uint64(n)))
@@ -114,12 +118,12 @@ func (v *growingVectors) trainMiddles(sample []float32, lists int, w *assigner) 
 			}
 		}
 	}
-	return newCentres(v.kernels, dim, middles)
+	return middles
 }
 
-// cosineOf learns which cosine near rows have at most, seen from the middle of
-// the list that one of them is in.
-func (v *growingVectors) cosineOf(x *growingLists, sample []float32, w *assigner) float32 {
+// learnNear learns where near rows are: which cosine they have at most, seen from the middle of
+// the list that one of them is in, and how much of the way to them leads straight beyond borders.
+func (v *growingVectors) learnNear(x *growingLists, sample []float32, w *assigner) {
 	n := len(sample) / v.dim
 	lists, own := make([]int, n), make([]float32, n)
 	x.middles.assign(sample, w, func(row, list int, square float32) { lists[row], own[row] = list, square })
@@ -127,14 +131,19 @@ func (v *growingVectors) cosineOf(x *growingLists, sample []float32, w *assigner
 	all := len(x.middles.bias)
 	z, sums := make([]int8, kernelQueries*4*x.middles.codes.quads), make([]int32, kernelQueries*all)
 	near := &nearSample{v: v, sample: sample, dist: make([]float32, n), k: cosineNear}
-	var cosines []float32
+	var cosines, ways []float32
 	for i := range queries {
 		row := i * n / queries
 		q := sample[row*v.dim:][:v.dim]
 		aff := x.middles.distances(q, z, sums)
 		norm := v.kernels.Norm(q)
+		home, nearest := v.kernels.SumsNearest(sums[:all], x.middles.bias, aff.Scale)
 		for _, f := range near.of(row, q) {
 			l := lists[f.Row]
+			if x.borders != nil {
+				beyond := float32(sums[l])*aff.Scale + x.middles.bias[l] - nearest
+				ways = append(ways, x.borders.way(home, l, beyond, f.Distance))
+			}
 			middle := x.middles.bias[l]
 			square, r := max(float32(sums[l])*aff.Scale+aff.Base+middle, 0), own[f.Row]
 			c := float64(square+r-f.Distance) / (2 * math.Sqrt(float64(square*r)))
@@ -147,24 +156,23 @@ func (v *growingVectors) cosineOf(x *growingLists, sample []float32, w *assigner
 			}
 		}
 	}
-	if len(cosines) == 0 {
-		return 1
+	if x.cosine = 1; len(cosines) > 0 {
+		slices.Sort(cosines)
+		x.cosine = cosines[int(cosineShare*float64(len(cosines)-1))]
 	}
-	slices.Sort(cosines)
-	return cosines[int(cosineShare*float64(len(cosines)-1))]
+	if len(ways) == 0 {
+		x.borders = nil
+		return
+	}
+	x.borders.learn(ways)
 }
 
 // coarse reports whether near rows are lost among those whose codes are as near:
 // where some lie much nearer to each other than the codes' steps are wide.
 func (v *growingVectors) coarse(c *byteCodes, sample []float32) bool {
 	dim, n := v.dim, len(sample)/v.dim
-	code, rounded := make([]byte, dim), slices.Clone(sample)
-	for at := 0; at < len(rounded); at += dim {
-		c.encode(code, rounded[at:at+dim])
-		for d := range dim {
-			rounded[at+d] = c.lo[d] + c.step[d]*float32(code[d])
-		}
-	}
+	rounded := slices.Clone(sample)
+	c.round(rounded)
 	exact := &nearSample{v: v, sample: sample, dist: make([]float32, n), k: cosineNear}
 	by := &nearSample{v: v, sample: rounded, dist: make([]float32, n), k: listRank(cosineNear)}
 	queries, found, all := min(cosineQueries, n), 0, 0

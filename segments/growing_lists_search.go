@@ -47,7 +47,8 @@ type listQuery struct {
 	vector []float32
 	inv    float32
 	aff    vec.Affine
-	most   float32  // estimates that are not below it are of no use
+	limit  float32  // rows that are not nearer are of no use
+	most   float32  // nor are estimates that are not below it
 	below  float32  // what an estimate has to be below in this round
 	near   vec.TopK // rows by estimate
 	lists  []uint64 // by the least distance they may have
@@ -165,8 +166,9 @@ func (s *listSearch) prepare() {
 			}
 			affs[i] = c.query(l.some[i*width:][:width], l.unit, index.L2)
 			w.aff = x.codes.query(l.z[(from+i)*coded:][:coded], l.unit, x.metric)
+			w.limit = float32(math.Inf(1))
 			if limit, ok := s.q.limitOf(from + i); ok {
-				w.most = limit + x.codes.doubt(w.aff, x.metric, limit, norms[i])
+				w.limit, w.most = limit, limit+x.codes.doubt(w.aff, x.metric, limit, norms[i])
 			}
 		}
 		c.kern.Panels(l.some, len(some), c.quads, x.middles.panels, all/vec.PanelRows, l.sums)
@@ -181,15 +183,30 @@ func (s *listSearch) prepare() {
 func (s *listSearch) rank(w *listQuery, sums []int32, aff vec.Affine, norm float32) {
 	x, l := s.x, &s.sc.coded
 	w.lists = w.lists[:0]
-	hits := x.middles.codes.kern.SumsBelow(sums, x.middles.bias, aff, x.reach(aff, w.most), l.hits, l.dist)
+	c, reach := x.middles.codes, x.reach(aff, w.most)
+	var b beyond
+	off := x.codes.doubt(w.aff, x.metric, 0, norm) // of estimates, which are what a list has to beat
+	if x.borders != nil {
+		home, nearest := c.kern.SumsNearest(sums, x.middles.bias, aff.Scale)
+		b = x.borders.from(home, nearest+aff.Base, w.limit, x.borders.lean(s.q), c.borderDoubt(aff), x.metric)
+		reach = min(reach, b.square)
+	}
+	hits := c.kern.SumsBelow(sums, x.middles.bias, aff, reach, l.hits, l.dist)
 	for j, i := range l.hits[:hits] {
+		behind := float32(math.Inf(-1))
+		if x.borders != nil {
+			var ok bool
+			if behind, ok = b.least(i, l.dist[j]); !ok {
+				continue
+			}
+		}
 		list := &s.st.lists[i]
 		if len(list.rows) == 0 && list.last == nil {
 			continue
 		}
 		square := max(l.dist[j], 0)
-		least := x.least(list, square, norm, x.middles.bias[i]) - x.middles.codes.doubt(aff, index.L2, square, norm)
-		if least < w.most {
+		least := x.least(list, square, norm, x.middles.bias[i]) - c.doubt(aff, index.L2, square, norm)
+		if least = max(least, behind-off); least < w.most {
 			w.lists = append(w.lists, vec.Key(least, i))
 		}
 	}

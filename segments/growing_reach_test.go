@@ -3,6 +3,7 @@ package segments
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/querynode/querynode/internal/index"
@@ -42,6 +43,72 @@ func TestListsOutOfReachHaveNothing(t *testing.T) {
 			}
 			if reach := x.reach(vec.Affine{Scale: -0.01}, float32(math.Inf(1))); !math.IsInf(float64(reach), 1) {
 				t.Fatalf("a search without a bound reaches %v", reach)
+			}
+		})
+	}
+}
+
+// TestASearchRanksTheListsThatMayHaveSomething, and no others: what those before it in the same
+// scratch have ranked, what is empty, and what its limit rules out is none of its business.
+func TestASearchRanksTheListsThatMayHaveSomething(t *testing.T) {
+	const n, dim, nq = 6000, 24, kernelQueries + 3
+	for _, metric := range []index.Metric{index.L2, index.IP, index.Cosine} {
+		t.Run(metric.String(), func(t *testing.T) {
+			mix := newMixture(dim, 60, 0.4)
+			rows := mix.rows(n)
+			for i := 3 * dim; i < n/2*dim; i++ {
+				rows[i] = rows[i%(3*dim)] // so often that middles are there
+			}
+			v, _ := growingField(t, metric, dim, rows, n)
+			x, queries := v.lists.Load(), mix.rows(nq)
+			x.borders = nil // they rule out more, whatever the estimates
+			copy(queries, rows[:3*dim])
+			st := *x.state.Load()
+			st.lists = slices.Clone(st.lists)
+			st.lists[1], st.lists[5] = codeList{}, codeList{}
+			some := 0
+			for _, list := range st.lists {
+				if len(list.rows) > 0 || list.last != nil {
+					some++
+				}
+			}
+			sc := newScratch()
+			ranked := func(limits *worst) *listSearch {
+				q := &nearestQuery{ctx: t.Context(), k: 5, metric: metric, worst: limits, number: 2}
+				s := &listSearch{x: x, st: &st, q: q, base: v.vectors(), sc: sc, n: n}
+				for len(sc.coded.queries) < nq {
+					sc.coded.queries = append(sc.coded.queries, listQuery{})
+				}
+				s.queries = sc.coded.queries[:nq]
+				for i := range s.queries {
+					s.queries[i].vector, s.queries[i].most = queries[i*dim:][:dim], float32(math.Inf(1))
+				}
+				s.prepare()
+				return s
+			}
+			var all [nq][]uint64
+			for i, w := range ranked(nil).queries {
+				if all[i] = slices.Clone(w.lists); len(w.lists) != some {
+					t.Fatalf("query %d ranks %d lists, %d have rows", i, len(w.lists), some)
+				}
+			}
+			left := 0
+			for _, at := range []int{some - 1, some / 2, 3, 0} { // of the lists, in order, one that is ruled out with those behind
+				var limits worst
+				limits.reset(nq + 2)
+				for i := range nq {
+					limits.lower(i+2, vec.Unkey(slices.Sorted(slices.Values(all[i]))[at]).Distance)
+				}
+				for i, w := range ranked(&limits).queries {
+					want := slices.DeleteFunc(slices.Clone(all[i]), func(key uint64) bool { return vec.Unkey(key).Distance >= w.most })
+					if !slices.Equal(w.lists, want) || !slices.Equal(w.order, want) {
+						t.Fatalf("within %v query %d ranks %d lists, and is to read %d; %d of %d may have something", w.most, i, len(w.lists), len(w.order), len(want), some)
+					}
+					left += some - len(want)
+				}
+			}
+			if left == 0 {
+				t.Error("no list was ruled out")
 			}
 		})
 	}

@@ -164,7 +164,7 @@ func (x *growingLists) stale() bool {
 func (v *growingVectors) replace(ctx context.Context, g *Growing, old *growingLists, w *listWriter) (more bool, err error) {
 	n := g.Rows()
 	x := v.trainLists(n)
-	if x.memory, err = v.ledger.Reserve(KindGrowing, x.middles.bytes()); err != nil {
+	if x.memory, err = v.ledger.Reserve(KindGrowing, x.middles.bytes()+x.borders.bytes()); err != nil {
 		return false, err
 	}
 	defer func() {
