@@ -299,7 +299,7 @@ func (n *Node) appendPieces(ctx context.Context, coll *catalog.Collection, parti
 func (n *Node) appendPiece(ctx context.Context, coll *catalog.Collection, partition int64, p piece) (uint64, error) {
 	w, err := n.wals.Get(p.vchannel.PChannel)
 	if err != nil {
-		return 0, errclass.Mark(errors.Wrapf(n.whyNoLog(p.vchannel.PChannel, err), "this node does not own the log of %s", p.vchannel.PChannel), errclass.Conflict)
+		return 0, n.noLog(p.vchannel.PChannel, err)
 	}
 	if err := n.noteWritten(ctx, w, p.vchannel); err != nil {
 		return 0, err

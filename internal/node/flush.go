@@ -63,7 +63,7 @@ func (n *Node) watchesOf(coll *catalog.Collection) (list []*watch) {
 func (n *Node) sealOne(ctx context.Context, w *watch) (ids []int64, wait func() ([]int64, error), err error) {
 	ch := flush.Channel{Channel: w.channel, PChannel: w.pchannel}
 	if _, err := n.wals.Get(w.pchannel); err != nil {
-		return nil, nil, errclass.Mark(errors.Wrapf(err, "this node does not own the log of %s", w.pchannel), errclass.Conflict)
+		return nil, nil, n.noLog(w.pchannel, err)
 	}
 	// What is acknowledged must be seen here before it can be sealed.
 	if _, err := ch.WaitTsafe(ctx, n.acknowledged(ch.Name(), ch.PChannel)); err != nil {

@@ -153,10 +153,15 @@ func (t *topic) undo(cause error, syncing bool) error {
 func (t *topic) repair() error {
 	err := t.file.Truncate(t.end)
 	if err == nil && t.unsaved {
-		err = t.rewrite()
+		// What was acknowledged and not synced the kernel may hold for synced, and not
+		// write by itself.
+		err = copyOver(t.file, t.saved, t.end)
 	}
 	if err == nil {
 		err = t.file.Sync(false)
+	}
+	if err == nil && t.unsaved {
+		err = t.tellLost()
 	}
 	if err != nil {
 		return ioError(err, "cut %s to its durable length %d", t.active.path, t.end)
@@ -167,17 +172,28 @@ func (t *topic) repair() error {
 	return nil
 }
 
-// rewrite writes again what was acknowledged and not synced: a kernel that failed to sync
-// it may hold it for synced, and not write it by itself.
-func (t *topic) rewrite() error {
-	buf := make([]byte, min(t.end-t.saved, defaultReadBuffer))
-	for at := t.saved; at < t.end; {
-		part := buf[:min(int64(len(buf)), t.end-at)]
-		n, err := t.file.ReadAt(part, at)
+// tellLost says what of the newest file is not what was written: of what it could not
+// write a kernel may have let go.
+func (t *topic) tellLost() error {
+	r, err := t.active.scan(t.file, t.end, defaultReadBuffer, mark{Base: t.active.base, Length: t.end, Next: t.next})
+	if err == nil && r.damages > 0 {
+		t.stats.damages.Add(uint64(r.damages))
+		t.log.Error("acknowledged messages are gone: the disk did not take them", "topic", t.name, "file", t.active.path,
+			"places", r.damages, "first", r.first.Error())
+	}
+	return err
+}
+
+// copyOver writes what is in f from from up to to again where it is.
+func copyOver(f file, from, to int64) error {
+	buf := make([]byte, min(to-from, defaultReadBuffer))
+	for at := from; at < to; {
+		part := buf[:min(int64(len(buf)), to-at)]
+		n, err := f.ReadAt(part, at)
 		if n < len(part) {
 			return errors.CombineErrors(err, io.ErrUnexpectedEOF)
 		}
-		if _, err := t.file.WriteAt(part, at); err != nil {
+		if _, err := f.WriteAt(part, at); err != nil {
 			return err
 		}
 		at += int64(n)
@@ -215,10 +231,9 @@ func (t *topic) syncNow() error {
 
 // roll begins a new segment. When it fails, all is as before.
 func (t *topic) roll() error {
-	if t.file != nil && t.unsaved {
-		if err := t.sync(); err != nil {
-			t.doubt = err
-			return t.doubtError()
+	if t.file != nil {
+		if err := t.syncNow(); err != nil {
+			return err
 		}
 	}
 	h := segmentHeader{base: t.next, maxTimestamp: t.maxTS, lastTimestamp: t.lastTS}
@@ -227,6 +242,8 @@ func (t *topic) roll() error {
 	}
 	seg, f, err := createSegment(t.o.fs, t.dir, h)
 	if err != nil {
+		t.stats.failedWrites.Add(1)
+		t.log.Warn("a new file cannot be begun, nothing is stored in it", "topic", t.name, "first", t.next, "err", err)
 		return ioError(err, "begin segment %d of %s", t.next, t.name)
 	}
 	t.seal()
@@ -301,12 +318,15 @@ func (t *topic) own(p *producer) error {
 	if p.term < t.meta.Term {
 		return errors.Wrapf(mq.ErrFenced, "open %s: term %d, the topic is at %d", p.what, p.term, t.meta.Term)
 	}
-	if t.doubt != nil {
+	repaired := t.doubt != nil
+	if repaired {
 		if err := t.repair(); err != nil {
 			return errors.Wrapf(err, "open %s: an earlier write is in doubt (%v)", p.what, t.doubt)
 		}
 	}
-	if risk := t.risk(); p.term > t.meta.Term || risk != t.meta.Unsynced {
+	// After a repair, so that the next open does not take what the disk has lost for a torn write,
+	// and give its numbers out again.
+	if risk := t.risk(); p.term > t.meta.Term || risk != t.meta.Unsynced || repaired {
 		was := t.meta.Unsynced
 		t.meta.Unsynced = risk
 		if err := t.saveMeta(p.term); err != nil {

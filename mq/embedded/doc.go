@@ -75,7 +75,12 @@
 // What was acknowledged before it was synced (SyncInterval, SyncNone) may be gone after a
 // power failure; Sync makes it safe up to the moment of the call. The meta files name the
 // run of the machine (its boot id) in which there may be such messages, so that the next
-// open can say it. What an open finds it syncs before anybody reads it.
+// open can say it.
+//
+// What an open finds it syncs before anybody reads it. That is not enough where a sync has
+// failed before: a kernel tells of it once, holds what it could not write for written, and
+// calls the next sync good. So an open writes again what may be among that, as does the
+// next OpenProducer; what the kernel has let go of meanwhile is told as damage.
 //
 // # Limits
 //

@@ -33,23 +33,31 @@ type fileSystem struct {
 	syncDir func(dir string) error
 }
 
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	before func(path string) error // see Options.BeforeSync
+}
 
 func (f osFile) Sync(dataOnly bool) error {
+	if f.before != nil {
+		if err := f.before(f.Name()); err != nil {
+			return err
+		}
+	}
 	if dataOnly {
 		return fdatasync(f.File)
 	}
 	return f.File.Sync()
 }
 
-func osFiles() *fileSystem {
+func osFiles(beforeSync func(path string) error) *fileSystem {
 	return &fileSystem{
 		open: func(path string, flag int) (file, error) {
 			f, err := os.OpenFile(path, flag, 0o640)
 			if err != nil {
 				return nil, err
 			}
-			return osFile{f}, nil
+			return osFile{f, beforeSync}, nil
 		},
 		size: func(path string) (int64, error) {
 			info, err := os.Stat(path)
@@ -75,7 +83,7 @@ func osFiles() *fileSystem {
 				return err
 			}
 			defer d.Close()
-			return d.Sync()
+			return osFile{d, beforeSync}.Sync(false)
 		},
 	}
 }

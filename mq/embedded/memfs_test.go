@@ -23,10 +23,17 @@ type memFS struct {
 	hook func(op, path string) error
 }
 
+// inode is a file. As with a kernel, a sync that fails is the last that is heard of what it was to write: the
+// next one, of whoever has the file open then, is good and writes only what was written since.
 type inode struct {
-	data []byte
-	safe []byte // content at the last sync
+	data  []byte
+	safe  []byte // content on the disk
+	dirty []span // of data, what a sync would write
+	lost  []span // of data, what one has failed to write; evict has it read from the disk
 }
+
+// span is the bytes [from, to) of a file.
+type span struct{ from, to int }
 
 // shortWrite makes a write store its first n bytes and fail with err.
 type shortWrite struct {
@@ -78,7 +85,7 @@ func (m *memFS) fileSystem() *fileSystem {
 				m.now[path] = n
 			}
 			if flag&os.O_TRUNC != 0 {
-				n.data = nil
+				n.data, n.dirty, n.lost = nil, nil, nil
 			}
 			return &memFile{m, n, path}, nil
 		},
@@ -178,6 +185,7 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	if end := int(off) + len(b); end > len(f.n.data) {
 		f.n.data = append(f.n.data, make([]byte, end-len(f.n.data))...)
 	}
+	f.n.dirty = append(f.n.dirty, span{int(off), int(off) + len(b)})
 	return copy(f.n.data[off:], b), err
 }
 
@@ -187,18 +195,46 @@ func (f *memFile) Truncate(size int64) error {
 	}
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	f.n.data = append(slices.Clone(f.n.data[:min(int(size), len(f.n.data))]), make([]byte, max(0, int(size)-len(f.n.data)))...)
+	f.n.data = resized(f.n.data, int(size))
 	return nil
 }
 
 func (f *memFile) Sync(bool) error {
-	if err := f.m.before("sync", f.path); err != nil {
-		return err
-	}
+	err := f.m.before("sync", f.path)
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	f.n.safe = slices.Clone(f.n.data)
-	return nil
+	n := f.n
+	if err == nil {
+		n.safe = resized(n.safe, len(n.data))
+		for _, d := range n.dirty {
+			if d.to = min(d.to, len(n.data)); d.from < d.to {
+				copy(n.safe[d.from:d.to], n.data[d.from:d.to])
+			}
+		}
+	} else {
+		n.lost = append(n.lost, n.dirty...)
+	}
+	n.dirty = nil
+	return err
+}
+
+func resized(b []byte, size int) []byte {
+	return append(slices.Clone(b[:min(size, len(b))]), make([]byte, max(0, size-len(b)))...)
+}
+
+// evict lets the kernel forget pages that it holds for written and that are not.
+func (m *memFS) evict() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.now {
+		disk := resized(n.safe, len(n.data))
+		for _, l := range n.lost {
+			if l.to = min(l.to, len(n.data)); l.from < l.to {
+				copy(n.data[l.from:l.to], disk[l.from:l.to])
+			}
+		}
+		n.lost = nil
+	}
 }
 
 func (f *memFile) Close() error { return nil }

@@ -73,6 +73,10 @@ type Options struct {
 	SyncInterval time.Duration
 	// Logger gets what was repaired or found damaged. nil = nothing is logged.
 	Logger *slog.Logger
+	// BeforeSync is asked before each sync of a file or folder, with the path by which that was
+	// opened: an error stands for one of the disk, and nothing is synced. It is called by several
+	// goroutines. nil = nobody is asked; for tests of a disk that fails.
+	BeforeSync func(path string) error
 
 	fs    *fileSystem   // nil = the real one; tests inject faults
 	boot  string        // tells this run of the machine from others; "" = what the machine says
@@ -92,7 +96,7 @@ func (o *Options) EnsureDefaults() {
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.fs == nil {
-		o.fs = osFiles()
+		o.fs = osFiles(o.BeforeSync)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // countingFS counts the bytes that are read.
 func countingFS(n *atomic.Int64) *fileSystem {
-	s := osFiles()
+	s := osFiles(nil)
 	open := s.open
 	s.open = func(path string, flag int) (file, error) {
 		f, err := open(path, flag)
@@ -127,7 +127,7 @@ func TestTimestampsThatAreOutOfOrder(t *testing.T) {
 // TestReadersLeaveNoOpenFiles counts what the file system was asked to open and close.
 func TestReadersLeaveNoOpenFiles(t *testing.T) {
 	var open atomic.Int64
-	s := osFiles()
+	s := osFiles(nil)
 	real := s.open
 	s.open = func(path string, flag int) (file, error) {
 		f, err := real(path, flag)

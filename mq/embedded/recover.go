@@ -162,19 +162,40 @@ func (t *topic) recoverLast(seg *segment) error {
 		t.stats.damages.Add(uint64(r.damages))
 		t.log.Error("segment is damaged", "topic", t.name, "file", seg.path, "places", r.damages, "first", r.first.Error())
 	}
-	// A process that was killed may have written this and not synced it. It is shown from
-	// now on, and somebody may remember how far that was.
-	if d := t.meta.Durable; d.Base != seg.base || d.Length < r.end {
-		if err := f.Sync(true); err != nil {
-			_ = f.Close()
-			return ioError(err, "sync segment %s", seg.path)
-		}
+	if err := t.makeDurable(f, seg, &r); err != nil {
+		_ = f.Close()
+		return ioError(err, "sync segment %s", seg.path)
 	}
 	t.file, t.end, t.saved, t.next, t.maxTS, t.lastTS, t.index = f, r.end, r.end, r.next, r.maxTimestamp, r.lastTimestamp, r.index
 	if r.seal {
 		t.closeFile()
 	}
 	return nil
+}
+
+// makeDurable syncs what a process that was killed may have written and not synced: it is
+// shown from now on, and somebody may remember how far that was. A sync that failed under
+// that process left the kernel with pages that it holds for synced, so that what may be among
+// them is written again.
+func (t *topic) makeDurable(f file, seg *segment, r *scanned) error {
+	from := int64(segmentHeaderBytes)
+	if d := t.meta.Durable; d.Base == seg.base {
+		from = max(from, d.Length)
+	}
+	if from >= r.end {
+		return nil
+	}
+	switch t.meta.Unsynced {
+	case "": // each group was synced before the next was written
+		from = max(from, min(r.last, r.end-maxGroupBytes))
+	case t.o.boot, unknownBoot:
+	default:
+		from = r.end // the machine has been down: what is read is from the disk
+	}
+	if err := copyOver(f, from, r.end); err != nil {
+		return err
+	}
+	return f.Sync(true)
 }
 
 // oldest returns the position of the first message in segs that can be read;

@@ -10,6 +10,7 @@ import (
 // scanned is what is in a segment.
 type scanned struct {
 	end           int64  // of what counts; behind it is a write that was cut short
+	last          int64  // where the last batch before end begins
 	next          uint64 // number of the message to come
 	maxTimestamp  uint64
 	lastTimestamp uint64
@@ -30,7 +31,7 @@ func (r *scanned) add(ds []*damage) {
 // on disk once, so that nothing there is a torn write.
 func (seg *segment) scan(src io.ReaderAt, size int64, window int, durable mark) (scanned, error) {
 	c := cursor{src: src, salt: seg.salt, off: segmentHeaderBytes, limit: size, seq: seg.base, window: window}
-	r := scanned{end: segmentHeaderBytes, next: seg.base, maxTimestamp: seg.maxTimestamp, lastTimestamp: seg.lastTimestamp}
+	r := scanned{end: segmentHeaderBytes, last: segmentHeaderBytes, next: seg.base, maxTimestamp: seg.maxTimestamp, lastTimestamp: seg.lastTimestamp}
 	batch := r            // what r was before the batch that is not complete
 	open := false         // a batch is not complete
 	var pending []*damage // since the last good frame
@@ -56,6 +57,7 @@ func (seg *segment) scan(src io.ReaderAt, size int64, window int, durable mark) 
 		if !open {
 			batch = r
 			batch.end, batch.next, batch.seal = at, f.seq, damaged
+			r.last = at
 		}
 		open = f.left > 0
 		r.index = addIndex(r.index, at, f.seq, r.maxTimestamp)

@@ -253,6 +253,7 @@ func (t *topic) saveMeta(term uint64) error {
 	m := t.meta
 	m.Term, m.Durable = term, t.mark()
 	if err := m.write(t.o.fs, t.dir); err != nil {
+		t.stats.failedWrites.Add(1)
 		return err
 	}
 	t.meta = m

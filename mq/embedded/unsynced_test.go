@@ -105,7 +105,7 @@ func (m *memFS) killedUnsynced() *memFS {
 	defer m.mu.Unlock()
 	after := newMemFS()
 	for p, n := range m.now {
-		after.now[p] = &inode{data: slices.Clone(n.data), safe: slices.Clone(n.safe)}
+		after.now[p] = &inode{data: slices.Clone(n.data), safe: slices.Clone(n.safe), dirty: slices.Clone(n.dirty), lost: slices.Clone(n.lost)}
 		if m.safe[p] != nil {
 			after.safe[p] = after.now[p] // folders are as they were synced
 		}

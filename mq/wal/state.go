@@ -147,6 +147,8 @@ func (w *WAL) refusal() error {
 		return errors.Wrapf(mq.ErrFenced, "wal %s term %d", w.o.PChannel, w.o.Term)
 	case state == Failed:
 		return errors.Wrapf(ErrFailed, "%v", cause)
+	case cause != nil: // who closes it may be about to open it anew
+		return errors.Wrapf(ErrClosed, "wal %s has failed, %v", w.o.PChannel, cause)
 	}
 	return errors.Wrapf(ErrClosed, "wal %s", w.o.PChannel)
 }
