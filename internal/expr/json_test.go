@@ -84,7 +84,7 @@ func TestJSONStrings(t *testing.T) {
 // encoding/json where the text is an object without duplicate keys.
 func FuzzJSONPath(f *testing.F) {
 	for _, doc := range []string{
-		`{"a":{"b":[1,2.5,"x\u00e9",true,null]}}`, `{"a":[[],{}]}`, `[1,[2,[3]]]`, `{"a" : "\ud83d\ude00" , "b":-0.0e1}`, `{"a`, `{"a":1e999}`,
+		`{"a":{"b":[1,2.5,"x\u00e9",true,null]}}`, `{"a":[[],{}]}`, `[1,[2,[3]]]`, `{"a" : "\ud83d\ude00" , "b":-0.0e1}`, `{"a`, `{"a":1e999}`, "{\"a\":\"\x96\xfe\"}",
 	} {
 		f.Add(doc, "a", "b", uint8(1))
 	}
@@ -114,7 +114,8 @@ func FuzzJSONPath(f *testing.F) {
 			return // not JSON, or perhaps with keys that are there twice
 		}
 		text, isText := want[k1].(string)
-		if isText != (v.k == kString) || isText && strings.ToValidUTF8(v.s, "\ufffd") != text && strings.ToValidUTF8(text, "") == text {
+		// encoding/json reads each byte that is of no character as one of its own, as does a conversion to runes.
+		if isText != (v.k == kString) || isText && string([]rune(v.s)) != text {
 			t.Fatalf("%q at %q: got %v %q, want %v", doc, k1, v.k, v.s, want[k1])
 		}
 	})

@@ -244,6 +244,19 @@ var documented = []string{
 	`product["model"] == "JSN-087" AND product["price"] < 1850`,
 	`inventory["quantity"] in [310, 103]`,
 	`color == "red" and tags[1] in ["a"] AND NOT message LIKE "%debug%"`,
+	`name =~ "^prod-[0-9]+$"`,
+	`code =~ "^ERR"`,
+	`code =~ "[0-9]{4}"`,
+	`message =~ "[0-9]+"`,
+	`filename =~ r"\.json$"`,
+	`email =~ "@gmail\.com$"`,
+	`json_field["path"] !~ "pattern"`,
+	`description LIKE "%vector%"`,
+	`message LIKE "%database%"`,
+	`code LIKE "AB_%"`,
+	`price > 100 and stock > 50 and color in ["red"] or not (rating >= 4)`,
+	`metadata["tags"][0] == "featured"`,
+	`ARRAY_CONTAINS_ALL(tags, ["rock", "pop"]) or array_length(tags) == 0`,
 }
 
 func TestDocumentedFiltersCompile(t *testing.T) {

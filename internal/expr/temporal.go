@@ -70,6 +70,9 @@ func timeOf(t time.Time, s string) (value, string) {
 	if t.Nanosecond()%1000 != 0 {
 		return value{}, "times are kept in microseconds: at most six digits behind the point of the seconds, not as in " + strconv.Quote(clip(s))
 	}
+	if y := t.UTC().Year(); y < 0 || y > 9999 {
+		return value{}, "a time is between the years 0 and 9999 of UTC, not " + strconv.Quote(clip(s))
+	}
 	return value{k: kTime, i: t.UnixMicro()}, ""
 }
 
