@@ -53,6 +53,11 @@ func walksTooFar(rows, effort int) bool {
 // ever (texts of which many are nearly equal), it is two to four times as much, and another for each sample.
 const likelyMost = 1.5
 
+// far says whether what makes sure of usualRecall is too far.
+func (g *sqGraph) far() bool {
+	return walksTooFar(g.rows, g.shares.effort(calibrateK, usualRecall))
+}
+
 // walks is the effort that a fresh graph is taken to walk with for usualRecall.
 func (g *sqGraph) walks() int {
 	effort := g.shares.effort(calibrateK, usualRecall)
@@ -167,9 +172,7 @@ func buildChosen(ctx context.Context, spec Spec, base []float32, o BuildOptions)
 
 // buildDoubted returns b, a graph, or an inverted file in place of it that is faster.
 func buildDoubted(ctx context.Context, spec Spec, base []float32, o BuildOptions, b Built, g *sqGraph) (Built, error) {
-	effort := g.shares.effort(calibrateK, usualRecall)
-	far := walksTooFar(g.rows, effort)
-	if !far && !g.doubtful() {
+	if !g.far() && !g.doubtful() {
 		return b, nil
 	}
 	spec.Kind = KindScaNN
@@ -177,13 +180,7 @@ func buildDoubted(ctx context.Context, spec Spec, base []float32, o BuildOptions
 	if err != nil {
 		return nil, errors.CombineErrors(err, b.Close())
 	}
-	why, better := listsFaster(g, x)
-	if far {
-		why, better = fmt.Sprintf("a graph would walk %d candidates for a recall of %v", effort, usualRecall), x.finds(usualRecall)
-		if likely := g.walks(); !walksTooFar(g.rows, likely) { // that far is to be sure of it
-			better = better && x.cost(usualRecall) <= costSure*g.costOf(likely)
-		}
-	}
+	why, better := listsBetter(g, x)
 	if !better {
 		return b, nil
 	}

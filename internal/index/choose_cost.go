@@ -1,6 +1,9 @@
 package index
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // What a search takes in nanoseconds, by a graph and by an inverted file whose efforts were measured: to tell which is
 // the faster where the number of directions does not. Rows can lie in heaps that a walk hardly leaves: of texts by their words (74,655
@@ -43,7 +46,19 @@ func (g *sqGraph) costOf(effort int) float64 {
 
 // cost is the same of an inverted file.
 func (x *ivf) cost(recall float64) float64 {
-	return listsCost(x.n, readValues(x.width()), x.fine.stride, x.lists.n, x.efforts.of(recall))
+	return x.costOf(x.efforts.of(recall))
+}
+
+// costOf is what a search that reads so many lists takes.
+func (x *ivf) costOf(lists int) float64 {
+	return listsCost(x.n, readValues(x.width()), x.fine.stride, x.lists.n, lists)
+}
+
+// usualLists is how many lists an inverted file is taken to read for usualRecall: what it is told to, but as of a graph no more than likelyMost
+// times what finds that in the mean.
+func (x *ivf) usualLists() int {
+	likely := x.efforts.of(withoutMargin(usualRecall))
+	return min(x.efforts.of(usualRecall), int(math.Ceil(likelyMost*float64(likely))))
 }
 
 // readValues is how many values take as long to read as those of a row of so many do: codes of few have twice the bits.
@@ -66,10 +81,33 @@ func (g *sqGraph) doubtful() bool {
 // finds reports whether reading lists found as much as that of the nearest rows when it was built, however many it took; true if it was not measured.
 func (x *ivf) finds(recall float64) bool { return x.found == 0 || x.found >= recall }
 
+// listsBetter says whether an inverted file is better than a graph of the same rows that is far or doubtful, and why.
+func listsBetter(g *sqGraph, x *ivf) (why string, better bool) {
+	if !g.far() {
+		return listsFaster(g, x)
+	}
+	why = fmt.Sprintf("a graph would walk %d candidates for a recall of %v", g.shares.effort(calibrateK, usualRecall), usualRecall)
+	if !x.finds(usualRecall) {
+		return "", false
+	}
+	if walksTooFar(g.rows, g.walks()) {
+		return why, true
+	}
+	// That far is to be sure of it.
+	lists, walk := x.costOf(x.usualLists()), g.costOf(g.walks())
+	return why, lists <= costSure*walk || lists <= walk && x.findsMostSooner(g)
+}
+
+// findsMostSooner says whether lists find costMost, no later than a graph does: one that finds usualRecall soon in the mean may hardly find more
+// however far it walks.
+func (x *ivf) findsMostSooner(g *sqGraph) bool {
+	return x.finds(costMost) && x.cost(costMost) <= g.cost(costMost)
+}
+
 // listsFaster says whether an inverted file is faster than a graph of the same rows, and why.
 func listsFaster(g *sqGraph, x *ivf) (why string, faster bool) {
-	effort, lists := g.shares.effort(calibrateK, usualRecall), x.efforts.of(usualRecall)
-	if lists == 0 || !x.finds(costMost) || x.cost(usualRecall) > costSure*g.cost(usualRecall) || x.cost(costMost) > g.cost(costMost) {
+	effort, lists := g.walks(), x.usualLists()
+	if lists == 0 || !x.findsMostSooner(g) || x.costOf(lists) > costSure*g.costOf(effort) {
 		return "", false
 	}
 	return fmt.Sprintf("%d lists are sooner read than a graph is walked for %d candidates, for a recall of %v", lists, effort, usualRecall), true

@@ -77,24 +77,29 @@ func TestAGraphIsGivenUpForListsThatAreSoonerRead(t *testing.T) {
 	wantRecall(t, b.Searcher(), f, base[:20*dim], Query{K: 10}, 0.9)
 }
 
+// graphThatWalks is a graph that was measured to walk so far for usualRecall and for costMost.
+func graphThatWalks(effort95, effort99 uint32) *sqGraph {
+	g := &sqGraph{space: space{dim: 64}, rows: 100_000, code: &coder{stride: 64}}
+	g.shares = shareTable{
+		{rows: calibrateK, effort: effort95, found: shareAll * 975 / 1000},
+		{rows: calibrateK, effort: effort99, found: shareAll * 995 / 1000},
+	}
+	return g
+}
+
+// listsThatRead is an inverted file of the same rows.
+func listsThatRead(lists95, lists99 uint32) *ivf {
+	x := &ivf{space: space{dim: 64}, n: 100_000, lists: &centres{n: listsFor(100_000)}, found: 0.995}
+	for i, w := range wantedRecalls() {
+		if x.efforts[i] = lists95; w > usualRecall {
+			x.efforts[i] = lists99
+		}
+	}
+	return x
+}
+
 func TestAGraphIsKeptUnlessListsAreSurelyFaster(t *testing.T) {
-	at := func(effort95, effort99 uint32) *sqGraph {
-		g := &sqGraph{space: space{dim: 64}, rows: 100_000, code: &coder{stride: 64}}
-		g.shares = shareTable{
-			{rows: calibrateK, effort: effort95, found: shareAll * 975 / 1000},
-			{rows: calibrateK, effort: effort99, found: shareAll * 995 / 1000},
-		}
-		return g
-	}
-	lists := func(lists95, lists99 uint32) *ivf {
-		x := &ivf{space: space{dim: 64}, n: 100_000, lists: &centres{n: listsFor(100_000)}, found: 0.995}
-		for i, w := range wantedRecalls() {
-			if x.efforts[i] = lists95; w > usualRecall {
-				x.efforts[i] = lists99
-			}
-		}
-		return x
-	}
+	at, lists := graphThatWalks, listsThatRead
 	short := lists(20, 60)
 	short.found = 0.985 // with as many lists as were tried
 	for _, c := range []struct {

@@ -69,3 +69,45 @@ func TestAGraphThatMayWalkLessIsComparedWithLists(t *testing.T) {
 		}
 	}
 }
+
+// TestListsAndGraphsAreComparedByTheSame: a graph that is told to walk far and finds usualRecall sooner in the mean, with lists of which as much
+// is known.
+func TestListsAndGraphsAreComparedByTheSame(t *testing.T) {
+	graph := graphThatWalks(400, 2000)
+	graph.likely = 40
+	if !graph.far() || walksTooFar(graph.rows, graph.walks()) {
+		t.Fatalf("of a graph that walks %d candidates %v are likely", graph.shares.effort(calibrateK, usualRecall), graph.likely)
+	}
+	steep := func(lists90, lists95, lists99 uint32) *ivf {
+		x := listsThatRead(lists95, lists99)
+		for i := range 3 {
+			x.efforts[i] = lists90
+		}
+		return x
+	}
+	// as is how many lists take that part of the time that the graph does.
+	as := func(part float64) (lists uint32) {
+		for x := listsThatRead(1, 1); x.costOf(int(lists)+1) <= part*graph.costOf(graph.walks()); lists++ {
+		}
+		return lists
+	}
+	even, slower := as(0.95), as(1.3)
+	notAll := listsThatRead(even, even)
+	notAll.found = 0.97
+	for _, c := range []struct {
+		name   string
+		x      *ivf
+		better bool
+	}{
+		{"a graph that finds no more however far it walks, and lists that do", listsThatRead(even, 2*even), true},
+		{"lists that find no more either", notAll, false},
+		{"lists that take longer for more", listsThatRead(even, 4000), false},
+		{"lists that find more, later", listsThatRead(slower, 2*slower), false},
+		{"lists that find it sooner in the mean, and take long to be sure of it", steep(2, 2*even, 3*even), true},
+		{"lists that find it as soon in the mean", steep(even, 2*even, 4000), false},
+	} {
+		if why, better := listsBetter(graph, c.x); better != c.better {
+			t.Errorf("%s: %v, %s; %d lists, %v and %v", c.name, better, why, c.x.usualLists(), c.x.costOf(c.x.usualLists()), graph.costOf(graph.walks()))
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -76,6 +77,7 @@ type basis struct {
 	stride int       // bytes of one
 	low    []float32 // of each direction, what code 0 stands for
 	step   []float32 // and the distance of two codes
+	picks  []uint32  // the values that the directions are, if each is one value of a vector; else nil
 }
 
 // newBasis rounds rows of dim values.
@@ -93,6 +95,7 @@ func newBasis(rows []float32, dim int) *basis {
 		b.low[j], b.step[j] = low, step
 		vec.PutSQ8(b.codes[j*b.stride:(j+1)*b.stride], 0, codes)
 	}
+	b.pick()
 	return b
 }
 
@@ -103,12 +106,28 @@ func viewBasis(dim int, codes []byte, low, step []float32) *basis {
 		b.ids = append(b.ids, uint32(i))
 	}
 	b.ones = slices.Repeat([]float32{1}, dim)
+	b.pick()
 	return b
+}
+
+// pick finds out whether each direction is one value of a vector: then nothing is to be turned.
+func (b *basis) pick() {
+	b.picks = nil
+	var picks []uint32
+	for j, low := range b.low {
+		codes := b.codes[j*b.stride+vec.SQ8Bias:][:len(b.ones)]
+		at := slices.Index(codes, 255)
+		if low != 0 || b.step[j] != float32(1)/255 || at < 0 || len(codes)-bytes.Count(codes, []byte{0}) != 1 {
+			return
+		}
+		picks = append(picks, uint32(at))
+	}
+	b.picks = picks
 }
 
 // prefix is the first n directions.
 func (b *basis) prefix(n int) *basis {
-	return &basis{ids: b.ids[:n], ones: b.ones, codes: b.codes[:n*b.stride], stride: b.stride, low: b.low[:n], step: b.step[:n]}
+	return &basis{ids: b.ids[:n], ones: b.ones, codes: b.codes[:n*b.stride], stride: b.stride, low: b.low[:n], step: b.step[:n], picks: b.picks[:min(n, len(b.picks))]}
 }
 
 // coded is a vector on its way to a record or a query.
@@ -155,6 +174,12 @@ func (c *coder) turn(v []float32, w *coded) {
 	b := c.basis
 	if b == nil {
 		copy(w.head, v)
+		return
+	}
+	if b.picks != nil {
+		for j, d := range b.picks[:len(w.head)] {
+			w.head[j] = v[d]
+		}
 		return
 	}
 	scale, sum := c.kern.SetSQ8(w.halves, v), c.kern.Dot(v, b.ones)

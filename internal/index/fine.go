@@ -106,10 +106,13 @@ func (f *fine) put(row uint32, v, flat []float32) {
 	}
 	low := f.bits - 8
 	half := int32(1) << (low - 1)
-	top := float32(127<<low + half - 1)
+	top := float32(fineTop(f.bits))
 	to := f.bytes[int(row)*f.stride:][:f.stride]
 	clear(to)
 	inv, step := top/peak, peak/top
+	if exact := exactStep(flat[:len(v)], step); exact > 0 {
+		inv, step = 1/exact, exact
+	}
 	if !(inv <= math.MaxFloat32) {
 		inv, step = 0, 0
 	}
@@ -144,6 +147,29 @@ func (f *fine) put(row uint32, v, flat []float32) {
 	binary.LittleEndian.PutUint32(tail[4:], math.Float32bits(float32(bias)))
 }
 
+// fineTop is the largest code of so many bits: a signed byte and as large a rest as may be.
+func fineTop(bits int) float64 { return float64(int(127)<<(bits-8) + 1<<(bits-9) - 1) }
+
+// exactStep is the least power of two from a step on if all values are multiples of it, as whole numbers are: codes of them lose
+// nothing. 0: they are not.
+func exactStep(values []float32, step float32) float32 {
+	fraction, exp := math.Frexp(float64(step))
+	if !(step > 0 && step <= math.MaxFloat32/2) {
+		return 0
+	}
+	if fraction == 0.5 { // it is one
+		exp--
+	}
+	exact := math.Ldexp(1, exp)
+	inv := float32(1 / exact)
+	for _, x := range values {
+		if y := x * inv; y != float32(math.Trunc(float64(y))) {
+			return 0
+		}
+	}
+	return float32(exact)
+}
+
 // fineQuery is a query for fine codes, and room for distances.
 type fineQuery struct {
 	flat     []float32
@@ -159,6 +185,9 @@ type fineQuery struct {
 	square   float64 // |v|²
 	own      float64 // see ownSquare, once ownKnown
 	lowest   [1]float32
+	vague    []uint32 // rows that only vectors tell, which of those asked for they are, and how far
+	vagueAt  []int
+	exact    []float32
 	ownKnown bool
 	usable   bool
 	half     vec.HalfQuery // of the upper halves of weights, if halved
@@ -166,7 +195,7 @@ type fineQuery struct {
 }
 
 func (q *fineQuery) size() int {
-	return 4*(cap(q.flat)+cap(q.a)+cap(q.b)+cap(q.c)) + cap(q.halves) + cap(q.high) + cap(q.low) + cap(q.rows) + 4*cap(q.sums) + q.weights.Bytes() + q.half.Bytes()
+	return 4*(cap(q.flat)+cap(q.a)+cap(q.b)+cap(q.c)) + cap(q.halves) + cap(q.high) + cap(q.low) + cap(q.rows) + 4*cap(q.sums) + q.weights.Bytes() + q.half.Bytes() + 4*cap(q.vague) + 8*cap(q.vagueAt) + 4*cap(q.exact)
 }
 
 // prepare readies q for a vector.
@@ -383,18 +412,28 @@ func (f *fine) refine(sp *space, vector []float32, scale float32, ids []uint32, 
 	case Cosine:
 		limit = float32(q.square * f.near / 2)
 	}
+	vague, at := q.vague[:0], q.vagueAt[:0]
 	for i, d := range out[:len(ids)] {
 		if d >= limit {
 			continue
 		}
 		good := false
-		if sp.metric != IP {
+		if sp.metric != IP && !f.vague(q, ids[i], d) {
 			out[i], good = f.nearRow(q, i, ids[i])
 		}
 		if !good {
-			s.stats.Exact++
-			sp.byID(vector, scale, ids[i:i+1], out[i:i+1])
+			vague, at = append(vague, ids[i]), append(at, i)
 		}
+	}
+	q.vague, q.vagueAt = vague, at
+	if len(vague) == 0 {
+		return
+	}
+	s.stats.Exact += len(vague)
+	q.exact = grown(q.exact, len(vague))
+	sp.byID(vector, scale, vague, q.exact) // together, so that each is on its way while those before are compared
+	for j, i := range at {
+		out[i] = q.exact[j]
 	}
 }
 

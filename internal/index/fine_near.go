@@ -15,6 +15,9 @@ const (
 	// nearFloat is the part of a query's square that a squared distance must be: a row's bias is a float32 of about that square and off
 	// by 2^-24 of it, which is then 1/256 of the distance. Near duplicates closer than that only vectors tell.
 	nearFloat = 1.0 / (1 << 16)
+	// nearVague is how many times as much as it may rounding must take for a distance not to be told any better: what it is told by is right
+	// to a quarter or so.
+	nearVague = 1.25
 )
 
 // nearRow returns the distance of a query and row id, the i-th of those that distances has just been asked for, and whether it is
@@ -38,9 +41,31 @@ func (f *fine) nearRow(q *fineQuery, i int, id uint32) (distance float32, good b
 	if f.space.metric == Cosine {
 		return float32(d / 2), d == d
 	}
-	// A value that was rounded is off by the twelfth of its step's square, in the mean of squares.
-	rounded := (float64(step)*float64(step) + q.scale*q.scale) / 3
-	return float32(d), d >= nearFloat*q.square && rounded <= nearOff*nearOff*d
+	return float32(d), d >= nearFloat*q.square && q.rounded(step) <= nearOff*nearOff*d
+}
+
+// rounded is what rounding of a row of a step and of the query takes of a squared distance, as a square in parts of it: a value that was
+// rounded is off by the twelfth of its step's square, in the mean of squares.
+func (q *fineQuery) rounded(step float32) float64 {
+	return (roundedRow(step) + q.scale*q.scale) / 3
+}
+
+// roundedRow is a row's part of that. Of a step that is a power of two nothing was rounded, see exactStep.
+func roundedRow(step float32) float64 {
+	if math.Float32bits(step)<<9 == 0 {
+		return 0
+	}
+	return float64(step) * float64(step)
+}
+
+// vague says whether nearRow is likely to find row id no good, by the distance without the product of lows. A row that it says so of by
+// mistake is compared by its vector, which is right in any case.
+func (f *fine) vague(q *fineQuery, id uint32, distance float32) bool {
+	if f.space.metric != L2 {
+		return false
+	}
+	step, _ := f.tail(id)
+	return roundedRow(step)/3 > nearVague*nearOff*nearOff*max(float64(distance), nearFloat*q.square)
 }
 
 // ownSquare is |p|² less |p-v|², with p for what the weights stand for.

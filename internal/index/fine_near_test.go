@@ -99,6 +99,47 @@ func TestNearRowsAreToldByTheirCodes(t *testing.T) {
 	}
 }
 
+// TestNearRowsOfWholeNumbersAreToldByTheirCodes: of counts and bytes nothing is rounded, whatever is largest in a row, and few are so near
+// that what is rounded of the query counts.
+func TestNearRowsOfWholeNumbersAreToldByTheirCodes(t *testing.T) {
+	const dim, near = 128, 60
+	r := rng(21)
+	base := make([]float32, 0, (near+200)*dim)
+	q := make([]float32, dim)
+	for d := range q {
+		q[d] = float32(r.IntN(300))
+	}
+	q[0] = 1500 // steps of 12 bits would be two thirds
+	for i := range near {
+		row := slices.Clone(q)
+		for range 3 + i { // squared distances from 75 on
+			row[1+r.IntN(dim-1)] += 5
+		}
+		base = append(base, row...)
+	}
+	for range 200 * dim {
+		base = append(base, float32(r.IntN(300)))
+	}
+	base[len(base)-1] = 5000 // of which not all is told
+	sp, f := fineOf(t, L2, dim, base)
+	var s Scratch
+	f.prepare(q, &s.fine)
+	ids, got, want := make([]uint32, near), make([]float32, near), make([]float32, near)
+	for i := range ids {
+		ids[i] = uint32(i)
+	}
+	f.refine(sp, q, 1, ids, got, &s)
+	sp.byID(q, 1, ids, want)
+	for i := range ids {
+		if math.Abs(float64(got[i]-want[i])) > 0.02*float64(want[i]) {
+			t.Errorf("row %d: %v, exactly %v", i, got[i], want[i])
+		}
+	}
+	if s.stats.Exact > 0 {
+		t.Errorf("%d of %d rows were told by their vectors", s.stats.Exact, near)
+	}
+}
+
 // TestNearDuplicatesAreFound: rows that are so much nearer to one another than they are long that float32 hardly has their distances from
 // codes are told by their vectors.
 func TestNearDuplicatesAreFound(t *testing.T) {

@@ -36,6 +36,7 @@ type sqGraph struct {
 	twins     []uint32 // next row with the same code plus 1; nil: there are none
 	lists     *sqLists // nil: there are none
 	seeded    bool     // walks begin in lists, too
+	nearOnly  bool     // and at no other row
 	ending    ending
 	filters   *filterCache[knownFilter]
 	shares    shareTable // what walks find, and how many lists do in place of one
@@ -173,9 +174,7 @@ func (g *sqGraph) Search(vector []float32, q *Query, s *Scratch) []Neighbor {
 	if q.Allowed != nil || g.scans(ef) {
 		return q.within(g.searchWide(vector, &sq, k, ef, q, s))
 	}
-	row, d := g.descend(&sq, 0, s)
-	s.walk.begin(g, sq, row, d, ef, 0)
-	g.beginNear(&s.walk, s)
+	g.begin(&s.walk, sq, ef, s)
 	s.walk.endBy(g, vector, k, ef, s)
 	s.walk.run(g, s)
 	return q.within(g.end(vector, &s.walk, k, nil, s))

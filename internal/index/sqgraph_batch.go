@@ -42,9 +42,7 @@ func (g *sqGraph) SearchBatch(vectors []float32, q *Query, s *Scratch, found fun
 		sq := g.prepare(vectors[w.query*g.dim:][:g.dim], s)
 		w.halves = append(w.halves[:0], sq.halves...)
 		sq.halves = w.halves
-		row, d := g.descend(&sq, 0, s)
-		w.begin(g, sq, row, d, ef, 0)
-		g.beginNear(&w.sqWalk, s)
+		g.begin(&w.sqWalk, sq, ef, s)
 		w.endBy(g, vectors[w.query*g.dim:][:g.dim], k, ef, s)
 		w.next(g)
 	}

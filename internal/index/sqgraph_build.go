@@ -418,6 +418,9 @@ func (b *sqBuilder) finish(ctx context.Context, workers int, small *coder) (*sqB
 	if err := b.repair(ctx, workers); err != nil {
 		return nil, err
 	}
+	if err := b.linkStrays(ctx, workers); err != nil {
+		return nil, err
+	}
 	codes := wide.code
 	if small != nil {
 		codes = small

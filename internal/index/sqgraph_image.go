@@ -28,7 +28,7 @@ import (
 //	36  u32 level of the start plus 1, 0 if there are no rows
 //	40  u32 row of the start
 //	44  u32 flags: 1 there are twins, 2 vectors are turned, 4 walks begin in lists, too, 8 twins tell whether they are equal,
-//	    16 it is HNSW, ranked by the vectors
+//	    16 it is HNSW, ranked by the vectors, 32 walks begin in lists only
 //	48  u64 rows
 //	56  u64 blocks of the upper levels
 //	64  u64 seed
@@ -65,17 +65,19 @@ import (
 const (
 	sqMagic = "QNHNSQ\r\n"
 	// Version 1 had no fine codes, version 2 no lists, version 3 no ending and no shares, version 4 not what is found.
-	// Version 6 is version 5 of what that did not have, see newer. Version 7 may be ranked by the vectors.
-	sqVersion = 7
+	// Version 6 is version 5 of what that did not have, see newer. Version 7 may be ranked by the vectors,
+	// walks of version 8 begin in lists only.
+	sqVersion = 8
 	maxReason = 4096
 )
 
 const (
-	sqTwins  = 1
-	sqTurned = 2
-	sqSeeded = 4
-	sqEquals = 8
-	sqExact  = 16
+	sqTwins    = 1
+	sqTurned   = 2
+	sqSeeded   = 4
+	sqEquals   = 8
+	sqExact    = 16
+	sqNearOnly = 32
 )
 
 // sqHeader is what the first bytes of an image say.
@@ -134,12 +136,12 @@ func tooLong(dim int) bool { return vec.SQ8Stride(dim) > 64*vec.SQ8Line }
 
 func (hd *sqHeader) encode(b []byte) {
 	le := binary.LittleEndian
-	version := uint32(sqVersion) // the least that knows what there is
-	if hd.flags&sqExact == 0 {
+	version := uint32(5) // the least that knows what there is; see noteSeeds
+	switch {
+	case hd.flags&sqExact != 0:
+		version = 7
+	case hd.newer():
 		version = 6
-		if !hd.newer() {
-			version = 5
-		}
 	}
 	copy(b, sqMagic)
 	for i, x := range []uint32{version, headerBytes, hd.dim, hd.metric, hd.m, hd.m0, hd.ef, hd.startLevel, hd.startRow, hd.flags} {
@@ -192,7 +194,7 @@ func decodeSQHeader(b []byte) (*sqHeader, error) {
 		hd.m < 2 || hd.m > maxM, hd.m0 < hd.m || hd.m0 > 2*maxM, hd.rows > maxRows, hd.blocks > hd.rows*maxLevel:
 		return corrupt("dimension %d, metric %d, M %d, %d links, %d rows, %d blocks are out of range",
 			hd.dim, hd.metric, hd.m, hd.m0, hd.rows, hd.blocks)
-	case hd.flags&^(sqTwins|sqTurned|sqSeeded|sqEquals|sqExact) != 0, hd.flags&sqExact != 0 && (hd.fine != 0 || version < 7), hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
+	case hd.flags&^(sqTwins|sqTurned|sqSeeded|sqEquals|sqExact|sqNearOnly) != 0, hd.flags&sqNearOnly != 0 && (hd.flags&sqSeeded == 0 || version < 8), hd.flags&sqExact != 0 && (hd.fine != 0 || version < 7), hd.flags&sqSeeded != 0 && (hd.lists == 0 || version < 4), hd.flags&sqTurned != 0 && hd.dim > mostTurn, hd.head < 1 || hd.head > hd.dim, hd.flags&sqTurned == 0 && hd.head != hd.dim,
 		hd.stride == 0 || hd.stride%vec.SQ8Line != 0 || hd.stride > vec.SQ8MaxStride, hd.wide > hd.head, !hd.codesFit(), hd.reason > maxReason:
 		return corrupt("flags %d, %d codes, %d of 8 bits, in %d bytes, reason of %d are out of range", hd.flags, hd.head, hd.wide, hd.stride, hd.reason)
 	case hd.fine != 0 && (version < 2 || int(hd.fine) != fineBits(int(hd.dim))):
@@ -251,7 +253,7 @@ func (hd *sqHeader) view(image []byte, k vec.Kernels, base []float32) *sqGraph {
 		space: space{kern: k, metric: c.metric, dim: c.dim, base: base},
 		code:  c, m: int(hd.m), m0: int(hd.m0), ef: int(hd.ef), seed: hd.seed, rows: int(hd.rows),
 		records: part[3], links0: as[uint32](part[4]), upperOff: as[uint32](part[5]), upper: as[uint32](part[6]),
-		exact: hd.flags&sqExact != 0, glanced: hd.glanced == 1, ending: hd.ending, seeded: hd.flags&sqSeeded != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
+		exact: hd.flags&sqExact != 0, glanced: hd.glanced == 1, ending: hd.ending, seeded: hd.flags&sqSeeded != 0, nearOnly: hd.flags&sqNearOnly != 0, start: hd.startRow, top: int(hd.startLevel) - 1, bytes: int64(hd.size()), why: string(part[2]),
 	}
 	if g.metric == Cosine {
 		g.inv = as[float32](part[7])
@@ -310,6 +312,7 @@ func (g *sqGraph) image(keep int, code *coder) (*sqBuilt, error) {
 		copy(c.basis.codes, code.basis.codes)
 		copy(c.basis.low, code.basis.low)
 		copy(c.basis.step, code.basis.step)
+		c.basis.pick()
 	}
 	sizes := hd.sections()
 	at := headerBytes + int(aligned(sizes[0])+aligned(sizes[1]))

@@ -286,8 +286,11 @@ func (g *sqGraph) exactly(v []float32, row uint32, s *Scratch) float32 {
 
 // walkBeside walks for a row as if the graph did not have it.
 func (g *sqGraph) walkBeside(row uint32, k, ef int, s *Scratch) *sqWalk {
-	w := g.beginBeside(row, ef, s)
-	g.beginNear(w, s)
+	w := &s.walk
+	if !g.nearOnly || !g.beginNearOnly(w, g.prepare(g.vector(row), s), row, ef, s) {
+		w = g.beginBeside(row, ef, s)
+		g.beginNear(w, s)
+	}
 	w.endBy(g, g.vector(row), k, ef, s)
 	w.run(g, s)
 	return w

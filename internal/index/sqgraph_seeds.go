@@ -19,13 +19,37 @@ import (
 // the nearest lists.
 const (
 	// seedLists is how many lists have a row that a walk begins at.
-	seedLists = 4
+	seedLists = 8
 	// seedBlock is how many lists are compared at a time.
 	seedBlock = 8 * vec.PanelRows
 	// seedQueries are walked for to find out whether it pays, with an ef of seedEf: places halfway between two
 	// rows, of which seedGain more of the ten nearest must be found.
 	seedQueries, seedEf, seedGain = 128, 64, 0.05
+	// seedLoss is the part of them that walks may miss which begin near the query only.
+	seedLoss = 0.01
 )
+
+// begin has a walk of an effort begin where the graph does and near the query, or near it only: where either finds as much, getting near it
+// from one row is a third of the work.
+func (g *sqGraph) begin(w *sqWalk, q sqQuery, ef int, s *Scratch) {
+	if g.nearOnly && g.beginNearOnly(w, q, noRow, ef, s) {
+		return
+	}
+	row, d := g.descend(&q, 0, s)
+	w.begin(g, q, row, d, ef, 0)
+	g.beginNear(w, s)
+}
+
+// beginNearOnly has a walk begin at rows near the query, which was prepared last, as if a row were not there; false: there are none.
+func (g *sqGraph) beginNearOnly(w *sqWalk, q sqQuery, beside uint32, ef int, s *Scratch) bool {
+	w.pool = w.pool[:0]
+	w.again(g, q, ef, 0)
+	if int(beside) < g.rows {
+		w.seen.add(beside)
+	}
+	g.seedNear(w, s)
+	return len(w.pool) > 0
+}
 
 // beginNear has a walk that has begun begin at rows near the query, too; the query is the last that
 // was prepared.
@@ -38,12 +62,13 @@ func (g *sqGraph) beginNear(w *sqWalk, s *Scratch) {
 func (g *sqGraph) seedNear(w *sqWalk, s *Scratch) {
 	var rows [seedLists]uint32
 	w.n = 0
-	for _, row := range rows[:g.seeds(rows[:], s)] {
+	for _, row := range rows[:g.seeds(rows[:min(seedLists, len(w.ids))], s)] {
 		if w.seen.add(row) {
 			w.ids[w.n] = row
 			w.n++
 		}
 	}
+	g.fetch(w.ids[:w.n])
 	w.score(g)
 	w.at = 0
 }
@@ -91,7 +116,7 @@ func (g *sqGraph) seeds(rows []uint32, s *Scratch) int {
 		}
 	}
 	found := 0
-	for _, key := range near[:n] {
+	for _, key := range near[:min(n, len(rows))] {
 		for _, link := range g.lists.list(uint32(key)) {
 			// Of equal rows only the first is linked.
 			if row := link - 1; int(row) < g.rows && atomic.LoadUint32(&g.list(row, 0)[0]) != 0 {
@@ -118,18 +143,21 @@ func (b *sqBuilt) learnSeeds(ctx context.Context, workers int) error {
 			queries[i*g.dim+d] = (from[d] + to[d]) / 2
 		}
 	}
-	var more, all atomic.Int64
+	var more, only, all atomic.Int64
 	err := parallel(ctx, workers, seedQueries, 8, func() func(from, to int) error {
 		s := &Scratch{}
 		return func(from, to int) error {
 			for i := from; i < to; i++ {
-				s.begin(g.m0)
-				sq := g.prepare(queries[i*g.dim:][:g.dim], s)
-				plain := slices.Clone(g.walkFrom(sq, false, s))
-				s.begin(g.m0)
-				seeded := g.walkFrom(sq, true, s)
+				q := queries[i*g.dim:][:g.dim]
+				plain := slices.Clone(g.walkFrom(q, beginsFar, s))
+				seeded := slices.Clone(g.walkFrom(q, beginsFar|beginsNear, s))
+				near := g.walkFrom(q, beginsNear, s)
 				k := min(calibrateK, len(seeded), len(plain))
 				more.Add(int64(nearer(seeded[:k], plain[k-1]) - nearer(plain[:k], seeded[k-1])))
+				if n := min(k, len(near)); n > 0 {
+					only.Add(int64(nearer(near[:n], seeded[n-1]) - nearer(seeded[:n], near[n-1])))
+				}
+				only.Add(int64(min(len(near)-k, 0)))
 				all.Add(int64(k))
 			}
 			return nil
@@ -140,11 +168,25 @@ func (b *sqBuilt) learnSeeds(ctx context.Context, workers int) error {
 	}
 	if float64(more.Load()) > seedGain*float64(all.Load()) {
 		g.seeded = true
-		flags := b.mem.bytes[44:]
-		binary.LittleEndian.PutUint32(flags, binary.LittleEndian.Uint32(flags)|sqSeeded)
-		binary.LittleEndian.PutUint32(b.mem.bytes[124:], castagnoli(b.mem.bytes[:124]))
+		g.nearOnly = float64(only.Load()) >= -seedLoss*float64(all.Load())
+		b.noteSeeds()
 	}
 	return nil
+}
+
+// noteSeeds writes where walks begin to the header.
+func (b *sqBuilt) noteSeeds() {
+	h, le := b.mem.bytes, binary.LittleEndian
+	flags := le.Uint32(h[44:])
+	if b.g.seeded {
+		flags |= sqSeeded
+	}
+	if b.g.nearOnly {
+		flags |= sqNearOnly
+		le.PutUint32(h[8:], 8) // builds before do not know of that
+	}
+	le.PutUint32(h[44:], flags)
+	le.PutUint32(h[124:], castagnoli(h[:124]))
 }
 
 // nearer is how many keys are nearer than another.
@@ -157,12 +199,24 @@ func nearer(keys []uint64, than uint64) (n int) {
 	return n
 }
 
-// walkFrom walks, from rows near the query too if so told, and returns what is found.
-func (g *sqGraph) walkFrom(sq sqQuery, near bool, s *Scratch) []uint64 {
-	row, d := g.descend(&sq, 0, s)
-	s.walk.begin(g, sq, row, d, seedEf, 0)
-	if near {
-		g.seedNear(&s.walk, s)
+// Where a walk begins.
+const (
+	beginsFar  = 1 << iota // at the row that is nearest on the level above
+	beginsNear             // near the query
+)
+
+// walkFrom walks for a query from where it is told to, and returns what is found.
+func (g *sqGraph) walkFrom(query []float32, from int, s *Scratch) []uint64 {
+	s.begin(g.m0)
+	q := g.prepare(query, s)
+	if from == beginsNear {
+		g.beginNearOnly(&s.walk, q, noRow, seedEf, s)
+	} else {
+		row, d := g.descend(&q, 0, s)
+		s.walk.begin(g, q, row, d, seedEf, 0)
+		if from&beginsNear != 0 {
+			g.seedNear(&s.walk, s)
+		}
 	}
 	s.walk.run(g, s)
 	return s.walk.pool

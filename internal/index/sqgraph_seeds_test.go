@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/querynode/querynode/internal/errclass"
 	"github.com/querynode/querynode/internal/vec"
 )
 
@@ -108,5 +109,58 @@ func TestWalksBeginInTheNearestLists(t *testing.T) {
 		if found == 0 {
 			t.Fatal("walks begin in no list")
 		}
+	}
+}
+
+// TestWalksThatBeginNearTheQueryOnly find as much as those that get there from one row, too, for less, and their images are not mistaken.
+func TestWalksThatBeginNearTheQueryOnly(t *testing.T) {
+	const n, dim, queries = 12_000, 7, 200
+	base := heapsAndZeros(n, dim, 5)
+	g, built := buildCodes(t, L2, dim, base)
+	var image bytes.Buffer
+	if _, err := built.WriteTo(&image); err != nil {
+		t.Fatal(err)
+	}
+	b := &sqBuilt{g: g, mem: region{bytes: alignedCopy(image.Bytes())}}
+	if !g.seeded {
+		t.Fatal("walks begin at one row")
+	}
+	f, vectors := newFlat(t, dim, L2, base), base[:queries*dim]
+	search := func(nearOnly bool) (found float64, distances int) {
+		g.nearOnly = nearOnly
+		var s, exact Scratch
+		for i := range queries {
+			v := vectors[i*dim:][:dim]
+			found += recall(g.Search(v, &Query{K: 10, Effort: 20}, &s), f.Search(v, 10, nil, &exact)) / queries
+			distances += s.Stats().Distances
+		}
+		return found, distances
+	}
+	both, more := search(false)
+	near, less := search(true)
+	if near < both-0.01 || less >= more {
+		t.Errorf("%.3f are found with %d distances, %.3f with %d by walks that begin near the query only", both, more, near, less)
+	}
+	if w := g.walkBeside(3, 10, 20, &Scratch{}); slices.ContainsFunc(w.pool, func(key uint64) bool { return poolRow(key) == 3 }) {
+		t.Error("a walk for a row meets it")
+	}
+
+	b.noteSeeds()
+	opened, err := openSQ(b.mem.bytes, base)
+	if err != nil || !opened.nearOnly || !opened.seeded {
+		t.Fatalf("an opened graph begins near the query only: %v, %v", opened != nil && opened.nearOnly, err)
+	}
+	if version := b.mem.bytes[8]; version != 8 {
+		t.Errorf("its image has version %d, which other builds take for one of theirs", version)
+	}
+	older := alignedCopy(b.mem.bytes)
+	older[8] = 7
+	if _, err := openSQ(withChecksum(older), base); errclass.Of(err) != errclass.Corrupt {
+		t.Errorf("version 7 that begins near the query only: %v", err)
+	}
+	alone := alignedCopy(b.mem.bytes)
+	alone[44] &^= sqSeeded
+	if _, err := openSQ(withChecksum(alone), base); errclass.Of(err) != errclass.Corrupt {
+		t.Errorf("walks that begin in lists only, but not in lists: %v", err)
 	}
 }

@@ -79,6 +79,9 @@ func measureEfforts(least, most int, recallAt func(effort int) (float64, error))
 
 func withMargin(recall float64) float64 { return recall + effortMargin*(1-recall) }
 
+// withoutMargin is the share that a share is with the margin.
+func withoutMargin(recall float64) float64 { return (recall - effortMargin) / (1 - effortMargin) }
+
 // of is the effort for a share of the ten nearest; 0 if none is known.
 func (e *efforts) of(recall float64) int {
 	wanted := wantedRecalls()
