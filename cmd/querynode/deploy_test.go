@@ -415,9 +415,53 @@ func TestAlertsAndDashboardsUseMetricsThatThereAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range ours.FindAllString(string(raw), -1) {
+	told := ours.FindAllString(string(raw), -1)
+	for _, name := range told {
 		if !names[name] {
 			t.Errorf("docs/operations.md: there is no metric %s", name)
+		}
+	}
+	rules, err := os.ReadFile(filepath.Join(deployed, "prometheus/querynode.rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range ours.FindAllString(string(rules), -1) {
+		if !slices.Contains(told, name) {
+			t.Errorf("docs/operations.md does not say what to do when %s has an alert", name)
+		}
+	}
+}
+
+// TestPanelsOfTheDashboardDoNotHideOneAnother: nor have two the same number, by which they are linked.
+func TestPanelsOfTheDashboardDoNotHideOneAnother(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(deployed, "grafana/querynode.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var board struct {
+		Panels []struct {
+			ID      int
+			Title   string
+			GridPos struct{ X, Y, W, H int }
+		}
+	}
+	if err := json.Unmarshal(raw, &board); err != nil {
+		t.Fatal(err)
+	}
+	ids, at := map[int]string{}, map[[2]int]string{}
+	for _, p := range board.Panels {
+		if other := ids[p.ID]; other != "" || p.Title == "" {
+			t.Errorf("panel %d is %q and %q", p.ID, other, p.Title)
+		}
+		ids[p.ID] = p.Title
+		for x := range p.GridPos.W {
+			for y := range p.GridPos.H {
+				place := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
+				if other := at[place]; other != "" || place[0] >= 24 {
+					t.Fatalf("%q is where %q is, or beyond the right", p.Title, other)
+				}
+				at[place] = p.Title
+			}
 		}
 	}
 }
