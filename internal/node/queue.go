@@ -199,7 +199,7 @@ func (n *Node) whyNoLog(pchannel string, err error) error {
 // noLog is the error of a write to a log that is not open here, for err of the manager: it is another
 // node's, or it is this one's and is being opened, again if it has failed, which passes.
 func (n *Node) noLog(pchannel string, err error) error {
-	if err = n.whyNoLog(pchannel, err); errclass.Is(err, errclass.Retryable) {
+	if err = n.whyNoLog(pchannel, err); errclass.Of(err).Retry() {
 		return errors.Wrapf(err, "the log of %s takes no writes now", pchannel)
 	}
 	return errclass.Mark(errors.Wrapf(err, "this node does not own the log of %s", pchannel), errclass.Conflict)

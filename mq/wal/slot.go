@@ -131,7 +131,11 @@ func (s *slot) get() (*WAL, error) {
 	case s.mu.err != nil && errors.Is(s.mu.err, mq.ErrFenced):
 		return nil, errors.Wrapf(mq.ErrFenced, "wal manager: %s term %d", s.pchannel, s.mu.want.term)
 	case s.mu.err != nil:
-		return nil, errors.Wrapf(ErrFailed, "wal manager: %s is opened again: %v", s.pchannel, s.mu.err)
+		err := errors.Wrapf(ErrFailed, "wal manager: %s is opened again: %v", s.pchannel, s.mu.err)
+		if c := errclass.Of(s.mu.err); c != errclass.Internal && !c.Retry() { // it takes more than time
+			err = errclass.Mark(err, c)
+		}
+		return nil, err
 	}
 	return nil, errclass.New(errclass.Retryable, "wal manager: %s term %d is being opened", s.pchannel, s.mu.want.term)
 }
