@@ -40,16 +40,18 @@ type Channel struct {
 	}
 	bufferMemory *Reservation
 	spilling     chan struct{} // capacity 1: who has it writes deletes to the local disk
+	gone         chan struct{} // closed when the channel is
 	coming       *coming
 }
 
 func newChannel(c *Collection, name string, from Position, flushed map[int64]uint64) *Channel {
-	ch := &Channel{coll: c, name: name, tsafe: newWatermark(), spilling: make(chan struct{}, 1)}
+	ch := &Channel{coll: c, name: name, tsafe: newWatermark(), spilling: make(chan struct{}, 1), gone: make(chan struct{})}
 	ch.mu.growing = map[int64]*holder{}
 	ch.mu.flushed = map[int64]uint64{}
 	maps.Copy(ch.mu.flushed, flushed)
 	ch.mu.applied, ch.mu.whole = from, from.Timestamp
 	ch.bufferMemory = c.set.o.Ledger.Force(KindDeletes, 0)
+	c.set.watched.Add(1)
 	ch.coming = newComing(c.set.o.Ledger, c.Info, from.Timestamp)
 	ch.tsafe.advance(from.Timestamp)
 	return ch
@@ -315,10 +317,12 @@ func (ch *Channel) close() (growing []*holder, applied Position) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	ch.mu.closed = true
+	close(ch.gone)
+	ch.coll.set.watched.Add(-1)
 	growing = slices.Collect(maps.Values(ch.mu.growing))
 	clear(ch.mu.growing)
 	files = ch.mu.buffer.files
-	ch.mu.buffer = deleteBuffer{}
+	ch.mu.buffer.clear()
 	ch.tellBufferLocked()
 	ch.bufferMemory.Release()
 	ch.coming.close()

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/schema"
 )
 
@@ -19,7 +20,7 @@ func (ch *Channel) ApplyDeletes(partition int64, keys *schema.Column, at Positio
 	if at.Timestamp <= ch.mu.applied.Timestamp || ch.mu.closed {
 		return
 	}
-	ch.deleteLocked(deletesAt(partition, keys, at.Timestamp))
+	ch.deleteLocked(deletesAt(partition, possibleKeys(ch.coll.Info().Schema.Primary(), keys), at.Timestamp))
 	ch.mu.applied = at
 }
 
@@ -100,13 +101,17 @@ func (ch *Channel) tellBufferLocked() {
 // spillAgain is when deletes that could not be written to the local disk are written again.
 const spillAgain = 30 * time.Second
 
+// spillPiece is how many bytes of deletes are written to files at a time; then memory has them no more.
+const spillPiece = 16 << 20
+
 // spillDue writes the deletes in memory to the local disk if they are many, be it with those of other channels. Only who applies
-// messages calls it: the next message waits.
+// messages calls it: the next message waits, also where somebody else writes them and twice as many have come.
 func (ch *Channel) spillDue() {
 	set, most := ch.coll.set, 2*ch.MaxDeletes()
 	ch.mu.Lock()
 	bytes := ch.mu.buffer.bytes
-	due := (bytes > most || bytes > most/128 && set.buffered.Load() > most) && !time.Now().Before(ch.mu.unspilt)
+	share := most / (2 * max(set.watched.Load(), 1))
+	due := (bytes > most || bytes > share && set.buffered.Load() > most) && !time.Now().Before(ch.mu.unspilt)
 	ch.mu.Unlock()
 	if !due {
 		return
@@ -114,10 +119,17 @@ func (ch *Channel) spillDue() {
 	select {
 	case ch.spilling <- struct{}{}:
 	default:
-		return // somebody does
+		if bytes <= 2*most {
+			return // somebody does
+		}
+		select {
+		case ch.spilling <- struct{}{}:
+		case <-ch.gone:
+			return
+		}
 	}
 	defer func() { <-ch.spilling }()
-	if err := ch.spill(Latest); err != nil {
+	if err := lifecycle.Call("write deletes to the local disk", func() error { return ch.spill(Latest) }); err != nil {
 		ch.mu.Lock()
 		ch.mu.unspilt = time.Now().Add(spillAgain)
 		ch.mu.Unlock()
@@ -125,16 +137,37 @@ func (ch *Channel) spillDue() {
 	}
 }
 
-// spill writes the deletes in memory up to a timestamp to the local disk. The caller has the turn to.
+// spill writes the deletes in memory up to a timestamp to the local disk, a piece at a time. The caller has the turn to. What
+// was written before an error is there.
 func (ch *Channel) spill(upTo uint64) error {
-	ch.mu.Lock()
-	n, first := ch.mu.buffer.upTo(upTo), ch.mu.buffer.first()
-	batches := ch.mu.buffer.batches[:n:n]
-	ch.mu.Unlock()
-	if n == 0 {
-		return nil
+	for {
+		ch.mu.Lock()
+		n, first := ch.mu.buffer.upTo(upTo), ch.mu.buffer.first()
+		batches := ch.mu.buffer.batches[:n:n]
+		ch.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		piece := ch.piece(batches)
+		if err := ch.spillBatches(piece, first+uint64(len(piece))); err != nil {
+			return err
+		}
 	}
-	end := first + uint64(n)
+}
+
+// piece returns as many of batches, one at least, as are written at a time.
+func (ch *Channel) piece(batches []*DeleteBatch) []*DeleteBatch {
+	room := min(spillPiece, ch.MaxDeletes()/2)
+	for i, b := range batches {
+		if room -= b.bytes(); room < 0 {
+			return batches[:max(i, 1)]
+		}
+	}
+	return batches
+}
+
+// spillBatches writes the oldest batches in memory, those before the number end, to the local disk.
+func (ch *Channel) spillBatches(batches []*DeleteBatch, end uint64) error {
 	files, err := ch.writeBatches(batches, end)
 	ch.coll.set.takeFiles(files)
 	gone := files
@@ -149,10 +182,7 @@ func (ch *Channel) spill(upTo uint64) error {
 	}
 	ch.mu.buffer.files = append(ch.mu.buffer.files, files...)
 	ch.mu.buffer.drop(end)
-	gone = nil
-	if ch.mu.pins == 0 {
-		gone = ch.mu.buffer.trim(ch.mu.whole) // meanwhile
-	}
+	gone = ch.trimLocked() // meanwhile
 	ch.tellBufferLocked()
 	return nil
 }
@@ -188,7 +218,7 @@ func (ch *Channel) DeleteFiles(ctx context.Context, after, upTo uint64) (files [
 	case <-ctx.Done():
 		return nil, errors.Wrap(ctx.Err(), "wait until deletes are on the local disk")
 	}
-	if err := ch.spill(upTo); err != nil {
+	if err := lifecycle.Call("write deletes to the local disk", func() error { return ch.spill(upTo) }); err != nil {
 		return nil, err
 	}
 	ch.mu.Lock()
@@ -201,12 +231,12 @@ func (ch *Channel) DeleteFiles(ctx context.Context, after, upTo uint64) (files [
 	return files, nil
 }
 
-// DeleteBytes is what the buffered deletes take in memory, or did before they went to the local disk, in bytes.
+// DeleteBytes is what the deletes that are not known to be in object storage take in memory, or did before they went to the local
+// disk, in bytes.
 func (ch *Channel) DeleteBytes() int64 {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	memory, _ := ch.mu.buffer.held()
-	return memory
+	return ch.mu.buffer.held(ch.mu.whole)
 }
 
 // TrimDeletes forgets buffered deletes up to upTo, which are in object storage; while they are
@@ -221,11 +251,11 @@ func (ch *Channel) TrimDeletes(upTo uint64) {
 
 // trimLocked returns the files that are to be removed once the channel is unlocked.
 func (ch *Channel) trimLocked() (gone []*DeleteFile) {
-	if ch.mu.pins > 0 || ch.mu.closed || ch.mu.trimTo <= ch.mu.whole {
+	if ch.mu.pins > 0 || ch.mu.closed {
 		return nil
 	}
-	ch.mu.whole = ch.mu.trimTo
-	gone = ch.mu.buffer.trim(ch.mu.trimTo)
+	ch.mu.whole = max(ch.mu.whole, ch.mu.trimTo)
+	gone = ch.mu.buffer.trim(ch.mu.whole)
 	ch.tellBufferLocked()
 	return gone
 }

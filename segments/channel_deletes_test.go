@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,8 +156,13 @@ func TestDeletesAreTakenFromTheBufferWherePublishingFindsThem(t *testing.T) {
 			t.Errorf("from %d on there are %q, want %q", c.number, got, c.want)
 		}
 	}
-	if memory, disk := b.held(); disk != 2 || memory != b.bytes+800 {
-		t.Errorf("%d bytes in memory and %d on disk", memory, disk)
+	for _, c := range []struct {
+		after uint64
+		want  int64
+	}{{0, 800}, {9, 800}, {11, 800 - 200}, {12, 400}, {13, 400}, {16, 0}, {100, 0}} {
+		if got := b.held(c.after) - b.bytes; got != c.want {
+			t.Errorf("after %d there are %d bytes in files, want %d", c.after, got, c.want)
+		}
 	}
 	for _, c := range []struct {
 		upTo uint64
@@ -203,6 +209,88 @@ func TestDeletesOnTheLocalDiskGoWithTheirChannel(t *testing.T) {
 	must(t, r.ch.spill(Latest))
 }
 
+// TestAChannelMayGoWhileASegmentOfItIsPublished, be it with many deletes in files or with few in memory.
+func TestAChannelMayGoWhileASegmentOfItIsPublished(t *testing.T) {
+	for name, deletes := range map[string]int64{"in files": 50, "in memory": 3} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, rigOptions{set: fewDeletes})
+			r.insert(1, seq(1, 400)...)
+			r.seal(1)
+			r.upload(1)
+			r.ch.Forget(1)
+			for k := range deletes {
+				r.delete(k, 1000+k)
+			}
+			// Of what publish has applied when it looks what else has come, the buffer of a channel that has gone knows nothing.
+			done, err := r.ch.applyBuffered(t.Context(), nil, 0)
+			must(t, err)
+			r.coll.Unwatch("v")
+			if files, batches := r.ch.mu.buffer.since(done); len(files)+len(batches) > 0 {
+				t.Errorf("%d files and %d batches of a channel that has gone", len(files), len(batches))
+			}
+			wantClass(t, r.ch.publish(t.Context(), nil, nil, 0), errclass.Conflict)
+			r.ch.PinDeletes()() // is not locked
+		})
+	}
+}
+
+// TestAKeyThatIsTooLongForRowsHidesNothing, and no checkpoint waits for it: a file of deletes does not take it.
+func TestAKeyThatIsTooLongForRowsHidesNothing(t *testing.T) {
+	r := newRig(t, rigOptions{set: fewDeletes})
+	pk := schema.Field{ID: idField, Type: schema.VarChar}
+	long := strings.Repeat("x", schema.MaxVarChar)
+	for _, c := range []struct{ keys, want []string }{
+		{[]string{"a", long + "x", "b", long}, []string{"a", "b", long}},
+		{[]string{long + "x"}, nil},
+		{[]string{"a"}, []string{"a"}},
+		{nil, nil},
+	} {
+		got := possibleKeys(pk, &schema.Column{FieldID: idField, Type: schema.VarChar, Str: c.keys})
+		if !slices.Equal(got.Str, c.want) {
+			t.Errorf("%d keys are possible, want %d", len(got.Str), len(c.want))
+		}
+	}
+	if got := possibleKeys(pk, &schema.Column{FieldID: idField, Type: schema.VarChar, Str: []string{"", "a"}, Valid: []bool{false, true}}); !slices.Equal(got.Str, []string{"a"}) {
+		t.Errorf("%q are possible, one is null", got.Str)
+	}
+	at := r.tick()
+	r.ch.ApplyDeletes(0, &schema.Column{FieldID: idField, Type: schema.VarChar, Str: []string{"1"}}, at) // of another type than the key
+	if got := r.ch.Applied(); got != at || r.ch.DeleteBytes() != 0 {
+		t.Errorf("applied up to %v, want %v; %d bytes of deletes", got, at, r.ch.DeleteBytes())
+	}
+	if _, err := r.ch.DeleteFiles(t.Context(), 0, Latest); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTheReaderOfTheLogWaitsWhereOthersWriteDeletes once there are many more than may be in memory, but not for longer than its channel
+// is there.
+func TestTheReaderOfTheLogWaitsWhereOthersWriteDeletes(t *testing.T) {
+	for name, goOn := range map[string]func(r *rig){
+		"until it is its turn":   func(r *rig) { <-r.ch.spilling },
+		"until the channel goes": func(r *rig) { r.coll.Unwatch("v") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, rigOptions{set: fewDeletes})
+			r.ch.spilling <- struct{}{} // somebody does
+			done, limit, most := make(chan struct{}), 4*r.set.o.DeleteBytes, int64(0)
+			go func() {
+				defer close(done)
+				for k := range int64(100) {
+					most = max(most, r.set.buffered.Load())
+					r.ch.ApplyDeletes(0, intKeys(k), r.tick())
+				}
+			}()
+			eventually(t, "many deletes", func() bool { return r.set.buffered.Load() > limit })
+			goOn(r)
+			<-done
+			if most > limit {
+				t.Errorf("%d bytes of deletes are in memory, and the next are applied", most)
+			}
+		})
+	}
+}
+
 // TestDeletesStayInMemoryWhereTheDiskTakesNone, and go once it does.
 func TestDeletesStayInMemoryWhereTheDiskTakesNone(t *testing.T) {
 	r := newRig(t, rigOptions{set: fewDeletes})
@@ -230,7 +318,7 @@ func TestDeletesStayInMemoryWhereTheDiskTakesNone(t *testing.T) {
 	r.ch.mu.unspilt = time.Now() // it is
 	r.ch.mu.Unlock()
 	r.delete(51)
-	if got := r.set.Ledger().Used()[KindDeletes]; len(r.spilled()) != 1 || got > r.set.o.DeleteBytes {
+	if got := r.set.Ledger().Used()[KindDeletes]; len(r.spilled()) == 0 || got > r.set.o.DeleteBytes {
 		t.Errorf("%d files, %d bytes in memory", len(r.spilled()), got)
 	}
 	r.checkAlways()

@@ -23,6 +23,31 @@ func deletesAt(partition int64, keys *schema.Column, ts uint64) *DeleteBatch {
 	return d
 }
 
+// possibleKeys returns those of keys that rows may have. Of others there is nothing to hide, and a file of deletes does not take
+// them.
+func possibleKeys(pk schema.Field, keys *schema.Column) *schema.Column {
+	if keys.Type != pk.Type {
+		return keys.Slice(0, 0)
+	}
+	possible := func(i int) bool {
+		return !keys.Null(i) && (keys.Str == nil || len(keys.Str[i]) <= schema.MaxVarChar)
+	}
+	n := 0
+	for n < keys.Rows() && possible(n) {
+		n++
+	}
+	if n == keys.Rows() {
+		return keys
+	}
+	out := keys.New()
+	for i := range keys.Rows() {
+		if possible(i) {
+			out.AppendRow(keys, i)
+		}
+	}
+	return out
+}
+
 // deleteBuffer holds deletes in timestamp order: the newest in memory, the older ones in files once they are many. All of
 // a batch have one timestamp. Batches are numbered in the order in which they come.
 type deleteBuffer struct {
@@ -49,7 +74,7 @@ func (d *DeleteBatch) bytes() int64 { return d.Keys.Bytes() + 8*int64(len(d.Time
 // first is the number of the first batch in memory.
 func (b *deleteBuffer) first() uint64 { return b.next - uint64(len(b.batches)) }
 
-// since returns what there is of the batches from a number on; some of the files' may be older.
+// since returns what there is of the batches from a number on; some of the files' may be older. The number is one that next has been.
 func (b *deleteBuffer) since(number uint64) (files []*DeleteFile, batches []*DeleteBatch) {
 	for _, f := range b.files {
 		if f.end > number {
@@ -76,6 +101,9 @@ func (b *deleteBuffer) drop(before uint64) {
 	b.batches = slices.Clone(b.batches[n:])
 }
 
+// clear forgets all; numbers go on.
+func (b *deleteBuffer) clear() { *b = deleteBuffer{next: b.next} }
+
 // trim forgets deletes up to a timestamp, but for those that are in one file with later ones. It returns the files that are not
 // the buffer's any more.
 func (b *deleteBuffer) trim(upTo uint64) (gone []*DeleteFile) {
@@ -92,12 +120,17 @@ func (b *deleteBuffer) trim(upTo uint64) (gone []*DeleteFile) {
 	return gone
 }
 
-// held is what all deletes would take in memory, and onDisk what those in files take on the local disk, in bytes.
-func (b *deleteBuffer) held() (memory, onDisk int64) {
+// held is what the deletes after a timestamp would take in memory, in bytes; of files that have others, too, by their share of the
+// time.
+func (b *deleteBuffer) held(after uint64) (memory int64) {
 	memory = b.bytes
 	for _, f := range b.files {
-		memory += f.memory
-		onDisk += f.Size
+		switch {
+		case f.MinTimestamp > after:
+			memory += f.memory
+		case f.MaxTimestamp > after:
+			memory += int64(float64(f.memory) * float64(f.MaxTimestamp-after) / float64(f.MaxTimestamp-f.MinTimestamp))
+		}
 	}
-	return memory, onDisk
+	return memory
 }

@@ -35,6 +35,7 @@ type Set struct {
 
 	deleteFiles atomic.Uint64 // of channels, so far
 	buffered    atomic.Int64  // bytes of deletes that channels have in memory
+	watched     atomic.Int64  // channels
 
 	// Tests lower and replace these.
 	listsAfter int

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/cockroachdb/errors"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/querynode/querynode/internal/errclass"
+	"github.com/querynode/querynode/internal/lifecycle"
 	"github.com/querynode/querynode/internal/objstore"
 )
 
@@ -263,20 +265,31 @@ func (c *Catalog) checkUploads(ctx context.Context, collection int64, f *FlushCo
 			paths[d.Path] = d.Path
 		}
 	}
+	looks, ctx := errgroup.WithContext(ctx)
+	looks.SetLimit(uploadsAtOnce)
 	for p, file := range paths {
-		// The mark first: it goes after the files.
-		_, err := c.o.Bucket.Head(ctx, c.markKey(collection, p))
-		if errclass.Is(err, errclass.NotFound) {
-			if _, err = c.o.Bucket.Head(ctx, file); err == nil {
-				continue
-			}
-		}
-		if err == nil || errclass.Is(err, errclass.NotFound) {
-			return errclass.New(errclass.Conflict, "%s was uploaded too long ago, its files are being removed or were: upload them to another path", p)
-		}
-		return errors.Wrapf(err, "look whether %s is condemned", p)
+		looks.Go(func() error {
+			return lifecycle.Call("look at an upload", func() error { return c.checkUpload(ctx, collection, p, file) })
+		})
 	}
-	return nil
+	return looks.Wait()
+}
+
+// uploadsAtOnce is how many uploads are looked at at once: a commit has as many as there are deletes that waited for object storage.
+const uploadsAtOnce = 16
+
+func (c *Catalog) checkUpload(ctx context.Context, collection int64, p, file string) error {
+	// The mark first: it goes after the files.
+	_, err := c.o.Bucket.Head(ctx, c.markKey(collection, p))
+	if errclass.Is(err, errclass.NotFound) {
+		if _, err = c.o.Bucket.Head(ctx, file); err == nil {
+			return nil
+		}
+	}
+	if err == nil || errclass.Is(err, errclass.NotFound) {
+		return errclass.New(errclass.Conflict, "%s was uploaded too long ago, its files are being removed or were: upload them to another path", p)
+	}
+	return errors.Wrapf(err, "look whether %s is condemned", p)
 }
 
 // condemnForeign condemns segments that were built elsewhere and replaced: no
