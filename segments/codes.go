@@ -181,10 +181,17 @@ func (x *centres) assign(rows []float32, w *assigner, found func(row, list int, 
 		}
 		c.kern.Panels(w.z, run, c.quads, x.panels, all/vec.PanelRows, w.sums)
 		for i := range run {
-			list, d := c.kern.SumsNearest(w.sums[i*all:][:all], x.bias, w.aff[i].Scale)
-			found(from+i, min(list, x.n-1), max(d+w.aff[i].Base, 0))
+			list, d := x.home(w.sums[i*all:][:all], w.aff[i])
+			found(from+i, list, max(d+w.aff[i].Base, 0))
 		}
 	}
+}
+
+// home is the nearest middle, by products of a vector with all, and the square of its distance but for
+// the base. Vectors that are equal have the same.
+func (x *centres) home(sums []int32, aff vec.Affine) (list int, square float32) {
+	list, square = x.codes.kern.SumsNearest(sums, x.bias, aff.Scale)
+	return min(list, x.n-1), square
 }
 
 // distances writes products of a vector with the middles to sums, and returns what

@@ -104,8 +104,11 @@ func (b *borders) from(home int, nearest, limit, lean, doubt float32, m index.Me
 		limit, out.inverse = 2*limit, out.inverse/2
 	}
 	out.reach = lean * float32(math.Sqrt(float64(max(limit, 0))))
-	// A little more: the distance of the home itself may have been added up in another order.
+	// A little more: distances may have been added up in another order.
 	out.square = nearest + 2*(out.reach+doubt)*b.far[home] + 1e-5*float32(math.Abs(float64(nearest))) + math.SmallestNonzeroFloat32
+	if !(b.far[home] > 0) || !(out.square > nearest) {
+		out.square = float32(math.Inf(1)) // all middles are one, or too far for such sums
+	}
 	return out
 }
 
@@ -113,5 +116,8 @@ func (b *borders) from(home int, nearest, limit, lean, doubt float32, m index.Me
 // false = it is out of reach.
 func (b *beyond) least(list uint32, square float32) (float32, bool) {
 	h := max((square-b.nearest)*b.halves[list]-b.doubt, 0)
-	return h * h * b.inverse, h <= b.reach
+	if h > b.reach {
+		return 0, false
+	}
+	return h * h * b.inverse, true
 }

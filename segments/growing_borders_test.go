@@ -123,3 +123,25 @@ func TestBordersOfEqualRows(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestOneMiddleHasNoBorders: from a single one, or from several that are one, all that is in its list is in reach.
+func TestOneMiddleHasNoBorders(t *testing.T) {
+	const dim, n = 8, 190
+	rows := newMixture(dim, 0, 1).rows(n)
+	for _, metric := range []index.Metric{index.L2, index.Cosine} {
+		v, _ := growingField(t, metric, dim, rows, n/2+1)
+		if x := v.lists.Load(); x.middles.n != 1 || x.rows() != n {
+			t.Fatalf("%d middles of %d rows", x.middles.n, x.rows())
+		}
+		if recall, _ := listRecall(t, v, n, rows[:20*dim], nil); recall < 0.99 {
+			t.Errorf("%s: recall %.3f", metric, recall)
+		}
+	}
+	b := &borders{all: 2, halves: make([]float32, 4), far: make([]float32, 2), leans: []float32{0.5}}
+	for _, limit := range []float32{0, 1, float32(math.Inf(1))} {
+		beyond := b.from(0, 0.25, limit, 0.5, 0.1, index.L2)
+		if least, ok := beyond.least(1, 0.25); !ok || least != 0 || !(beyond.square > 0.25) {
+			t.Errorf("within %v: %v, in reach: %v, of all within %v", limit, least, ok, beyond.square)
+		}
+	}
+}

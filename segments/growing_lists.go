@@ -52,6 +52,9 @@ type codeList struct {
 	near, far float32 // distances of rows from the middle: the least, the most
 }
 
+// some reports whether the list has rows.
+func (l *codeList) some() bool { return len(l.rows) > 0 || l.last != nil }
+
 // panel is vec.PanelRows codes or fewer.
 type panel struct {
 	n     int

@@ -39,6 +39,9 @@ const (
 	// looseShare is loose, everything is learnt anew.
 	looseLoss  = 4
 	looseShare = 8
+	// mostSquare is the square of the length from which a row is loose too: what is added up of several
+	// has to be a number.
+	mostSquare = 1e34
 )
 
 // listsBytes is the memory that n more rows take.
@@ -73,19 +76,25 @@ func (v *growingVectors) sampleRows(n, some int) []float32 {
 	for i := range some {
 		from, to := i*n/some, (i+1)*n/some
 		row := from + rng.IntN(max(to-from, 1))
-		x := base[row*v.dim:][:v.dim]
-		if slices.ContainsFunc(x, func(f float32) bool { return f-f != 0 }) {
-			continue
-		}
-		out = append(out, x...)
-		if v.metric == index.Cosine {
-			v.kernels.Normalize(out[len(out)-v.dim:], x)
-		}
+		out, _ = v.appendUnit(out, base[row*v.dim:][:v.dim])
 	}
 	if len(out) == 0 {
 		out = make([]float32, v.dim)
 	}
 	return out
+}
+
+// appendUnit appends a row as it is compared, unless its length is no number, or too much to add up.
+func (v *growingVectors) appendUnit(units, row []float32) ([]float32, bool) {
+	at := len(units)
+	units = append(units, row...)
+	if v.metric == index.Cosine {
+		v.kernels.Normalize(units[at:], row)
+	}
+	if square := v.kernels.Dot(units[at:], units[at:]); !(square <= mostSquare) {
+		return units[:at], false
+	}
+	return units, true
 }
 
 // trainMiddles clusters the sample (Lloyd's algorithm).
@@ -137,7 +146,7 @@ func (v *growingVectors) learnNear(x *growingLists, sample []float32, w *assigne
 		q := sample[row*v.dim:][:v.dim]
 		aff := x.middles.distances(q, z, sums)
 		norm := v.kernels.Norm(q)
-		home, nearest := v.kernels.SumsNearest(sums[:all], x.middles.bias, aff.Scale)
+		home, nearest := x.middles.home(sums[:all], aff)
 		for _, f := range near.of(row, q) {
 			l := lists[f.Row]
 			if x.borders != nil {
@@ -268,15 +277,11 @@ func (v *growingVectors) take(from, to int, w *listWriter) (loose []uint32) {
 	w.code = grown(w.code, v.dim)
 	base := v.data()
 	for row := from; row < to; row++ {
-		vector := base[row*v.dim:][:v.dim]
-		if slices.ContainsFunc(vector, func(f float32) bool { return f-f != 0 }) {
+		var ok bool
+		if w.units, ok = v.appendUnit(w.units, base[row*v.dim:][:v.dim]); ok {
+			w.rows = append(w.rows, uint32(row))
+		} else {
 			loose = append(loose, uint32(row))
-			continue
-		}
-		at := len(w.units)
-		w.units, w.rows = append(w.units, vector...), append(w.rows, uint32(row))
-		if v.metric == index.Cosine {
-			v.kernels.Normalize(w.units[at:], vector)
 		}
 	}
 	return loose

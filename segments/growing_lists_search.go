@@ -33,6 +33,8 @@ type listScratch struct {
 	unit    []float32
 	z       []int8 // of all queries
 	some    []int8 // of those that are multiplied with the same
+	own     []byte // a panel with the code of a query
+	code    []byte
 	sums    []int32
 	hits    []uint32
 	dist    []float32
@@ -50,6 +52,8 @@ type listQuery struct {
 	limit  float32  // rows that are not nearer are of no use
 	most   float32  // nor are estimates that are not below it
 	below  float32  // what an estimate has to be below in this round
+	home   uint32   // the list of rows equal to the query
+	own    float32  // their estimate; -Inf = they need not be told from others
 	near   vec.TopK // rows by estimate
 	lists  []uint64 // by the least distance they may have
 	order  []uint64 // of them, those that were not read
@@ -66,7 +70,9 @@ type listTurn struct {
 // listSearch is a search of lists under way. It finds for each of several queries the very same
 // as for it alone: a list counts if it may have something that is nearer than what those
 // before it have, in the query's own order, and of the rows in lists that count the nearest
-// by estimate, whatever the order.
+// by estimate, whatever the order. What tells lists and rows apart is likely, not sure; but rows
+// equal to the query are found for sure: their list, its home, always counts, and they are told from
+// others whose codes are the same.
 type listSearch struct {
 	x       *growingLists
 	st      *listsState
@@ -166,6 +172,7 @@ func (s *listSearch) prepare() {
 			}
 			affs[i] = c.query(l.some[i*width:][:width], l.unit, index.L2)
 			w.aff = x.codes.query(l.z[(from+i)*coded:][:coded], l.unit, x.metric)
+			w.own = s.ownEstimate(w.aff, l.z[(from+i)*coded:])
 			w.limit = float32(math.Inf(1))
 			if limit, ok := s.q.limitOf(from + i); ok {
 				w.limit, w.most = limit, limit+x.codes.doubt(w.aff, x.metric, limit, norms[i])
@@ -178,31 +185,55 @@ func (s *listSearch) prepare() {
 	}
 }
 
+// ownEstimate is the estimate of rows that are equal to the query, which is in unit, by the very
+// steps that make it of theirs; -Inf if they are not the nearest, or looked at themselves.
+func (s *listSearch) ownEstimate(aff vec.Affine, z []int8) float32 {
+	l, c := &s.sc.coded, s.x.codes
+	if s.x.metric == index.IP || s.x.coarse {
+		return float32(math.Inf(-1))
+	}
+	l.own, l.code = grown(l.own, c.panelBytes()), grown(l.code, c.dim)
+	var bias [vec.PanelRows]float32
+	if square, _ := c.encode(l.code, l.unit); s.x.metric == index.L2 {
+		bias[0] = square
+	}
+	vec.PutPanel(l.own, 0, l.code)
+	c.kern.Panels(z, 1, c.quads, l.own, 1, l.sums)
+	if c.kern.SumsBelow(l.sums[:vec.PanelRows], bias[:], aff, float32(math.Inf(1)), l.hits, l.dist) == 0 || l.hits[0] != 0 {
+		return float32(math.Inf(-1)) // no row whose length is no number is in a list
+	}
+	return l.dist[0]
+}
+
 // rank lists the lists that may have something, with the least distance that they may have
-// from a query.
+// from a query. The home comes before all others.
 func (s *listSearch) rank(w *listQuery, sums []int32, aff vec.Affine, norm float32) {
 	x, l := s.x, &s.sc.coded
 	w.lists = w.lists[:0]
 	c, reach := x.middles.codes, x.reach(aff, w.most)
 	var b beyond
 	off := x.codes.doubt(w.aff, x.metric, 0, norm) // of estimates, which are what a list has to beat
+	home, nearest := x.middles.home(sums, aff)
+	w.home = uint32(home)
+	if s.st.lists[home].some() {
+		w.lists = append(w.lists, vec.Key(float32(math.Inf(-1)), w.home))
+	}
 	if x.borders != nil {
-		home, nearest := c.kern.SumsNearest(sums, x.middles.bias, aff.Scale)
 		b = x.borders.from(home, nearest+aff.Base, w.limit, x.borders.lean(s.q), c.borderDoubt(aff), x.metric)
 		reach = min(reach, b.square)
 	}
 	hits := c.kern.SumsBelow(sums, x.middles.bias, aff, reach, l.hits, l.dist)
 	for j, i := range l.hits[:hits] {
+		list := &s.st.lists[i]
+		if i == w.home || !list.some() {
+			continue
+		}
 		behind := float32(math.Inf(-1))
 		if x.borders != nil {
 			var ok bool
 			if behind, ok = b.least(i, l.dist[j]); !ok {
 				continue
 			}
-		}
-		list := &s.st.lists[i]
-		if len(list.rows) == 0 && list.last == nil {
-			continue
 		}
 		square := max(l.dist[j], 0)
 		least := x.least(list, square, norm, x.middles.bias[i]) - c.doubt(aff, index.L2, square, norm)
@@ -378,12 +409,22 @@ func (s *listSearch) readPanels(turns []listTurn, z []int8, codes []byte, n int,
 	}
 	c.kern.Panels(z, len(turns), c.quads, codes, n, l.sums)
 	for i, t := range turns {
-		w := &s.queries[t.query]
-		hits := c.kern.SumsBelow(l.sums[i*count:][:count], bias, w.aff, w.below, l.hits, l.dist)
+		w, own := &s.queries[t.query], float32(math.Inf(-1))
+		below := w.below
+		if t.list == w.home {
+			own = w.own
+			below = max(below, math.Nextafter32(own, float32(math.Inf(1))))
+		}
+		hits := c.kern.SumsBelow(l.sums[i*count:][:count], bias, w.aff, below, l.hits, l.dist)
 		for j, at := range l.hits[:hits] {
-			if row := rows[at]; s.counts(row) {
-				l.member[i] = append(l.member[i], vec.Key(l.dist[j], row))
+			row, d := rows[at], l.dist[j]
+			if !s.counts(row) {
+				continue
 			}
+			if d == own && slices.Equal(s.base.base[int(row)*s.base.dim:][:s.base.dim], w.vector) {
+				d = float32(math.Inf(-1)) // others with the same code may be many
+			}
+			l.member[i] = append(l.member[i], vec.Key(d, row))
 		}
 	}
 }
